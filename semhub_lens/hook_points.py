@@ -1,0 +1,181 @@
+"""Hook points: their names, and runs of a model under hooks.
+
+Layer axis: index 0 is the embedding (input of block 0), index l the residual stream after block l-1, the last one
+after the last block; all before the final norm. Runs end at that last state: the unembedding is never computed here.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from semhub_lens.models import Model, input_device
+
+HookFunction = Callable[..., Tensor | None]
+"""`(activation, hook) -> activation`, or None for a hook that only reads."""
+Hooks = Sequence[tuple[str, HookFunction]]
+"""What `model.run_with_hooks(fwd_hooks=...)` takes: pairs of hook name and hook function."""
+
+WINDOW = "semhub_window"
+SITES = {
+    "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "z": "attn.hook_z",
+}
+
+
+def n_layers(model: Model) -> int:
+    """Number of blocks; results have `n_layers + 1` residual entries."""
+    return int(model.cfg.n_layers)
+
+
+def site_name(layer: int, site: str = "resid_post") -> str:
+    """Hook name of a site of block `layer`, valid on both model classes.
+
+    Raises:
+        ValueError: unknown site or negative layer.
+    """
+    if site not in SITES:
+        raise ValueError(f"Unknown site {site!r}; expected one of {', '.join(SITES)}.")
+    if layer < 0:
+        raise ValueError(f"Layer {layer} is negative; blocks are numbered from 0.")
+    return f"blocks.{layer}.{SITES[site]}"
+
+
+def residual_names(model: Model) -> list[str]:
+    """Hook names of the residual axis: the input of every block, then the output of the last."""
+    blocks = n_layers(model)
+    return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
+
+
+def require_hooks(model: Model, names: Sequence[str]) -> None:
+    """Raise a ValueError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
+    known = model.hook_dict
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            raise ValueError(
+                f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: {', '.join(close) or 'none'}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
+
+    Runners of this library leave it in the context of each hook point (`hook.ctx`).
+    """
+
+    items: Int[Tensor, " batch"]
+    """Index of each row in the list of prompts that the user gave."""
+    starts: Int[Tensor, " batch"]
+    """Absolute position of the first column; negative where a row is padded on the left."""
+    lengths: Int[Tensor, " batch"]
+    """Prompt lengths."""
+    spans: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+
+    def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
+        """Absolute position of every column; negative in left padding."""
+        return self.starts[:, None] + torch.arange(columns)
+
+
+class _Done(Exception):
+    """Raised by our own last hook to leave the forward pass before the unembedding."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
+
+    model: Model
+    full: bool
+    """Whether a hook sits behind the last residual state, so that the pass must go on to the logits."""
+    contexts: tuple[dict, ...]
+
+    def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
+        for context in self.contexts:
+            context[WINDOW] = window
+        device = input_device(self.model)
+        mask = inputs.pop("attention_mask", torch.ones_like(tokens)).to(device)
+        try:
+            self.model(tokens.to(device), attention_mask=mask, **inputs)
+        except _Done:
+            return
+
+
+@contextmanager
+def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
+    """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
+
+    Raises:
+        ValueError: unknown hook name (before anything runs); a hook that did not fire in any pass.
+    """
+    last = residual_names(model)[-1]
+    require_hooks(model, [name for name, _ in hooks])
+    full = any(not name.startswith(("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")) for name, _ in hooks)
+    fired: set[int] = set()
+    counted = [(name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks)]
+    if not full:
+        counted.append((last, _leave))
+    points = model.hook_dict
+    contexts = tuple(points[name].ctx for name in {name for name, _ in hooks})
+    try:
+        with model.hooks(fwd_hooks=counted):
+            yield Run(model, full, contexts)
+    finally:
+        for context in contexts:
+            context.pop(WINDOW, None)
+    silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
+    if silent:
+        raise ValueError(f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them.")
+
+
+def _counting(fn: HookFunction, fired: set[int], index: int) -> HookFunction:
+    def counted(activation: Tensor, hook: Any) -> Tensor | None:
+        fired.add(index)
+        return fn(activation, hook=hook)
+
+    return counted
+
+
+def _leave(activation: Tensor, hook: Any) -> None:
+    raise _Done
+
+
+class Chunks:
+    """Joins the forward passes of one hook point into a run: a longer pass restarts it, single tokens continue it.
+
+    Used where no `Window` tells positions, that is in runs of the user's own. A run of a one-token prompt directly
+    after another one is taken for its continuation: use new hooks for each such run.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def start(self, name: str, columns: int) -> int:
+        """Absolute position of the first of `columns` new columns at hook point `name`."""
+        begun = self._seen.get(name, 0)
+        start = begun if columns == 1 else 0
+        self._seen[name] = start + columns
+        return start
+
+    def window(self, activation: Tensor, hook: Any) -> tuple[Window, int]:
+        """The runner's window, or one counted from the passes seen; with the number of columns."""
+        rows, columns = activation.shape[:2]
+        if WINDOW in hook.ctx:
+            return hook.ctx[WINDOW], columns
+        start = self.start(hook.name, columns)
+        if start == 0:
+            self._prompt = columns
+        lengths = torch.full((rows,), self._prompt)
+        return Window(torch.arange(rows), torch.full((rows,), start), lengths), columns
+
+

@@ -1,0 +1,1 @@
+"""Interventions: hooks that change activations, directions to change them along, and generation under hooks."""

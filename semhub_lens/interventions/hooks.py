@@ -1,0 +1,218 @@
+r"""Hook functions that change activations: add, replace, project_out, swap, patch.
+
+Each returns a hook `(activation, hook) -> activation` that works out of place and in float32, keeps dtype and device, and lets
+gradients through. `strength=0` changes nothing. `at(layers, fn)` pairs it with hook names:
+
+    model.run_with_hooks(tokens, fwd_hooks=at(9, add(direction, strength=4.0, positions=slice(0, 2))))
+
+An intervention shows that a direction suffices to change the output, not that the model uses it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.hook_points import Chunks, HookFunction, site_name
+from semhub_lens.interventions import positions as place
+from semhub_lens.interventions.positions import Positions
+from semhub_lens.prompts import Prompt
+
+Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in the list of
+positions are given."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PositionedHook:
+    """A hook function that edits the states at given absolute positions; made by `add`, `replace`, ..."""
+
+    name: str
+    edit: Edit
+    positions: Positions = None
+    _chunks: Chunks = field(default_factory=Chunks)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, activation: Tensor, hook: Any) -> Tensor:
+        window, columns = self._chunks.window(activation, hook)
+        ranks = place.ranks(self.positions, window, columns)
+        rows, cols = (ranks >= 0).nonzero(as_tuple=True)
+        if not len(rows):
+            return activation
+        device = activation.device
+        new = self.edit(activation[rows, cols].float(), window.items[rows].to(device), ranks[rows, cols].to(device))
+        out = activation.clone()
+        out[rows, cols] = new.to(activation.dtype)
+        return out
+
+    def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
+        """Raise a ValueError if the positions do not exist in these prompts (with `new_tokens` generated after them)."""
+        place.check(self.positions, prompts, new_tokens)
+
+
+def add(direction: Float[Tensor, "*k d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
+    r"""Add a direction: $h \leftarrow h + s\,v$.
+
+    Args:
+        direction: one vector, or one for each of k positions, in their order.
+        strength: s.
+        positions: where; see `Positions`. None is everywhere, generated tokens included.
+
+    Example:
+        >>> direction = torch.ones(tiny_model.cfg.d_model)
+        >>> hooks = at(0, add(direction, strength=4.0, positions=-1), site="resid_pre")
+    """
+    vectors = _vectors(direction, "direction")
+
+    def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        return states + strength * _pick(vectors, rank, states)
+
+    return PositionedHook("add", add_direction, positions)
+
+
+def replace(state: Float[Tensor, "*k d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
+    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v."""
+    vectors = _vectors(state, "state")
+
+    def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        return torch.lerp(states, _pick(vectors, rank, states).expand_as(states), strength)
+
+    return PositionedHook("replace", replace_state, positions)
+
+
+def project_out(direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
+    r"""Remove the component along a direction: $h \leftarrow h - s\,(h \cdot \hat v)\,\hat v$."""
+    unit = _unit(direction, "direction")
+
+    def remove_component(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        along = unit.to(states.device)
+        return states - strength * (states @ along)[..., None] * along
+
+    return PositionedHook("project_out", remove_component, positions)
+
+
+def swap(
+    a: Float[Tensor, " d_model"], b: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
+) -> PositionedHook:
+    r"""Exchange two directions: reflect states in the hyperplane midway between them.
+
+    $h \leftarrow h - 2 s\,(h \cdot w)\,w$ with $w = (\hat a - \hat b) / \lVert \hat a - \hat b \rVert$: a state along a comes to lie along b and the other way
+    round, what is orthogonal to both stays, and at strength 1 norms are kept.
+
+    Raises:
+        ValueError: a and b point the same way.
+    """
+    difference = _unit(a, "a") - _unit(b, "b")
+    if difference.norm() < 1e-6:
+        raise ValueError("swap needs two different directions, but a and b point the same way.")
+    axis = difference / difference.norm()
+
+    def exchange(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        along = axis.to(states.device)
+        return states - 2 * strength * (states @ along)[..., None] * along
+
+    return PositionedHook("swap", exchange, positions)
+
+
+def patch(
+    source: Float[Tensor, "*item pos d_model"],
+    positions: Positions = None,
+    *,
+    source_positions: Sequence[int] | slice | None = None,
+    strength: float = 1.0,
+) -> PositionedHook:
+    """Write the states of another run over the states at `positions` (activation patching).
+
+    Args:
+        source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` for one source a prompt.
+        positions: where they go, in order.
+        source_positions: which of the source's positions, in the same order; None takes all of `source` in order.
+        strength: 1 replaces, 0 changes nothing.
+
+    Raises:
+        ValueError: empty source, source positions past its end, or (in the run) more positions than source states.
+    """
+    states = source if source_positions is None else _picked(source, source_positions)
+    if states.ndim not in (2, 3) or not states.shape[-2]:
+        raise ValueError(f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {tuple(source.shape)}.")
+
+    def write_source(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        if int(rank.max()) >= states.shape[-2]:
+            raise ValueError(f"The patch names {int(rank.max()) + 1} positions, but its source has {states.shape[-2]} states.")
+        if states.ndim == 3 and int(item.max()) >= len(states):
+            raise ValueError(f"The patch has sources for {len(states)} prompts, but the run has more.")
+        local = states.to(current.device).float()
+        return torch.lerp(current, local[rank] if states.ndim == 2 else local[item, rank], strength)
+
+    return PositionedHook("patch", write_source, positions)
+
+
+def at(layers: int | Iterable[int], fn: HookFunction, site: str = "resid_post") -> list[tuple[str, HookFunction]]:
+    """Pair a hook function with the hook names of a site in the given blocks; lists add up with `+`.
+
+    Args:
+        layers: a block's number, or several. The residual axis of results is `site="resid_pre"`: entry l is the input of block l.
+        fn: any hook function `(activation, hook) -> activation`.
+        site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
+
+    Raises:
+        ValueError: no layers, negative layer, unknown site.
+
+    Example:
+        >>> [name for name, _ in at([0, 1], add(torch.ones(4)))]
+        ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
+    """
+    listed = [layers] if isinstance(layers, int) else list(layers)
+    if not listed:
+        raise ValueError("at() got no layers; give a block's number or several.")
+    wrapped = _write_through(fn) if site == "resid_mid" else fn
+    return [(site_name(layer, site), wrapped) for layer in listed]
+
+
+def _write_through(fn: HookFunction) -> HookFunction:
+    """Edit `resid_mid` in place: on a bridge a returned tensor would reach the MLP but not the residual stream."""
+
+    def write(activation: Tensor, hook: Any) -> Tensor | None:
+        new = fn(activation, hook=hook)
+        return activation if new is None or new is activation else activation.copy_(new)
+
+    return write
+
+
+def _vectors(vectors: Tensor, name: str) -> Tensor:
+    if vectors.ndim not in (1, 2) or vectors.numel() == 0:
+        raise ValueError(f"{name} must be [d_model] or [k d_model], got shape {tuple(vectors.shape)}.")
+    if not torch.isfinite(vectors).all():
+        raise ValueError(f"{name} holds NaN or infinite entries.")
+    return vectors.float()
+
+
+def _pick(vectors: Tensor, rank: Int[Tensor, " n"], states: Tensor) -> Tensor:
+    local = vectors.to(states.device)
+    if local.shape[-1] != states.shape[-1]:
+        raise ValueError(f"The vector has {local.shape[-1]} entries, the activation {states.shape[-1]}: another model or another site?")
+    if local.ndim == 1:
+        return local
+    if int(rank.max()) >= len(local):
+        raise ValueError(f"{len(local)} vectors were given, but {int(rank.max()) + 1} positions selected; give one for each.")
+    return local[rank]
+
+
+def _unit(direction: Tensor, name: str) -> Tensor:
+    vector = _vectors(direction, name)
+    if vector.ndim != 1 or vector.norm() == 0:
+        raise ValueError(f"{name} must be one non-zero vector [d_model], got shape {tuple(direction.shape)}.")
+    return vector / vector.norm()
+
+
+def _picked(source: Tensor, chosen: Sequence[int] | slice) -> Tensor:
+    length = source.shape[-2]
+    indices = range(length)[chosen] if isinstance(chosen, slice) else list(chosen)
+    if any(not -length <= i < length for i in indices):
+        raise ValueError(f"Source positions {list(indices)} are past the end of a source of {length} positions.")
+    return source[..., list(indices), :]

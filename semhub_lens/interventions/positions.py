@@ -1,0 +1,117 @@
+"""Which columns of a forward pass an intervention changes: absolute positions, whatever the padding or the KV cache.
+
+In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) positions are indices into each prompt's own tokens,
+BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from semhub_lens.hook_points import Window
+from semhub_lens.prompts import Prompt
+
+Positions = slice | int | Sequence[int] | Tensor | str | None
+"""None: everywhere, generated tokens included. A slice, an index (negative from the prompt's end), indices `[k]` or per
+prompt `[item k]`, a mask `[item pos]` over the prompt, a span's name, or "generated" (every generated token)."""
+
+GENERATED = "generated"
+
+
+def ranks(positions: Positions, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
+    """For every column, its place in the list of positions that the intervention names; -1 where it is not named."""
+    absolute = window.positions(columns)
+    lengths = window.lengths[:, None]
+    if positions is None:
+        return torch.where(absolute >= 0, absolute, -1)
+    if isinstance(positions, str) and positions == GENERATED:
+        return torch.where(absolute >= lengths, absolute - lengths, -1)
+    if isinstance(positions, slice):
+        return _slice_ranks(positions, absolute, lengths)
+    if isinstance(positions, Tensor) and positions.dtype == torch.bool:
+        return _mask_ranks(positions, absolute, window)
+    return _index_ranks(_indices(positions, window), absolute)
+
+
+def _slice_ranks(span: slice, absolute: Tensor, lengths: Tensor) -> Tensor:
+    start = _edge(span.start or 0, lengths).clamp(min=0)
+    step = 1 if span.step is None else span.step
+    if step < 1:
+        raise ValueError(f"A slice of positions must run forwards, got step {span.step}.")
+    offset = absolute - start
+    inside = (offset >= 0) & (absolute >= 0) & (offset % step == 0)
+    if span.stop is not None:
+        inside &= absolute < _edge(span.stop, lengths)
+    return torch.where(inside, offset // step, -1)
+
+
+def _edge(edge: int, lengths: Tensor) -> Tensor:
+    """Absolute position of a slice's edge; a negative one counts from the prompt's end."""
+    return lengths + edge if edge < 0 else torch.full_like(lengths, edge)
+
+
+def _mask_ranks(mask: Bool[Tensor, "item pos"], absolute: Tensor, window: Window) -> Tensor:
+    rows = mask.cpu()[window.items]
+    within = (absolute >= 0) & (absolute < rows.shape[1])
+    column = absolute.clamp(0, rows.shape[1] - 1)
+    return torch.where(within & rows.gather(1, column), (rows.long().cumsum(1) - 1).gather(1, column), -1)
+
+
+def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> list[list[int]]:
+    """Absolute indices of every row, in the order given."""
+    rows = range(len(window.items))
+    if isinstance(positions, str):
+        return [list(_span(window.spans[row] if window.spans else {}, positions)) for row in rows]
+    listed = torch.as_tensor(positions).cpu()
+    if listed.ndim == 2:
+        chosen = listed[window.items]
+    else:
+        chosen = listed.reshape(1, -1).expand(len(window.items), -1)
+    chosen = torch.where(chosen < 0, chosen + window.lengths[:, None], chosen)
+    return chosen.tolist()
+
+
+def _span(spans: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    if name not in spans:
+        raise ValueError(
+            f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Spans come with Prompt.from_text(..., spans=...) "
+            "and are known in runs of this library (residual_stream, logit_lens, generate, ...)."
+        )
+    return spans[name]
+
+
+def _index_ranks(indices: list[list[int]], absolute: Tensor) -> Tensor:
+    found = torch.full_like(absolute, -1)
+    for row, positions in enumerate(indices):
+        for rank, position in enumerate(positions):
+            found[row][absolute[row] == position] = rank
+    return found
+
+
+def check(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
+    """Raise a ValueError for positions that no run of these prompts reaches."""
+    if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
+        raise ValueError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
+    if isinstance(positions, Tensor) and positions.dtype == torch.bool:
+        _check_mask(positions, max(len(p) for p in prompts))
+    elif isinstance(positions, Tensor) or not (positions is None or isinstance(positions, slice) or positions == GENERATED):
+        _check_indices(positions, prompts, new_tokens)
+
+
+def _check_mask(mask: Tensor, widest: int) -> None:
+    if mask.ndim != 2 or bool(mask[:, widest:].any()):
+        raise ValueError(f"Expected a mask [item pos] over prompts of at most {widest} tokens, got shape {tuple(mask.shape)}.")
+
+
+def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], new_tokens: int) -> None:
+    lengths = torch.tensor([len(p) for p in prompts])
+    window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, tuple(p.spans for p in prompts))
+    for prompt, indices in zip(prompts, _indices(positions, window), strict=True):
+        for position in indices:
+            if not 0 <= position < len(prompt) + new_tokens:
+                raise ValueError(
+                    f"Position {position} is past the end: the prompt {prompt.text!r} has {len(prompt)} tokens"
+                    + (f" and {new_tokens} are generated." if new_tokens else ".")
+                )

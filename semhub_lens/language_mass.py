@@ -1,0 +1,94 @@
+"""Language mass: how much of the lens distribution belongs to each language, layer by layer.
+
+A language's mass shows which tokens the state reads out to; it does not show in which language the model "thinks". Digits,
+punctuation and tokens that no listed language uses are counted apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens._kernel import read
+from semhub_lens.activations import prompt_states
+from semhub_lens.hook_points import Hooks
+from semhub_lens.languages import LanguageTable
+from semhub_lens.models import Model, provenance
+from semhub_lens.prompts import Prompt, as_prompts
+from semhub_lens.readout import Norm, Readout, make_readout
+from semhub_lens.results import Result, check_finite
+
+
+@dataclass(frozen=True, eq=False)
+class MassResult(Result):
+    """Probability mass per language at every layer, for each prompt."""
+
+    item_mass: Float[Tensor, "layer item lang"]
+    """Mean over the prompt's positions of the sum over tokens of p(token) p(language | token)."""
+    positions: Int[Tensor, " item"]
+    """How many positions each prompt contributes."""
+    languages: tuple[str, ...]
+    source: str
+
+    @property
+    def mass(self) -> Float[Tensor, "layer lang"]:
+        """Mean over all positions of all prompts; each layer sums to 1."""
+        weights = self.positions / self.positions.sum()
+        return torch.einsum("ijk,j->ik", self.item_mass, weights)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, item and language."""
+        layers, items, _ = self.item_mass.shape
+        index = pd.MultiIndex.from_product([range(layers), range(items), self.languages], names=["layer", "item", "lang"])
+        return pd.DataFrame({"mass": self.item_mass.flatten().numpy()}, index).reset_index()
+
+
+def language_mass(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    table: LanguageTable,
+    *,
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> MassResult:
+    r"""Return the probability mass of each language at every layer.
+
+    $$m_\ell(\text{lang}) = \operatorname{mean}_{\text{pos}} \sum_v p_\ell(v)\, p(\text{lang} \mid v)$$
+
+    The BOS position, which has seen no text, is left out.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        table: from `language_table(model)` or `script_table(model)`.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own in place of `norm`.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Returns:
+        `.mass` [layer lang] (sums to 1 over languages), `.item_mass` [layer item lang].
+
+    Raises:
+        ValueError: empty input, or a table for another vocabulary.
+    """
+    listed = as_prompts(model, prompts)
+    reader = make_readout(model, norm, readout)
+    if len(table.weights) != reader.d_vocab:
+        raise ValueError(f"The table covers {len(table.weights)} tokens, the model's vocabulary has {reader.d_vocab}; build it for this model.")
+    item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages))
+    counts = torch.zeros(len(listed), dtype=torch.long)
+    for item, states in tqdm(prompt_states(model, listed, hooks), total=len(listed), desc="language mass", disable=not progress, leave=False):
+        check_finite(states, "The residual stream")
+        text = states[:, 1 if listed[item].bos and len(listed[item]) > 1 else 0 :]
+        mass = read(reader, text, table=table.weights).mass
+        assert mass is not None
+        item_mass[:, item], counts[item] = mass.mean(1), text.shape[1]
+    where = provenance(model, norm=reader.name, bos=listed[0].bos)
+    return MassResult(item_mass, counts, table.languages, table.source, provenance=where)

@@ -1,0 +1,282 @@
+"""Logit lens: what the model would predict from each intermediate residual state.
+
+$$p_\\ell = \\operatorname{softmax}\\bigl(\\operatorname{readout}(h_\\ell)\\bigr)$$
+
+`logit_lens` reads every layer and position of one prompt, `target_lens` given words at one position of many; both run on the
+kernel that also serves `language_mass`. A lens shows readability through the unembedding, not what the model
+"thinks in"; early layers are read through a norm and an unembedding that they were not trained for.
+
+Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq. 2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens._kernel import read
+from semhub_lens.activations import Capture, prompt_states, read_positions
+from semhub_lens.hook_points import Hooks
+from semhub_lens.models import Model, provenance
+from semhub_lens.prompts import Prompt, as_prompts
+from semhub_lens.readout import Norm, Readout, make_readout
+from semhub_lens.results import Result, check_finite
+from semhub_lens.tokens import Target, Variants, printable, target_ids
+
+
+@dataclass(frozen=True, eq=False)
+class LensResult(Result):
+    """The lens over one prompt: most probable tokens, entropy and KL at every layer and position."""
+
+    token_ids: Int[Tensor, " pos"]
+    labels: tuple[str, ...]
+    """The prompt's tokens, printable."""
+    top_ids: Int[Tensor, "layer pos k"]
+    top_logprobs: Float[Tensor, "layer pos k"]
+    """Log-probabilities in nats, most probable first."""
+    entropy: Float[Tensor, "layer pos"]
+    """Entropy of the lens distribution in nats."""
+    kl_to_final: Float[Tensor, "layer pos"]
+    r"""$D_{KL}(p_L \Vert p_\ell)$ in nats: what the layer's distribution misses of the final one."""
+    vocabulary: tuple[tuple[int, str], ...]
+    """Printable text of every id in `top_ids`."""
+
+    def strings(self) -> list[list[list[str]]]:
+        """Printable `top_ids`, nested as [layer][pos][k]."""
+        text = dict(self.vocabulary)
+        return [[[text[i] for i in cell] for cell in row] for row in self.top_ids.tolist()]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, position and rank."""
+        layers, positions, k = self.top_ids.shape
+        index = pd.MultiIndex.from_product([range(layers), range(positions), range(k)], names=["layer", "pos", "rank"])
+        text = dict(self.vocabulary)
+        ids = self.top_ids.flatten().tolist()
+        frame = pd.DataFrame({"id": ids, "token": [text[i] for i in ids], "logprob": self.top_logprobs.flatten().numpy()}, index)
+        for name in ("entropy", "kl_to_final"):
+            frame[name] = getattr(self, name).flatten().repeat_interleave(k).numpy()
+        frame["input"] = [self.labels[pos] for pos in frame.index.get_level_values("pos")]
+        return frame.reset_index()
+
+
+@dataclass(frozen=True, eq=False)
+class TargetResult(Result):
+    """Log-probabilities of given targets at one position of each prompt."""
+
+    log_probs: Float[Tensor, "layer item target"]
+    """Log of the summed probability of each target's tokens, in nats."""
+    names: tuple[tuple[str, ...], ...]
+    """Per item, the targets."""
+    entropy: Float[Tensor, "layer item"]
+    kl_to_final: Float[Tensor, "layer item"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, item and target."""
+        layers, items, targets = self.log_probs.shape
+        index = pd.MultiIndex.from_product([range(layers), range(items), range(targets)], names=["layer", "item", "target"])
+        frame = pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
+        frame["name"] = [self.names[item][target] for item, target in zip(frame["item"], frame["target"], strict=True)]
+        return frame
+
+
+class LogitLens:
+    """Probe that reads a run through the logit lens: read-only hooks and a `result()`.
+
+    Args:
+        model: any TransformerLens model.
+        top_k: most probable tokens to keep per cell.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
+
+    Example:
+        >>> lens = LogitLens(tiny_model, top_k=3)
+        >>> _ = tiny_model.run_with_hooks("three plus two", fwd_hooks=lens.hooks)
+        >>> lens.result().top_ids.shape[-1]
+        3
+    """
+
+    def __init__(self, model: Model, *, top_k: int = 10, norm: Norm = "final", readout: Readout | None = None) -> None:
+        self._readout = make_readout(model, norm, readout)
+        self._top_k = _check_top_k(top_k, self._readout.d_vocab)
+        self._model = model
+        self._states = Capture(model)
+        self.hooks = self._states.hooks
+
+    def result(self, row: int = 0, *, tokens: Int[Tensor, " pos"] | Prompt | None = None) -> LensResult:
+        """Read the latest run's `row` out.
+
+        Args:
+            row: which row of the batch.
+            tokens: the row's token ids, to label the columns (hooks do not see them); without them columns carry their
+                positions.
+
+        Raises:
+            ValueError: nothing ran yet, no such row, or `tokens` of another length than the run.
+        """
+        states = self._states.result(row)
+        ids = tokens.ids if isinstance(tokens, Prompt) else tokens
+        if ids is None:
+            ids = torch.full((states.shape[1],), -1)
+        if len(ids) != states.shape[1]:
+            raise ValueError(f"The run had {states.shape[1]} positions, the given tokens are {len(ids)}.")
+        return _lens_result(self._model, self._readout, states, ids, self._top_k, None)
+
+
+def logit_lens(
+    model: Model,
+    prompt: str | Prompt,
+    *,
+    top_k: int = 10,
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> LensResult:
+    """Read every layer and position of a prompt through the logit lens.
+
+    Args:
+        model: any TransformerLens model.
+        prompt: a text or `Prompt`.
+        top_k: most probable tokens to keep per cell.
+        norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
+        readout: a `Readout` of your own in place of `norm`.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Returns:
+        `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
+
+    Raises:
+        ValueError: empty text, several prompts, top_k out of range, both `norm="none"` and `readout`.
+
+    Example:
+        >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
+        >>> lens.top_logprobs.shape[-1]
+        2
+    """
+    listed = as_prompts(model, prompt)
+    if len(listed) != 1:
+        raise ValueError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
+    reader = make_readout(model, norm, readout)
+    _check_top_k(top_k, reader.d_vocab)
+    (_, states), = prompt_states(model, listed, hooks)
+    return _lens_result(model, reader, states, listed[0].ids, top_k, listed[0].bos, progress)
+
+
+def _lens_result(
+    model: Model, readout: Readout, states: Tensor, ids: Tensor, top_k: int, bos: bool | None, progress: bool = False
+) -> LensResult:
+    check_finite(states, "The residual stream")
+    reading = read(readout, states, top_k=top_k, progress=progress)
+    assert reading.top_ids is not None and reading.top_logprobs is not None
+    tokenizer = model.tokenizer
+    known = reading.top_ids.unique().tolist()
+    labels = [f"#{i}" for i in range(len(ids))] if int(ids[0]) < 0 else printable(tokenizer, ids.tolist())
+    return LensResult(
+        ids,
+        tuple(labels),
+        reading.top_ids,
+        reading.top_logprobs,
+        reading.entropy,
+        reading.kl_to_final,
+        tuple(zip(known, printable(tokenizer, known), strict=True)),
+        provenance=provenance(model, norm=readout.name, bos=bos),
+    )
+
+
+def target_lens(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    targets: Sequence[Target | Sequence[Target]],
+    *,
+    read_at: str | int | Sequence[Sequence[int]] = "last",
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    variants: Variants = "all",
+    first_token: bool = False,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> TargetResult:
+    r"""Return the log-probability of given words at chosen positions of prompts, at every layer.
+
+    $$\log p_\ell(w) = \log \sum_{v \in V(w)} p_\ell(v)$$
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a word
+            stands for its variants, an id for itself, and a list of words or ids for all of them together (probabilities
+            summed). Equally many targets for every item.
+        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per prompt, a list
+            of positions: one item each, in order.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own in place of `norm`.
+        variants: which spellings of a word count; see `word_tokens`.
+        first_token: let a word of several tokens stand for itself by its first token.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the end.
+
+    Example:
+        >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
+        torch.Size([1, 2])
+    """
+    listed = as_prompts(model, prompts)
+    wanted = _positions(listed, read_at)
+    sets, names = _target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
+    reader = make_readout(model, norm, readout)
+    found: dict[int, Tensor] = {}
+    for i, states in tqdm(prompt_states(model, listed, hooks), total=len(listed), desc="target lens", disable=not progress, leave=False):
+        found[i] = states[:, list(wanted[i])]
+    states = torch.cat([found[i] for i in range(len(listed))], dim=1)
+    check_finite(states, "The residual stream")
+    reading = read(reader, states, targets=sets, progress=progress)
+    assert reading.targets is not None
+    where = provenance(model, norm=reader.name, bos=listed[0].bos)
+    return TargetResult(reading.targets, names, reading.entropy, reading.kl_to_final, provenance=where)
+
+
+def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Positions to read in every prompt."""
+    if isinstance(read_at, str | int):
+        wanted = [read_positions(prompt, read_at) for prompt in prompts]
+        for prompt, positions in zip(prompts, wanted, strict=True):
+            if len(positions) != 1:
+                raise ValueError(
+                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use 'NAME:last', or "
+                    "list the positions."
+                )
+        return wanted
+    if len(read_at) != len(prompts):
+        raise ValueError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
+    return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
+
+
+def _target_sets(
+    model: Model, targets: Sequence[Target | Sequence[Target]], items: int, variants: Variants, first_token: bool
+) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
+    if isinstance(targets, str) or len(targets) != items:
+        raise ValueError(
+            f"Expected one entry of targets per item: {items} positions are read, got {1 if isinstance(targets, str) else len(targets)} entries."
+        )
+    rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
+    sets = [[target_ids(model.tokenizer, t, variants=variants, first_token=first_token) for t in row] for row in rows]
+    too_large = max(max(ids) for row in sets for ids in row)
+    if too_large >= model.cfg.d_vocab:
+        raise ValueError(f"Target token id {too_large} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+    return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)
+
+
+def _check_top_k(top_k: int, d_vocab: int) -> int:
+    if not 1 <= top_k <= d_vocab:
+        raise ValueError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
+    return top_k

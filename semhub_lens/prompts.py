@@ -1,0 +1,122 @@
+"""Prompts: token ids with named spans of positions.
+
+A `Prompt` says which positions a word, an operand or a picture occupies, so that a measurement can read there. All positions
+are absolute indices into the prompt's own tokens, the beginning-of-sequence token (BOS) included.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+RESERVED = ("last", "mean", "raw_mean", "generated")
+SpanSpec = str | tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Token ids of one input, with named spans.
+
+    Build it with `from_text` (spans by substring or character range) or `from_ids`.
+    """
+
+    ids: Int[Tensor, " pos"]
+    spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    text: str | None = None
+    bos: bool = False
+    """Whether position 0 is the beginning-of-sequence token."""
+
+    def __post_init__(self) -> None:
+        if self.ids.numel() == 0:
+            raise ValueError(f"The prompt {self.text!r} has no tokens; give a text of at least one token.")
+        for name, positions in self.spans.items():
+            if name in RESERVED or ":" in name and name.rsplit(":", 1)[1] == "last":
+                raise ValueError(f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another.")
+            if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
+                raise ValueError(f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_ids(cls, ids: Iterable[int] | Tensor, *, spans: Mapping[str, Sequence[int]] | None = None, bos: bool = False):
+        """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
+        tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), dtype=torch.long)
+        return cls(tensor, {k: tuple(v) for k, v in (spans or {}).items()}, None, bos)
+
+    @classmethod
+    def from_text(cls, model: Any, text: str, *, spans: Mapping[str, SpanSpec] | None = None, prepend_bos: bool | None = None):
+        """Tokenise `text` and locate its spans.
+
+        Args:
+            model: any TransformerLens model (its tokenizer and its BOS default are used).
+            text: the input; must not be empty.
+            spans: name -> a substring that occurs exactly once, or a (start, end) character range. A token belongs to
+                the span if any of its characters does.
+            prepend_bos: None takes the model's own default (`cfg.default_prepend_bos`). A text that already begins with
+                the BOS token never gets a second one.
+
+        Raises:
+            ValueError: empty text, no tokenizer, a substring that occurs never or several times.
+
+        Example:
+            >>> prompt = Prompt.from_text(tiny_model, "three plus two", spans={"operand:0": "three"})
+            >>> prompt.spans["operand:0"]
+            (1,)
+        """
+        tokenizer = getattr(model, "tokenizer", None)
+        if tokenizer is None:
+            raise ValueError("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+        if not text.strip():
+            raise ValueError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
+        ids = list(encoded["input_ids"])
+        prepend = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
+        if prepend and tokenizer.bos_token_id is None:
+            raise ValueError("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
+        added = int(bool(prepend) and ids[:1] != [tokenizer.bos_token_id])
+        ids = [tokenizer.bos_token_id] * added + ids
+        offsets = [(0, 0)] * added + list(encoded["offset_mapping"]) if spans else []
+        located = {name: _locate(text, name, spec, offsets) for name, spec in (spans or {}).items()}
+        return cls(torch.tensor(ids), located, text, bool(prepend))
+
+
+def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]) -> tuple[int, ...]:
+    if isinstance(spec, str):
+        count = text.count(spec) if spec else 0
+        if count != 1:
+            raise ValueError(f"Span {name!r}: {spec!r} occurs {count} times in {text!r}, expected once; give a (start, end) range.")
+        start = text.index(spec)
+        spec = (start, start + len(spec))
+    start, end = spec
+    if not 0 <= start < end <= len(text):
+        raise ValueError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
+    return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)
+
+
+def as_prompts(model: Any, prompts: "str | Prompt | Sequence[str | Prompt]") -> list[Prompt]:
+    """Turn what a user passes (a text, a `Prompt`, or several) into prompts.
+
+    Raises:
+        ValueError: an empty list, or an entry that is neither text nor `Prompt`.
+    """
+    if not hasattr(model, "run_with_hooks"):
+        raise ValueError(
+            f"Expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}. Wrap a Hugging Face model with "
+            "TransformerBridge.boot_transformers(name, hf_model=..., tokenizer=...), or use shl.load(name)."
+        )
+    listed = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
+    if not listed:
+        raise ValueError("The list of prompts is empty; give at least one text or Prompt.")
+    for entry in listed:
+        if not isinstance(entry, str | Prompt):
+            raise ValueError(f"A prompt must be a str or a Prompt, got {type(entry).__name__}; for token ids use Prompt.from_ids.")
+    built = [entry if isinstance(entry, Prompt) else Prompt.from_text(model, entry) for entry in listed]
+    vocabulary = model.cfg.d_vocab
+    for prompt in built:
+        if int(prompt.ids.max()) >= vocabulary or int(prompt.ids.min()) < 0:
+            raise ValueError(f"Token id {int(prompt.ids.max())} is outside the model's vocabulary of {vocabulary}.")
+    return built

@@ -1,0 +1,134 @@
+"""Items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg.
+
+Seeds are explicit and feed a local generator; the caller's random state is untouched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Status = Literal["supported", "opposite", "not supported"]
+NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " layer"]]
+"""`(items, generator) -> mean effect per layer` of the items under a pairing in which there is no effect."""
+
+LEVEL = 0.95
+DRAWS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """Percentile bootstrap interval of a mean over items, at every layer."""
+
+    mean: Float[Tensor, " layer"]
+    low: Float[Tensor, " layer"]
+    high: Float[Tensor, " layer"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one leg shows: layer chosen on one half of the items, effect and interval on the other."""
+
+    status: Status
+    layer: int
+    estimate: float
+    low: float
+    high: float
+    threshold: float
+    """95th percentile of the null's maximum over layers, on the reporting half."""
+    items: int
+    """Items in the reporting half."""
+
+
+def generator(seed: int) -> torch.Generator:
+    """A local random generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw item"]:
+    """How often each item occurs in each bootstrap sample of `items` items."""
+    chosen = torch.randint(items, (draws, items), generator=generator(seed))
+    return torch.zeros(draws, items).scatter_add_(1, chosen, torch.ones(draws, items))
+
+
+def bootstrap_mean(values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
+    """Mean over items with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: no items.
+
+    Example:
+        >>> interval = bootstrap_mean(torch.ones(1, 5), seed=0)
+        >>> float(interval.low), float(interval.high)
+        (1.0, 1.0)
+    """
+    if values.shape[-1] == 0:
+        raise ValueError("A bootstrap needs at least one item, got none.")
+    means = values @ bootstrap_weights(values.shape[-1], draws, seed).T / values.shape[-1]
+    return Interval(values.mean(-1), *percentiles(means, level))
+
+
+def percentiles(draws: Float[Tensor, "layer draw"], level: float = LEVEL) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
+    """The central interval that holds `level` of the draws."""
+    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
+    low, high = torch.quantile(draws, edges, dim=-1)
+    return low, high
+
+
+def derangement(items: int, source: torch.Generator) -> Int[Tensor, " item"]:
+    """A random permutation that leaves nothing in place (two items at least): a wrong partner for everyone."""
+    if items < 2:
+        raise ValueError(f"A permuted pairing needs at least two items, got {items}.")
+    order = torch.randperm(items, generator=source)
+    shift = int(torch.randint(1, items, (1,), generator=source))
+    permuted = torch.empty_like(order)
+    permuted[order] = order.roll(shift)
+    return permuted
+
+
+def null_curves(draw: NullDraw, items: Int[Tensor, " item"], *, seed: int, draws: int) -> Float[Tensor, "draw layer"]:
+    """Mean effect per layer under `draws` effect-free pairings."""
+    source = generator(seed)
+    return torch.stack([draw(items, source) for _ in range(draws)])
+
+
+def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, " report"]]:
+    """Split items at random: one half to choose a layer, the other to report on."""
+    order = torch.randperm(items, generator=generator(seed))
+    return order[: items // 2].sort().values, order[items // 2 :].sort().values
+
+
+def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500) -> Verdict:
+    """Judge a leg without choosing and reporting on the same items.
+
+    The layer with the largest mean effect is chosen on one half (layer 0, the embedding, is a baseline and cannot be chosen).
+    On the other half: *supported* if the 95 % bootstrap interval lies above 0 and the mean exceeds the 95th percentile of the
+    null's maximum over layers; *opposite* if the interval lies below 0; *not supported* otherwise.
+
+    Args:
+        effect: the effect of every item; positive as predicted.
+        draw: the mean effect per layer of given items under one effect-free pairing.
+        seed: for the split, the bootstrap and the null.
+        draws: null pairings.
+
+    Raises:
+        ValueError: fewer than four items.
+    """
+    items = effect.shape[1]
+    if items < 4:
+        raise ValueError(f"A verdict needs at least four items (two to choose a layer, two to report on), got {items}.")
+    choose, report = halves(items, seed)
+    layer = 1 + int(effect[1:, choose].mean(1).argmax())
+    interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
+    null = null_curves(draw, report, seed=seed + 2, draws=draws)[:, 1:].amax(1)
+    threshold = float(torch.quantile(null, LEVEL))
+    estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
+    status: Status = "not supported"
+    if low > 0 and estimate > threshold:
+        status = "supported"
+    elif high < 0:
+        status = "opposite"
+    return Verdict(status, layer, estimate, low, high, threshold, len(report))
