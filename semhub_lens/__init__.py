@@ -5,6 +5,7 @@
 >>> shl.logit_lens(model, "El color del cielo es")  # doctest: +SKIP
 """
 
+from semhub_lens import experiments
 from semhub_lens.activations import Capture, residual_stream
 from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
@@ -15,19 +16,23 @@ from semhub_lens.interventions.hooks import at
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
+from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
 from semhub_lens.similarity import SimilarityResult, similarity
 from semhub_lens.tokens import printable, word_tokens
+from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
     "Capture",
     "CosineResult",
     "CosineTo",
+    "ExperimentResult",
     "Generation",
     "LanguageTable",
+    "Leg",
     "LensResult",
     "LogitLens",
     "MassResult",
@@ -39,6 +44,8 @@ __all__ = [
     "TargetResult",
     "at",
     "direction",
+    "experiments",
+    "figure",
     "generate",
     "hooks",
     "language_mass",
@@ -51,5 +58,7 @@ __all__ = [
     "script_table",
     "similarity",
     "target_lens",
+    "token_strip",
     "word_tokens",
+    "write_html",
 ]

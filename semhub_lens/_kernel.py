@@ -83,17 +83,15 @@ class _Block:
     ) -> None:
         self.readout, self.top_k = readout, top_k
         logits = readout(final, readout.n_layers)
-        self.final = logits.softmax(-1)
-        self.final_entropy = logits.logsumexp(-1) - _dot(self.final, logits)
+        weights, total, normaliser = _exponentials(logits)
+        self.final = weights.div_(total[:, None])
+        self.final_entropy = normaliser - _dot(self.final, logits)
         self.table = None if table is None else table.to(logits.device)
         self.rows, self.ids, self.groups, self.shape = _flatten(targets or [], logits.device)
 
     def reduce(self, states: Tensor, layer: int, bar: tqdm) -> tuple[Tensor, ...]:
         logits = self.readout(states, layer)
-        shift = logits.amax(-1, keepdim=True)
-        weights = (logits - shift).exp_()
-        total = weights.sum(-1)
-        normaliser = total.log() + shift[:, 0]
+        weights, total, normaliser = _exponentials(logits)
         entropy = normaliser - _dot(weights, logits) / total
         kl = (normaliser - _dot(self.final, logits) - self.final_entropy).clamp(min=0)  # rounding
         top = logits.topk(self.top_k, dim=-1)
@@ -111,6 +109,18 @@ class _Block:
         peak = chosen.new_full((count,), -torch.inf).scatter_reduce(0, self.groups, chosen, "amax")
         summed = chosen.new_zeros(count).scatter_add(0, self.groups, (chosen - peak[self.groups]).exp())
         return (summed.log() + peak).reshape(self.shape)
+
+
+def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(logits - max), its sum, and log sum exp of the logits.
+
+    Logits more than 80 below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers, which
+    early layers produce by the hundred thousand, would slow every later pass several times.
+    """
+    shift = logits.amax(-1, keepdim=True)
+    weights = (logits - shift).clamp_(min=-80).exp_()
+    total = weights.sum(-1)
+    return weights, total, total.log() + shift[:, 0]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

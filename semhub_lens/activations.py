@@ -119,16 +119,16 @@ class Capture:
 @torch.no_grad()
 def prompt_states(
     model: Model, prompts: Sequence[Prompt], hooks: Hooks = (), *, max_tokens: int = 1024
-) -> Iterator[tuple[int, Float[Tensor, "layer pos d_model"]]]:
-    """Yield every prompt's index and its residual states at all its positions, a batch at a time (shortest prompts first)."""
+) -> Iterator[list[tuple[int, Float[Tensor, "layer pos d_model"]]]]:
+    """Yield, batch by batch (shortest prompts first), every prompt's index and its residual states at all its positions."""
     check_edits(hooks, prompts)
     capture = Capture(model)
     with hooked(model, [*hooks, *capture.hooks]) as run:
         for batch in batches(prompts, max_tokens):
             run(batch.tokens, batch.window)
             states = capture.result()
-            for row, (item, length) in enumerate(zip(batch.window.items.tolist(), batch.window.lengths.tolist(), strict=True)):
-                yield item, states[:, row, :length]
+            items = zip(batch.window.items.tolist(), batch.window.lengths.tolist(), strict=True)
+            yield [(item, states[:, row, :length]) for row, (item, length) in enumerate(items)]
 
 
 def residual_stream(

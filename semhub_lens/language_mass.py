@@ -83,12 +83,22 @@ def language_mass(
     if len(table.weights) != reader.d_vocab:
         raise ValueError(f"The table covers {len(table.weights)} tokens, the model's vocabulary has {reader.d_vocab}; build it for this model.")
     item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages))
-    counts = torch.zeros(len(listed), dtype=torch.long)
-    for item, states in tqdm(prompt_states(model, listed, hooks), total=len(listed), desc="language mass", disable=not progress, leave=False):
-        check_finite(states, "The residual stream")
-        text = states[:, 1 if listed[item].bos and len(listed[item]) > 1 else 0 :]
-        mass = read(reader, text, table=table.weights).mass
-        assert mass is not None
-        item_mass[:, item], counts[item] = mass.mean(1), text.shape[1]
+    counts = torch.tensor([len(p) - _first(p) for p in listed])
+    bar = tqdm(total=len(listed), desc="language mass", unit="prompt", disable=not progress, leave=False)
+    with bar:
+        for batch in prompt_states(model, listed, hooks):
+            texts = [states[:, _first(listed[item]) :] for item, states in batch]
+            joined = torch.cat(texts, dim=1)
+            check_finite(joined, "The residual stream")
+            mass = read(reader, joined, table=table.weights).mass
+            assert mass is not None
+            for (item, _), part in zip(batch, mass.split([t.shape[1] for t in texts], dim=1), strict=True):
+                item_mass[:, item] = part.mean(1)
+            bar.update(len(batch))
     where = provenance(model, norm=reader.name, bos=listed[0].bos)
     return MassResult(item_mass, counts, table.languages, table.source, provenance=where)
+
+
+def _first(prompt: Prompt) -> int:
+    """First position that has seen text."""
+    return 1 if prompt.bos and len(prompt) > 1 else 0

@@ -163,7 +163,7 @@ def logit_lens(
         raise ValueError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
     reader = make_readout(model, norm, readout)
     _check_top_k(top_k, reader.d_vocab)
-    (_, states), = prompt_states(model, listed, hooks)
+    (((_, states),),) = prompt_states(model, listed, hooks)
     return _lens_result(model, reader, states, listed[0].ids, top_k, listed[0].bos, progress)
 
 
@@ -232,8 +232,11 @@ def target_lens(
     sets, names = _target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
     reader = make_readout(model, norm, readout)
     found: dict[int, Tensor] = {}
-    for i, states in tqdm(prompt_states(model, listed, hooks), total=len(listed), desc="target lens", disable=not progress, leave=False):
-        found[i] = states[:, list(wanted[i])]
+    bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
+    with bar:
+        for batch in prompt_states(model, listed, hooks):
+            found.update((item, states[:, list(wanted[item])]) for item, states in batch)
+            bar.update(len(batch))
     states = torch.cat([found[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
     reading = read(reader, states, targets=sets, progress=progress)

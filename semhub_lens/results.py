@@ -10,14 +10,15 @@ import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from typing_extensions import Self
+
+R = TypeVar("R", bound="Result")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Result:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[R], path: str | Path) -> R:
         """Read a result that `save` wrote.
 
         Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -138,14 +138,11 @@ def similarity(
     )
 
 
-def related_cosine(
-    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer other d_model"], related: Bool[Tensor, "item other"]
-) -> Float[Tensor, "layer item"]:
-    """Mean cosine of each item of `a` with the items of `b` that it is related to; NaN where there is none."""
-    counts = related.sum(1).float()
-    unit_a, unit_b = _unit(a), _unit(b)
-    rows = [(x @ y.T * related).sum(1) / counts for x, y in zip(unit_a, unit_b, strict=True)]
-    return torch.stack(rows)
+def cosine_matrix(
+    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer other d_model"]
+) -> Float[Tensor, "layer item other"]:
+    """Cosine of every item of `a` with every item of `b`; takes O(layer item other) memory."""
+    return torch.einsum("lid,ljd->lij", _unit(a), _unit(b))
 
 
 def _check(a: Tensor, b: Tensor) -> None:

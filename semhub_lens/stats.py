@@ -132,3 +132,42 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
     elif high < 0:
         status = "opposite"
     return Verdict(status, layer, estimate, low, high, threshold, len(report))
+
+
+def paired_contrast(
+    matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], reference: Float[Tensor, "layer item"]
+) -> tuple[Float[Tensor, "layer item"], NullDraw]:
+    r"""Each item's score for its own key minus a reference, and the null in which keys are exchanged.
+
+    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$; a null draw takes $M_{\ell i \pi(k_i)}$ with $\pi$ leaving no key in place. With cosines as M, item i
+    as its own key and the mean of the other keys as r, the mean effect is Eq. 1's D.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+        reference: what the score is compared with; `other_keys` gives the mean over the other keys.
+    """
+    rows = torch.arange(matrix.shape[1])
+    effect = matrix[:, rows, key] - reference
+
+    def exchanged(items: Tensor, source: torch.Generator) -> Tensor:
+        wrong = derangement(matrix.shape[2], source)[key[items]]
+        return (matrix[:, items, wrong] - reference[:, items]).mean(1)
+
+    return effect, exchanged
+
+
+def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
+    """Mean score of each item with all keys but its own."""
+    own = matrix[:, torch.arange(matrix.shape[1]), key]
+    return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
+
+
+def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
+    """The null in which an effect and its control are exchangeable: every item's sign is drawn anew, the same at all layers."""
+
+    def flipped(items: Tensor, source: torch.Generator) -> Tensor:
+        signs = torch.randint(2, (len(items),), generator=source) * 2.0 - 1
+        return (effect[:, items] * signs).mean(1)
+
+    return flipped

@@ -1,0 +1,75 @@
+"""Code: the word "and" in the lens at the commas of list literals."""
+
+import torch
+
+from semhub_lens.data import data_hash
+from semhub_lens.data.programs import ListLiteral, list_literals, source_id
+from semhub_lens.experiments.items import sample
+from semhub_lens.legs import ExperimentResult, make_leg
+from semhub_lens.logit_lens import target_lens
+from semhub_lens.models import Model, provenance
+from semhub_lens.prompts import Prompt
+from semhub_lens.stats import generator, other_keys, paired_contrast, sign_flips
+from semhub_lens.tokens import token_texts
+
+WORDS = (" and", " or", " not")
+
+
+def run_logit_lens_list(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the token that comes next?
+
+    Two controls: the same contrast at another position of the same program, and the words exchanged.
+    """
+    prompts, places, following, origins = _items(model, n, seed)
+    found = target_lens(
+        model, prompts, [[next_id, *WORDS] for pair in following for next_id in pair], read_at=places, variants="exact", progress=progress
+    ).log_probs
+    comma, elsewhere = found[:, 0::2], found[:, 1::2]
+    first = torch.zeros(len(prompts), dtype=torch.long)
+    contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
+    where = provenance(model, norm="final", data=source_id(), data_hash=data_hash(origins), seed=seed, bos=prompts[0].bos)
+    curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
+    settings = {
+        "data_type": "code", "kind": "readability", "unit": "nats", "curves": curves, "curve_unit": "log-probability at the comma",
+        "provenance": where, "seed": seed,
+    }  # fmt: skip
+    effect, draw = paired_contrast(comma[..., 1:], first, comma[..., 0])
+    legs = (
+        make_leg(contrast - control, sign_flips(contrast - control), title='"and" over "or", "not", more than elsewhere',
+                 claim='the lens prefers " and" to other short words at commas more than at other positions of the program',
+                 control="comma and other position exchanged", **settings),
+        make_leg(effect, draw, title='"and" over the next token', claim='the lens prefers " and" over the code that comes next',
+                 control='" or" and " not" in place of " and"', **settings),
+    )  # fmt: skip
+    notes = ("Programs: " + source_id() + ", one comma of each list literal.",)
+    return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)
+
+
+def _items(model: Model, n: int, seed: int) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
+    """Prompts, per prompt the comma's and a control position, the tokens that follow them, and where the programs come from."""
+    literals = list_literals()
+    source = generator(seed + 1)
+    prompts, places, following, origins = [], [], [], []
+    for index in torch.randperm(len(literals), generator=generator(seed)).tolist():
+        prompt, commas = _commas(model, literals[index])
+        others = [p for p in range(3, len(prompt) - 1) if p not in commas]
+        if not commas or not others:
+            continue
+        comma, other = (listed[int(torch.randint(len(listed), (1,), generator=source))] for listed in (commas, others))
+        prompts.append(prompt)
+        places.append([comma, other])
+        following.append((int(prompt.ids[comma + 1]), int(prompt.ids[other + 1])))
+        origins.append(literals[index].origin)
+        if len(prompts) == n:
+            break
+    sample(len(prompts), n, seed)  # refuses too small an n
+    return prompts, places, following, origins
+
+
+def _commas(model: Model, literal: ListLiteral) -> tuple[Prompt, list[int]]:
+    """Positions of the tokens that end with a comma between the list's elements."""
+    spans = {f"comma:{i}": (at, at + 1) for i, at in enumerate(literal.commas)}
+    prompt = Prompt.from_text(model, literal.snippet, spans=spans)
+    texts = token_texts(model.tokenizer, prompt.ids.tolist())
+    last = [positions[-1] for positions in prompt.spans.values()]
+    return prompt, [p for p in last if texts[p].endswith(",") and p + 1 < len(prompt)]

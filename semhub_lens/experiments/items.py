@@ -1,0 +1,86 @@
+"""Choosing items: samples, and the positions of running text at which a gloss can be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from semhub_lens.models import Model
+from semhub_lens.prompts import Prompt
+from semhub_lens.stats import generator
+from semhub_lens.tokens import is_single_token, token_texts, word_tokens
+
+
+def sample(total: int, n: int, seed: int) -> list[int]:
+    """`n` of `total` indices in order, drawn without replacement; all of them where there are no more.
+
+    Raises:
+        ValueError: n below 8 (a verdict splits the items in halves).
+    """
+    if n < 8:
+        raise ValueError(f"An experiment needs at least 8 items (half choose the layer, half are reported), got n={n}.")
+    return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
+
+
+@dataclass(frozen=True)
+class GlossItems:
+    """Positions before a one-token word that has a one-token English gloss, grouped by passage."""
+
+    prompts: list[Prompt]
+    positions: list[list[int]]
+    """Per prompt, where to read: the position before the word."""
+    words: list[str]
+    glosses: list[str]
+    report: str
+    """What was kept and what was dropped."""
+
+
+def gloss_items(model: Model, texts: Sequence[str], glossary: Mapping[str, tuple[str, ...]], n: int, seed: int) -> GlossItems:
+    """Find the items; each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted."""
+    prompts = [Prompt.from_text(model, text) for text in texts]
+    found: dict[str, tuple[int, int, str]] = {}
+    dropped = {"several tokens": 0, "shared token": 0, "repeated gloss": 0}
+    for index, prompt in enumerate(prompts):
+        for position, word in _words(model, prompt):
+            gloss = (glossary.get(word) or glossary.get(word.lower()) or ("",))[0]
+            if not gloss:
+                continue
+            reason = _unfit(model, word, gloss, found)
+            if reason:
+                dropped[reason] += 1
+            else:
+                found[gloss] = (index, position, word)
+    if len(found) < 8:
+        raise ValueError(f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the words.")
+    chosen = [list(found.items())[i] for i in sample(len(found), n, seed)]
+    chosen.sort(key=lambda entry: entry[1][:2])
+    positions = [[place - 1 for _, (i, place, _) in chosen if i == index] for index in range(len(prompts))]
+    kept = [index for index, listed in enumerate(positions) if listed]
+    report = f"{len(chosen)} of {len(found)} items; dropped: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    return GlossItems(
+        [prompts[i] for i in kept], [positions[i] for i in kept], [word for _, (_, _, word) in chosen], [gloss for gloss, _ in chosen], report
+    )
+
+
+def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:
+    """Positions whose token is a whole word: bounded by spaces or punctuation, or in a script without spaces."""
+    texts = token_texts(model.tokenizer, prompt.ids.tolist())
+    found = []
+    for position in range(2, len(texts)):
+        text = texts[position]
+        word = text.strip()
+        following = texts[position + 1] if position + 1 < len(texts) else " "
+        spaced = text.startswith(" ") and not following[:1].isalpha()
+        unspaced = word.isalpha() and all(ord(c) > 0x2E80 for c in word)
+        if word.isalpha() and (spaced or unspaced):
+            found.append((position, word))
+    return found
+
+
+def _unfit(model: Model, word: str, gloss: str, found: Mapping[str, object]) -> str | None:
+    if gloss in found:
+        return "repeated gloss"
+    if not is_single_token(model.tokenizer, gloss):
+        return "several tokens"
+    own, english = (set(word_tokens(model.tokenizer, text).ids) for text in (word, gloss))
+    return "shared token" if own & english else None
