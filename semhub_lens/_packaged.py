@@ -61,8 +61,8 @@ PACKAGED = {
 
 
 def cache_root() -> Path:
-    """Folder in the user's cache directory that holds converted models and token tables."""
-    return user_cache_path("semhub-lens", appauthor=False)
+    """Folder that holds converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
+    return Path(os.environ["SEMHUB_CACHE"]) if "SEMHUB_CACHE" in os.environ else user_cache_path("semhub-lens", appauthor=False)
 
 
 def packaged_files(model: PackagedModel) -> list[Path]:
@@ -137,7 +137,7 @@ def _locked(root: Path, name: str) -> Iterator[None]:
         probe.unlink()
     except OSError as error:
         raise ValueError(
-            f"The cache folder {root} cannot be written ({error.strerror}). Make it writable, or set XDG_CACHE_HOME "
+            f"The cache folder {root} cannot be written ({error.strerror}). Make it writable, or set SEMHUB_CACHE "
             "to a folder that is."
         ) from error
     with FileLock(root / f"{name}.lock"):

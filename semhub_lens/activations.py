@@ -57,7 +57,7 @@ class Capture:
     """Probe that keeps activations: read-only hooks for a run of your own, and a `result()`.
 
     `hooks` go into `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`; the states
-    are cloned, so later edits do not reach them, and hooks listed before see their edits captured. In cached generation the
+    are cloned, so later edits do not reach them; what hooks listed before it edit is captured as edited. In cached generation the
     new tokens' states are appended; a new prompt starts afresh.
 
     Args:
@@ -84,36 +84,53 @@ class Capture:
         self.names = [names[layer] for layer in chosen]
         require_hooks(model, self.names)
         self._chunks = Chunks()
-        self._parts: dict[str, list[Tensor]] = {}
-        self._starts: Tensor = torch.zeros(0)
+        self._runs: dict[str, object] = {}
+        self._rows: dict[str, dict[int, list[Tensor]]] = {name: {} for name in self.names}
         self.hooks: list[tuple[str, HookFunction]] = [(name, self._recorder(name)) for name in self.names]
 
     def _recorder(self, name: str) -> HookFunction:
+        rows = self._rows[name]
+
         def record(activation: Tensor, hook: Any) -> None:
             window, columns = self._chunks.window(activation, hook)
-            if columns > 1 or int(window.starts.max()) <= 0:
-                self._parts[name] = []
-                self._starts = window.starts
-            self._parts[name].append(activation.detach().float().cpu().clone())
+            if window.run is not self._runs.get(name):
+                self._runs[name] = window.run
+                rows.clear()
+            states = activation.detach().float().cpu().clone()
+            for row, (item, absolute) in enumerate(zip(window.items.tolist(), window.positions(columns), strict=True)):
+                real = absolute >= 0
+                if real.any() and int(absolute[real][0]) == 0:
+                    rows[item] = []
+                rows.setdefault(item, []).append(states[row, real])
 
         return record
 
     def result(self, row: int | None = None) -> Float[Tensor, "layer ..."]:
-        """States `[layer batch pos d_model]` (float32, CPU), or `[layer pos d_model]` of one `row` without its padding.
+        """States `[layer batch pos d_model]` (float32, CPU) of the latest run, or `[layer pos d_model]` of one `row`.
+
+        In runs of this library rows are the prompts in the order given, without their padding.
 
         Raises:
-            ValueError: nothing ran yet; no such row; rows padded to unequal starts and no `row` given.
+            ValueError: nothing ran yet; no such row; prompts of unequal length and no `row` given.
         """
-        if not self._parts:
+        items = sorted(self._rows[self.names[0]])
+        if not items:
             raise ValueError("The probe has seen no run yet: pass its hooks to model.run_with_hooks(...) first.")
-        states = torch.stack([torch.cat(self._parts[name], dim=1) for name in self.names])
-        if row is None:
-            if (self._starts < 0).any():
-                raise ValueError("The rows were padded to one length: ask for one at a time with result(row=i).")
-            return states
-        if not 0 <= row < states.shape[1]:
-            raise ValueError(f"Row {row} is out of range: the run had {states.shape[1]} rows.")
-        return states[:, row, max(0, -int(self._starts[row])) :]
+        if row is not None:
+            if row not in items:
+                raise ValueError(f"Row {row} is out of range: the run had {len(items)} rows.")
+            return torch.stack([torch.cat(self._rows[name][row]) for name in self.names])
+        rows = [self.result(item) for item in items]
+        if len({states.shape[1] for states in rows}) > 1:
+            raise ValueError("The prompts have unequal lengths: ask for one at a time with result(row=i).")
+        return torch.stack(rows, dim=1)
+
+    def take(self, row: int) -> Float[Tensor, "layer ..."]:
+        """As `result(row)`, and forget the row."""
+        states = self.result(row)
+        for name in self.names:
+            del self._rows[name][row]
+        return states
 
 
 @torch.no_grad()
@@ -126,9 +143,7 @@ def prompt_states(
     with hooked(model, [*hooks, *capture.hooks]) as run:
         for batch in batches(prompts, max_tokens):
             run(batch.tokens, batch.window)
-            states = capture.result()
-            items = zip(batch.window.items.tolist(), batch.window.lengths.tolist(), strict=True)
-            yield [(item, states[:, row, :length]) for row, (item, length) in enumerate(items)]
+            yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
 
 def residual_stream(

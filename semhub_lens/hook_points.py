@@ -7,7 +7,7 @@ after the last block; all before the final norm. Runs end at that last state: th
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ Hooks = Sequence[tuple[str, HookFunction]]
 """What `model.run_with_hooks(fwd_hooks=...)` takes: pairs of hook name and hook function."""
 
 WINDOW = "semhub_window"
+BEFORE_THE_END = ("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
+"""Hook points with these names lie before the last residual state."""
 SITES = {
     "resid_pre": "hook_resid_pre",
     "resid_mid": "hook_resid_mid",
@@ -71,7 +73,7 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
 class Window:
     """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
 
-    Runners of this library leave it in the context of each hook point (`hook.ctx`).
+    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see it too.
     """
 
     items: Int[Tensor, " batch"]
@@ -81,14 +83,47 @@ class Window:
     lengths: Int[Tensor, " batch"]
     """Prompt lengths."""
     spans: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    generated: int = 0
+    """Tokens generated after each prompt so far; columns behind them are padding."""
+    run: object = None
+    """Tells the passes of one run from those of another."""
 
     def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
-        """Absolute position of every column; negative in left padding."""
-        return self.starts[:, None] + torch.arange(columns)
+        """Absolute position of every column; -1 in padding."""
+        absolute = self.starts[:, None] + torch.arange(columns)
+        real = (absolute >= 0) & (absolute < self.lengths[:, None] + self.generated)
+        return torch.where(real, absolute, -1)
+
+
+NOWHERE = Window(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+"""A window without positions: interventions leave a pass under it alone."""
 
 
 class _Done(Exception):
     """Raised by our own last hook to leave the forward pass before the unembedding."""
+
+
+def _contexts(model: Model) -> list[dict]:
+    """The context of every hook point (several names share one)."""
+    return list({id(point.ctx): point.ctx for point in model.hook_dict.values()}.values())
+
+
+@contextmanager
+def windowed(model: Model, window: Window | None = None) -> Iterator[Callable[[Window], None]]:
+    """Let all hook points see a window; yields the function that sets the next one."""
+    contexts = _contexts(model)
+
+    def show(shown: Window) -> None:
+        for context in contexts:
+            context[WINDOW] = shown
+
+    if window is not None:
+        show(window)
+    try:
+        yield show
+    finally:
+        for context in contexts:
+            context.pop(WINDOW, None)
 
 
 @dataclass(frozen=True)
@@ -96,13 +131,10 @@ class Run:
     """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
 
     model: Model
-    full: bool
-    """Whether a hook sits behind the last residual state, so that the pass must go on to the logits."""
-    contexts: tuple[dict, ...]
+    show: Callable[[Window], None]
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
-        for context in self.contexts:
-            context[WINDOW] = window
+        self.show(replace(window, run=self))
         device = input_device(self.model)
         mask = inputs.pop("attention_mask", torch.ones_like(tokens)).to(device)
         try:
@@ -115,24 +147,18 @@ class Run:
 def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
     """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
 
+    Passes end at the last residual state, unless a hook sits behind it.
+
     Raises:
         ValueError: unknown hook name (before anything runs); a hook that did not fire in any pass.
     """
-    last = residual_names(model)[-1]
     require_hooks(model, [name for name, _ in hooks])
-    full = any(not name.startswith(("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")) for name, _ in hooks)
     fired: set[int] = set()
     counted = [(name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks)]
-    if not full:
-        counted.append((last, _leave))
-    points = model.hook_dict
-    contexts = tuple(points[name].ctx for name in {name for name, _ in hooks})
-    try:
-        with model.hooks(fwd_hooks=counted):
-            yield Run(model, full, contexts)
-    finally:
-        for context in contexts:
-            context.pop(WINDOW, None)
+    if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
+        counted.append((residual_names(model)[-1], _leave))
+    with windowed(model) as show, model.hooks(fwd_hooks=counted):
+        yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:
         raise ValueError(f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them.")
@@ -151,31 +177,27 @@ def _leave(activation: Tensor, hook: Any) -> None:
 
 
 class Chunks:
-    """Joins the forward passes of one hook point into a run: a longer pass restarts it, single tokens continue it.
+    """The window of each pass at a hook point: the runner's, or in runs of the user's own one counted from the passes seen.
 
-    Used where no `Window` tells positions, that is in runs of the user's own. A run of a one-token prompt directly
-    after another one is taken for its continuation: use new hooks for each such run.
+    There, a longer pass starts a run and single tokens continue it (a KV cache). A one-token prompt directly after another one
+    is taken for its continuation, and without a cache every longer pass counts as a prompt of its own: use new hooks for each
+    such run, or `semhub_lens.generate`.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-
-    def start(self, name: str, columns: int) -> int:
-        """Absolute position of the first of `columns` new columns at hook point `name`."""
-        begun = self._seen.get(name, 0)
-        start = begun if columns == 1 else 0
-        self._seen[name] = start + columns
-        return start
+        self._latest: dict[str, Window] = {}
 
     def window(self, activation: Tensor, hook: Any) -> tuple[Window, int]:
-        """The runner's window, or one counted from the passes seen; with the number of columns."""
+        """The pass's window and its number of columns."""
         rows, columns = activation.shape[:2]
         if WINDOW in hook.ctx:
             return hook.ctx[WINDOW], columns
-        start = self.start(hook.name, columns)
-        if start == 0:
-            self._prompt = columns
-        lengths = torch.full((rows,), self._prompt)
-        return Window(torch.arange(rows), torch.full((rows,), start), lengths), columns
-
-
+        latest = self._latest.get(hook.name)
+        if columns > 1 or latest is None:
+            items, zeros = torch.arange(rows), torch.zeros(rows, dtype=torch.long)
+            window = Window(items, zeros, torch.full_like(items, columns), run=object())
+        else:
+            step = latest.generated + 1
+            window = replace(latest, starts=latest.lengths + step - 1, generated=step)
+        self._latest[hook.name] = window
+        return window, columns

@@ -46,7 +46,7 @@ class LanguageTable:
 
     @property
     def unknown_share(self) -> float:
-        """Share of the vocabulary's weight that no language claims."""
+        """Mean over the vocabulary's tokens of the `unknown` column."""
         return float(self.weights[:, self.languages.index(UNKNOWN)].mean()) if UNKNOWN in self.languages else 0.0
 
 

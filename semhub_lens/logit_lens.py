@@ -33,6 +33,7 @@ class LensResult(Result):
     """The lens over one prompt: most probable tokens, entropy and KL at every layer and position."""
 
     token_ids: Int[Tensor, " pos"]
+    """-1 where the probe was not told the tokens."""
     labels: tuple[str, ...]
     """The prompt's tokens, printable."""
     top_ids: Int[Tensor, "layer pos k"]

@@ -40,7 +40,7 @@ def load(
     Args:
         name: a packaged offline model (`gemma-3-270m`, `smollm2-135m`), a local folder, a GGUF file, or a hub name.
         backend: "hooked" gives a `HookedTransformer` (transformer-lens 3.9 only), "bridge" a `TransformerBridge`; "auto"
-            takes "hooked" where the installed line has it and knows the architecture under an official name, else "bridge".
+            takes "hooked" where the installed line has it, else "bridge".
         device: None takes CUDA when there is one.
         dtype: a torch dtype or its name.
 

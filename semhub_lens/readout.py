@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.hook_points import residual_names
+from semhub_lens.hook_points import NOWHERE, residual_names, windowed
 from semhub_lens.models import Model, input_device, output_transform, weight_processing
 
 Norm = Literal["final", "none"]
@@ -31,8 +31,8 @@ class Readout:
         translator: applied before the norm at every layer but the last (tuned lens).
 
     Raises:
-        ValueError: the read-out of the last residual state differs from the model's own logits on a short input (the architecture
-            does something else between them), NaN logits, or `norm="none"` on folded weights.
+        ValueError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a short input
+            (the architecture does something else between them), NaN logits, or `norm="none"` on folded weights.
 
     Example:
         >>> readout = Readout(tiny_model)
@@ -103,7 +103,7 @@ def _check(model: Model, readout: Readout) -> None:
     def keep(activation: Tensor, hook: object) -> None:
         states.append(activation.detach().clone())
 
-    with torch.no_grad():
+    with torch.no_grad(), windowed(model, NOWHERE):  # interventions of the user's that are attached stay out of it
         own = model.run_with_hooks(ids, fwd_hooks=[(residual_names(model)[-1], keep)], return_type="logits")
         ours = readout._logits(states[0], "final")
     own = own.float().log_softmax(-1)

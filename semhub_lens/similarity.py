@@ -82,7 +82,7 @@ class SimilarityResult(Result):
 
     @property
     def p_value_max(self) -> Float[Tensor, " layer"]:
-        """As `p_value`, against the null's maximum over layers: valid for "at some layer" claims."""
+        """As `p_value`, against the raw null's maximum over layers: valid for "at some layer" claims, dominated by noisy layers."""
         return (1 + (self.null.amax(1, keepdim=True) >= self.effect).sum(0)) / (1 + len(self.null))
 
     def to_frame(self) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def similarity(
     """
     _check(a, b)
     unit_a, unit_b = _unit(a), _unit(b)
-    centred_a, centred_b = _unit(_centre(a)), _unit(_centre(b))
+    centred_a, centred_b = _unit(centre(a)), _unit(centre(b))
     matched = _cosines(unit_a, unit_b)
     centred = _cosines(centred_a, centred_b)
     low, high = _bootstrap(unit_a, unit_b, matched, seed, max(draws, DRAWS))
@@ -165,7 +165,8 @@ def _unit(states: Tensor) -> Tensor:
     return normalize(states.float(), dim=-1)
 
 
-def _centre(states: Tensor) -> Tensor:
+def centre(states: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
+    """Subtract the mean state of the items, layer by layer."""
     return states.float() - states.float().mean(1, keepdim=True)
 
 
@@ -194,6 +195,7 @@ def _bootstrap(a: Tensor, b: Tensor, matched: Tensor, seed: int, draws: int) -> 
     """Interval of D over resampled pairs; copies of one pair are not each other's non-pairs."""
     n = a.shape[1]
     weights = bootstrap_weights(n, draws, seed)
+    weights = weights[(weights > 0).sum(1) > 1]  # copies of a single pair have no non-pairs
     squared = weights.square()
     non_pairs = n * n - squared.sum(1)
     curves = []
@@ -238,7 +240,7 @@ def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
 
 
 def debiased_cka(a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"]) -> Float[Tensor, " layer"]:
-    """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024); NaN below four items.
+    """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024); NaN below four items and for constant states.
 
     The biased estimator is far above 0 for independent states as soon as n is not much larger than d.
     """
@@ -250,7 +252,8 @@ def debiased_cka(a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer
         k, m = (z @ z.T for z in (x - x.mean(0), y - y.mean(0)))
         k.fill_diagonal_(0)
         m.fill_diagonal_(0)
-        values.append(_hsic(k, m) / (_hsic(k, k) * _hsic(m, m)).clamp(min=1e-30).sqrt())
+        scale = _hsic(k, k) * _hsic(m, m)
+        values.append(_hsic(k, m) / scale.sqrt() if scale > 1e-30 else torch.tensor(torch.nan, dtype=torch.float64))
     return torch.stack(values).float()
 
 

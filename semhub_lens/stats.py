@@ -17,6 +17,8 @@ NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " lay
 
 LEVEL = 0.95
 DRAWS = 1000
+FEWEST_ITEMS = 16
+"""Below this, the reporting half is too small for a percentile bootstrap (false positives above 4 %)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class Verdict:
     low: float
     high: float
     threshold: float
-    """95th percentile of the null's maximum over layers, on the reporting half."""
+    """What the effect must exceed at that layer: the null's mean plus its standard deviation times the 95th percentile of the
+    standardised null's maximum over layers; on the reporting half."""
     items: int
     """Items in the reporting half."""
 
@@ -102,11 +105,13 @@ def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, "
 
 
 def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500) -> Verdict:
-    """Judge a leg without choosing and reporting on the same items.
+    r"""Judge a leg without choosing and reporting on the same items.
 
-    The layer with the largest mean effect is chosen on one half (layer 0, the embedding, is a baseline and cannot be chosen).
-    On the other half: *supported* if the 95 % bootstrap interval lies above 0 and the mean exceeds the 95th percentile of the
-    null's maximum over layers; *opposite* if the interval lies below 0; *not supported* otherwise.
+    Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and standard deviation of the
+    null at that layer, because raw effects differ in scale from layer to layer (early lens distributions by a hundred nats). On
+    one half of the items the layer with the largest z is chosen, among those with a positive mean if there are any; layer 0, the
+    embedding, is a baseline and cannot be chosen. On the other half: *supported* if the 95 % bootstrap interval lies above 0 and z
+    exceeds the 95th percentile of the standardised null's maximum over layers 1 to L; *opposite* if the interval lies below 0; *not supported* otherwise.
 
     Args:
         effect: the effect of every item; positive as predicted.
@@ -115,16 +120,21 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
         draws: null pairings.
 
     Raises:
-        ValueError: fewer than four items.
+        ValueError: too few items or layers, or a NaN effect.
     """
-    items = effect.shape[1]
-    if items < 4:
-        raise ValueError(f"A verdict needs at least four items (two to choose a layer, two to report on), got {items}.")
+    layers, items = effect.shape
+    if layers < 2:
+        raise ValueError("A verdict needs the embedding layer and at least one more, got one layer.")
+    if not torch.isfinite(effect).all():
+        raise ValueError(f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first.")
+    if items < FEWEST_ITEMS:
+        raise ValueError(f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}.")
     choose, report = halves(items, seed)
-    layer = 1 + int(effect[1:, choose].mean(1).argmax())
+    layer = _best_layer(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws))
     interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
-    null = null_curves(draw, report, seed=seed + 2, draws=draws)[:, 1:].amax(1)
-    threshold = float(torch.quantile(null, LEVEL))
+    centre, scale, standard = _standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
+    highest = torch.quantile(standard[:, 1:].amax(1), LEVEL)
+    threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
     estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
     status: Status = "not supported"
     if low > 0 and estimate > threshold:
@@ -132,6 +142,22 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
     elif high < 0:
         status = "opposite"
     return Verdict(status, layer, estimate, low, high, threshold, len(report))
+
+
+def _best_layer(mean: Tensor, null: Tensor) -> int:
+    centre, scale, _ = _standardised(null)
+    z = (mean - centre) / scale
+    allowed = torch.arange(len(mean)) > 0
+    if bool((mean[1:] > 0).any()):
+        allowed &= mean > 0
+    return int(z.masked_fill(~allowed, -torch.inf).argmax())
+
+
+def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of the null at every layer, and the draws in these units (0 where the null has no spread)."""
+    centre, scale = null.mean(0), null.std(0)
+    scale = torch.where(scale > 1e-9, scale, torch.inf)
+    return centre, scale, (null - centre) / scale
 
 
 def paired_contrast(
@@ -146,7 +172,12 @@ def paired_contrast(
         matrix: score of every item with every key.
         key: the index of each item's own key.
         reference: what the score is compared with; `other_keys` gives the mean over the other keys.
+
+    Raises:
+        ValueError: fewer than three keys (with two there is only one way to exchange them).
     """
+    if matrix.shape[2] < 3:
+        raise ValueError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
     rows = torch.arange(matrix.shape[1])
     effect = matrix[:, rows, key] - reference
 

@@ -1,9 +1,9 @@
 """Residual states: exact batches, the reading rules, probes in runs of the user's own, and clean exits."""
 
-import models
 import pytest
 import torch
 
+import models
 import semhub_lens as shl
 from semhub_lens.activations import batches
 from semhub_lens.hook_points import Window, hooked, residual_names, site_name
@@ -134,7 +134,9 @@ def test_the_unembedding_is_never_computed(tiny_model):
 
 def test_a_hook_behind_the_last_state_lets_the_pass_go_on_to_it(tiny_model):
     seen = []
-    states_of(tiny_model, "red", hooks=[("unembed.hook_out", lambda activation, hook: seen.append(activation.shape[-1]))])
+    states_of(
+        tiny_model, "red", hooks=[("unembed.hook_out", lambda activation, hook: seen.append(activation.shape[-1]))]
+    )
     assert seen == [tiny_model.cfg.d_vocab]
 
 
@@ -156,7 +158,7 @@ def test_an_exception_in_a_hook_leaves_the_model_and_the_users_hooks_as_they_wer
         lambda: shl.language_mass(tiny_model, RAGGED, table, hooks=[(first, blank)], progress=False),
         lambda: states_of(tiny_model, RAGGED, hooks=[(first, blank)]),
     ):
-        with pytest.raises((RuntimeError, ValueError), match="from the user's hook|NaN") as caught:
+        with pytest.raises((RuntimeError, ValueError), match=r"from the user's hook|NaN") as caught:
             run()
         assert attached(tiny_model) == [], caught  # while the traceback still lives, as in a notebook
         assert not any(point.ctx for point in tiny_model.hook_dict.values())
@@ -181,13 +183,16 @@ def test_an_unknown_hook_name_is_refused_with_the_nearest_ones_before_anything_r
     for call in (states_of, lambda model, text, hooks: shl.logit_lens(model, text, hooks=hooks, progress=False)):
         with pytest.raises(ValueError, match=r"blocks\.1\.hook_residpost.*Nearest: .*blocks\.1\.hook_resid_post"):
             call(tiny_model, "red", hooks=[watch, ("blocks.1.hook_residpost", lambda activation, hook: None)])
-    with pytest.raises(ValueError, match="no hook point 'blocks.7.hook_resid_post'"):
+    with pytest.raises(ValueError, match=r"no hook point 'blocks.7.hook_resid_post'"):
         states_of(tiny_model, "red", hooks=shl.at(7, shl.hooks.add(torch.ones(32))))
     assert ran == []
 
 
 def test_a_hook_that_never_fires_is_an_error(tiny_model):
-    names = ("blocks.0.attn.hook_hidden_states", "blocks.0.attn.hook_result")  # the second is off by default on HookedTransformer
+    names = (
+        "blocks.0.attn.hook_hidden_states",
+        "blocks.0.attn.hook_result",
+    )  # the second is off by default on HookedTransformer
     silent = next(name for name in names if name in tiny_model.hook_dict)
     with pytest.raises(ValueError, match=rf"never fired.*{silent}"):
         states_of(tiny_model, "red", hooks=[(silent, lambda activation, hook: None)])
@@ -201,7 +206,8 @@ def test_the_window_of_a_run_reaches_its_hooks(tiny_model):
     hooks = [(site_name(0, "resid_pre"), lambda activation, hook: seen.append(hook.ctx["semhub_window"]))]
     with hooked(tiny_model, hooks) as run:
         run(torch.tensor([[1, 2, 3]]), window)
-    assert len(seen) == 1 and seen[0] is window
+    assert len(seen) == 1
+    assert all(torch.equal(getattr(seen[0], name), getattr(window, name)) for name in ("items", "starts", "lengths"))
     assert window.positions(3).tolist() == [[0, 1, 2]]
 
 
@@ -215,10 +221,20 @@ def test_capture_equals_run_with_cache(tiny_model, site):
     _, cache = tiny_model.run_with_cache(tokens)
     expected = torch.stack([cache[name] for name in names])
     torch.testing.assert_close(probe.result(), expected)
+    assert not probe.result().requires_grad and probe.result().dtype == torch.float32
     assert torch.equal(probe.result(1), probe.result()[:, 1])
     some = shl.Capture(tiny_model, layers=[2, 0], site=site)
     tiny_model.run_with_hooks(tokens, fwd_hooks=some.hooks)
     torch.testing.assert_close(some.result(), expected[[2, 0]])
+
+
+def test_a_new_run_starts_afresh_with_its_own_rows(tiny_model):
+    probe = shl.Capture(tiny_model)
+    for tokens in (torch.tensor([[1, 4, 9]] * 3), torch.tensor([[1, 7], [1, 8]]), torch.tensor([[1, 5, 6, 7]])):
+        tiny_model.run_with_hooks(tokens, fwd_hooks=probe.hooks)
+        assert probe.result().shape[1:3] == tokens.shape
+        _, cache = tiny_model.run_with_cache(tokens)
+        torch.testing.assert_close(probe.result()[2], cache[probe.names[2]])
 
 
 def test_what_capture_keeps_is_out_of_reach_of_later_edits(tiny_model):
@@ -240,9 +256,8 @@ def test_capture_in_generation_equals_one_pass_over_prompt_and_continuation(tiny
     prompts = [RAGGED[0], RAGGED[3], RAGGED[1]]
     probe = shl.Capture(tiny_model)
     out = shl.generate(tiny_model, prompts, hooks=probe.hooks, max_new_tokens=5, use_cache=use_cache, progress=False)
-    rows = sorted(range(3), key=lambda i: len(prompts[i].split()))  # batches run shortest first
-    for row, item in enumerate(rows):
-        ids = [*shl.Prompt.from_text(tiny_model, prompts[item]).ids.tolist(), *out.token_ids[item]][:-1]
+    for row, text in enumerate(prompts):
+        ids = [*shl.Prompt.from_text(tiny_model, text).ids.tolist(), *out.token_ids[row]][:-1]
         again = shl.Capture(tiny_model)
         tiny_model.run_with_hooks(torch.tensor([ids]), fwd_hooks=again.hooks)
         assert worst(probe.result(row)[:, : len(ids)], again.result(0)) < 1e-4

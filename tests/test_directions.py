@@ -1,9 +1,8 @@
 """Directions: differences of states that a run of one's own gives, and a control of the same norm."""
 
 import pytest
-import torch
-
 import semhub_lens as shl
+import torch
 from semhub_lens import Prompt, at, direction
 
 PLUS, MINUS = ["three plus two", "five"], ["cat", "red dog house", "chat"]

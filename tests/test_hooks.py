@@ -1,12 +1,12 @@
 """Interventions against edits written by hand, position by position."""
 
-import models
 import pytest
-import torch
-
 import semhub_lens as shl
+import torch
 from semhub_lens import Prompt, at
 from semhub_lens.hook_points import site_name
+
+import models
 
 D_MODEL, D_HEAD, ROWS, LENGTH = 32, 8, 3, 6
 NAME = "blocks.1.hook_resid_post"
@@ -160,13 +160,11 @@ def test_gradients_reach_the_direction_as_through_a_plain_formula(tiny_model, ed
 def test_a_hook_serves_every_step_of_a_training_loop(tiny_model, edit):
     hook, plain = GRADIENT_EDITS[edit]
     vector = A.clone().requires_grad_()
-    fn = hook(vector)
+    by_formula, fn = [(NAME, lambda activation, hook: plain(activation, vector))], hook(vector)
     for _ in range(2):
-        reference = logit_gradient(tiny_model, vector, [(NAME, lambda activation, hook: plain(activation, vector))])
-        found = logit_gradient(tiny_model, vector, at(1, fn))
+        reference, found = (logit_gradient(tiny_model, vector, hooks) for hooks in (by_formula, at(1, fn)))
         torch.testing.assert_close(found, reference, atol=1e-4, rtol=1e-3)
-        with torch.no_grad():
-            vector += B  # what an optimiser's step does
+        vector.data += B  # what an optimiser's step does
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -218,7 +216,8 @@ def test_patching_all_of_another_run_gives_that_run(tiny_model):
     other = TOKENS.flip(0)
     capture = shl.Capture(tiny_model, [1], site="resid_post")
     target = run(tiny_model, capture.hooks, other)
-    torch.testing.assert_close(run(tiny_model, at(1, shl.hooks.patch(capture.result()[0]))), target, atol=1e-5, rtol=1e-5)
+    patched = run(tiny_model, at(1, shl.hooks.patch(capture.result()[0])))
+    torch.testing.assert_close(patched, target, atol=1e-5, rtol=1e-5)
 
 
 def test_too_few_vectors_or_sources_for_the_positions_raise(tiny_model):
@@ -231,7 +230,9 @@ def test_too_few_vectors_or_sources_for_the_positions_raise(tiny_model):
         shl.hooks.patch(SOURCE, [0], source_positions=[LENGTH])
 
 
-@pytest.mark.parametrize("fn", [shl.hooks.add, shl.hooks.replace, shl.hooks.project_out, lambda v: shl.hooks.swap(v, -v)])
+@pytest.mark.parametrize(
+    "fn", [shl.hooks.add, shl.hooks.replace, shl.hooks.project_out, lambda v: shl.hooks.swap(v, -v)]
+)
 def test_a_vector_that_is_not_finite_or_not_of_the_models_size_raises(tiny_model, fn):
     with pytest.raises(ValueError, match="NaN or infinite"):
         fn(torch.full((D_MODEL,), torch.nan))
@@ -268,7 +269,7 @@ BAD_POSITIONS = {
     "list": ([0, 3], "past the end"),
     "index tensor": (torch.tensor([[0], [3]]), "past the end"),
     "wrong number of prompts": (torch.tensor([[0], [0], [0]]), "3 prompts"),
-    "mask too wide": (torch.ones(2, 7).bool(), "at most 6"),
+    "mask too wide": (torch.ones(2, 7).bool(), "past the end"),
     "mask over a short prompt's padding": (torch.tensor([[1, 0, 0, 0], [1, 0, 0, 1]]).bool(), "past the end|2 tokens"),
     "mask without rows": (torch.ones(6).bool(), r"mask \[item pos\]"),
     "unknown span": ("verb", "verb"),
@@ -280,14 +281,10 @@ BAD_POSITIONS = {
 def test_positions_that_the_prompts_lack_raise_before_the_model_runs(tiny_model, run_it, wrong):
     positions, message = BAD_POSITIONS[wrong]
     calls = []
-
-    def spy(activation, hook):
-        calls.append(len(activation))
-
+    spy = ("blocks.0.hook_resid_pre", lambda activation, hook: calls.append(len(activation)))
     prompts = [Prompt.from_ids(TOKENS[0], spans={"noun": [1]}), Prompt.from_ids([5, 6], spans={"noun": [0]})]
-    hooks = [("blocks.0.hook_resid_pre", spy), *at(1, shl.hooks.add(A, positions=positions))]
     with pytest.raises(ValueError, match=message):
-        run_it(tiny_model, prompts, hooks=hooks, progress=False)
+        run_it(tiny_model, prompts, hooks=[spy, *at(1, shl.hooks.add(A, positions=positions))], progress=False)
     assert calls == []
-    run_it(tiny_model, prompts, hooks=[("blocks.0.hook_resid_pre", spy), *at(1, shl.hooks.add(A, positions="noun"))], progress=False)
+    run_it(tiny_model, prompts, hooks=[spy, *at(1, shl.hooks.add(A, positions="noun"))], progress=False)
     assert calls

@@ -1,12 +1,12 @@
-"""Loading, the one-time conversion of packaged weights, the read-out check, and what is known about a model's weights."""
+"""Loading, the conversion of packaged weights, the read-out check, and what is known about a model's weights."""
 
 import shutil
 
 import gguf
-import models
 import pytest
 import torch
 
+import models
 import semhub_lens as shl
 from semhub_lens import _packaged
 from semhub_lens._packaged import PACKAGED, PackagedModel, cache_root, packaged_files, plain_folder
@@ -23,8 +23,15 @@ GGUF_NAMES = {
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """A fresh cache folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
     return cache_root() / "models"
+
+
+def test_the_cache_is_the_users_cache_folder_or_the_named_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("SEMHUB_CACHE", raising=False)
+    assert cache_root().name == "semhub-lens" and cache_root() != tmp_path
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +125,9 @@ def test_a_damaged_gguf_file_is_refused_and_leaves_nothing(gguf_file, cache, tmp
 
 
 def test_a_wrong_hash_is_refused_before_anything_is_written(gguf_file, cache):
-    with pytest.raises(ValueError, match=r"corrupted or another version: SHA-256 is [0-9a-f]{64}, expected 000.*Re-install"):
+    with pytest.raises(
+        ValueError, match=r"corrupted or another version: SHA-256 is [0-9a-f]{64}, expected 000.*Re-install"
+    ):
         plain_folder("small", [gguf_file], "0" * 64)
     assert not cache.exists()
 
@@ -151,15 +160,15 @@ def test_what_a_killed_conversion_left_is_wiped(gguf_file, cache):
 
 def test_an_unwritable_cache_is_named(gguf_file, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(ValueError, match=r"cannot be written.*XDG_CACHE_HOME"):
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"cannot be written.*SEMHUB_CACHE"):
         shl.load(gguf_file)
 
 
 def test_a_missing_package_names_the_command_that_installs_it(monkeypatch):
     missing = PackagedModel("lost", (("no_such_module_of_ours", "w.gguf"),), "0" * 64, "pip install lost==1", "", None)
     monkeypatch.setitem(PACKAGED, "lost", missing)
-    with pytest.raises(ValueError, match="'lost' are not installed.*pip install lost==1"):
+    with pytest.raises(ValueError, match=r"'lost' are not installed.*pip install lost==1"):
         shl.load("lost")
     broken = PackagedModel("lost", (("semhub_lens", "no-such-file.gguf"),), "0" * 64, "pip install lost==1", "", None)
     with pytest.raises(ValueError, match="pip install lost==1"):
@@ -175,7 +184,9 @@ def test_smollm2_is_converted_in_a_fresh_cache(cache):
     hf = AutoModelForCausalLM.from_pretrained(cache / name)
     torch.testing.assert_close(logprobs(model), logprobs(hf), atol=1e-4, rtol=0)
     assert model.cfg.model_name == "smollm2-135m" and weight_processing(model) == "none"
-    assert model.tokenizer.decode(logprobs(model, model.to_tokens("The capital of France is"))[0, -1].argmax()) == " Paris"
+    assert (
+        model.tokenizer.decode(logprobs(model, model.to_tokens("The capital of France is"))[0, -1].argmax()) == " Paris"
+    )
 
 
 @pytest.mark.parametrize("backend", ["auto", *models.BACKENDS])
@@ -190,18 +201,20 @@ def test_a_local_folder_loads_without_the_cache(cache, tmp_path, backend):
     assert next(shl.load(tmp_path / "m", backend=backend, dtype="bfloat16").parameters()).dtype == torch.bfloat16
 
 
-@pytest.mark.real
+@pytest.mark.slow
 def test_auto_takes_hooked_where_the_line_knows_the_architecture():
     assert is_bridge(shl.load("gemma-3-270m")) != models.HOOKED_LINE
 
 
 @pytest.mark.skipif(models.HOOKED_LINE, reason="the 3.9 line has HookedTransformer")
 def test_the_hooked_backend_is_refused_where_the_line_lacks_it():
-    with pytest.raises(ValueError, match="removed in version 4.*backend='bridge'"):
+    with pytest.raises(ValueError, match=r"removed in version 4.*backend='bridge'"):
         shl.load("gemma-3-270m", backend="hooked")
 
 
-@pytest.mark.parametrize("name, nearest", [("gemma-3-270", "gemma-3-270m"), ("smolm2-135m", "smollm2-135m"), ("gpt2-smal", "gpt2")])
+@pytest.mark.parametrize(
+    "name, nearest", [("gemma-3-270", "gemma-3-270m"), ("smolm2-135m", "smollm2-135m"), ("gpt2-smal", "gpt2")]
+)
 def test_an_unknown_name_lists_the_nearest_known_ones(name, nearest):
     with pytest.raises(ValueError, match=rf"Unknown model '{name}'.*Nearest known names: .*\b{nearest}\b"):
         shl.load(name)

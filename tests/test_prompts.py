@@ -1,9 +1,9 @@
 """Prompts: tokens, spans and the beginning-of-sequence token."""
 
-import models
 import pytest
 import torch
 
+import models
 from semhub_lens import Prompt
 from semhub_lens.prompts import RESERVED, as_prompts
 
@@ -105,7 +105,7 @@ def test_names_with_a_colon_are_allowed_but_reserved_ones_are_not(tiny_model):
     ],
 )
 def test_a_span_that_is_not_there_once_is_refused(tiny_model, spec, message):
-    with pytest.raises(ValueError, match=f"'operand'.*{message}"):
+    with pytest.raises(ValueError, match=rf"'operand'.*{message}"):
         build(tiny_model, spans={"operand": spec})
 
 
@@ -122,7 +122,9 @@ def test_a_text_without_words_is_refused(tiny_model, text):
         as_prompts(tiny_model, ["red", text])
 
 
-@pytest.mark.parametrize("ids", [[4, 5, 6], (4, 5, 6), torch.tensor([4, 5, 6]), torch.tensor([4, 5, 6], dtype=torch.int32)])
+@pytest.mark.parametrize(
+    "ids", [[4, 5, 6], (4, 5, 6), torch.tensor([4, 5, 6]), torch.tensor([4, 5, 6], dtype=torch.int32)]
+)
 def test_ids_are_taken_as_they_are(ids):
     prompt = Prompt.from_ids(ids, spans={"a": [0, 2]})
     assert prompt.ids.dtype == torch.long and prompt.ids.tolist() == [4, 5, 6]

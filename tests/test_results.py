@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 
-import models
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import models
 import semhub_lens as shl
 from semhub_lens.models import provenance
 from semhub_lens.results import Result, check_finite
@@ -21,7 +21,9 @@ class Measured(Result):
     parts: tuple[Tensor, ...] = field(default=())
 
 
-WHERE = shl.Provenance("m", "0123", "TransformerBridge", "float32", "cpu", "none", True, norm="final", data="own", seed=3)
+WHERE = shl.Provenance(
+    "m", "0123", "TransformerBridge", "float32", "cpu", "none", True, norm="final", data="own", seed=3
+)
 
 
 def measured(**changes):
@@ -151,5 +153,7 @@ def test_what_is_not_finite_is_named_with_its_place(bad):
     states = torch.zeros(2, 3, 4)
     check_finite(states, "States")
     states[1, 2, 0] = bad
-    with pytest.raises(ValueError, match=r"States of shape \(2, 3, 4\) holds 1 NaN or infinite entries, the first at \[1, 2, 0\]"):
+    with pytest.raises(
+        ValueError, match=r"States of shape \(2, 3, 4\) holds 1 NaN or infinite entries, the first at \[1, 2, 0\]"
+    ):
         check_finite(states, "States")

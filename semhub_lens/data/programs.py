@@ -32,7 +32,7 @@ def list_literals(root: Path | None = None) -> list[ListLiteral]:
     """List literals of 3 to 12 plain elements (names, attributes, constants), each with the lines before it.
 
     Args:
-        root: folder of Python files; None reads the standard library's top level.
+        root: folder of Python files (not its subfolders); None reads the standard library's top level.
 
     Raises:
         ValueError: no Python files, or none with a list literal, in `root`.

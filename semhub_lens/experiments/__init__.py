@@ -10,7 +10,7 @@ from semhub_lens.models import Model
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment of the paper (METHODS page), with the number of items it takes by default."""
+    """One experiment (the documentation's Methods page describes each), with its default number of items."""
 
     id: str
     data_type: str

@@ -10,7 +10,7 @@ from semhub_lens.legs import ExperimentResult, Leg, make_leg
 from semhub_lens.logit_lens import target_lens
 from semhub_lens.models import Model, provenance
 from semhub_lens.similarity import cosine_matrix
-from semhub_lens.stats import other_keys, paired_contrast
+from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
 
 
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
@@ -37,7 +37,7 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
                      claim="an expression lies closer to its own words than to words of another result", **settings)
         )  # fmt: skip
         paired = (same & ~exact).any(1)
-        if int(paired.sum()) < 8:
+        if int(paired.sum()) < FEWEST_ITEMS:
             continue
         values = results[paired].unique()
         key = torch.searchsorted(values, results[paired])

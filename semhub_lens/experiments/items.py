@@ -7,7 +7,7 @@ import torch
 
 from semhub_lens.models import Model
 from semhub_lens.prompts import Prompt
-from semhub_lens.stats import generator
+from semhub_lens.stats import FEWEST_ITEMS, generator
 from semhub_lens.tokens import is_single_token, token_texts, word_tokens
 
 
@@ -15,10 +15,12 @@ def sample(total: int, n: int, seed: int) -> list[int]:
     """`n` of `total` indices in order, drawn without replacement; all of them where there are no more.
 
     Raises:
-        ValueError: n below 8 (a verdict splits the items in halves).
+        ValueError: fewer items than a verdict needs (it splits them in halves).
     """
-    if n < 8:
-        raise ValueError(f"An experiment needs at least 8 items (half choose the layer, half are reported), got n={n}.")
+    if min(n, total) < FEWEST_ITEMS:
+        raise ValueError(
+            f"An experiment needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got n={n} of {total}."
+        )
     return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
 
 
@@ -50,7 +52,7 @@ def gloss_items(model: Model, texts: Sequence[str], glossary: Mapping[str, tuple
                 dropped[reason] += 1
             else:
                 found[gloss] = (index, position, word)
-    if len(found) < 8:
+    if len(found) < FEWEST_ITEMS:
         raise ValueError(f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the words.")
     chosen = [list(found.items())[i] for i in sample(len(found), n, seed)]
     chosen.sort(key=lambda entry: entry[1][:2])

@@ -12,12 +12,16 @@ from semhub_lens.legs import ExperimentResult, Leg, make_leg
 from semhub_lens.logit_lens import target_lens
 from semhub_lens.models import Model, provenance
 from semhub_lens.results import Provenance
-from semhub_lens.similarity import cosine_matrix, similarity
+from semhub_lens.similarity import centre, cosine_matrix, similarity
 from semhub_lens.stats import other_keys, paired_contrast
 
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
 OTHERS = ("fr", "es", "de", "zh")
 SUFFIX = {"en": " This represents", "fr": " Cela représente", "es": " Esto representa", "de": " Das bedeutet", "zh": "这代表了"}
+
+
+READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
+"""How sentences are read, whether the mean-centred leg is reported as well, and the read's name."""
 
 
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
@@ -29,26 +33,31 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     texts = sentences()
     rows = sample(len(texts["en"]), n, seed)
     legs: list[Leg] = []
-    for read, name in (("mean", "mean over tokens"), ("last", "last token")):
+    for read, centred, name in READS:
         states = {}
         for code in ("en", *OTHERS):
             chosen = [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows]
             states[code] = residual_stream(model, chosen, read=read, progress=progress)
         where = provenance(model, data="bundled sentences", data_hash=data_hash([texts, rows]), seed=seed)
         for code in OTHERS:
-            legs.append(similarity_leg(states["en"], states[code], f"English - {NAMES[code]}, {name}", "languages", where, seed))
+            for subtract, suffix in ((False, ""), (True, ", mean-centred"))[: 1 + centred]:
+                title = f"{NAMES[code]}, {name}{suffix}"
+                legs.append(similarity_leg(states["en"], states[code], title, "languages", where, seed, subtract))
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
-        "Raw cosines of this model family are near 1 for all pairs (anisotropy); the centred curve and retrieval show the contrast.",
+        "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not comparable between layers; "
+        "the mean-centred effect and retrieval are.",
     )
     title = f"translations of {len(rows)} sentences"
     return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=legs[0].provenance)
 
 
-def similarity_leg(a: torch.Tensor, b: torch.Tensor, title: str, data_type: str, where: Provenance, seed: int) -> Leg:
-    """The similarity leg of two residual stacks of paired items."""
+def similarity_leg(
+    a: torch.Tensor, b: torch.Tensor, title: str, data_type: str, where: Provenance, seed: int, centred: bool = False
+) -> Leg:
+    """The similarity leg of two residual stacks of paired items; `centred` subtracts each data type's mean state first."""
     found = similarity(a, b, seed=seed)
-    matrix = cosine_matrix(a, b)
+    matrix = cosine_matrix(centre(a), centre(b)) if centred else cosine_matrix(a, b)
     key = torch.arange(a.shape[1])
     effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
     return make_leg(
@@ -104,7 +113,7 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
 def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
     """Mass of each language in the lens over text of one language: does English outweigh the text's own language anywhere?
 
-    The null puts another language in English's place. English text is run as a control.
+    The null puts another language in English's place.
     """
     table = language_table(model, progress=progress)
     texts = sentences()

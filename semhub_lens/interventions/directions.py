@@ -15,6 +15,9 @@ from semhub_lens.prompts import Prompt
 from semhub_lens.stats import generator
 from semhub_lens.tokens import token_id
 
+SALT = 0x5EED
+"""Keeps a control drawn with some seed apart from the user's own draws with that seed."""
+
 
 def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_model"]:
     """State of one word minus another's, each alone after BOS, read at its last token (Turner et al. 2023, ActAdd).
@@ -62,5 +65,5 @@ def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_
 
 def random_like(direction: Float[Tensor, " d_model"], *, seed: int) -> Float[Tensor, " d_model"]:
     """A random direction of the same norm: the control for "any vector of this size would do"."""
-    drawn = torch.randn(direction.shape, generator=generator(seed))
+    drawn = torch.randn(direction.shape, generator=generator(seed + SALT))
     return drawn * (direction.float().norm().cpu() / drawn.norm())

@@ -5,7 +5,7 @@ every step. Each prompt samples from a generator of its own, so a batch gives wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -64,7 +64,8 @@ def generate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty input, unknown hook, a hook that never fired, a position past the end.
+        ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below 1, negative
+            temperature, `use_cache=True` on a model without a cache.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -136,7 +137,7 @@ class _Decoder:
         starts = window.lengths - width + (seen - columns)
         self.run(
             tokens[:, -columns:],
-            Window(window.items, starts, window.lengths, window.spans),
+            replace(window, starts=starts, generated=seen - width),
             **step_inputs(self.model, self.cache, mask, columns),
         )
         return self.readout(self.last[0]).cpu()

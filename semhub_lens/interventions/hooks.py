@@ -10,7 +10,8 @@ An intervention shows that a direction suffices to change the output, not that t
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -60,7 +61,7 @@ def add(direction: Float[Tensor, "*k d_model"], strength: float = 1.0, positions
 
     Args:
         direction: one vector, or one for each of k positions, in their order.
-        strength: s.
+        strength: the factor s.
         positions: where; see `Positions`. None is everywhere, generated tokens included.
 
     Example:
@@ -87,10 +88,10 @@ def replace(state: Float[Tensor, "*k d_model"], strength: float = 1.0, positions
 
 def project_out(direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
     r"""Remove the component along a direction: $h \leftarrow h - s\,(h \cdot \hat v)\,\hat v$."""
-    unit = _unit(direction, "direction")
+    _unit(direction, "direction")
 
     def remove_component(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        along = unit.to(states.device)
+        along = _fitting(_unit(direction, "direction"), states)
         return states - strength * (states @ along)[..., None] * along
 
     return PositionedHook("project_out", remove_component, positions)
@@ -107,13 +108,10 @@ def swap(
     Raises:
         ValueError: a and b point the same way.
     """
-    difference = _unit(a, "a") - _unit(b, "b")
-    if difference.norm() < 1e-6:
-        raise ValueError("swap needs two different directions, but a and b point the same way.")
-    axis = difference / difference.norm()
+    _axis(a, b)
 
     def exchange(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        along = axis.to(states.device)
+        along = _fitting(_axis(a, b), states)
         return states - 2 * strength * (states @ along)[..., None] * along
 
     return PositionedHook("swap", exchange, positions)
@@ -152,7 +150,7 @@ def patch(
     return PositionedHook("patch", write_source, positions)
 
 
-def at(layers: int | Iterable[int], fn: HookFunction, site: str = "resid_post") -> list[tuple[str, HookFunction]]:
+def at(layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = "resid_post") -> list[tuple[str, HookFunction]]:
     """Pair a hook function with the hook names of a site in the given blocks; lists add up with `+`.
 
     Args:
@@ -167,7 +165,7 @@ def at(layers: int | Iterable[int], fn: HookFunction, site: str = "resid_post") 
         >>> [name for name, _ in at([0, 1], add(torch.ones(4)))]
         ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
     """
-    listed = [layers] if isinstance(layers, int) else list(layers)
+    listed = [index(layers)] if isinstance(layers, SupportsIndex) else [index(layer) for layer in layers]
     if not listed:
         raise ValueError("at() got no layers; give a block's number or several.")
     wrapped = _write_through(fn) if site == "resid_mid" else fn
@@ -189,22 +187,37 @@ def _vectors(vectors: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} must be [d_model] or [k d_model], got shape {tuple(vectors.shape)}.")
     if not torch.isfinite(vectors).all():
         raise ValueError(f"{name} holds NaN or infinite entries.")
-    return vectors.float()
+    return vectors
+
+
+def _fitting(vectors: Tensor, states: Tensor) -> Tensor:
+    """The vectors beside the states they change, in float32; as they are now, so that they may be trained."""
+    if vectors.shape[-1] != states.shape[-1]:
+        raise ValueError(
+            f"The vector has {vectors.shape[-1]} entries, the activation {states.shape[-1]}: another model or another site?"
+        )
+    return vectors.to(states.device).float()
 
 
 def _pick(vectors: Tensor, rank: Int[Tensor, " n"], states: Tensor) -> Tensor:
-    local = vectors.to(states.device)
-    if local.shape[-1] != states.shape[-1]:
-        raise ValueError(f"The vector has {local.shape[-1]} entries, the activation {states.shape[-1]}: another model or another site?")
+    local = _fitting(vectors, states)
     if local.ndim == 1:
         return local
     if int(rank.max()) >= len(local):
         raise ValueError(f"{len(local)} vectors were given, but {int(rank.max()) + 1} positions selected; give one for each.")
-    return local[rank]
+    between = [1] * (states.ndim - 2)  # heads, at a site that has them
+    return local[rank].reshape(len(rank), *between, local.shape[-1])
+
+
+def _axis(a: Tensor, b: Tensor) -> Tensor:
+    difference = _unit(a, "a") - _unit(b, "b")
+    if difference.norm() < 1e-6:
+        raise ValueError("swap needs two different directions, but a and b point the same way.")
+    return difference / difference.norm()
 
 
 def _unit(direction: Tensor, name: str) -> Tensor:
-    vector = _vectors(direction, name)
+    vector = _vectors(direction, name).float()
     if vector.ndim != 1 or vector.norm() == 0:
         raise ValueError(f"{name} must be one non-zero vector [d_model], got shape {tuple(direction.shape)}.")
     return vector / vector.norm()

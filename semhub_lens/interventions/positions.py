@@ -24,6 +24,8 @@ def ranks(positions: Positions, window: Window, columns: int) -> Int[Tensor, "ba
     """For every column, its place in the list of positions that the intervention names; -1 where it is not named."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
+    if not bool((absolute >= 0).any()):
+        return absolute
     if positions is None:
         return torch.where(absolute >= 0, absolute, -1)
     if isinstance(positions, str) and positions == GENERATED:
@@ -91,27 +93,43 @@ def _index_ranks(indices: list[list[int]], absolute: Tensor) -> Tensor:
 
 
 def check(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
-    """Raise a ValueError for positions that no run of these prompts reaches."""
+    """Raise a ValueError for positions that no run of these prompts reaches; the last new token is never run."""
+    reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
         raise ValueError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
     if isinstance(positions, Tensor) and positions.dtype == torch.bool:
-        _check_mask(positions, max(len(p) for p in prompts))
-    elif isinstance(positions, Tensor) or not (positions is None or isinstance(positions, slice) or positions == GENERATED):
-        _check_indices(positions, prompts, new_tokens)
+        _check_mask(positions, prompts)
+    elif isinstance(positions, slice):
+        _check_slice(positions, prompts, reached)
+    elif isinstance(positions, Tensor) or not (positions is None or positions == GENERATED):
+        _check_indices(positions, prompts, reached)
 
 
-def _check_mask(mask: Tensor, widest: int) -> None:
-    if mask.ndim != 2 or bool(mask[:, widest:].any()):
-        raise ValueError(f"Expected a mask [item pos] over prompts of at most {widest} tokens, got shape {tuple(mask.shape)}.")
+def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
+    if mask.ndim != 2:
+        raise ValueError(f"Expected a mask [item pos], got shape {tuple(mask.shape)}.")
+    for row, prompt in zip(mask, prompts, strict=True):
+        if bool(row[len(prompt) :].any()):
+            last = int(row.nonzero().max())
+            raise ValueError(f"The mask names position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens.")
 
 
-def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], new_tokens: int) -> None:
+def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
+    lengths = torch.tensor([len(p) for p in prompts])
+    window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, generated=reached)
+    if not bool((ranks(span, window, int(lengths.max()) + reached) >= 0).any()):
+        raise ValueError(f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run.")
+
+
+def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
+    if not isinstance(positions, str | int | Tensor) and any(isinstance(i, bool) for i in positions):
+        raise ValueError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
     lengths = torch.tensor([len(p) for p in prompts])
     window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, tuple(p.spans for p in prompts))
     for prompt, indices in zip(prompts, _indices(positions, window), strict=True):
         for position in indices:
-            if not 0 <= position < len(prompt) + new_tokens:
+            if not 0 <= position < len(prompt) + reached:
                 raise ValueError(
                     f"Position {position} is past the end: the prompt {prompt.text!r} has {len(prompt)} tokens"
-                    + (f" and {new_tokens} are generated." if new_tokens else ".")
+                    + (f" and {reached} of the generated ones are run." if reached else ".")
                 )

@@ -1,0 +1,162 @@
+"""The command `semhub`: lens, run, report, experiments, models."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+app = typer.Typer(help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False)
+console = Console()
+
+ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
+Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
+Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
+DEFAULT = "gemma-3-270m"
+
+
+@app.command()
+def lens(
+    text: Annotated[str, typer.Argument(help="The prompt.")],
+    model: ModelName = DEFAULT,
+    html: Annotated[Path | None, typer.Option(help="Write the interactive heat map to this file.")] = None,
+    top_k: Annotated[int, typer.Option(help="Alternatives to keep in each cell.")] = 10,
+    norm: Annotated[str, typer.Option(help="final (the model's norm, then unembed) or none (bare states).")] = "final",
+    backend: Backend = "auto",
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Show what the model would predict at every layer of TEXT."""
+    if not text.strip():
+        raise ValueError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
+    import semhub_lens as shl
+
+    result = shl.logit_lens(shl.load(model, backend=backend, device=device, dtype=dtype), text, top_k=top_k, norm=norm, progress=False)
+    console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
+    if html is not None:
+        console.print(f"heat map: {shl.write_html(result, html)}")
+
+
+def _lens_table(result: "object", columns: int) -> Table:
+    from semhub_lens.logit_lens import LensResult
+
+    assert isinstance(result, LensResult)
+    strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
+    layers, positions = probability.shape
+    shown = range(max(0, positions - columns), positions)
+    table = Table(title="most probable next token, by layer (top: final) and input token", title_justify="left", padding=(0, 1))
+    table.add_column("layer", justify="right", style="dim")
+    for pos in shown:
+        table.add_column(Text(result.labels[pos]), max_width=11, no_wrap=True)
+    for layer in reversed(range(layers)):
+        cells = [Text(strings[layer][pos][0], style=_shade(float(probability[layer, pos]))) for pos in shown]
+        table.add_row("emb" if layer == 0 else str(layer), *cells)
+    return table
+
+
+def _shade(probability: float) -> str:
+    return "bold" if probability > 0.5 else "" if probability > 0.1 else "dim"
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="An id from `semhub experiments`.")],
+    model: ModelName = DEFAULT,
+    n: Items = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the table, the result and the figure.")] = Path("out"),
+    backend: Backend = "auto",
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Run one experiment; print its verdicts and save table, result and figure."""
+    import semhub_lens as shl
+
+    if experiment not in shl.experiments.EXPERIMENTS:
+        raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
+    result = shl.experiments.run(experiment, shl.load(model, backend=backend, device=device, dtype=dtype), n=n, seed=seed)
+    console.print(_summary_table([result]))
+    folder = out / experiment
+    result.save(folder / "result.safetensors")
+    result.to_frame().to_csv(folder / "items.csv", index=False)
+    shl.write_html(result, folder / "figure.html")
+    console.print(f"saved: {folder}/result.safetensors, items.csv, figure.html")
+
+
+@app.command()
+def report(
+    model: ModelName = DEFAULT,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
+    n: Items = None,
+    seed: Seed = 0,
+    backend: Backend = "auto",
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Run all experiments and write the hub report, one offline page."""
+    import semhub_lens as shl
+    from semhub_lens.report import report as make
+
+    path, found = make(shl.load(model, backend=backend, device=device, dtype=dtype), out, n=n, seed=seed)
+    console.print(_summary_table(found))
+    console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
+
+
+def _summary_table(results: "list") -> Table:
+    table = Table(title="effect on the half of the items that did not choose the layer", title_justify="left", padding=(0, 1))
+    for name in ("experiment", "leg", "verdict", "effect", "95 % interval", "null 95 %", "layer"):
+        table.add_column(name, justify="right" if name in ("effect", "95 % interval", "null 95 %", "layer") else "left")
+    colours = {"supported": "green", "opposite": "red"}
+    for result in results:
+        for leg in result.legs:
+            found = leg.verdict
+            status = Text(found.status, style=colours.get(found.status, "dim"))
+            interval = f"{found.low:.3g} to {found.high:.3g}"
+            table.add_row(result.id, leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", str(found.layer))
+    return table
+
+
+@app.command()
+def experiments() -> None:
+    """List the experiments."""
+    from semhub_lens.experiments import EXPERIMENTS
+
+    table = Table("id", "data type", "what", "items")
+    for entry in EXPERIMENTS.values():
+        table.add_row(entry.id, entry.data_type, entry.title, str(entry.n))
+    console.print(table)
+
+
+@app.command()
+def models() -> None:
+    """List the packaged offline models, and whether their weights are installed."""
+    from semhub_lens._packaged import PACKAGED
+
+    table = Table("name", "installed", "how to install", "licence")
+    for entry in PACKAGED.values():
+        here = all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
+        table.add_row(entry.name, "yes" if here else "no", Text(entry.install), entry.licence)
+    console.print(table)
+    console.print("Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports.")
+
+
+def main() -> None:
+    """Entry point: user errors are one message, not a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except ValueError as error:
+        console.print(Text(f"semhub: {error}", style="red"), soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

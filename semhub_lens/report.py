@@ -1,0 +1,139 @@
+"""The hub report: every experiment of the library on one model, as one offline page."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from plotly.offline import get_plotlyjs
+from tqdm.auto import tqdm
+
+from semhub_lens import experiments
+from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.logit_lens import LensResult, logit_lens
+from semhub_lens.models import Model
+from semhub_lens.results import Result
+from semhub_lens.viz import figure, write_page
+from semhub_lens.viz.style import FONT, VERDICT_COLOURS
+
+LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
+MISSING = (
+    "Causality (steering and patching across data types): the interventions are in the library, the experiments are not in this report yet.",
+    "Formal semantics, images and sound: no experiment for them in this version.",
+    "A random-weight model of the same shape as baseline: not in this version; the embedding layer is the only untrained-computation baseline.",
+)
+
+
+def report(
+    model: Model, path: str | Path = "semhub_report.html", *, n: int | None = None, seed: int = 0, only: Sequence[str] | None = None, progress: bool = True
+) -> tuple[Path, list[ExperimentResult]]:
+    """Run the experiments on a model and write the page.
+
+    Args:
+        model: any TransformerLens model with a tokenizer.
+        path: the HTML file; it appears only when complete and needs no network.
+        n: items per experiment; None takes each experiment's default.
+        seed: for items, bootstrap, nulls and splits.
+        only: ids of experiments; None runs all.
+        progress: show progress bars.
+
+    Returns:
+        The page's path and the results.
+
+    Raises:
+        ValueError: unknown experiment, too few items, or a path whose folder cannot be written.
+    """
+    chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
+    unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
+    if unknown or not chosen:
+        raise ValueError(f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}.")
+    _check_writable(Path(path))
+    begun = time.time()
+    lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
+    found = []
+    for name in (bar := tqdm(chosen, desc="report", unit="experiment", disable=not progress)):
+        bar.set_postfix_str(name)
+        found.append(experiments.run(name, model, n=n, seed=seed, progress=progress))
+    written = write_page(render(found, lenses, time.time() - begun), path)
+    return written, found
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.test")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"Cannot write {path}: {error.strerror}. Choose another --out.") from error
+
+
+def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seconds: float) -> str:
+    """The page as HTML."""
+    legs = [leg for result in found for leg in result.legs]
+    statuses = [leg.verdict.status for leg in legs]
+    environment = Environment(loader=PackageLoader("semhub_lens"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    where = found[0].provenance
+    settings = [(name.replace("_", " "), value) for name, value in asdict(where).items() if name not in ("data", "data_hash")]
+    return environment.get_template("report.html").render(
+        model=where.model,
+        font=FONT,
+        plotly=get_plotlyjs(),
+        supported=statuses.count("supported"),
+        opposite=statuses.count("opposite"),
+        total=len(legs),
+        cards=_cards(legs),
+        rows=[_row(result.id, leg) for result in found for leg in result.legs],
+        missing=MISSING,
+        lenses=[_figure(lens) for lens in lenses],
+        parts=[_part(result) for result in found],
+        settings=[*settings, ("measuring took", f"{seconds:.0f} s")],
+    )
+
+
+def _figure(result: Result) -> str:
+    return figure(result).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+
+
+def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
+    cards = []
+    for data_type in dict.fromkeys(leg.data_type for leg in legs):
+        lines = []
+        for kind in dict.fromkeys(leg.kind for leg in legs if leg.data_type == data_type):
+            chosen = [leg for leg in legs if (leg.data_type, leg.kind) == (data_type, kind)]
+            held = [leg for leg in chosen if leg.verdict.status == "supported"]
+            layers = sorted({leg.verdict.layer for leg in held})
+            where = f", at layers {layers[0]}-{layers[-1]}" if len(layers) > 1 else f", at layer {layers[0]}" if layers else ""
+            lines.append(f"{kind}: {len(held)} of {len(chosen)} supported{where}")
+        cards.append({"data_type": data_type, "lines": lines})
+    return cards
+
+
+def _row(experiment: str, leg: Leg) -> dict[str, Any]:
+    found = leg.verdict
+    return {
+        "experiment": experiment,
+        "title": leg.title,
+        "status": found.status,
+        "colour": VERDICT_COLOURS[found.status],
+        "estimate": _number(found.estimate),
+        "interval": f"{_number(found.low)} to {_number(found.high)}",
+        "threshold": _number(found.threshold),
+        "excludes": "yes" if found.low > found.threshold else "no",
+        "layer": found.layer,
+        "embedding": _number(float(leg.mean[0])),
+        "peak": int(leg.mean[1:].argmax()) + 1,
+        "unit": leg.unit,
+        "items": found.items,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _part(result: ExperimentResult) -> dict[str, Any]:
+    claims = dict.fromkeys(f"A positive effect means: {leg.claim}. Null: {leg.control}." for leg in result.legs)
+    return {"id": result.id, "title": result.title, "claims": claims, "figure": _figure(result), "notes": result.notes}
