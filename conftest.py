@@ -7,8 +7,9 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
-import models  # noqa: E402 (tests/models.py)
-import pytest  # noqa: E402
+import pytest
+
+import models
 
 
 @pytest.fixture(scope="session", params=models.BACKENDS)

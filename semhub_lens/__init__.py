@@ -15,8 +15,8 @@ from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
-from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout

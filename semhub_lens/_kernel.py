@@ -114,8 +114,8 @@ class _Block:
 def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """exp(logits - max), its sum, and log sum exp of the logits.
 
-    Logits more than 80 below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers, which
-    early layers produce by the hundred thousand, would slow every later pass several times.
+    Logits more than 80 below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers,
+    which early layers produce by the hundred thousand, would slow every later pass several times.
     """
     shift = logits.amax(-1, keepdim=True)
     weights = (logits - shift).clamp_(min=-80).exp_()
@@ -127,7 +127,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("pv,pv->p", a, b)
 
 
-def _flatten(targets: Sequence[Sequence[tuple[int, ...]]], device: torch.device) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+def _flatten(
+    targets: Sequence[Sequence[tuple[int, ...]]], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
     """Row, token id and (row, target) group of every id of every target set."""
     width = len(targets[0]) if targets else 0
     entries = [

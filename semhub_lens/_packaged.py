@@ -32,7 +32,8 @@ class PackagedModel:
     install: str
     licence: str
     official_name: str | None
-    """Name under which `HookedTransformer` knows the architecture, or None where it can be read off the configuration."""
+    """Name under which `HookedTransformer` knows the architecture, or None where it can be read off the
+    configuration."""
 
 
 PACKAGED = {
@@ -62,7 +63,8 @@ PACKAGED = {
 
 def cache_root() -> Path:
     """Folder that holds converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
-    return Path(os.environ["SEMHUB_CACHE"]) if "SEMHUB_CACHE" in os.environ else user_cache_path("semhub-lens", appauthor=False)
+    named = os.environ.get("SEMHUB_CACHE")
+    return Path(named).expanduser() if named else user_cache_path("semhub-lens", appauthor=False)
 
 
 def packaged_files(model: PackagedModel) -> list[Path]:
@@ -128,8 +130,8 @@ def _sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def _locked(root: Path, name: str) -> Iterator[None]:
+def require_writable(root: Path) -> None:
+    """Make the cache folder, or raise a ValueError that says why it cannot be written."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".write-test-{os.getpid()}"
@@ -140,6 +142,11 @@ def _locked(root: Path, name: str) -> Iterator[None]:
             f"The cache folder {root} cannot be written ({error.strerror}). Make it writable, or set SEMHUB_CACHE "
             "to a folder that is."
         ) from error
+
+
+@contextmanager
+def _locked(root: Path, name: str) -> Iterator[None]:
+    require_writable(root)
     with FileLock(root / f"{name}.lock"):
         yield
 

@@ -1,6 +1,7 @@
 """Residual states of many prompts: exact batches, and `Capture`, the probe that keeps what passes a hook point.
 
-Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no mask.
+Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
+mask.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.hook_points import Chunks, HookFunction, Hooks, Window, hooked, n_layers, require_hooks, residual_names, site_name
+from semhub_lens.hook_points import (
+    Chunks,
+    HookFunction,
+    Hooks,
+    Window,
+    hooked,
+    n_layers,
+    require_hooks,
+    residual_names,
+    site_name,
+)
 from semhub_lens.models import Model
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.results import check_finite
@@ -27,7 +38,7 @@ class Batch:
 
 
 def batches(prompts: Sequence[Prompt], max_tokens: int = 1024) -> list[Batch]:
-    """Pack prompts, sorted by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least)."""
+    """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least)."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     groups: list[list[int]] = []
     for i in order:
@@ -56,9 +67,9 @@ def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) ->
 class Capture:
     """Probe that keeps activations: read-only hooks for a run of your own, and a `result()`.
 
-    `hooks` go into `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`; the states
-    are cloned, so later edits do not reach them; what hooks listed before it edit is captured as edited. In cached generation the
-    new tokens' states are appended; a new prompt starts afresh.
+    `hooks` go into `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`; the
+    states are cloned, so later edits do not reach them; what hooks listed before it edit is captured as edited. In
+    cached generation the new tokens' states are appended; a new prompt starts afresh.
 
     Args:
         model: any TransformerLens model.
@@ -78,9 +89,13 @@ class Capture:
     def __init__(self, model: Model, layers: Sequence[int] | None = None, site: str = "resid") -> None:
         names = residual_names(model) if site == "resid" else [site_name(i, site) for i in range(n_layers(model))]
         chosen = range(len(names)) if layers is None else layers
+        if not len(chosen):
+            raise ValueError("Capture got an empty list of layers; give at least one, or None for all.")
         for layer in chosen:
             if not 0 <= layer < len(names):
-                raise ValueError(f"Layer {layer} is out of range: site {site!r} of this model has layers 0 to {len(names) - 1}.")
+                raise ValueError(
+                    f"Layer {layer} is out of range: site {site!r} of this model has layers 0 to {len(names) - 1}."
+                )
         self.names = [names[layer] for layer in chosen]
         require_hooks(model, self.names)
         self._chunks = Chunks()
@@ -137,7 +152,7 @@ class Capture:
 def prompt_states(
     model: Model, prompts: Sequence[Prompt], hooks: Hooks = (), *, max_tokens: int = 1024
 ) -> Iterator[list[tuple[int, Float[Tensor, "layer pos d_model"]]]]:
-    """Yield, batch by batch (shortest prompts first), every prompt's index and its residual states at all its positions."""
+    """Yield, batch by batch (shortest prompts first), each prompt's index and its residual states at all positions."""
     check_edits(hooks, prompts)
     capture = Capture(model)
     with hooked(model, [*hooks, *capture.hooks]) as run:
@@ -157,15 +172,16 @@ def residual_stream(
 ) -> Float[Tensor, "layer item d_model"]:
     r"""Return one residual-stream vector per prompt at every layer.
 
-    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a time.
+    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
+    time.
 
     Args:
         model: any TransformerLens model.
         prompts: texts or `Prompt`s.
         read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
-            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states, because plain means are
-            ruled by the one or two tokens with massive activations). "raw_mean": the plain mean. A span's name: as "mean",
-            over that span; "NAME:last": the state of the span's last token.
+            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
+            because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
+            mean. A span's name: as "mean", over that span; "NAME:last": the state of the span's last token.
         hooks: interventions to run under, as `(hook name, function)` pairs.
         max_tokens: token budget of a batch, padding included.
         progress: show a progress bar.
@@ -223,6 +239,8 @@ def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
         ValueError: a position past the end or a span that the prompt lacks.
     """
     length = len(prompt)
+    if isinstance(read, bool) or not isinstance(read, str | int):
+        raise ValueError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
     if isinstance(read, int):
         if not -length <= read < length:
             raise ValueError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
@@ -235,7 +253,7 @@ def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
     name, _, last = read.rpartition(":") if read.endswith(":last") else (read, "", "")
     if name not in prompt.spans:
         raise ValueError(
-            f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes 'last', "
-            "'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
+            f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
+            "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
         )
     return prompt.spans[name][-1:] if last else prompt.spans[name]

@@ -4,14 +4,16 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-app = typer.Typer(help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False
+)
 console = Console()
 
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
@@ -38,11 +40,20 @@ def lens(
     if not text.strip():
         raise ValueError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
     import semhub_lens as shl
+    from semhub_lens.readout import Norm
 
-    result = shl.logit_lens(shl.load(model, backend=backend, device=device, dtype=dtype), text, top_k=top_k, norm=norm, progress=False)
+    result = shl.logit_lens(
+        _load(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
+    )
     console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
     if html is not None:
         console.print(f"heat map: {shl.write_html(result, html)}")
+
+
+def _load(name: str, backend: str, device: str | None, dtype: str) -> Any:
+    from semhub_lens import models
+
+    return models.load(name, backend=cast(models.Backend, backend), device=device, dtype=dtype)
 
 
 def _lens_table(result: "object", columns: int) -> Table:
@@ -52,7 +63,9 @@ def _lens_table(result: "object", columns: int) -> Table:
     strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
     layers, positions = probability.shape
     shown = range(max(0, positions - columns), positions)
-    table = Table(title="most probable next token, by layer (top: final) and input token", title_justify="left", padding=(0, 1))
+    table = Table(
+        title="most probable next token, by layer (top: final) and input token", title_justify="left", padding=(0, 1)
+    )
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
         table.add_column(Text(result.labels[pos]), max_width=11, no_wrap=True)
@@ -82,7 +95,7 @@ def run(
 
     if experiment not in shl.experiments.EXPERIMENTS:
         raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
-    result = shl.experiments.run(experiment, shl.load(model, backend=backend, device=device, dtype=dtype), n=n, seed=seed)
+    result = shl.experiments.run(experiment, _load(model, backend, device, dtype), n=n, seed=seed)
     console.print(_summary_table([result]))
     folder = out / experiment
     result.save(folder / "result.safetensors")
@@ -102,25 +115,32 @@ def report(
     dtype: Dtype = "float32",
 ) -> None:
     """Run all experiments and write the hub report, one offline page."""
-    import semhub_lens as shl
     from semhub_lens.report import report as make
 
-    path, found = make(shl.load(model, backend=backend, device=device, dtype=dtype), out, n=n, seed=seed)
+    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed)
     console.print(_summary_table(found))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
 
 
 def _summary_table(results: "list") -> Table:
-    table = Table(title="effect on the half of the items that did not choose the layer", title_justify="left", padding=(0, 1))
-    for name in ("experiment", "leg", "verdict", "effect", "95 % interval", "null 95 %", "layer"):
-        table.add_column(name, justify="right" if name in ("effect", "95 % interval", "null 95 %", "layer") else "left")
+    table = Table(
+        title="effect on the half of the items that did not choose the layer", title_justify="left", padding=(0, 1)
+    )
+    table.add_column("leg")
+    table.add_column("verdict", no_wrap=True)
+    for name in ("effect", "95 % interval", "null 95 %", "layer"):
+        table.add_column(name, justify="right", no_wrap=True)
     colours = {"supported": "green", "opposite": "red"}
     for result in results:
+        table.add_section()
+        table.add_row(Text(result.id, style="bold"))
         for leg in result.legs:
             found = leg.verdict
             status = Text(found.status, style=colours.get(found.status, "dim"))
             interval = f"{found.low:.3g} to {found.high:.3g}"
-            table.add_row(result.id, leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", str(found.layer))
+            table.add_row(
+                leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", str(found.layer)
+            )
     return table
 
 
@@ -145,7 +165,9 @@ def models() -> None:
         here = all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
         table.add_row(entry.name, "yes" if here else "no", Text(entry.install), entry.licence)
     console.print(table)
-    console.print("Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports.")
+    console.print(
+        "Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports."
+    )
 
 
 def main() -> None:

@@ -56,7 +56,9 @@ class CosineTo:
         self._capture = Capture(model)
         expected = (len(self._capture.names), model.cfg.d_model)
         if references.ndim != 3 or (references.shape[0], references.shape[2]) != expected:
-            raise ValueError(f"Expected references [{expected[0]} ref {expected[1]}], got shape {tuple(references.shape)}.")
+            raise ValueError(
+                f"Expected references [{expected[0]} ref {expected[1]}], got shape {tuple(references.shape)}."
+            )
         check_finite(references, "references")
         self._names = tuple(names or (str(i) for i in range(references.shape[1])))
         if len(self._names) != references.shape[1]:

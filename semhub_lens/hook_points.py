@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.models import Model, input_device
+from semhub_lens.models import Model, input_device, require_model
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
@@ -36,6 +36,7 @@ SITES = {
 
 def n_layers(model: Model) -> int:
     """Number of blocks; results have `n_layers + 1` residual entries."""
+    require_model(model)
     return int(model.cfg.n_layers)
 
 
@@ -65,7 +66,8 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
             raise ValueError(
-                f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: {', '.join(close) or 'none'}."
+                f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: "
+                f"{', '.join(close) or 'none'}."
             )
 
 
@@ -73,7 +75,8 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
 class Window:
     """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
 
-    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see it too.
+    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see
+    it too.
     """
 
     items: Int[Tensor, " batch"]
@@ -134,6 +137,7 @@ class Run:
     show: Callable[[Window], None]
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
+        """Run the model once on a batch of this window, which is shown first."""
         self.show(replace(window, run=self))
         device = input_device(self.model)
         mask = inputs.pop("attention_mask", torch.ones_like(tokens)).to(device)
@@ -161,7 +165,9 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:
-        raise ValueError(f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them.")
+        raise ValueError(
+            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
+        )
 
 
 def _counting(fn: HookFunction, fired: set[int], index: int) -> HookFunction:
@@ -177,11 +183,11 @@ def _leave(activation: Tensor, hook: Any) -> None:
 
 
 class Chunks:
-    """The window of each pass at a hook point: the runner's, or in runs of the user's own one counted from the passes seen.
+    """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
 
-    There, a longer pass starts a run and single tokens continue it (a KV cache). A one-token prompt directly after another one
-    is taken for its continuation, and without a cache every longer pass counts as a prompt of its own: use new hooks for each
-    such run, or `semhub_lens.generate`.
+    The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV
+    cache). A one-token prompt directly after another one is taken for its continuation, and without a cache every
+    longer pass counts as a prompt of its own: use new hooks for each such run, or `semhub_lens.generate`.
     """
 
     def __init__(self) -> None:

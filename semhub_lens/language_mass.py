@@ -1,7 +1,7 @@
 """Language mass: how much of the lens distribution belongs to each language, layer by layer.
 
-A language's mass shows which tokens the state reads out to; it does not show in which language the model "thinks". Digits,
-punctuation and tokens that no listed language uses are counted apart.
+A language's mass shows which tokens the state reads out to; it does not show in which language the model "thinks".
+Digits, punctuation and tokens that no listed language uses are counted apart.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from semhub_lens._kernel import read
 from semhub_lens.activations import prompt_states
-from semhub_lens.hook_points import Hooks
+from semhub_lens.hook_points import Hooks, require_hooks
 from semhub_lens.languages import LanguageTable
 from semhub_lens.models import Model, provenance
 from semhub_lens.prompts import Prompt, as_prompts
@@ -43,7 +43,9 @@ class MassResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, item and language."""
         layers, items, _ = self.item_mass.shape
-        index = pd.MultiIndex.from_product([range(layers), range(items), self.languages], names=["layer", "item", "lang"])
+        index = pd.MultiIndex.from_product(
+            [range(layers), range(items), self.languages], names=["layer", "item", "lang"]
+        )
         return pd.DataFrame({"mass": self.item_mass.flatten().numpy()}, index).reset_index()
 
 
@@ -79,9 +81,13 @@ def language_mass(
         ValueError: empty input, or a table for another vocabulary.
     """
     listed = as_prompts(model, prompts)
+    require_hooks(model, [name for name, _ in hooks])
+    if len(table.weights) != model.cfg.d_vocab:
+        raise ValueError(
+            f"The table covers {len(table.weights)} tokens, the model's vocabulary has {model.cfg.d_vocab}; build it "
+            "for this model."
+        )
     reader = make_readout(model, norm, readout)
-    if len(table.weights) != reader.d_vocab:
-        raise ValueError(f"The table covers {len(table.weights)} tokens, the model's vocabulary has {reader.d_vocab}; build it for this model.")
     item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages))
     counts = torch.tensor([len(p) - _first(p) for p in listed])
     bar = tqdm(total=len(listed), desc="language mass", unit="prompt", disable=not progress, leave=False)

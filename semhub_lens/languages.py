@@ -1,13 +1,14 @@
 """Token -> language and token -> script tables: how a lens distribution is counted per language.
 
-The table holds p(language | token) with a uniform prior over languages. p(token | language) is estimated by tokenising a
-language's most frequent words, weighted by their frequency, so that pieces of words and characters count as well. What no
-listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
+The table holds p(language | token) with a uniform prior over languages. p(token | language) is estimated by tokenising
+a language's most frequent words, weighted by their frequency, so that pieces of words and characters count as well.
+What no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
 """
 
 import hashlib
+import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,12 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens._packaged import cache_root
-from semhub_lens.models import Model
+from semhub_lens._packaged import cache_root, require_writable
+from semhub_lens.models import Model, require_model
 from semhub_lens.tokens import token_texts
 
 LANGUAGES = ("en", "fr", "es", "de", "zh", "it", "pt", "nl", "ru", "ja", "ko", "ar")
@@ -42,7 +44,9 @@ class LanguageTable:
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 2 or self.weights.shape[1] != len(self.languages):
-            raise ValueError(f"Expected one column a language {self.languages}, got weights of shape {tuple(self.weights.shape)}.")
+            raise ValueError(
+                f"Expected one column a language {self.languages}, got weights of shape {tuple(self.weights.shape)}."
+            )
 
     @property
     def unknown_share(self) -> float:
@@ -60,36 +64,30 @@ def language_table(
 ) -> LanguageTable:
     r"""Build (once, then from the cache) the table p(language | token) for the model's vocabulary.
 
-    $$p(\ell \mid v) = \frac{p(v \mid \ell)}{\sum_{\ell'} p(v \mid \ell')},\qquad p(v \mid \ell) \propto \sum_w f_\ell(w)\, n_v(w)$$
+    $$p(\ell \mid v) = \frac{p(v \mid \ell)}{\sum_{\ell'} p(v \mid \ell')},\qquad p(v \mid \ell) \propto \sum_w
+    f_\ell(w)\, n_v(w)$$
 
-    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word, spelled in lower
-    case and capitalised, with and without a leading space (Latin-script words of a language written otherwise are left out). Loanwords and names make soft posteriors; Chinese and
-    Japanese share characters.
+    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word, spelled
+    in lower case and capitalised, with and without a leading space (Latin-script words of a language written otherwise
+    are left out). Loanwords and names make soft posteriors; Chinese and Japanese share characters.
 
     Args:
         model: its tokenizer and vocabulary size are used.
         languages: ISO 639-1 codes that `wordfreq` has.
         words: how many of each language's most frequent words.
-        unknown: "own" counts tokens that no language uses in a column of their own; "uniform" spreads them evenly over the
-            languages (what the reference code of the Semantic Hub paper does).
+        unknown: "own" counts tokens that no language uses in a column of their own; "uniform" spreads them evenly over
+            the languages (what the reference code of the Semantic Hub paper does).
         progress: show a progress bar while building.
 
     Raises:
         ValueError: no tokenizer, or a language that `wordfreq` lacks.
     """
-    if model.tokenizer is None:
-        raise ValueError("The model has no tokenizer, so its tokens cannot be told apart by language.")
+    _require_tokenizer(model)
+    if unknown not in ("own", "uniform") or words < 1:
+        raise ValueError(f"Expected unknown='own' or 'uniform' and words >= 1, got {unknown!r} and {words}.")
+    languages = tuple(languages)
     _check_languages(languages)
-    size = int(model.cfg.d_vocab)
-    path = cache_root() / "tables" / f"{_key(model.tokenizer, languages, words, size)}.safetensors"
-    if path.is_file():
-        posterior = load_file(path)["posterior"]
-    else:
-        posterior = _posterior(model.tokenizer, languages, words, size, progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
-        save_file({"posterior": posterior}, aside)
-        aside.replace(path)
+    posterior = _cached_posterior(model, languages, words, progress)
     source = f"wordfreq {version('wordfreq')}, {words} words a language"
     rest = 1 - posterior.sum(1, keepdim=True)
     if unknown == "uniform":
@@ -97,13 +95,43 @@ def language_table(
     return LanguageTable((*languages, UNKNOWN), torch.cat([posterior, rest], 1), source)
 
 
+def _require_tokenizer(model: Model) -> None:
+    if getattr(model, "tokenizer", None) is None:
+        require_model(model)
+        raise ValueError("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
+
+
+def _cached_posterior(
+    model: Model, languages: tuple[str, ...], words: int, progress: bool
+) -> Float[Tensor, "vocab lang"]:
+    size = int(model.cfg.d_vocab)
+    folder = cache_root() / "tables"
+    path = folder / f"{_key(model.tokenizer, languages, words, size)}.safetensors"
+    try:
+        return load_file(path)["posterior"]
+    except (OSError, KeyError, SafetensorError):  # not built yet, or damaged
+        require_writable(folder)
+    posterior = _posterior(model.tokenizer, languages, words, size, progress)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        save_file({"posterior": posterior}, aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return posterior
+
+
 def _check_languages(languages: Sequence[str]) -> None:
     import wordfreq
 
     available = wordfreq.available_languages("best")
     missing = [code for code in languages if code not in available]
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"A language is listed twice: {', '.join(languages)}.")
     if missing or not languages:
-        raise ValueError(f"No word frequencies for {missing or 'an empty list'}; available: {', '.join(sorted(available))}.")
+        raise ValueError(
+            f"No word frequencies for {missing or 'an empty list'}; available: {', '.join(sorted(available))}."
+        )
 
 
 def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str:
@@ -112,7 +140,9 @@ def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str
     return hashlib.sha256(settings.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _posterior(tokenizer: Any, languages: Sequence[str], words: int, size: int, progress: bool) -> Float[Tensor, "vocab lang"]:
+def _posterior(
+    tokenizer: Any, languages: Sequence[str], words: int, size: int, progress: bool
+) -> Float[Tensor, "vocab lang"]:
     likelihood = np.zeros((size, len(languages)))
     for column, code in enumerate(tqdm(languages, desc="language table", disable=not progress, leave=False)):
         likelihood[:, column] = _token_counts(tokenizer, code, words, size)
@@ -126,10 +156,12 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
     import wordfreq
 
     ranked = sorted(wordfreq.get_frequency_dict(code).items(), key=lambda entry: (-entry[1], entry[0]))[:words]
-    main: Counter[str] = Counter()
+    main: dict[str, float] = defaultdict(float)
     for word, frequency in ranked:
         main[script(word)] += frequency
-    if main.most_common(1)[0][0] != "latin":  # Latin words in Japanese or Russian text are not Japanese or Russian
+    if (
+        max(main, key=main.__getitem__) != "latin"
+    ):  # Latin words in Japanese or Russian text are not Japanese or Russian
         ranked = [entry for entry in ranked if script(entry[0]) != "latin"]
     texts, weights = [], []
     for word, frequency in ranked:
@@ -148,9 +180,11 @@ def _has_letters(tokenizer: Any, size: int) -> np.ndarray:
 
 
 def script_table(model: Model) -> LanguageTable:
-    """Build the table token -> Unicode script of its letters (needs no word list); tokens without letters are `unknown`."""
-    if model.tokenizer is None:
-        raise ValueError("The model has no tokenizer, so its tokens' scripts are not known.")
+    """Build the table token -> Unicode script of its letters; tokens without letters are `unknown`.
+
+    It needs no word list.
+    """
+    _require_tokenizer(model)
     names = (*dict.fromkeys(SCRIPTS.values()), "other", UNKNOWN)
     column = {name: i for i, name in enumerate(names)}
     weights = torch.zeros(int(model.cfg.d_vocab), len(names))

@@ -76,11 +76,19 @@ class ExperimentResult(Result):
             found = leg.verdict
             rows.append(
                 {
-                    "experiment": self.id, "leg": leg.title, "verdict": found.status, "effect": found.estimate, "low": found.low,
-                    "high": found.high, "null 95 %": found.threshold, "layer": found.layer, "embedding": float(leg.mean[0]),
-                    "unit": leg.unit, "items": found.items,
+                    "experiment": self.id,
+                    "leg": leg.title,
+                    "verdict": found.status,
+                    "effect": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "null 95 %": found.threshold,
+                    "layer": found.layer,
+                    "embedding": float(leg.mean[0]),
+                    "unit": leg.unit,
+                    "items": found.items,
                 }
-            )  # fmt: skip
+            )
         return pd.DataFrame(rows)
 
 

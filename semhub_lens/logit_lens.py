@@ -1,12 +1,13 @@
-"""Logit lens: what the model would predict from each intermediate residual state.
+r"""Logit lens: what the model would predict from each intermediate residual state.
 
-$$p_\\ell = \\operatorname{softmax}\\bigl(\\operatorname{readout}(h_\\ell)\\bigr)$$
+$$p_\ell = \operatorname{softmax}\bigl(\operatorname{readout}(h_\ell)\bigr)$$
 
-`logit_lens` reads every layer and position of one prompt, `target_lens` given words at one position of many; both run on the
-kernel that also serves `language_mass`. A lens shows readability through the unembedding, not what the model
+`logit_lens` reads every layer and position of one prompt, `target_lens` given words at one position of many; both run
+on the kernel that also serves `language_mass`. A lens shows readability through the unembedding, not what the model
 "thinks in"; early layers are read through a norm and an unembedding that they were not trained for.
 
-Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq. 2.
+Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq.
+2.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from semhub_lens._kernel import read
 from semhub_lens.activations import Capture, prompt_states, read_positions
-from semhub_lens.hook_points import Hooks
+from semhub_lens.hook_points import Hooks, require_hooks
 from semhub_lens.models import Model, provenance
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Norm, Readout, make_readout
@@ -57,7 +58,9 @@ class LensResult(Result):
         index = pd.MultiIndex.from_product([range(layers), range(positions), range(k)], names=["layer", "pos", "rank"])
         text = dict(self.vocabulary)
         ids = self.top_ids.flatten().tolist()
-        frame = pd.DataFrame({"id": ids, "token": [text[i] for i in ids], "logprob": self.top_logprobs.flatten().numpy()}, index)
+        frame = pd.DataFrame(
+            {"id": ids, "token": [text[i] for i in ids], "logprob": self.top_logprobs.flatten().numpy()}, index
+        )
         for name in ("entropy", "kl_to_final"):
             frame[name] = getattr(self, name).flatten().repeat_interleave(k).numpy()
         frame["input"] = [self.labels[pos] for pos in frame.index.get_level_values("pos")]
@@ -78,7 +81,9 @@ class TargetResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, item and target."""
         layers, items, targets = self.log_probs.shape
-        index = pd.MultiIndex.from_product([range(layers), range(items), range(targets)], names=["layer", "item", "target"])
+        index = pd.MultiIndex.from_product(
+            [range(layers), range(items), range(targets)], names=["layer", "item", "target"]
+        )
         frame = pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
         frame["name"] = [self.names[item][target] for item, target in zip(frame["item"], frame["target"], strict=True)]
         return frame
@@ -162,8 +167,9 @@ def logit_lens(
     listed = as_prompts(model, prompt)
     if len(listed) != 1:
         raise ValueError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
+    _check_top_k(top_k, model.cfg.d_vocab)
+    require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
-    _check_top_k(top_k, reader.d_vocab)
     (((_, states),),) = prompt_states(model, listed, hooks)
     return _lens_result(model, reader, states, listed[0].ids, top_k, listed[0].bos, progress)
 
@@ -209,11 +215,11 @@ def target_lens(
     Args:
         model: any TransformerLens model.
         prompts: texts or `Prompt`s.
-        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a word
-            stands for its variants, an id for itself, and a list of words or ids for all of them together (probabilities
-            summed). Equally many targets for every item.
-        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per prompt, a list
-            of positions: one item each, in order.
+        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
+            word stands for its variants, an id for itself, and a list of words or ids for all of them together
+            (probabilities summed). Equally many targets for every item.
+        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
+            prompt, a list of positions: one item each, in order.
         norm: "final" or "none"; see `Readout`.
         readout: a `Readout` of your own in place of `norm`.
         variants: which spellings of a word count; see `word_tokens`.
@@ -222,7 +228,8 @@ def target_lens(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the end.
+        ValueError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
+            end.
 
     Example:
         >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
@@ -231,6 +238,7 @@ def target_lens(
     listed = as_prompts(model, prompts)
     wanted = _positions(listed, read_at)
     sets, names = _target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
+    require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
     found: dict[int, Tensor] = {}
     bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
@@ -253,8 +261,8 @@ def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int
         for prompt, positions in zip(prompts, wanted, strict=True):
             if len(positions) != 1:
                 raise ValueError(
-                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use 'NAME:last', or "
-                    "list the positions."
+                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use "
+                    "'NAME:last', or list the positions."
                 )
         return wanted
     if len(read_at) != len(prompts):
@@ -267,16 +275,17 @@ def _target_sets(
 ) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
     if isinstance(targets, str) or len(targets) != items:
         raise ValueError(
-            f"Expected one entry of targets per item: {items} positions are read, got {1 if isinstance(targets, str) else len(targets)} entries."
+            f"Expected one entry of targets per item: {items} positions are read, got "
+            f"{1 if isinstance(targets, str) else len(targets)} entries."
         )
     rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
         raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
     sets = [[target_ids(model.tokenizer, t, variants=variants, first_token=first_token) for t in row] for row in rows]
-    too_large = max(max(ids) for row in sets for ids in row)
-    if too_large >= model.cfg.d_vocab:
-        raise ValueError(f"Target token id {too_large} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+    for token in {token for row in sets for ids in row for token in ids}:
+        if not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
     return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)
 
 

@@ -20,10 +20,12 @@ from semhub_lens._packaged import PACKAGED, packaged_files, plain_folder
 from semhub_lens.results import Provenance
 
 try:
-    from transformer_lens import HookedTransformer
+    from transformer_lens import HookedTransformer as _Hooked
 except ImportError:  # removed in transformer-lens 4
-    HookedTransformer = None
+    _Hooked = None
+HookedTransformer: Any = _Hooked
 
+HOOKED_NAMES = {*OFFICIAL_MODEL_NAMES, *(alias for names in MODEL_ALIASES.values() for alias in names)}
 Backend = Literal["auto", "hooked", "bridge"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,8 +41,9 @@ def load(
 
     Args:
         name: a packaged offline model (`gemma-3-270m`, `smollm2-135m`), a local folder, a GGUF file, or a hub name.
-        backend: "hooked" gives a `HookedTransformer` (transformer-lens 3.9 only), "bridge" a `TransformerBridge`; "auto"
-            takes "hooked" where the installed line has it, else "bridge".
+        backend: "hooked" gives a `HookedTransformer` (transformer-lens 3.9 only), "bridge" a `TransformerBridge`;
+            "auto" takes "hooked" where the installed line has it, else "bridge" (also for a hub name that
+            `HookedTransformer` lacks).
         device: None takes CUDA when there is one.
         dtype: a torch dtype or its name.
 
@@ -55,13 +58,15 @@ def load(
         >>> model = load("gemma-3-270m", backend="bridge")  # doctest: +SKIP
     """
     dtype = _dtype(dtype)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    backend = _backend(backend)
+    device = _device(device)
+    known = _backend(backend)
     folder, official = _resolve(str(name))
     if folder is None:
-        model = _from_hub(str(name), backend, device, dtype)
+        model = _from_hub(
+            str(name), backend if backend != "auto" or str(name) in HOOKED_NAMES else "bridge", device, dtype
+        )
     else:
-        model = _from_folder(folder, str(name), official, backend, device, dtype)
+        model = _from_folder(folder, str(name), official, known, device, dtype)
     return model.eval()
 
 
@@ -73,12 +78,23 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def _device(device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The device {device!r} is not available here: {error}. Try device='cpu'.") from error
+    return device
+
+
 def _backend(backend: str) -> str:
     if backend not in ("auto", "hooked", "bridge"):
         raise ValueError(f"Unknown backend {backend!r}; expected 'auto', 'hooked' or 'bridge'.")
     if backend == "hooked" and HookedTransformer is None:
         raise ValueError(
-            "backend='hooked' needs HookedTransformer, which transformer-lens removed in version 4. Use backend='bridge', "
+            "backend='hooked' needs HookedTransformer, which transformer-lens removed in version 4. Use "
+            "backend='bridge', "
             'or install the 3.9 line: pip install "semhub-lens[hooked]".'
         )
     if backend == "auto":
@@ -99,8 +115,7 @@ def _resolve(name: str) -> tuple[Path | None, str | None]:
         if not (path / "config.json").is_file():
             raise ValueError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
         return path, None
-    aliases = {alias for names in MODEL_ALIASES.values() for alias in names}
-    if "/" not in name and name not in aliases and name not in OFFICIAL_MODEL_NAMES:
+    if "/" not in name and name not in HOOKED_NAMES:
         raise ValueError(_unknown(name))
     return None, None
 
@@ -111,25 +126,31 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5, cutoff=0.4)
     nearest = ", ".join(short[key] for key in close) or ", ".join(PACKAGED)
     return (
-        f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, and not "
-        f"a hub name that could be loaded. Nearest known names: {nearest}."
+        f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, "
+        f"and not a hub name that could be loaded. Nearest known names: {nearest}."
     )
 
 
 def _from_hub(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
+    if backend == "auto":
+        backend = _backend(backend)
     try:
         if backend == "hooked":
             return HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{_unknown(name)} Loading it from the hub failed: {error}") from error
+        hint = "" if name in HOOKED_NAMES else _unknown(name) + " "
+        raise ValueError(f"{hint}Loading {name!r} from the hub failed: {error}") from error
 
 
 def _from_folder(folder: Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        hf: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
+        raise ValueError(f"The folder {folder} does not hold a complete model with its tokenizer: {error}") from error
     if backend == "hooked":
         model = _hooked(hf, tokenizer, official, device, dtype)
     else:
@@ -152,7 +173,8 @@ def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: t
         reference = hf.to(device)(ids.to(device)).logits.float().log_softmax(-1).cpu()
     if (error := (ours - reference).abs().max().item()) > (1e-2 if dtype == torch.float32 else 0.5):
         raise ValueError(
-            f"HookedTransformer does not reproduce this model (log-probabilities differ by {error:.3g}); use backend='bridge'."
+            f"HookedTransformer does not reproduce this model (log-probabilities differ by {error:.3g}); use "
+            "backend='bridge'."
         )
     return model
 
@@ -163,7 +185,9 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
 
     hf.config.architectures = [type(hf).__name__]
     try:
-        with tempfile.TemporaryDirectory(prefix="tlcfg_") as folder:  # a name without "llama" or "gemma": they select branches
+        with tempfile.TemporaryDirectory(
+            prefix="tlcfg_"
+        ) as folder:  # a name without "llama" or "gemma": they select branches
             hf.config.save_pretrained(folder)
             cfg = loading.get_pretrained_model_config(
                 folder, hf_cfg=hf.config.to_dict(), fold_ln=False, device=device, dtype=dtype
@@ -180,6 +204,15 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
     )
     model.move_model_modules_to_device()
     return model
+
+
+def require_model(model: Model) -> None:
+    """Raise a ValueError for an object that is not a TransformerLens model."""
+    if not hasattr(model, "run_with_hooks"):
+        raise ValueError(
+            f"Expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}. Wrap a Hugging Face "
+            "model with TransformerBridge.boot_transformers(name, hf_model=..., tokenizer=...), or use shl.load(name)."
+        )
 
 
 def is_bridge(model: Model) -> bool:
@@ -203,7 +236,7 @@ def output_transform(model: Model, logits: Tensor) -> Tensor:
 def weight_processing(model: Model) -> str:
     """Say what TransformerLens did to the weights: "none", or a list of "folded" and "centred"."""
     found = []
-    if model.cfg.normalization_type in ("LNPre", "RMSPre") or getattr(model, "compatibility_mode", False):
+    if model.cfg.normalization_type in ("LNPre", "RMSPre") or getattr(model, "_weights_processed", False):
         found.append("folded")
     embedding = model.W_E[:256].float()
     if embedding.mean(-1).abs().max() < 1e-6 * embedding.abs().max():
@@ -224,7 +257,7 @@ def new_cache(model: Model, rows: int) -> Any:
 
 
 def step_inputs(model: Model, cache: Any, mask: Bool[Tensor, "batch seen"], columns: int) -> dict[str, Any]:
-    """Keyword arguments of a forward pass over the last `columns` of left-padded rows; `mask` marks the real tokens so far."""
+    """Keyword arguments of a pass over the last `columns` of left-padded rows; `mask` marks the real tokens so far."""
     mask = mask.long()
     if not is_bridge(model):
         return {"attention_mask": mask[:, -columns:] if cache is not None else mask, "past_kv_cache": cache}

@@ -1,16 +1,18 @@
 """Prompts: token ids with named spans of positions.
 
-A `Prompt` says which positions a word, an operand or a picture occupies, so that a measurement can read there. All positions
-are absolute indices into the prompt's own tokens, the beginning-of-sequence token (BOS) included.
+A `Prompt` says which positions a word, an operand or a picture occupies, so that a measurement can read there. All
+positions are absolute indices into the prompt's own tokens, the beginning-of-sequence token (BOS) included.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from semhub_lens.models import Model, require_model
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
 SpanSpec = str | tuple[int, int]
@@ -33,22 +35,32 @@ class Prompt:
         if self.ids.numel() == 0:
             raise ValueError(f"The prompt {self.text!r} has no tokens; give a text of at least one token.")
         for name, positions in self.spans.items():
-            if name in RESERVED or ":" in name and name.rsplit(":", 1)[1] == "last":
+            if name in RESERVED or (":" in name and name.rsplit(":", 1)[1] == "last"):
                 raise ValueError(f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another.")
             if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
-                raise ValueError(f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt.")
+                raise ValueError(
+                    f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def from_ids(cls, ids: Iterable[int] | Tensor, *, spans: Mapping[str, Sequence[int]] | None = None, bos: bool = False):
+    def from_ids(
+        cls, ids: Iterable[int] | Tensor, *, spans: Mapping[str, Sequence[int]] | None = None, bos: bool = False
+    ):
         """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
         tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), dtype=torch.long)
+        if tensor.ndim != 1:
+            raise ValueError(
+                f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
+            )
         return cls(tensor, {k: tuple(v) for k, v in (spans or {}).items()}, None, bos)
 
     @classmethod
-    def from_text(cls, model: Any, text: str, *, spans: Mapping[str, SpanSpec] | None = None, prepend_bos: bool | None = None):
+    def from_text(
+        cls, model: Model, text: str, *, spans: Mapping[str, SpanSpec] | None = None, prepend_bos: bool | None = None
+    ):
         """Tokenise `text` and locate its spans.
 
         Args:
@@ -81,14 +93,16 @@ class Prompt:
         ids = [tokenizer.bos_token_id] * added + ids
         offsets = [(0, 0)] * added + list(encoded["offset_mapping"]) if spans else []
         located = {name: _locate(text, name, spec, offsets) for name, spec in (spans or {}).items()}
-        return cls(torch.tensor(ids), located, text, bool(prepend))
+        return cls(torch.tensor(ids), located, text, bool(ids) and ids[0] == tokenizer.bos_token_id)
 
 
 def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]) -> tuple[int, ...]:
     if isinstance(spec, str):
-        count = text.count(spec) if spec else 0
+        count = len(re.findall(f"(?={re.escape(spec)})", text)) if spec else 0  # overlapping ones count
         if count != 1:
-            raise ValueError(f"Span {name!r}: {spec!r} occurs {count} times in {text!r}, expected once; give a (start, end) range.")
+            raise ValueError(
+                f"Span {name!r}: {spec!r} occurs {count} times in {text!r}, expected once; give a (start, end) range."
+            )
         start = text.index(spec)
         spec = (start, start + len(spec))
     start, end = spec
@@ -97,26 +111,33 @@ def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]
     return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)
 
 
-def as_prompts(model: Any, prompts: "str | Prompt | Sequence[str | Prompt]") -> list[Prompt]:
+def as_prompts(model: Model, prompts: "str | Prompt | Sequence[str | Prompt]") -> list[Prompt]:
     """Turn what a user passes (a text, a `Prompt`, or several) into prompts.
 
     Raises:
         ValueError: an empty list, or an entry that is neither text nor `Prompt`.
     """
-    if not hasattr(model, "run_with_hooks"):
-        raise ValueError(
-            f"Expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}. Wrap a Hugging Face model with "
-            "TransformerBridge.boot_transformers(name, hf_model=..., tokenizer=...), or use shl.load(name)."
-        )
+    require_model(model)
+    if not isinstance(prompts, str | Prompt | Sequence):
+        raise ValueError(f"Expected a text, a Prompt or a list of them, got {type(prompts).__name__}.")
     listed = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
     if not listed:
         raise ValueError("The list of prompts is empty; give at least one text or Prompt.")
     for entry in listed:
         if not isinstance(entry, str | Prompt):
-            raise ValueError(f"A prompt must be a str or a Prompt, got {type(entry).__name__}; for token ids use Prompt.from_ids.")
+            raise ValueError(
+                f"A prompt must be a str or a Prompt, got {type(entry).__name__}; for token ids use Prompt.from_ids."
+            )
     built = [entry if isinstance(entry, Prompt) else Prompt.from_text(model, entry) for entry in listed]
-    vocabulary = model.cfg.d_vocab
     for prompt in built:
-        if int(prompt.ids.max()) >= vocabulary or int(prompt.ids.min()) < 0:
-            raise ValueError(f"Token id {int(prompt.ids.max())} is outside the model's vocabulary of {vocabulary}.")
+        _check_fits(model, prompt)
     return built
+
+
+def _check_fits(model: Model, prompt: Prompt) -> None:
+    vocabulary, context = int(model.cfg.d_vocab), int(model.cfg.n_ctx)
+    outside = prompt.ids[(prompt.ids < 0) | (prompt.ids >= vocabulary)]
+    if len(outside):
+        raise ValueError(f"Token id {int(outside[0])} is outside the model's vocabulary of {vocabulary}.")
+    if len(prompt) > context:
+        raise ValueError(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")

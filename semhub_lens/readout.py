@@ -1,9 +1,9 @@
-"""`Readout`: from residual states to logits the way the model itself does it.
+r"""`Readout`: from residual states to logits the way the model itself does it.
 
-$$\\operatorname{logits}(h) = g\\bigl(W_U^\\top \\operatorname{norm}(h) + b_U\\bigr)$$
+$$\operatorname{logits}(h) = g\bigl(W_U^\top \operatorname{norm}(h) + b_U\bigr)$$
 
-with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or logit scale g. What a state reads out to is what the
-last layer's reader would make of it; it does not show that the model uses it that way.
+with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or logit scale g. What a state reads out
+to is what the last layer's reader would make of it; it does not show that the model uses it that way.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.hook_points import NOWHERE, residual_names, windowed
-from semhub_lens.models import Model, input_device, output_transform, weight_processing
+from semhub_lens.models import Model, input_device, output_transform, require_model, weight_processing
 
 Norm = Literal["final", "none"]
 Translator = Callable[[Tensor, int], Tensor]
@@ -22,32 +22,35 @@ Translator = Callable[[Tensor, int], Tensor]
 
 
 class Readout:
-    """The model's own read-out of a residual state, checked against the model's own logits.
+    r"""The model's own read-out of a residual state, checked against the model's own logits.
 
     Args:
         model: any TransformerLens model.
-        norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\\top h + b_U$, as the reference
-            code of the Semantic Hub paper does; it needs unfolded weights.
+        norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$, as
+            the reference code of the Semantic Hub paper does; it needs unfolded weights.
         translator: applied before the norm at every layer but the last (tuned lens).
 
     Raises:
-        ValueError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a short input
-            (the architecture does something else between them), NaN logits, or `norm="none"` on folded weights.
+        ValueError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
+            short input (the architecture does something else between them), NaN logits, or `norm="none"` on folded
+            weights.
 
     Example:
         >>> readout = Readout(tiny_model)
-        >>> readout(residual_stream(tiny_model, "three plus two", progress=False)[-1]).shape[-1] == tiny_model.cfg.d_vocab
+        >>> logits = readout(residual_stream(tiny_model, "three plus two", progress=False)[-1])
+        >>> logits.shape[-1] == tiny_model.cfg.d_vocab
         True
     """
 
     def __init__(self, model: Model, *, norm: Norm = "final", translator: Translator | None = None) -> None:
         if norm not in ("final", "none"):
             raise ValueError(f"Unknown norm {norm!r}; expected 'final' (the model's own) or 'none' (bare states).")
+        require_model(model)
         processing = weight_processing(model)
         if norm == "none" and processing != "none":
             raise ValueError(
-                f"norm='none' needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. Load the model "
-                "without processing (shl.load, or from_pretrained_no_processing)."
+                f"norm='none' needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
+                "Load the model without processing (shl.load, or from_pretrained_no_processing)."
             )
         self.norm = norm
         self.translator = translator
@@ -68,7 +71,9 @@ class Readout:
         """How states are read, for a result's provenance."""
         return self.norm if self.translator is None else f"{self.norm} + translator"
 
-    def __call__(self, states: Float[Tensor, "*rows d_model"], layer: int | None = None) -> Float[Tensor, "*rows vocab"]:
+    def __call__(
+        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None
+    ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states; `layer` (0 = embedding) tells the translator which map to use."""
         if self.translator is not None and layer is not None and layer < self.n_layers:
             states = self.translator(states, layer)
@@ -112,7 +117,7 @@ def _check(model: Model, readout: Readout) -> None:
     tolerance = 1e-3 if readout._unembedding.dtype == torch.float32 else 0.1
     if not error <= tolerance * max(spread, 1e-3):
         raise ValueError(
-            f"The read-out (final norm, unembedding, soft-cap) does not reproduce this model's own log-probabilities: they differ "
-            f"by {error:.3g} (their spread is {spread:.3g}). {type(model).__name__} of {model.cfg.model_name!r} does something "
-            "else after the last block, so a logit lens would be wrong."
+            "The read-out (final norm, unembedding, soft-cap) does not reproduce this model's own log-probabilities: "
+            f"they differ by {error:.3g} (their spread is {spread:.3g}). {type(model).__name__} of "
+            f"{model.cfg.model_name!r} does something else after the last block, so a logit lens would be wrong."
         )

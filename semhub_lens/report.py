@@ -20,14 +20,22 @@ from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
 MISSING = (
-    "Causality (steering and patching across data types): the interventions are in the library, the experiments are not in this report yet.",
+    "Causality (steering and patching across data types): the interventions are in the library, the experiments are "
+    "not in this report yet.",
     "Formal semantics, images and sound: no experiment for them in this version.",
-    "A random-weight model of the same shape as baseline: not in this version; the embedding layer is the only untrained-computation baseline.",
+    "A random-weight model of the same shape as baseline: not in this version; the embedding layer is the only "
+    "untrained-computation baseline.",
 )
 
 
 def report(
-    model: Model, path: str | Path = "semhub_report.html", *, n: int | None = None, seed: int = 0, only: Sequence[str] | None = None, progress: bool = True
+    model: Model,
+    path: str | Path = "semhub_report.html",
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    only: Sequence[str] | None = None,
+    progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
 
@@ -48,7 +56,9 @@ def report(
     chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
     if unknown or not chosen:
-        raise ValueError(f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}.")
+        raise ValueError(
+            f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
+        )
     _check_writable(Path(path))
     begun = time.time()
     lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
@@ -74,9 +84,13 @@ def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seco
     """The page as HTML."""
     legs = [leg for result in found for leg in result.legs]
     statuses = [leg.verdict.status for leg in legs]
-    environment = Environment(loader=PackageLoader("semhub_lens"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("semhub_lens"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     where = found[0].provenance
-    settings = [(name.replace("_", " "), value) for name, value in asdict(where).items() if name not in ("data", "data_hash")]
+    settings = [
+        (name.replace("_", " "), value) for name, value in asdict(where).items() if name not in ("data", "data_hash")
+    ]
     return environment.get_template("report.html").render(
         model=where.model,
         font=FONT,
@@ -94,7 +108,9 @@ def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seco
 
 
 def _figure(result: Result) -> str:
-    return figure(result).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    return figure(result).to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+    )
 
 
 def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
@@ -105,7 +121,13 @@ def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
             chosen = [leg for leg in legs if (leg.data_type, leg.kind) == (data_type, kind)]
             held = [leg for leg in chosen if leg.verdict.status == "supported"]
             layers = sorted({leg.verdict.layer for leg in held})
-            where = f", at layers {layers[0]}-{layers[-1]}" if len(layers) > 1 else f", at layer {layers[0]}" if layers else ""
+            where = (
+                f", at layers {layers[0]}-{layers[-1]}"
+                if len(layers) > 1
+                else f", at layer {layers[0]}"
+                if layers
+                else ""
+            )
             lines.append(f"{kind}: {len(held)} of {len(chosen)} supported{where}")
         cards.append({"data_type": data_type, "lines": lines})
     return cards
@@ -121,12 +143,13 @@ def _row(experiment: str, leg: Leg) -> dict[str, Any]:
         "estimate": _number(found.estimate),
         "interval": f"{_number(found.low)} to {_number(found.high)}",
         "threshold": _number(found.threshold),
-        "excludes": "yes" if found.low > found.threshold else "no",
+        "above_zero": "yes" if found.low > 0 else "no",
+        "above_null": "yes" if found.low > found.threshold else "no",
         "layer": found.layer,
         "embedding": _number(float(leg.mean[0])),
         "peak": int(leg.mean[1:].argmax()) + 1,
         "unit": leg.unit,
-        "items": found.items,
+        "count": found.items,
     }
 
 

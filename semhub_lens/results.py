@@ -1,12 +1,11 @@
 """Frozen results: what was measured, where it came from, and how to keep it.
 
-A result stores the raw measurement; everything derived is a property. `save` writes one safetensors file (tensors plus a
-JSON header); nothing is ever pickled.
+A result stores the raw measurement; everything derived is a property. `save` writes one safetensors file (tensors plus
+a JSON header); nothing is ever pickled.
 """
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +71,7 @@ class Result:
         aside = path.with_name(f".{path.name}.partial")
         try:
             save_file(tensors, aside, metadata={"semhub_lens": header})
-            os.replace(aside, path)
+            aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
         return path
@@ -132,6 +131,6 @@ def check_finite(states: Tensor, name: str) -> None:
     if bad.any():
         first = [int(i) for i in bad.nonzero()[0]]
         raise ValueError(
-            f"{name} of shape {tuple(states.shape)} holds {int(bad.sum())} NaN or infinite entries, the first at {first}. "
-            "Check the model's dtype (float16 overflows) and the prompts."
+            f"{name} of shape {tuple(states.shape)} holds {int(bad.sum())} NaN or infinite entries, the first at "
+            f"{first}. Check the model's dtype (float16 overflows) and the prompts."
         )

@@ -3,7 +3,8 @@ r"""Similarity of two data types: are states of equivalent inputs closer than th
 $$D_\ell = \operatorname{mean}_i \cos(a_i, b_i) - \operatorname{mean}_{i \ne j} \cos(a_i, b_j)$$
 
 (Wu et al. 2025, Eq. 1.) Zero means no effect. With unit vectors the second mean is
-$\bigl((\sum_i \hat a_i)\cdot(\sum_j \hat b_j) - \sum_i \hat a_i \cdot \hat b_i\bigr) / n(n-1)$, so no n x n matrix is needed for it.
+$\bigl((\sum_i \hat a_i)\cdot(\sum_j \hat b_j) - \sum_i \hat a_i \cdot \hat b_i\bigr) / n(n-1)$, so no n x n matrix is
+needed for it.
 
 This shows relative proximity, not identity: states may also differ along directions that separate the data types.
 """
@@ -82,14 +83,20 @@ class SimilarityResult(Result):
 
     @property
     def p_value_max(self) -> Float[Tensor, " layer"]:
-        """As `p_value`, against the raw null's maximum over layers: valid for "at some layer" claims, dominated by noisy layers."""
+        """As `p_value`, against the raw null's maximum over layers.
+
+        Valid for "at some layer" claims, dominated by noisy layers.
+        """
         return (1 + (self.null.amax(1, keepdim=True) >= self.effect).sum(0)) / (1 + len(self.null))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer and item."""
         layers, items = self.matched.shape
         index = pd.MultiIndex.from_product([range(layers), range(items)], names=["layer", "item"])
-        columns = {name: getattr(self, name).flatten().numpy() for name in ("matched", "adjusted", "centred", "rank_ab", "rank_ba")}
+        columns = {
+            name: getattr(self, name).flatten().numpy()
+            for name in ("matched", "adjusted", "centred", "rank_ab", "rank_ba")
+        }
         return pd.DataFrame(columns, index).reset_index()
 
 
@@ -148,8 +155,8 @@ def cosine_matrix(
 def _check(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
         raise ValueError(
-            f"Unequal pairs: a has shape {tuple(a.shape)}, b {tuple(b.shape)}; expected the same [layer item d_model], item i of a "
-            "paired with item i of b."
+            f"Unequal pairs: a has shape {tuple(a.shape)}, b {tuple(b.shape)}; expected the same [layer item d_model], "
+            "item i of a paired with item i of b."
         )
     if a.shape[1] < 3:
         raise ValueError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
@@ -158,7 +165,9 @@ def _check(a: Tensor, b: Tensor) -> None:
     for name, states in (("a", a), ("b", b)):
         zero = (states.norm(dim=-1) == 0).nonzero()
         if len(zero):
-            raise ValueError(f"{name} holds a zero state at [layer, item] = {zero[0].tolist()}: its cosine is undefined.")
+            raise ValueError(
+                f"{name} holds a zero state at [layer, item] = {zero[0].tolist()}: its cosine is undefined."
+            )
 
 
 def _unit(states: Tensor) -> Tensor:
@@ -239,10 +248,13 @@ def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
     return ranks
 
 
-def debiased_cka(a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"]) -> Float[Tensor, " layer"]:
-    """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024); NaN below four items and for constant states.
+def debiased_cka(
+    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"]
+) -> Float[Tensor, " layer"]:
+    """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024).
 
-    The biased estimator is far above 0 for independent states as soon as n is not much larger than d.
+    NaN below four items and for constant states. The biased estimator is far above 0 for independent states as soon as
+    n is not much larger than d.
     """
     n = a.shape[1]
     if n < 4:

@@ -40,7 +40,8 @@ class Verdict:
     low: float
     high: float
     threshold: float
-    """What the effect must exceed at that layer: the null's mean plus its standard deviation times the 95th percentile of the
+    """What the effect must exceed at that layer: the null's mean plus its standard deviation times the 95th percentile
+    of the
     standardised null's maximum over layers; on the reporting half."""
     items: int
     """Items in the reporting half."""
@@ -57,7 +58,9 @@ def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw 
     return torch.zeros(draws, items).scatter_add_(1, chosen, torch.ones(draws, items))
 
 
-def bootstrap_mean(values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
+def bootstrap_mean(
+    values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
     """Mean over items with its percentile bootstrap interval.
 
     Raises:
@@ -74,7 +77,9 @@ def bootstrap_mean(values: Float[Tensor, "layer item"], *, seed: int, draws: int
     return Interval(values.mean(-1), *percentiles(means, level))
 
 
-def percentiles(draws: Float[Tensor, "layer draw"], level: float = LEVEL) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
+def percentiles(
+    draws: Float[Tensor, "layer draw"], level: float = LEVEL
+) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
     """The central interval that holds `level` of the draws."""
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
     low, high = torch.quantile(draws, edges, dim=-1)
@@ -107,11 +112,12 @@ def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, "
 def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500) -> Verdict:
     r"""Judge a leg without choosing and reporting on the same items.
 
-    Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and standard deviation of the
-    null at that layer, because raw effects differ in scale from layer to layer (early lens distributions by a hundred nats). On
-    one half of the items the layer with the largest z is chosen, among those with a positive mean if there are any; layer 0, the
-    embedding, is a baseline and cannot be chosen. On the other half: *supported* if the 95 % bootstrap interval lies above 0 and z
-    exceeds the 95th percentile of the standardised null's maximum over layers 1 to L; *opposite* if the interval lies below 0; *not supported* otherwise.
+    Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and
+    standard deviation of the null at that layer, because raw effects differ in scale from layer to layer (early lens
+    distributions by a hundred nats). On one half of the items the layer with the largest z is chosen, among those with
+    a positive mean if there are any; layer 0, the embedding, is a baseline and cannot be chosen. On the other half:
+    *supported* if the 95 % bootstrap interval lies above 0 and z exceeds the 95th percentile of the standardised null's
+    maximum over layers 1 to L; *opposite* if the interval lies below 0; *not supported* otherwise.
 
     Args:
         effect: the effect of every item; positive as predicted.
@@ -126,9 +132,13 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
     if layers < 2:
         raise ValueError("A verdict needs the embedding layer and at least one more, got one layer.")
     if not torch.isfinite(effect).all():
-        raise ValueError(f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first.")
+        raise ValueError(
+            f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
+        )
     if items < FEWEST_ITEMS:
-        raise ValueError(f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}.")
+        raise ValueError(
+            f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}."
+        )
     choose, report = halves(items, seed)
     layer = _best_layer(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws))
     interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
@@ -154,7 +164,7 @@ def _best_layer(mean: Tensor, null: Tensor) -> int:
 
 
 def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and standard deviation of the null at every layer, and the draws in these units (0 where the null has no spread)."""
+    """Null mean and standard deviation at every layer, and the draws in these units (0 where there is no spread)."""
     centre, scale = null.mean(0), null.std(0)
     scale = torch.where(scale > 1e-9, scale, torch.inf)
     return centre, scale, (null - centre) / scale
@@ -165,8 +175,8 @@ def paired_contrast(
 ) -> tuple[Float[Tensor, "layer item"], NullDraw]:
     r"""Each item's score for its own key minus a reference, and the null in which keys are exchanged.
 
-    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$; a null draw takes $M_{\ell i \pi(k_i)}$ with $\pi$ leaving no key in place. With cosines as M, item i
-    as its own key and the mean of the other keys as r, the mean effect is Eq. 1's D.
+    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$; a null draw takes $M_{\ell i \pi(k_i)}$ with $\pi$ leaving no key in
+    place. With cosines as M, item i as its own key and the mean of the other keys as r, the mean effect is Eq. 1's D.
 
     Args:
         matrix: score of every item with every key.
@@ -195,7 +205,10 @@ def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"
 
 
 def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
-    """The null in which an effect and its control are exchangeable: every item's sign is drawn anew, the same at all layers."""
+    """The null in which an effect and its control are exchangeable.
+
+    Every item's sign is drawn anew, the same at all layers.
+    """
 
     def flipped(items: Tensor, source: torch.Generator) -> Tensor:
         signs = torch.randint(2, (len(items),), generator=source) * 2.0 - 1

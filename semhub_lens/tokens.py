@@ -1,14 +1,16 @@
 """Words to token ids, and token ids to text that a person can read.
 
-A word's probability is the sum over its declared token variants; a word that no single token spells is refused unless the
-first-token rule is asked for. Printable tokens are made id by id: a byte fragment is shown as its bytes and never joined with
-or mistaken for another id.
+A word's probability is the sum over its declared token variants; a word that no single token spells is refused unless
+the first-token rule is asked for. Printable tokens are made id by id: a byte fragment is shown as its bytes and never
+joined with or mistaken for another id.
 """
 
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from torch import Tensor
 
 Variants = Literal["all", "space", "exact"]
 Target = str | int | Sequence[str | int]
@@ -26,7 +28,8 @@ class WordTokens:
     variants: tuple[str, ...]
     """The spelling behind each id."""
     split: tuple[str, ...]
-    """Spellings that the tokenizer splits into several tokens; under the first-token rule their first token is in `ids`."""
+    """Spellings of several tokens; under the first-token rule `ids` holds their first token, unless that is blank or
+    unknown."""
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -68,7 +71,9 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         >>> word_tokens(tiny_model.tokenizer, "two").variants
         ('two', ' two')
     """
-    if not word.strip() and variants != "exact" or not word:
+    if tokenizer is None:
+        raise ValueError(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
+    if (not word.strip() and variants != "exact") or not word:
         raise ValueError(f"A target word must not be empty, got {word!r}.")
     found: dict[int, str] = {}
     split = []
@@ -77,21 +82,25 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         ids = encode(tokenizer, text)
         if len(ids) > 1:
             split.append(text)
-        blank = len(ids) > 1 and not token_texts(tokenizer, ids[:1])[0].strip()
-        if ids and ids[0] != unknown and (len(ids) == 1 or first_token and not blank):
+        blank = len(ids) > 1 and (Speller(tokenizer).content(ids[0]) or b"").strip() == b""
+        if ids and ids[0] != unknown and (len(ids) == 1 or (first_token and not blank)):
             found.setdefault(ids[0], text)
     if not found:
-        pieces = "; ".join(f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants))
+        pieces = "; ".join(
+            f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants)
+        )
         raise ValueError(
-            f"{word!r} is not a single token in any spelling: {pieces}. Choose another word, or pass first_token=True to "
-            "measure the first piece."
+            f"{word!r} is not a single token in any spelling: {pieces}. Choose another word, or pass first_token=True "
+            "to measure the first piece."
         )
     return WordTokens(word, tuple(found), tuple(found.values()), tuple(split))
 
 
 def is_single_token(tokenizer: Any, word: str, variants: Variants = "all") -> bool:
     """Whether some spelling of the word is exactly one token."""
-    return any(len(encode(tokenizer, text)) == 1 for text in spellings(word, variants))
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    encoded = (encode(tokenizer, text) for text in spellings(word, variants))
+    return any(len(ids) == 1 and ids[0] != unknown for ids in encoded)
 
 
 def token_id(tokenizer: Any, text: str) -> int:
@@ -104,7 +113,9 @@ def token_id(tokenizer: Any, text: str) -> int:
     return ids[0]
 
 
-def target_ids(tokenizer: Any, target: Target, *, variants: Variants = "all", first_token: bool = False) -> tuple[int, ...]:
+def target_ids(
+    tokenizer: Any, target: Target, *, variants: Variants = "all", first_token: bool = False
+) -> tuple[int, ...]:
     """Token ids of a target: a word, a token id, or a set of them, whose probabilities are summed."""
     if isinstance(target, bool) or not isinstance(target, str | int | Sequence):
         raise ValueError(f"A target must be a word, a token id or several of them, got {target!r}.")
@@ -119,7 +130,9 @@ def target_ids(tokenizer: Any, target: Target, *, variants: Variants = "all", fi
 
 
 def collisions(words: Sequence[WordTokens]) -> dict[int, tuple[str, ...]]:
-    """Token ids that stand for more than one of the words; comparing these words there would compare a token with itself.
+    """Token ids that stand for more than one of the words.
+
+    Comparing these words there would compare a token with itself.
 
     Example:
         >>> collisions([WordTokens("a", (1, 2), ("a", " a"), ()), WordTokens("A", (2,), ("A",), ())])
@@ -190,10 +203,11 @@ def token_texts(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     return [speller.text(int(i)) for i in ids]
 
 
-def printable(tokenizer: Any, ids: Iterable[int]) -> list[str]:
-    """Show each token id as text: leading spaces and line ends visible, byte fragments as `<0xE4>`, special tokens as named.
+def printable(tokenizer: Any, ids: Iterable[int] | Tensor) -> list[str]:
+    """Show each token id as text.
 
-    Without a tokenizer the ids themselves are shown.
+    Leading spaces and line ends are visible, byte fragments read `<0xE4>`, special tokens have their names. Without a
+    tokenizer the ids themselves are shown.
 
     Example:
         >>> printable(tiny_model.tokenizer, tiny_model.tokenizer("three plus")["input_ids"])
@@ -212,4 +226,8 @@ def _show_character(char: str) -> str:
         return f"<0x{ord(char) - 0xDC00:02X}>"
     if char in VISIBLE:
         return VISIBLE[char]
-    return f"U+{ord(char):04X}" if unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs") else char
+    return (
+        f"U+{ord(char):04X}"
+        if char in VISIBLE.values() or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
+        else char
+    )

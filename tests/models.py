@@ -7,8 +7,12 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = ("zero one two three four five six seven eight nine plus minus is equals red blue green dog cat house chat perro "
-         "= + 1 2 3 4 5 <script>alert(1)</script> <b>bold</b> 朋友 مرحبا").split()  # fmt: skip
+LISTED = (
+    "zero one two three four five six seven eight nine plus minus is equals red blue green "
+    "dog cat house chat perro = + 1 2 3 4 5 "
+    "<script>alert(1)</script> <b>bold</b> 朋友 مرحبا"
+)
+WORDS = LISTED.split()
 HOOKED_LINE = int(version("transformer-lens").split(".")[0]) < 4
 BACKENDS = ["hooked", "bridge"] if HOOKED_LINE else ["bridge"]
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from test_views import CHROMIUM, rendered
 
 import semhub_lens as shl
 from semhub_lens.report import report
+from test_views import CHROMIUM, rendered
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
 

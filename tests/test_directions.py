@@ -1,8 +1,9 @@
 """Directions: differences of states that a run of one's own gives, and a control of the same norm."""
 
 import pytest
-import semhub_lens as shl
 import torch
+
+import semhub_lens as shl
 from semhub_lens import Prompt, at, direction
 
 PLUS, MINUS = ["three plus two", "five"], ["cat", "red dog house", "chat"]

@@ -99,7 +99,9 @@ def test_the_data_hash_changes_with_the_data():
 
 
 def test_unknown_experiments_are_listed(tiny_model):
-    with pytest.raises(ValueError, match=r"Unknown experiment 'multilingual\.nothing'; there are multilingual\.similarity"):
+    with pytest.raises(
+        ValueError, match=r"Unknown experiment 'multilingual\.nothing'; there are multilingual\.similarity"
+    ):
         shl.experiments.run("multilingual.nothing", tiny_model)
 
 
@@ -142,4 +144,6 @@ def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(gemm
     found = similarity_leg(*states, "English - French", "languages", WHERE, 0, centred=True)
     assert found.verdict.status == "supported"
     wrong = states[1][:, stats.derangement(24, stats.generator(0))]
-    assert similarity_leg(states[0], wrong, "shuffled", "languages", WHERE, 0, centred=True).verdict.status != "supported"
+    assert (
+        similarity_leg(states[0], wrong, "shuffled", "languages", WHERE, 0, centred=True).verdict.status != "supported"
+    )

@@ -1,11 +1,11 @@
 """Generation against TransformerLens and Hugging Face, one prompt at a time, and a slow loop with plain hooks."""
 
 import pytest
-import semhub_lens as shl
 import torch
-from semhub_lens import Prompt, at
 
 import models
+import semhub_lens as shl
+from semhub_lens import Prompt, at
 
 TEXTS = ("three plus two equals", "five", "one two three four five six seven")
 SPANS = ({"word": "plus"}, {"word": "five"}, {"word": "three four"})

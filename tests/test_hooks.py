@@ -1,12 +1,12 @@
 """Interventions against edits written by hand, position by position."""
 
 import pytest
-import semhub_lens as shl
 import torch
-from semhub_lens import Prompt, at
-from semhub_lens.hook_points import site_name
 
 import models
+import semhub_lens as shl
+from semhub_lens import Prompt, at
+from semhub_lens.hook_points import site_name
 
 D_MODEL, D_HEAD, ROWS, LENGTH = 32, 8, 3, 6
 NAME = "blocks.1.hook_resid_post"

@@ -3,10 +3,11 @@
 from contextlib import nullcontext
 
 import pytest
-import semhub_lens as shl
 import torch
-from semhub_lens import Prompt, at
 from torch.nn.functional import cosine_similarity
+
+import semhub_lens as shl
+from semhub_lens import Prompt, at
 
 RAGGED = ([20, 21, 22, 23], [24], [30, 31, 32, 33, 34, 35, 36], [40, 41])
 VECTOR = 4 * torch.randn(32, generator=torch.Generator().manual_seed(1))

@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+
 from semhub_lens.similarity import cosine_matrix, debiased_cka, similarity
 
 LAYERS, ITEMS, WIDTH = 3, 9, 5

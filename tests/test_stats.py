@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from semhub_lens.stats import (
     bootstrap_mean,
     bootstrap_weights,

@@ -58,12 +58,20 @@ def _literals(path: Path) -> Iterator[ListLiteral]:
         starts.append(starts[-1] + len(line))
     lines = source.splitlines()
     for node in ast.walk(tree):
-        if isinstance(node, ast.List) and isinstance(node.ctx, ast.Load) and FEWEST <= len(node.elts) <= MOST and _plain(node):
+        if (
+            isinstance(node, ast.List)
+            and isinstance(node.ctx, ast.Load)
+            and FEWEST <= len(node.elts) <= MOST
+            and _plain(node)
+        ):
             yield from _snippet(source, lines, starts, node, path.name)
 
 
 def _plain(node: ast.List) -> bool:
-    return all(isinstance(e, ast.Name | ast.Attribute) or isinstance(e, ast.Constant) and isinstance(e.value, str | int) for e in node.elts)
+    return all(
+        isinstance(e, ast.Name | ast.Attribute) or (isinstance(e, ast.Constant) and isinstance(e.value, str | int))
+        for e in node.elts
+    )
 
 
 def _snippet(source: str, lines: list[str], starts: list[int], node: ast.List, name: str) -> Iterator[ListLiteral]:

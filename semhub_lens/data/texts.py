@@ -1,7 +1,8 @@
 """Bundled parallel texts and glossaries (our own writing, MIT like the code).
 
-`sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese, row by
-row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one first.
+`sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese,
+row by row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one
+first.
 """
 
 import csv

@@ -22,17 +22,43 @@ class Experiment:
 EXPERIMENTS = {
     experiment.id: experiment
     for experiment in (
-        Experiment("multilingual.similarity", "languages", "translations against unrelated sentences", 150, multilingual.run_similarity),
-        Experiment("multilingual.logit_lens", "languages", "English glosses in running text", 100, multilingual.run_logit_lens),
-        Experiment("multilingual.language_mass", "languages", "probability mass of each language", 24, multilingual.run_language_mass),
-        Experiment("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
-        Experiment("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
-        Experiment("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
+        Experiment(
+            "multilingual.similarity",
+            "languages",
+            "translations against unrelated sentences",
+            150,
+            multilingual.run_similarity,
+        ),
+        Experiment(
+            "multilingual.logit_lens", "languages", "English glosses in running text", 100, multilingual.run_logit_lens
+        ),
+        Experiment(
+            "multilingual.language_mass",
+            "languages",
+            "probability mass of each language",
+            20,
+            multilingual.run_language_mass,
+        ),
+        Experiment(
+            "arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity
+        ),
+        Experiment(
+            "arithmetic.logit_lens",
+            "arithmetic",
+            "number words where a digit comes next",
+            120,
+            arithmetic.run_logit_lens,
+        ),
+        Experiment(
+            "code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list
+        ),
     )
 }
 
 
-def run(experiment: str, model: Model, *, n: int | None = None, seed: int = 0, progress: bool = True) -> ExperimentResult:
+def run(
+    experiment: str, model: Model, *, n: int | None = None, seed: int = 0, progress: bool = True
+) -> ExperimentResult:
     """Run an experiment on a model.
 
     Args:

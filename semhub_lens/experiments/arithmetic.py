@@ -14,7 +14,10 @@ from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
 
 
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
-    """Eq. 1 on "3+2" against "three plus two": the exact pair, and other expressions of the same result, against different results."""
+    """Eq. 1 on "3+2" against "three plus two".
+
+    The exact pair, and other expressions of the same result, are set against different results.
+    """
     legs: list[Leg] = []
     for name, every in (("sums", sums()), ("products", products())):
         items = [every[i] for i in sample(len(every), n, seed)]
@@ -26,29 +29,57 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
         same = results[:, None] == results[None]
         exact = torch.eye(len(items), dtype=torch.bool)
         different = mean_where(matrix, ~same)
-        curves = {"exact pair": matrix[:, exact].mean(1), "same result": mean_where(matrix, same & ~exact).nanmean(1), "different result": different.mean(1)}
+        curves = {
+            "exact pair": matrix[:, exact].mean(1),
+            "same result": mean_where(matrix, same & ~exact).nanmean(1),
+            "different result": different.mean(1),
+        }
         settings = {
-            "data_type": "arithmetic", "kind": "similarity", "unit": "cosine", "curves": curves, "curve_unit": "cosine", "provenance": where,
+            "data_type": "arithmetic",
+            "kind": "similarity",
+            "unit": "cosine",
+            "curves": curves,
+            "curve_unit": "cosine",
+            "provenance": where,
             "seed": seed,
-        }  # fmt: skip
+        }
         effect, draw = paired_contrast(matrix, torch.arange(len(items)), different)
         legs.append(
-            make_leg(effect, draw, title=f"{name}: the same expression", control="partners exchanged at random",
-                     claim="an expression lies closer to its own words than to words of another result", **settings)
-        )  # fmt: skip
+            make_leg(
+                effect,
+                draw,
+                title=f"{name}: the same expression",
+                control="partners exchanged at random",
+                claim="an expression lies closer to its own words than to words of another result",
+                **settings,
+            )
+        )
         paired = (same & ~exact).any(1)
         if int(paired.sum()) < FEWEST_ITEMS:
             continue
         values = results[paired].unique()
         key = torch.searchsorted(values, results[paired])
-        others = torch.stack([mean_where(matrix[:, paired], ((results == value)[None] & ~exact[paired])) for value in values], -1)
+        others = torch.stack(
+            [mean_where(matrix[:, paired], ((results == value)[None] & ~exact[paired])) for value in values], -1
+        )
         effect, draw = paired_contrast(others, key, different[:, paired])
         legs.append(
-            make_leg(effect, draw, title=f"{name}: another expression of the same result", control="results exchanged at random",
-                     claim="an expression lies closer to words of its result than of another", **settings)
-        )  # fmt: skip
-    notes = ("Expressions that share an operand share words and digits: only the second leg of each kind is free of the exact overlap.",)
-    return ExperimentResult("arithmetic.similarity", "symbols against words", tuple(legs), notes, provenance=legs[0].provenance)
+            make_leg(
+                effect,
+                draw,
+                title=f"{name}: another expression of the same result",
+                control="results exchanged at random",
+                claim="an expression lies closer to words of its result than of another",
+                **settings,
+            )
+        )
+    notes = (
+        "Expressions that share an operand share words and digits: only the second leg of each kind is free of the "
+        "exact overlap.",
+    )
+    return ExperimentResult(
+        "arithmetic.similarity", "symbols against words", tuple(legs), notes, provenance=legs[0].provenance
+    )
 
 
 def mean_where(matrix: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -78,9 +109,21 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
         effect, draw = paired_contrast(listed, key, reference)
         legs.append(
             make_leg(
-                effect, draw, title=title, data_type="arithmetic", kind="readability", claim=claim,
-                control="number words exchanged", unit="nats", curves=curves, curve_unit="log-probability", provenance=where, seed=seed,
+                effect,
+                draw,
+                title=title,
+                data_type="arithmetic",
+                kind="readability",
+                claim=claim,
+                control="number words exchanged",
+                unit="nats",
+                curves=curves,
+                curve_unit="log-probability",
+                provenance=where,
+                seed=seed,
             )
-        )  # fmt: skip
+        )
     notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
-    return ExperimentResult("arithmetic.logit_lens", f"{len(items)} sums with the answer missing", tuple(legs), notes, provenance=where)
+    return ExperimentResult(
+        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", tuple(legs), notes, provenance=where
+    )

@@ -16,37 +16,60 @@ WORDS = (" and", " or", " not")
 
 
 def run_logit_lens_list(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
-    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the token that comes next?
+    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the next token?
 
     Two controls: the same contrast at another position of the same program, and the words exchanged.
     """
     prompts, places, following, origins = _items(model, n, seed)
     found = target_lens(
-        model, prompts, [[next_id, *WORDS] for pair in following for next_id in pair], read_at=places, variants="exact", progress=progress
+        model,
+        prompts,
+        [[next_id, *WORDS] for pair in following for next_id in pair],
+        read_at=places,
+        variants="exact",
+        progress=progress,
     ).log_probs
     comma, elsewhere = found[:, 0::2], found[:, 1::2]
     first = torch.zeros(len(prompts), dtype=torch.long)
     contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
-    where = provenance(model, norm="final", data=source_id(), data_hash=data_hash(origins), seed=seed, bos=prompts[0].bos)
+    where = provenance(
+        model, norm="final", data=source_id(), data_hash=data_hash(origins), seed=seed, bos=prompts[0].bos
+    )
     curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
     settings = {
-        "data_type": "code", "kind": "readability", "unit": "nats", "curves": curves, "curve_unit": "log-probability at the comma",
-        "provenance": where, "seed": seed,
-    }  # fmt: skip
+        "data_type": "code",
+        "kind": "readability",
+        "unit": "nats",
+        "curves": curves,
+        "curve_unit": "log-probability at the comma",
+        "provenance": where,
+        "seed": seed,
+    }
     effect, draw = paired_contrast(comma[..., 1:], first, comma[..., 0])
     legs = (
-        make_leg(contrast - control, sign_flips(contrast - control), title='"and" over "or", "not", more than elsewhere',
-                 claim='the lens prefers " and" to other short words at commas more than at other positions of the program',
-                 control="comma and other position exchanged", **settings),
-        make_leg(effect, draw, title='"and" over the next token', claim='the lens prefers " and" over the code that comes next',
-                 control='" or" and " not" in place of " and"', **settings),
-    )  # fmt: skip
+        make_leg(
+            contrast - control,
+            sign_flips(contrast - control),
+            title='"and" over "or", "not", more than elsewhere',
+            claim='the lens prefers " and" to other short words at commas more than at other positions of the program',
+            control="comma and other position exchanged",
+            **settings,
+        ),
+        make_leg(
+            effect,
+            draw,
+            title='"and" over the next token',
+            claim='the lens prefers " and" over the code that comes next',
+            control='" or" and " not" in place of " and"',
+            **settings,
+        ),
+    )
     notes = ("Programs: " + source_id() + ", one comma of each list literal.",)
     return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)
 
 
 def _items(model: Model, n: int, seed: int) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
-    """Prompts, per prompt the comma's and a control position, the tokens that follow them, and where the programs come from."""
+    """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
     literals = list_literals()
     source = generator(seed + 1)
     prompts, places, following, origins = [], [], [], []

@@ -19,7 +19,8 @@ def sample(total: int, n: int, seed: int) -> list[int]:
     """
     if min(n, total) < FEWEST_ITEMS:
         raise ValueError(
-            f"An experiment needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got n={n} of {total}."
+            f"An experiment needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got n={n} "
+            f"of {total}."
         )
     return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
 
@@ -37,8 +38,13 @@ class GlossItems:
     """What was kept and what was dropped."""
 
 
-def gloss_items(model: Model, texts: Sequence[str], glossary: Mapping[str, tuple[str, ...]], n: int, seed: int) -> GlossItems:
-    """Find the items; each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted."""
+def gloss_items(
+    model: Model, texts: Sequence[str], glossary: Mapping[str, tuple[str, ...]], n: int, seed: int
+) -> GlossItems:
+    """Find the items.
+
+    Each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted.
+    """
     prompts = [Prompt.from_text(model, text) for text in texts]
     found: dict[str, tuple[int, int, str]] = {}
     dropped = {"several tokens": 0, "shared token": 0, "repeated gloss": 0}
@@ -53,14 +59,23 @@ def gloss_items(model: Model, texts: Sequence[str], glossary: Mapping[str, tuple
             else:
                 found[gloss] = (index, position, word)
     if len(found) < FEWEST_ITEMS:
-        raise ValueError(f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the words.")
+        raise ValueError(
+            f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
+            "words."
+        )
     chosen = [list(found.items())[i] for i in sample(len(found), n, seed)]
     chosen.sort(key=lambda entry: entry[1][:2])
     positions = [[place - 1 for _, (i, place, _) in chosen if i == index] for index in range(len(prompts))]
     kept = [index for index, listed in enumerate(positions) if listed]
-    report = f"{len(chosen)} of {len(found)} items; dropped: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    report = f"{len(chosen)} of {len(found)} items; dropped: " + ", ".join(
+        f"{count} {reason}" for reason, count in dropped.items()
+    )
     return GlossItems(
-        [prompts[i] for i in kept], [positions[i] for i in kept], [word for _, (_, _, word) in chosen], [gloss for gloss, _ in chosen], report
+        [prompts[i] for i in kept],
+        [positions[i] for i in kept],
+        [word for _, (_, _, word) in chosen],
+        [gloss for gloss, _ in chosen],
+        report,
     )
 
 

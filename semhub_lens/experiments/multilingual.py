@@ -17,7 +17,13 @@ from semhub_lens.stats import other_keys, paired_contrast
 
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
 OTHERS = ("fr", "es", "de", "zh")
-SUFFIX = {"en": " This represents", "fr": " Cela représente", "es": " Esto representa", "de": " Das bedeutet", "zh": "这代表了"}
+SUFFIX = {
+    "en": " This represents",
+    "fr": " Cela représente",
+    "es": " Esto representa",
+    "de": " Das bedeutet",
+    "zh": "这代表了",
+}
 
 
 READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
@@ -27,8 +33,8 @@ READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
     """Eq. 1 on parallel sentences: are translations nearer to each other than unrelated sentences?
 
-    Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not the
-    full stop), as in the reference code.
+    Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not
+    the full stop), as in the reference code.
     """
     texts = sentences()
     rows = sample(len(texts["en"]), n, seed)
@@ -39,14 +45,14 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
             chosen = [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows]
             states[code] = residual_stream(model, chosen, read=read, progress=progress)
         where = provenance(model, data="bundled sentences", data_hash=data_hash([texts, rows]), seed=seed)
-        for code in OTHERS:
-            for subtract, suffix in ((False, ""), (True, ", mean-centred"))[: 1 + centred]:
+        for subtract, suffix in ((False, ""), (True, ", mean-centred"))[: 1 + centred]:
+            for code in OTHERS:
                 title = f"{NAMES[code]}, {name}{suffix}"
                 legs.append(similarity_leg(states["en"], states[code], title, "languages", where, seed, subtract))
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
-        "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not comparable between layers; "
-        "the mean-centred effect and retrieval are.",
+        "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
+        "comparable between layers; the mean-centred effect and retrieval are.",
     )
     title = f"translations of {len(rows)} sentences"
     return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=legs[0].provenance)
@@ -55,28 +61,37 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
 def similarity_leg(
     a: torch.Tensor, b: torch.Tensor, title: str, data_type: str, where: Provenance, seed: int, centred: bool = False
 ) -> Leg:
-    """The similarity leg of two residual stacks of paired items; `centred` subtracts each data type's mean state first."""
+    """The similarity leg of two residual stacks of paired items; `centred` first subtracts each data type's mean."""
     found = similarity(a, b, seed=seed)
     matrix = cosine_matrix(centre(a), centre(b)) if centred else cosine_matrix(a, b)
     key = torch.arange(a.shape[1])
     effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
     return make_leg(
-        effect, draw, title=title, data_type=data_type, kind="similarity", unit="cosine",
-        claim="equivalent inputs lie closer together than unrelated ones", control="partners exchanged at random",
+        effect,
+        draw,
+        title=title,
+        data_type=data_type,
+        kind="similarity",
+        unit="cosine",
+        claim="equivalent inputs lie closer together than unrelated ones",
+        control="partners exchanged at random",
         curves={
             "effect, mean-centred": found.centred.mean(1),
             "retrieval R@1": found.retrieval,
             "R@1 by chance": torch.full_like(found.retrieval, found.chance),
         },
-        curve_unit="cosine / share", provenance=where, seed=seed,
-    )  # fmt: skip
+        curve_unit="cosine / share",
+        provenance=where,
+        seed=seed,
+    )
 
 
 def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
-    """Eq. 2 on running text: where the next word is one token with a one-token gloss, is the English gloss more probable?
+    """Eq. 2 on running text: is the English gloss of the next word more probable?
 
-    The gloss is fixed before looking (the glossary's first). Two legs a language: the gloss against the actual next word, and
-    against the other items' glosses (is it this word's English, or just English?).
+    Items are the places where the next word is one token with a one-token gloss. The gloss is fixed before looking
+    (the glossary's first). Two legs a language: the gloss against the actual next word, and against the other items'
+    glosses (is it this word's English, or just English?).
     """
     legs: list[Leg] = []
     notes = ["The probability of a word is the sum over its spellings (with / without space, lower-case, capitalised)."]
@@ -88,32 +103,57 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
         own, glosses = found[..., 0], found[..., 1:]
         key = torch.arange(len(items.words))
         where = provenance(
-            model, norm="final", data=f"bundled passages, {code}", data_hash=data_hash([items.words, items.glosses]), seed=seed
+            model,
+            norm="final",
+            data=f"bundled passages, {code}",
+            data_hash=data_hash([items.words, items.glosses]),
+            seed=seed,
         )
         matched = glosses[:, key, key]
         wrong = other_keys(glosses, key)
-        curves = {"actual next word": own.mean(1), "its English gloss": matched.mean(1), "other English glosses": wrong.mean(1)}
+        curves = {
+            "actual next word": own.mean(1),
+            "its English gloss": matched.mean(1),
+            "other English glosses": wrong.mean(1),
+        }
         for reference, title, claim in (
             (own, "English gloss over own word", "the lens prefers the English word over the word that comes next"),
-            (wrong, "right gloss over wrong glosses", "the lens prefers the right English word over other English words"),
+            (
+                wrong,
+                "right gloss over wrong glosses",
+                "the lens prefers the right English word over other English words",
+            ),
         ):
             effect, draw = paired_contrast(glosses, key, reference)
             legs.append(
                 make_leg(
-                    effect, draw, title=f"{NAMES[code]}: {title}", data_type="languages", kind="readability", claim=claim,
-                    control="glosses exchanged between positions", unit="nats", curves=curves, curve_unit="log-probability",
-                    provenance=where, seed=seed,
+                    effect,
+                    draw,
+                    title=f"{NAMES[code]}: {title}",
+                    data_type="languages",
+                    kind="readability",
+                    claim=claim,
+                    control="glosses exchanged between positions",
+                    unit="nats",
+                    curves=curves,
+                    curve_unit="log-probability",
+                    provenance=where,
+                    seed=seed,
                 )
-            )  # fmt: skip
+            )
     return ExperimentResult(
-        "multilingual.logit_lens", "English glosses in running text", tuple(legs), tuple(notes), provenance=legs[0].provenance
+        "multilingual.logit_lens",
+        "English glosses in running text",
+        tuple(legs),
+        tuple(notes),
+        provenance=legs[0].provenance,
     )
 
 
 def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
-    """Mass of each language in the lens over text of one language: does English outweigh the text's own language anywhere?
+    """Mass of each language in the lens over text of one language.
 
-    The null puts another language in English's place.
+    Does English outweigh the text's own language anywhere? The null puts another language in English's place.
     """
     table = language_table(model, progress=progress)
     texts = sentences()
@@ -122,7 +162,9 @@ def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) ->
     legs: list[Leg] = []
     for code in OTHERS:
         found = language_mass(model, [texts[code][i] for i in rows], table, progress=progress)
-        where = provenance(model, norm="final", data=f"bundled sentences, {code}", data_hash=data_hash([texts[code], rows]), seed=seed)
+        where = provenance(
+            model, norm="final", data=f"bundled sentences, {code}", data_hash=data_hash([texts[code], rows]), seed=seed
+        )
         english, own = names.index("en"), names.index(code)
         rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
         effect, draw = paired_contrast(
@@ -131,7 +173,12 @@ def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) ->
         mass = found.mass
         legs.append(
             make_leg(
-                effect, draw, title=f"{NAMES[code]} text", data_type="languages", kind="language mass", unit="probability",
+                effect,
+                draw,
+                title=f"{NAMES[code]} text",
+                data_type="languages",
+                kind="language mass",
+                unit="probability",
                 claim="English tokens hold more of the lens distribution than the text's own language",
                 control="another language in English's place",
                 curves={
@@ -140,11 +187,19 @@ def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) ->
                     "all other languages": mass[:, rivals[1:]].sum(1),
                     "unknown": mass[:, names.index(UNKNOWN)],
                 },
-                curve_unit="probability mass", provenance=where, seed=seed,
+                curve_unit="probability mass",
+                provenance=where,
+                seed=seed,
             )
-        )  # fmt: skip
+        )
     notes = (
         f"Token table: {table.source}; {table.unknown_share:.0%} of the vocabulary belongs to no listed language.",
         "In early layers the lens reads noise, and noise falls on English as often as English fills the vocabulary.",
     )
-    return ExperimentResult("multilingual.language_mass", f"{len(rows)} sentences a language", tuple(legs), notes, provenance=legs[0].provenance)
+    return ExperimentResult(
+        "multilingual.language_mass",
+        f"{len(rows)} sentences a language",
+        tuple(legs),
+        notes,
+        provenance=legs[0].provenance,
+    )

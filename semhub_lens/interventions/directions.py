@@ -50,8 +50,15 @@ def prompts(
 
 
 def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tensor, " d_model"]:
-    """Unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$; tokens are spelled exactly, with their space."""
-    rows = [model.W_U[:, token_id(model.tokenizer, word)].detach().float().cpu() for word in (plus, minus) if word is not None]
+    """Unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$.
+
+    Tokens are spelled exactly, with their space.
+    """
+    rows = [
+        model.W_U[:, token_id(model.tokenizer, word)].detach().float().cpu()
+        for word in (plus, minus)
+        if word is not None
+    ]
     return rows[0] if minus is None else rows[0] - rows[1]
 
 

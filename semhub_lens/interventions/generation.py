@@ -1,7 +1,7 @@
 """Generation under hooks, exact under batching and with a KV cache.
 
-Prompts are padded on the left, with positions counted from each prompt's own start; hooks see absolute prompt positions in
-every step. Each prompt samples from a generator of its own, so a batch gives what one prompt at a time gives.
+Prompts are padded on the left, with positions counted from each prompt's own start; hooks see absolute prompt positions
+in every step. Each prompt samples from a generator of its own, so a batch gives what one prompt at a time gives.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.activations import batches, check_edits
-from semhub_lens.hook_points import HookFunction, Hooks, Run, Window, hooked, residual_names
+from semhub_lens.hook_points import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
 from semhub_lens.models import Model, new_cache, provenance, step_inputs
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Readout
@@ -34,7 +34,9 @@ class Generation(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per prompt."""
-        return pd.DataFrame({"prompt": self.prompts, "text": self.texts, "n_tokens": [len(ids) for ids in self.token_ids]})
+        return pd.DataFrame(
+            {"prompt": self.prompts, "text": self.texts, "n_tokens": [len(ids) for ids in self.token_ids]}
+        )
 
 
 @torch.no_grad()
@@ -55,7 +57,8 @@ def generate(
     Args:
         model: any TransformerLens model.
         prompts: texts or `Prompt`s, of any lengths.
-        hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices, "generated" all new tokens.
+        hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices,
+            "generated" all new tokens.
         max_new_tokens: at most so many; a prompt ends earlier at the end-of-sequence token.
         seed: of the sampling; prompt i draws from seed + i whatever batch it is in.
         temperature: 0 is greedy; else softmax(logits / temperature) is sampled.
@@ -64,8 +67,8 @@ def generate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below 1, negative
-            temperature, `use_cache=True` on a model without a cache.
+        ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
+            1, negative temperature, `use_cache=True` on a model without a cache.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -76,6 +79,10 @@ def generate(
         raise ValueError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
     if use_cache and new_cache(model, 1) is None:
         raise ValueError("This model has no key-value cache; pass use_cache=False (or leave it out).")
+    longest = max(map(len, listed)) + max_new_tokens
+    if longest > model.cfg.n_ctx:
+        raise ValueError(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
+    require_hooks(model, [name for name, _ in hooks])
     check_edits(hooks, listed, max_new_tokens)
     readout = Readout(model)
     found: dict[int, list[int]] = {}
@@ -129,7 +136,9 @@ class _Decoder:
             mask = torch.cat([mask, torch.ones(len(chosen), 1, dtype=torch.bool)], 1)
         return new
 
-    def _step(self, tokens: Int[Tensor, "batch seen"], mask: Bool[Tensor, "batch seen"], window: Window) -> Float[Tensor, "batch vocab"]:
+    def _step(
+        self, tokens: Int[Tensor, "batch seen"], mask: Bool[Tensor, "batch seen"], window: Window
+    ) -> Float[Tensor, "batch vocab"]:
         """Logits after the last column; with a cache only the columns not yet seen are run."""
         width = int(window.lengths.max())
         seen = tokens.shape[1]
@@ -146,4 +155,6 @@ class _Decoder:
         if self.temperature == 0:
             return logits.argmax(-1)
         weights = (logits / self.temperature).softmax(-1)
-        return torch.cat([torch.multinomial(row, 1, generator=source) for row, source in zip(weights, sources, strict=True)])
+        return torch.cat(
+            [torch.multinomial(row, 1, generator=source) for row, source in zip(weights, sources, strict=True)]
+        )

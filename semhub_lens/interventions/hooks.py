@@ -1,7 +1,7 @@
 r"""Hook functions that change activations: add, replace, project_out, swap, patch.
 
-Each returns a hook `(activation, hook) -> activation` that works out of place and in float32, keeps dtype and device, and lets
-gradients through. `strength=0` changes nothing. `at(layers, fn)` pairs it with hook names:
+Each returns a hook `(activation, hook) -> activation` that works out of place and in float32, keeps dtype and device,
+and lets gradients through. `strength=0` changes nothing. `at(layers, fn)` pairs it with hook names:
 
     model.run_with_hooks(tokens, fwd_hooks=at(9, add(direction, strength=4.0, positions=slice(0, 2))))
 
@@ -23,7 +23,8 @@ from semhub_lens.interventions.positions import Positions
 from semhub_lens.prompts import Prompt
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in the list of
+"""`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in
+the list of
 positions are given."""
 
 
@@ -40,6 +41,7 @@ class PositionedHook:
         return self.name
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
+        """Return the activation with the states at the positions edited, or as it is where there are none."""
         window, columns = self._chunks.window(activation, hook)
         ranks = place.ranks(self.positions, window, columns)
         rows, cols = (ranks >= 0).nonzero(as_tuple=True)
@@ -52,7 +54,7 @@ class PositionedHook:
         return out
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
-        """Raise a ValueError if the positions do not exist in these prompts (with `new_tokens` generated after them)."""
+        """Raise a ValueError if these prompts, with `new_tokens` generated after them, lack the positions."""
         place.check(self.positions, prompts, new_tokens)
 
 
@@ -86,7 +88,9 @@ def replace(state: Float[Tensor, "*k d_model"], strength: float = 1.0, positions
     return PositionedHook("replace", replace_state, positions)
 
 
-def project_out(direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
+def project_out(
+    direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
+) -> PositionedHook:
     r"""Remove the component along a direction: $h \leftarrow h - s\,(h \cdot \hat v)\,\hat v$."""
     _unit(direction, "direction")
 
@@ -102,8 +106,8 @@ def swap(
 ) -> PositionedHook:
     r"""Exchange two directions: reflect states in the hyperplane midway between them.
 
-    $h \leftarrow h - 2 s\,(h \cdot w)\,w$ with $w = (\hat a - \hat b) / \lVert \hat a - \hat b \rVert$: a state along a comes to lie along b and the other way
-    round, what is orthogonal to both stays, and at strength 1 norms are kept.
+    $h \leftarrow h - 2 s\,(h \cdot w)\,w$ with $w = (\hat a - \hat b) / \lVert \hat a - \hat b \rVert$: a state along a
+    comes to lie along b and the other way round, what is orthogonal to both stays, and at strength 1 norms are kept.
 
     Raises:
         ValueError: a and b point the same way.
@@ -127,7 +131,8 @@ def patch(
     """Write the states of another run over the states at `positions` (activation patching).
 
     Args:
-        source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` for one source a prompt.
+        source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` for one source a
+            prompt.
         positions: where they go, in order.
         source_positions: which of the source's positions, in the same order; None takes all of `source` in order.
         strength: 1 replaces, 0 changes nothing.
@@ -137,11 +142,15 @@ def patch(
     """
     states = source if source_positions is None else _picked(source, source_positions)
     if states.ndim not in (2, 3) or not states.shape[-2]:
-        raise ValueError(f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {tuple(source.shape)}.")
+        raise ValueError(
+            f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {tuple(source.shape)}."
+        )
 
     def write_source(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         if int(rank.max()) >= states.shape[-2]:
-            raise ValueError(f"The patch names {int(rank.max()) + 1} positions, but its source has {states.shape[-2]} states.")
+            raise ValueError(
+                f"The patch names {int(rank.max()) + 1} positions, but its source has {states.shape[-2]} states."
+            )
         if states.ndim == 3 and int(item.max()) >= len(states):
             raise ValueError(f"The patch has sources for {len(states)} prompts, but the run has more.")
         local = states.to(current.device).float()
@@ -150,11 +159,14 @@ def patch(
     return PositionedHook("patch", write_source, positions)
 
 
-def at(layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = "resid_post") -> list[tuple[str, HookFunction]]:
+def at(
+    layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = "resid_post"
+) -> list[tuple[str, HookFunction]]:
     """Pair a hook function with the hook names of a site in the given blocks; lists add up with `+`.
 
     Args:
-        layers: a block's number, or several. The residual axis of results is `site="resid_pre"`: entry l is the input of block l.
+        layers: a block's number, or several. The residual axis of results is `site="resid_pre"`: entry l is the input
+            of block l.
         fn: any hook function `(activation, hook) -> activation`.
         site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
 
@@ -194,7 +206,8 @@ def _fitting(vectors: Tensor, states: Tensor) -> Tensor:
     """The vectors beside the states they change, in float32; as they are now, so that they may be trained."""
     if vectors.shape[-1] != states.shape[-1]:
         raise ValueError(
-            f"The vector has {vectors.shape[-1]} entries, the activation {states.shape[-1]}: another model or another site?"
+            f"The vector has {vectors.shape[-1]} entries, the activation {states.shape[-1]}: another model or another "
+            "site?"
         )
     return vectors.to(states.device).float()
 
@@ -204,7 +217,9 @@ def _pick(vectors: Tensor, rank: Int[Tensor, " n"], states: Tensor) -> Tensor:
     if local.ndim == 1:
         return local
     if int(rank.max()) >= len(local):
-        raise ValueError(f"{len(local)} vectors were given, but {int(rank.max()) + 1} positions selected; give one for each.")
+        raise ValueError(
+            f"{len(local)} vectors were given, but {int(rank.max()) + 1} positions selected; give one for each."
+        )
     between = [1] * (states.ndim - 2)  # heads, at a site that has them
     return local[rank].reshape(len(rank), *between, local.shape[-1])
 

@@ -1,7 +1,7 @@
 """Which columns of a forward pass an intervention changes: absolute positions, whatever the padding or the KV cache.
 
-In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) positions are indices into each prompt's own tokens,
-BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
+In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) positions are indices into each prompt's own
+tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,10 +67,7 @@ def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> l
     if isinstance(positions, str):
         return [list(_span(window.spans[row] if window.spans else {}, positions)) for row in rows]
     listed = torch.as_tensor(positions).cpu()
-    if listed.ndim == 2:
-        chosen = listed[window.items]
-    else:
-        chosen = listed.reshape(1, -1).expand(len(window.items), -1)
+    chosen = listed[window.items] if listed.ndim == 2 else listed.reshape(1, -1).expand(len(window.items), -1)
     chosen = torch.where(chosen < 0, chosen + window.lengths[:, None], chosen)
     return chosen.tolist()
 
@@ -78,8 +75,8 @@ def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> l
 def _span(spans: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     if name not in spans:
         raise ValueError(
-            f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Spans come with Prompt.from_text(..., spans=...) "
-            "and are known in runs of this library (residual_stream, logit_lens, generate, ...)."
+            f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Spans come with Prompt.from_text(..., "
+            "spans=...) and are known in runs of this library (residual_stream, logit_lens, generate, ...)."
         )
     return spans[name]
 
@@ -111,14 +108,18 @@ def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
     for row, prompt in zip(mask, prompts, strict=True):
         if bool(row[len(prompt) :].any()):
             last = int(row.nonzero().max())
-            raise ValueError(f"The mask names position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens.")
+            raise ValueError(
+                f"The mask names position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens."
+            )
 
 
 def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
     lengths = torch.tensor([len(p) for p in prompts])
     window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, generated=reached)
     if not bool((ranks(span, window, int(lengths.max()) + reached) >= 0).any()):
-        raise ValueError(f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run.")
+        raise ValueError(
+            f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run."
+        )
 
 
 def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:

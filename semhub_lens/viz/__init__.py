@@ -1,8 +1,12 @@
-"""Results to figures and offline pages. Nothing here runs a model, shows a figure by itself or changes plotly's defaults."""
+"""Results to figures and offline pages.
+
+Nothing here runs a model, shows a figure by itself or changes plotly's defaults.
+"""
 
 import html
-import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -31,18 +35,28 @@ def figure(result: Result) -> go.Figure:
         >>> figure(logit_lens(tiny_model, "three plus two", progress=False)).data[0].type
         'heatmap'
     """
-    drawers = (
-        (LensResult, lens_figure), (TargetResult, target_figure), (MassResult, mass_figure), (SimilarityResult, similarity_figure),
-        (CosineResult, cosine_figure), (Leg, leg_figure), (ExperimentResult, experiment_figure), (Generation, _generation_figure),
-    )  # fmt: skip
-    for kind, draw in drawers:
+    drawers: dict[type, Callable[[Any], go.Figure]] = {
+        LensResult: lens_figure,
+        TargetResult: target_figure,
+        MassResult: mass_figure,
+        SimilarityResult: similarity_figure,
+        CosineResult: cosine_figure,
+        Leg: leg_figure,
+        ExperimentResult: experiment_figure,
+        Generation: _generation_figure,
+    }
+    for kind, draw in drawers.items():
         if isinstance(result, kind):
             return draw(result)
-    raise ValueError(f"Cannot draw a {type(result).__name__}; expected one of {', '.join(kind.__name__ for kind, _ in drawers)}.")
+    raise ValueError(
+        f"Cannot draw a {type(result).__name__}; expected one of {', '.join(kind.__name__ for kind in drawers)}."
+    )
 
 
 def write_html(result: Result | go.Figure, path: str | Path) -> Path:
-    """Write a result as one HTML file that needs no network; tokens are escaped, and the file appears only when complete.
+    """Write a result as one HTML file that needs no network.
+
+    Tokens are escaped, and the file appears only when complete.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
@@ -70,7 +84,7 @@ def write_page(document: str, path: str | Path) -> Path:
     aside = path.with_name(f".{path.name}.partial")
     try:
         aside.write_text(document, encoding="utf-8")
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     return path
@@ -79,6 +93,10 @@ def write_page(document: str, path: str | Path) -> Path:
 def _generation_figure(result: Generation) -> go.Figure:
     cells = [[escape(text) for text in column] for column in (result.prompts, result.texts)]
     table = go.Table(
-        header={"values": ["<b>prompt</b>", "<b>continuation</b>"], "align": "left"}, cells={"values": cells, "align": "left"}, columnwidth=[1, 2]
+        header={"values": ["<b>prompt</b>", "<b>continuation</b>"], "align": "left"},
+        cells={"values": cells, "align": "left"},
+        columnwidth=[1, 2],
     )
-    return finish(go.Figure(table), title="Generation", note=result.provenance.line(), height=160 + 40 * len(result.texts))
+    return finish(
+        go.Figure(table), title="Generation", note=result.provenance.line(), height=160 + 40 * len(result.texts)
+    )

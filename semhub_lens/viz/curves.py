@@ -1,6 +1,7 @@
 """Curves over layers: similarity, target words, language mass, and the legs of an experiment."""
 
 import math
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
@@ -14,12 +15,21 @@ from semhub_lens.similarity import SimilarityResult
 from semhub_lens.stats import bootstrap_mean, percentiles
 from semhub_lens.viz.style import GRID, NULL_COLOUR, PALETTE, VERDICT_COLOURS, band, escape, finish, layer_axis
 
+BAND_HEIGHT, GAP, TOP, BOTTOM = 500, 86, 130, 110
+"""Pixels: a band of effects and curves, the gap between rows, and the margins of a grid of legs."""
+
 
 def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", **where: object) -> go.Scatter:
     return go.Scatter(
-        x=x, y=y.tolist(), mode="lines+markers", name=escape(name), line={"color": colour, "width": 2, "dash": dash},
-        marker={"size": 4}, hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.4g}}<extra></extra>", **where,
-    )  # fmt: skip
+        x=x,
+        y=y.tolist(),
+        mode="lines+markers",
+        name=escape(name),
+        line={"color": colour, "width": 2, "dash": dash},
+        marker={"size": 4},
+        hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.4g}}<extra></extra>",
+        **where,
+    )
 
 
 def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **where: object) -> go.Scatter:
@@ -30,7 +40,9 @@ def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **where: ob
 def similarity_figure(result: SimilarityResult) -> go.Figure:
     """D with its interval and null band beside retrieval with its chance level."""
     x = list(range(len(result.baseline)))
-    figure = make_subplots(1, 2, subplot_titles=("pairs above non-pairs (cosine)", "retrieval of the partner"), horizontal_spacing=0.09)
+    figure = make_subplots(
+        1, 2, subplot_titles=("pairs above non-pairs (cosine)", "retrieval of the partner"), horizontal_spacing=0.09
+    )
     figure.add_trace(_null_band(x, result.null, "null of D, 95 %"), 1, 1)
     figure.add_trace(band(x, result.low.tolist(), result.high.tolist(), PALETTE[0], "D, 95 %"), 1, 1)
     figure.add_trace(_line(x, result.effect, PALETTE[0], "D"), 1, 1)
@@ -55,7 +67,11 @@ def target_figure(result: TargetResult) -> go.Figure:
         colour = PALETTE[target % len(PALETTE)]
         if items > 1:
             interval = bootstrap_mean(result.log_probs[..., target], seed=0)
-            figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{escape(name)}, 95 %", showlegend=False))
+            figure.add_trace(
+                band(
+                    x, interval.low.tolist(), interval.high.tolist(), colour, f"{escape(name)}, 95 %", showlegend=False
+                )
+            )
         figure.add_trace(_line(x, result.log_probs[..., target].mean(1), colour, name))
     finish(figure, title=f"Log-probability of targets, mean of {items} items", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(layers))
@@ -76,7 +92,9 @@ def mass_figure(result: MassResult) -> go.Figure:
         colour = NULL_COLOUR if unknown else PALETTE[place % len(PALETTE)]
         figure.add_trace(_line(x, mass[:, i], colour, name, "dash" if unknown else "solid"))
     if small:
-        figure.add_trace(_line(x, mass[:, small].sum(1), GRID, "others: " + ", ".join(result.languages[i] for i in small), "dot"))
+        figure.add_trace(
+            _line(x, mass[:, small].sum(1), GRID, "others: " + ", ".join(result.languages[i] for i in small), "dot")
+        )
     finish(figure, title=f"Language mass, {int(result.positions.sum())} positions", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(len(x)))
     figure.update_yaxes(title="probability mass", rangemode="tozero")
@@ -100,16 +118,25 @@ def _legs_grid(legs: tuple[Leg, ...], title: str, note: str) -> go.Figure:
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
         colour = VERDICT_COLOURS[leg.verdict.status]
-        titles[2 * row * columns + column] = f"{escape(leg.title)}<br><span style='color:{colour}'><b>{leg.verdict.status}</b></span>"
+        name = escape(leg.title).replace(": ", ":<br>").replace(", ", "<br>", 1)
+        titles[2 * row * columns + column] = (
+            f"{name}<br><span style='color:{colour}'><b>{leg.verdict.status}</b></span>"
+        )
+    plot_height = BAND_HEIGHT * bands - GAP
     figure = make_subplots(
-        2 * bands, columns, subplot_titles=titles, vertical_spacing=0.26 / (2 * bands), horizontal_spacing=0.05 if columns > 1 else 0.1,
+        2 * bands,
+        columns,
+        subplot_titles=titles,
+        vertical_spacing=GAP / plot_height,
+        horizontal_spacing=0.05 if columns > 1 else 0.1,
         row_heights=[0.56, 0.44] * bands,
-    )  # fmt: skip
+    )
+    figure.update_annotations(font_size=12)
+    figure.update_xaxes(showticklabels=True)
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
         _add_leg(figure, leg, 2 * row + 1, column + 1, first=i == 0, first_column=column == 0)
-    finish(figure, title=title, note=note, height=150 + 430 * bands, top=110, bottom=120)
-    figure.update_xaxes(**layer_axis(legs[0].effect.shape[0]))
+    finish(figure, title=title, note=note, height=plot_height + TOP + BOTTOM, top=TOP, bottom=BOTTOM)
     return figure
 
 
@@ -117,14 +144,23 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     x = list(range(leg.effect.shape[0]))
     figure.add_trace(_null_band(x, leg.null, "null, 95 %", showlegend=first, legendgroup="null"), row, column)
     figure.add_trace(
-        band(x, leg.low.tolist(), leg.high.tolist(), PALETTE[0], "effect, 95 %", showlegend=first, legendgroup="interval"), row, column
+        band(
+            x, leg.low.tolist(), leg.high.tolist(), PALETTE[0], "effect, 95 %", showlegend=first, legendgroup="interval"
+        ),
+        row,
+        column,
     )
     figure.add_trace(_line(x, leg.mean, PALETTE[0], "effect", showlegend=first, legendgroup="effect"), row, column)
-    figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, row=row, col=column)
-    figure.add_vline(x=leg.verdict.layer, line={"color": VERDICT_COLOURS[leg.verdict.status], "width": 1, "dash": "dot"}, row=row, col=column)
+    cell: dict[str, Any] = {"row": row, "col": column}
+    figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, **cell)
+    verdict = {"color": VERDICT_COLOURS[leg.verdict.status], "width": 1, "dash": "dot"}
+    figure.add_vline(x=leg.verdict.layer, line=verdict, **cell)
     for i, name in enumerate(leg.curve_names):
         line = _line(x, leg.curves[i], PALETTE[(i + 1) % len(PALETTE)], name, showlegend=first, legendgroup=name)
         figure.add_trace(line, row + 1, column)
+    axis = layer_axis(leg.effect.shape[0])
+    figure.update_xaxes(tickvals=axis["tickvals"], ticktext=axis["ticktext"], row=row, col=column)
+    figure.update_xaxes(**axis, row=row + 1, col=column)
     if first_column:
         figure.update_yaxes(title=f"effect ({leg.unit})", row=row, col=column)
         figure.update_yaxes(title=leg.curve_unit, row=row + 1, col=column)

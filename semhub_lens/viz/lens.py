@@ -20,14 +20,22 @@ def lens_figure(result: LensResult) -> go.Figure:
     x, y = list(range(positions)), list(range(layers))
     figure = go.Figure(
         go.Heatmap(
-            z=probability.tolist(), x=x, y=y, zmin=0, zmax=1,
-            text=[[escape(_short(cell[0])) for cell in row] for row in strings], texttemplate="%{text}",
+            z=probability.tolist(),
+            x=x,
+            y=y,
+            zmin=0,
+            zmax=1,
+            text=[[escape(_short(cell[0])) for cell in row] for row in strings],
+            texttemplate="%{text}",
             textfont={"family": MONO, "size": 11},
             customdata=[[_hover(result, strings, layer, pos) for pos in x] for layer in y],
             hovertemplate="%{customdata}<extra></extra>",
-            colorscale=BLUES, xgap=1.5, ygap=1.5, colorbar={"title": {"text": "probability"}, "thickness": 10, "len": 0.9},
+            colorscale=BLUES,
+            xgap=1.5,
+            ygap=1.5,
+            colorbar={"title": {"text": "probability"}, "thickness": 10, "len": 0.9},
         )
-    )  # fmt: skip
+    )
     figure.update_layout(updatemenus=[_buttons(result, probability)])
     label = "".join(result.labels).replace("␣", " ")
     finish(
@@ -40,7 +48,12 @@ def lens_figure(result: LensResult) -> go.Figure:
         bottom=80,
     )
     ticks = {"tickfont": {"family": MONO, "size": 11}, "showgrid": False}
-    figure.update_xaxes(tickvals=x, ticktext=[escape(_short(label, 14)) for label in result.labels], title="input token (the cell above predicts the next one)", **ticks)
+    figure.update_xaxes(
+        tickvals=x,
+        ticktext=[escape(_short(label, 14)) for label in result.labels],
+        title="input token (the cell above predicts the next one)",
+        **ticks,
+    )
     figure.update_yaxes(tickvals=y, ticktext=["emb", *(str(i) for i in y[1:])], title="layer", **ticks)
     return figure
 
@@ -53,24 +66,41 @@ def _buttons(result: LensResult, probability: torch.Tensor) -> dict:
     )
     buttons = [
         {
-            "label": name, "method": "restyle",
-            "args": [{"z": [values.tolist()], "zmin": 0, "zmax": top, "colorscale": [scale], "colorbar.title.text": name}],
+            "label": name,
+            "method": "restyle",
+            "args": [
+                {"z": [values.tolist()], "zmin": 0, "zmax": top, "colorscale": [scale], "colorbar.title.text": name}
+            ],
         }
         for name, values, scale, top in views
-    ]  # fmt: skip
-    return {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}, "buttons": buttons}
+    ]
+    return {
+        "type": "buttons",
+        "direction": "right",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 8},
+        "buttons": buttons,
+    }
 
 
 def _hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: int) -> str:
     rows = [
         f"{math.exp(logprob):7.1%}  {escape(text)}  <i>#{token}</i>"
         for text, logprob, token in zip(
-            strings[layer][pos], result.top_logprobs[layer, pos].tolist(), result.top_ids[layer, pos].tolist(), strict=True
+            strings[layer][pos],
+            result.top_logprobs[layer, pos].tolist(),
+            result.top_ids[layer, pos].tolist(),
+            strict=True,
         )
     ]
     name = "embedding" if layer == 0 else f"layer {layer}"
     head = f"<b>{name}, position {pos}: after {escape(result.labels[pos])}</b>"
-    foot = f"entropy {float(result.entropy[layer, pos]):.2f}, KL to final {float(result.kl_to_final[layer, pos]):.2f} nats"
+    foot = (
+        f"entropy {float(result.entropy[layer, pos]):.2f}, KL to final {float(result.kl_to_final[layer, pos]):.2f} nats"
+    )
     return "<br>".join([head, *rows, foot])
 
 
@@ -83,18 +113,33 @@ def cosine_figure(result: CosineResult) -> go.Figure:
     layers, positions, count = result.cosine.shape
     figure = go.Figure(
         go.Heatmap(
-            z=result.cosine[..., 0].tolist(), x=list(range(positions)), y=list(range(layers)), zmin=-1, zmax=1, colorscale="RdBu",
-            reversescale=True, xgap=1, ygap=1, colorbar={"title": {"text": "cosine"}, "thickness": 10},
+            z=result.cosine[..., 0].tolist(),
+            x=list(range(positions)),
+            y=list(range(layers)),
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu",
+            reversescale=True,
+            xgap=1,
+            ygap=1,
+            colorbar={"title": {"text": "cosine"}, "thickness": 10},
             hovertemplate="layer %{y}, position %{x}: %{z:.3f}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     buttons = [
         {"label": escape(name), "method": "restyle", "args": [{"z": [result.cosine[..., i].tolist()]}]}
         for i, name in enumerate(result.names)
     ]
     if count > 1:
-        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}])
-    finish(figure, title=f"Cosine to {', '.join(result.names[:6])}", note=result.provenance.line(), height=160 + 22 * layers)
+        figure.update_layout(
+            updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}]
+        )
+    finish(
+        figure,
+        title=f"Cosine to {', '.join(result.names[:6])}",
+        note=result.provenance.line(),
+        height=160 + 22 * layers,
+    )
     figure.update_xaxes(title="position")
     figure.update_yaxes(title="layer (0 = embedding)")
     return figure

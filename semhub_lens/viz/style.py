@@ -8,7 +8,20 @@ import plotly.graph_objects as go
 FONT = "Inter, 'Helvetica Neue', Arial, 'Noto Sans', 'Noto Sans CJK SC', 'Noto Sans Arabic', sans-serif"
 MONO = "'JetBrains Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK SC', 'Noto Sans Arabic', monospace"
 INK, MUTED, GRID = "#1b2330", "#6b7688", "#e7eaf0"
-PALETTE = ("#2757b8", "#d1495b", "#2a9d6f", "#e0912f", "#7b4bb0", "#14859c", "#8a5a3b", "#5b6677", "#b0418f", "#7a9a01", "#3d3d8f", "#a33b20")
+PALETTE = (
+    "#2757b8",
+    "#d1495b",
+    "#2a9d6f",
+    "#e0912f",
+    "#7b4bb0",
+    "#14859c",
+    "#8a5a3b",
+    "#5b6677",
+    "#b0418f",
+    "#7a9a01",
+    "#3d3d8f",
+    "#a33b20",
+)
 NULL_COLOUR = "#9aa3b2"
 BLUES = ((0.0, "#fbfcfe"), (0.25, "#cfdef5"), (0.5, "#8fb3ea"), (0.75, "#4a7fd6"), (1.0, "#1d4aa5"))
 AMBERS = ((0.0, "#fffdf8"), (0.25, "#fbe6bd"), (0.5, "#f3c165"), (0.75, "#e0912f"), (1.0, "#9c5206"))
@@ -27,7 +40,14 @@ def rgba(colour: str, alpha: float) -> str:
 
 
 def finish(
-    figure: go.Figure, *, title: str, note: str = "", width: int | None = None, height: int = 460, top: int = 70, bottom: int = 105
+    figure: go.Figure,
+    *,
+    title: str,
+    note: str = "",
+    width: int | None = None,
+    height: int = 460,
+    top: int = 70,
+    bottom: int = 105,
 ) -> go.Figure:
     """Apply title, fonts, margins and the provenance line under the figure."""
     figure.update_layout(
@@ -39,16 +59,37 @@ def finish(
         width=width,
         height=height,
         margin={"l": 70, "r": 30, "t": top, "b": bottom},
-        hoverlabel={"bgcolor": "white", "bordercolor": GRID, "font": {"family": MONO, "size": 12, "color": INK}, "align": "left"},
-        legend={"orientation": "h", "yref": "container", "y": 26 / height, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        hoverlabel={
+            "bgcolor": "white",
+            "bordercolor": GRID,
+            "font": {"family": MONO, "size": 12, "color": INK},
+            "align": "left",
+        },
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 26 / height,
+            "yanchor": "bottom",
+            "x": 0,
+            "font": {"size": 11},
+        },
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
     figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
     if note:
         figure.add_annotation(
-            text=escape(note), xref="paper", yref="paper", x=0, y=0, yshift=6 - bottom, xanchor="left", yanchor="bottom",
-            showarrow=False, font={"size": 9, "color": MUTED}, align="left",
-        )  # fmt: skip
+            text=escape(note),
+            xref="paper",
+            yref="paper",
+            x=0,
+            y=0,
+            yshift=6 - bottom,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 9, "color": MUTED},
+            align="left",
+        )
     return figure
 
 
@@ -56,14 +97,30 @@ def layer_axis(layers: int) -> dict:
     """Axis of the layers: 0 is the embedding."""
     step = max(1, layers // 9)
     ticks = list(range(0, layers, step))
-    return {"tickvals": ticks, "ticktext": ["emb" if t == 0 else str(t) for t in ticks], "title": {"text": "layer", "standoff": 6}}
+    return {
+        "tickvals": ticks,
+        "ticktext": ["emb" if t == 0 else str(t) for t in ticks],
+        "title": {"text": "layer", "standoff": 6},
+    }
 
 
 def band(
-    x: Sequence[int], low: Sequence[float], high: Sequence[float], colour: str, name: str, alpha: float = 0.18, **where: object
+    x: Sequence[int],
+    low: Sequence[float],
+    high: Sequence[float],
+    colour: str,
+    name: str,
+    alpha: float = 0.18,
+    **where: object,
 ) -> go.Scatter:
     """A filled band between two curves."""
     return go.Scatter(
-        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=rgba(colour, alpha), line={"width": 0},
-        hoverinfo="skip", name=name, **where,
-    )  # fmt: skip
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=rgba(colour, alpha),
+        line={"width": 0},
+        hoverinfo="skip",
+        name=name,
+        **where,
+    )

@@ -1,4 +1,7 @@
-"""A prompt's tokens coloured by one lens quantity at one layer, drawn by CircuitsVis from its local files (no network)."""
+"""A prompt's tokens coloured by one lens quantity at one layer.
+
+CircuitsVis draws it from its local files (no network).
+"""
 
 from typing import Literal
 
