@@ -12,6 +12,7 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import pandas as pd
 import torch
@@ -75,6 +76,8 @@ class TargetResult(Result):
     """Log of the summed probability of each target's tokens, in nats."""
     names: tuple[tuple[str, ...], ...]
     """Per item, the targets."""
+    collisions: tuple[tuple[int, int, int], ...]
+    """(item, target, target) where two targets share a token: there the token is compared with itself in part."""
     entropy: Float[Tensor, "layer item"]
     kl_to_final: Float[Tensor, "layer item"]
 
@@ -251,7 +254,9 @@ def target_lens(
     reading = read(reader, states, targets=sets, progress=progress)
     assert reading.targets is not None
     where = provenance(model, norm=reader.name, bos=listed[0].bos)
-    return TargetResult(reading.targets, names, reading.entropy, reading.kl_to_final, provenance=where)
+    return TargetResult(
+        reading.targets, names, _collisions(sets), reading.entropy, reading.kl_to_final, provenance=where
+    )
 
 
 def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -268,6 +273,15 @@ def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int
     if len(read_at) != len(prompts):
         raise ValueError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
     return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
+
+
+def _collisions(sets: list[list[tuple[int, ...]]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple(
+        (item, first, second)
+        for item, row in enumerate(sets)
+        for (first, one), (second, other) in combinations(enumerate(row), 2)
+        if not set(one).isdisjoint(other)
+    )
 
 
 def _target_sets(

@@ -248,3 +248,10 @@ def test_strings_and_the_table_show_the_same_tokens(tiny_model):
     assert row["token"] == found.strings()[2][3][1] == shl.printable(tiny_model.tokenizer, [int(row["id"])])[0]
     assert (row["logprob"], row["entropy"]) == (found.top_logprobs[2, 3, 1].item(), found.entropy[2, 3].item())
     assert row["input"] == found.labels[3] == "␣two"
+
+
+def test_targets_that_share_a_token_are_reported(tiny_model):
+    found = shl.target_lens(
+        tiny_model, ["three plus"] * 2, [["two", "five", " two"], ["two", "red", "dog"]], progress=False
+    )
+    assert found.collisions == ((0, 0, 2),)
