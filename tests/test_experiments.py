@@ -14,7 +14,7 @@ from semhub_lens.data.programs import list_literals
 from semhub_lens.data.texts import BUNDLED, glossary, passages, sentences
 from semhub_lens.experiments import EXPERIMENTS
 from semhub_lens.experiments.items import gloss_items, sample
-from semhub_lens.experiments.multilingual import similarity_leg
+from semhub_lens.experiments.shared import similarity_leg
 from semhub_lens.results import Provenance
 from semhub_lens.tokens import token_texts, word_tokens
 

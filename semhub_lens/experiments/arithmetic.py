@@ -6,11 +6,22 @@ from semhub_lens.activations import residual_stream
 from semhub_lens.data import data_hash
 from semhub_lens.data.arithmetic import number_word, products, sums
 from semhub_lens.experiments.items import sample
+from semhub_lens.experiments.shared import Wording, preference_legs
 from semhub_lens.legs import ExperimentResult, Leg, make_leg
 from semhub_lens.logit_lens import target_lens
 from semhub_lens.models import Model, provenance
 from semhub_lens.similarity import cosine_matrix
-from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.stats import FEWEST_ITEMS, paired_contrast
+
+NUMBER_WORDS = Wording(
+    data_type="arithmetic",
+    control="number words exchanged",
+    over_own=("number word over digit", "the lens prefers the English number word over the digit that comes next"),
+    over_wrong=("right word over wrong words", "the lens prefers the right number word over other number words"),
+    own="digit",
+    matched="its number word",
+    wrong="other number words",
+)
 
 
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
@@ -97,33 +108,9 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     found = target_lens(model, prompts, [[digit, *words] for digit in digits], progress=progress).log_probs
     own, listed = found[..., 0], found[..., 1:]
     key = torch.tensor([e.second - 1 for e in items])
-    wrong = other_keys(listed, key)
-    matched = listed[:, torch.arange(len(items)), key]
     where = provenance(model, norm="final", data="generated sums", data_hash=data_hash(prompts), seed=seed)
-    curves = {"digit": own.mean(1), "its number word": matched.mean(1), "other number words": wrong.mean(1)}
-    legs = []
-    for reference, title, claim in (
-        (own, "number word over digit", "the lens prefers the English number word over the digit that comes next"),
-        (wrong, "right word over wrong words", "the lens prefers the right number word over other number words"),
-    ):
-        effect, draw = paired_contrast(listed, key, reference)
-        legs.append(
-            make_leg(
-                effect,
-                draw,
-                title=title,
-                data_type="arithmetic",
-                kind="readability",
-                claim=claim,
-                control="number words exchanged",
-                unit="nats",
-                curves=curves,
-                curve_unit="log-probability",
-                provenance=where,
-                seed=seed,
-            )
-        )
+    legs = preference_legs(own, listed, key, NUMBER_WORDS, where, seed)
     notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
     return ExperimentResult(
-        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", tuple(legs), notes, provenance=where
+        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=where
     )

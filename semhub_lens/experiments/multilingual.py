@@ -1,19 +1,20 @@
 """Languages: similarity of translations, English glosses in the lens, and the mass of each language."""
 
+from dataclasses import replace
+
 import torch
 
 from semhub_lens.activations import residual_stream
 from semhub_lens.data import data_hash
 from semhub_lens.data.texts import glossary, passages, sentences
 from semhub_lens.experiments.items import gloss_items, sample
+from semhub_lens.experiments.shared import Wording, preference_legs, similarity_leg
 from semhub_lens.language_mass import language_mass
 from semhub_lens.languages import UNKNOWN, language_table
 from semhub_lens.legs import ExperimentResult, Leg, make_leg
 from semhub_lens.logit_lens import target_lens
 from semhub_lens.models import Model, provenance
-from semhub_lens.results import Provenance
-from semhub_lens.similarity import centre, cosine_matrix, similarity
-from semhub_lens.stats import other_keys, paired_contrast
+from semhub_lens.stats import paired_contrast
 
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
 OTHERS = ("fr", "es", "de", "zh")
@@ -28,6 +29,17 @@ SUFFIX = {
 
 READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
 """How sentences are read, whether the mean-centred leg is reported as well, and the read's name."""
+
+
+GLOSSES = Wording(
+    data_type="languages",
+    control="glosses exchanged between positions",
+    over_own=("English gloss over own word", "the lens prefers the English word over the word that comes next"),
+    over_wrong=("right gloss over wrong glosses", "the lens prefers the right English word over other English words"),
+    own="actual next word",
+    matched="its English gloss",
+    wrong="other English glosses",
+)
 
 
 def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
@@ -58,34 +70,6 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=legs[0].provenance)
 
 
-def similarity_leg(
-    a: torch.Tensor, b: torch.Tensor, title: str, data_type: str, where: Provenance, seed: int, centred: bool = False
-) -> Leg:
-    """The similarity leg of two residual stacks of paired items; `centred` first subtracts each data type's mean."""
-    found = similarity(a, b, seed=seed)
-    matrix = cosine_matrix(centre(a), centre(b)) if centred else cosine_matrix(a, b)
-    key = torch.arange(a.shape[1])
-    effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
-    return make_leg(
-        effect,
-        draw,
-        title=title,
-        data_type=data_type,
-        kind="similarity",
-        unit="cosine",
-        claim="equivalent inputs lie closer together than unrelated ones",
-        control="partners exchanged at random",
-        curves={
-            "effect, mean-centred": found.centred.mean(1),
-            "retrieval R@1": found.retrieval,
-            "R@1 by chance": torch.full_like(found.retrieval, found.chance),
-        },
-        curve_unit="cosine / share",
-        provenance=where,
-        seed=seed,
-    )
-
-
 def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
     """Eq. 2 on running text: is the English gloss of the next word more probable?
 
@@ -109,38 +93,8 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
             data_hash=data_hash([items.words, items.glosses]),
             seed=seed,
         )
-        matched = glosses[:, key, key]
-        wrong = other_keys(glosses, key)
-        curves = {
-            "actual next word": own.mean(1),
-            "its English gloss": matched.mean(1),
-            "other English glosses": wrong.mean(1),
-        }
-        for reference, title, claim in (
-            (own, "English gloss over own word", "the lens prefers the English word over the word that comes next"),
-            (
-                wrong,
-                "right gloss over wrong glosses",
-                "the lens prefers the right English word over other English words",
-            ),
-        ):
-            effect, draw = paired_contrast(glosses, key, reference)
-            legs.append(
-                make_leg(
-                    effect,
-                    draw,
-                    title=f"{NAMES[code]}: {title}",
-                    data_type="languages",
-                    kind="readability",
-                    claim=claim,
-                    control="glosses exchanged between positions",
-                    unit="nats",
-                    curves=curves,
-                    curve_unit="log-probability",
-                    provenance=where,
-                    seed=seed,
-                )
-            )
+        wording = replace(GLOSSES, prefix=f"{NAMES[code]}: ")
+        legs.extend(preference_legs(own, glosses, key, wording, where, seed))
     return ExperimentResult(
         "multilingual.logit_lens",
         "English glosses in running text",
