@@ -158,9 +158,20 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     for i, name in enumerate(leg.curve_names):
         line = _line(x, leg.curves[i], PALETTE[(i + 1) % len(PALETTE)], name, showlegend=first, legendgroup=name)
         figure.add_trace(line, row + 1, column)
+    if leg.unit == "nats":  # the first layers' lens distributions differ by hundreds of nats and would flatten the rest
+        figure.update_yaxes(range=_range(torch.stack([leg.low, leg.high, leg.mean])), row=row, col=column)
+        figure.update_yaxes(range=_range(leg.curves), row=row + 1, col=column)
     axis = layer_axis(leg.effect.shape[0])
     figure.update_xaxes(tickvals=axis["tickvals"], ticktext=axis["ticktext"], row=row, col=column)
     figure.update_xaxes(**axis, row=row + 1, col=column)
     if first_column:
         figure.update_yaxes(title=f"effect ({leg.unit})", row=row, col=column)
         figure.update_yaxes(title=leg.curve_unit, row=row + 1, col=column)
+
+
+def _range(curves: Tensor) -> list[float]:
+    """Axis range that holds the curves from layer 2 on, and 0."""
+    later = curves[:, min(2, curves.shape[1] - 1) :]
+    low, high = min(0.0, float(later.min())), max(0.0, float(later.max()))
+    margin = 0.06 * (high - low)
+    return [low - margin, high + margin]
