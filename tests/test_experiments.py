@@ -1,6 +1,7 @@
 """Experiments: planted effects are found, effects without pairing are not, and the data is what it says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,3 +148,15 @@ def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(gemm
     assert (
         similarity_leg(states[0], wrong, "shuffled", "languages", WHERE, 0, centred=True).verdict.status != "supported"
     )
+
+
+@pytest.mark.parametrize("unit", ["nats", "cosine"])
+def test_axes_in_nats_hold_the_layers_from_the_second_on_and_cut_the_first(unit):
+    leg = similarity_leg(*planted(), "planted", "languages", WHERE, 0)
+    curves = leg.curves.clone()
+    curves[:, 0] = -400.0
+    shown = shl.figure(replace(leg, unit=unit, curves=curves)).layout.yaxis2.range
+    if unit == "cosine":
+        assert shown is None
+    else:
+        assert -10 < shown[0] <= float(curves[:, 2:].min()) and shown[1] >= float(curves[:, 2:].max())
