@@ -23,6 +23,7 @@ from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
 from semhub_lens.similarity import SimilarityResult, similarity
 from semhub_lens.tokens import printable, word_tokens
+from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "similarity",
     "target_lens",
     "token_strip",
+    "untrained",
     "word_tokens",
     "write_html",
 ]

@@ -18,6 +18,10 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from semhub_lens.files import require_folder
+
+CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
+
 CHUNK = 1 << 22
 
 
@@ -130,23 +134,9 @@ def _sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def require_writable(root: Path) -> None:
-    """Make the cache folder, or raise a ValueError that says why it cannot be written."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"The cache folder {root} cannot be written ({error.strerror}). Make it writable, or set SEMHUB_CACHE "
-            "to a folder that is."
-        ) from error
-
-
 @contextmanager
 def _locked(root: Path, name: str) -> Iterator[None]:
-    require_writable(root)
+    require_folder(root, CACHE_ADVICE)
     with FileLock(root / f"{name}.lock"):
         yield
 

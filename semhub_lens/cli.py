@@ -85,23 +85,40 @@ def run(
     model: ModelName = DEFAULT,
     n: Items = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the table, the result and the figure.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder for the saved run; a killed run goes on there.")] = Path("out"),
+    norm: Annotated[str | None, typer.Option(help="final, none or paper; default: final.")] = None,
+    convention: Annotated[
+        str, typer.Option(help="corrected, or paper for the reference code's choices.")
+    ] = "corrected",
+    data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or dataset name.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Also measure a random-weight model of the same shape.")] = True,
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Run one experiment; print its verdicts and save table, result and figure."""
+    """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     import semhub_lens as shl
+    from semhub_lens.experiments.job import Convention
+    from semhub_lens.readout import Norm
 
     if experiment not in shl.experiments.EXPERIMENTS:
         raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
-    result = shl.experiments.run(experiment, _load(model, backend, device, dtype), n=n, seed=seed)
+    from semhub_lens.files import require_folder
+
+    require_folder(out)
+    result = shl.experiments.run(
+        experiment,
+        _load(model, backend, device, dtype),
+        n=n,
+        seed=seed,
+        norm=cast(Norm | None, norm),
+        convention=cast(Convention, convention),
+        data=data,
+        baseline=baseline,
+        out=out,
+    )
     console.print(_summary_table([result]))
-    folder = out / experiment
-    result.save(folder / "result.safetensors")
-    result.to_frame().to_csv(folder / "items.csv", index=False)
-    shl.write_html(result, folder / "figure.html")
-    console.print(f"saved: {folder}/result.safetensors, items.csv, figure.html")
+    console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
 
 
 @app.command()
@@ -138,10 +155,15 @@ def _summary_table(results: "list") -> Table:
             found = leg.verdict
             status = Text(found.status, style=colours.get(found.status, "dim"))
             interval = f"{found.low:.3g} to {found.high:.3g}"
-            table.add_row(
-                leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", str(found.layer)
-            )
+            table.add_row(leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", _place(leg))
     return table
+
+
+def _place(leg: "object") -> str:
+    from semhub_lens.legs import Leg
+
+    assert isinstance(leg, Leg)
+    return str(leg.layer) if leg.strength is None else f"{leg.layer} x{leg.strength:g}"
 
 
 @app.command()

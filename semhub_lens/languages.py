@@ -6,7 +6,6 @@ What no listed language uses (digits, punctuation, other languages' tokens) is c
 """
 
 import hashlib
-import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens._packaged import cache_root, require_writable
+from semhub_lens._packaged import CACHE_ADVICE, cache_root
+from semhub_lens.files import require_folder, write_aside
 from semhub_lens.models import Model, require_model
 from semhub_lens.tokens import token_texts
 
@@ -110,14 +110,9 @@ def _cached_posterior(
     try:
         return load_file(path)["posterior"]
     except (OSError, KeyError, SafetensorError):  # not built yet, or damaged
-        require_writable(folder)
+        require_folder(folder, CACHE_ADVICE)
     posterior = _posterior(model.tokenizer, languages, words, size, progress)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        save_file({"posterior": posterior}, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_aside(path, lambda aside: save_file({"posterior": posterior}, aside))
     return posterior
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from semhub_lens.hook_points import NOWHERE, residual_names, windowed
 from semhub_lens.models import Model, input_device, output_transform, require_model, weight_processing
 
-Norm = Literal["final", "none"]
+Norm = Literal["final", "none", "paper"]
 Translator = Callable[[Tensor, int], Tensor]
 """`(states [... d_model], layer) -> states`: a trained map into the last layer's space (a tuned lens)."""
 
@@ -26,8 +26,9 @@ class Readout:
 
     Args:
         model: any TransformerLens model.
-        norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$, as
-            the reference code of the Semantic Hub paper does; it needs unfolded weights.
+        norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$; it
+            needs unfolded weights. "paper" is "none" but for the last layer, which is normed: what the reference code
+            of the Semantic Hub paper reads, since the last of Hugging Face's hidden states is already normed.
         translator: applied before the norm at every layer but the last (tuned lens).
 
     Raises:
@@ -43,13 +44,16 @@ class Readout:
     """
 
     def __init__(self, model: Model, *, norm: Norm = "final", translator: Translator | None = None) -> None:
-        if norm not in ("final", "none"):
-            raise ValueError(f"Unknown norm {norm!r}; expected 'final' (the model's own) or 'none' (bare states).")
+        if norm not in ("final", "none", "paper"):
+            raise ValueError(
+                f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states) or 'paper' (bare "
+                "states, but for the last layer)."
+            )
         require_model(model)
         processing = weight_processing(model)
-        if norm == "none" and processing != "none":
+        if norm != "final" and processing != "none":
             raise ValueError(
-                f"norm='none' needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
+                f"norm={norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
                 "Load the model without processing (shl.load, or from_pretrained_no_processing)."
             )
         self.norm = norm
@@ -77,7 +81,8 @@ class Readout:
         """Logits (float32) of residual states; `layer` (0 = embedding) tells the translator which map to use."""
         if self.translator is not None and layer is not None and layer < self.n_layers:
             states = self.translator(states, layer)
-        return self._logits(states, self.norm)
+        last = self.norm == "paper" and layer == self.n_layers
+        return self._logits(states, "final" if last else self.norm)
 
     def _logits(self, states: Tensor, norm: str) -> Tensor:
         weight = self._unembedding

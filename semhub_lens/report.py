@@ -11,10 +11,12 @@ from plotly.offline import get_plotlyjs
 from tqdm.auto import tqdm
 
 from semhub_lens import experiments
+from semhub_lens.files import require_folder
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.logit_lens import LensResult, logit_lens
 from semhub_lens.models import Model
 from semhub_lens.results import Result
+from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, write_page
 from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
@@ -59,25 +61,16 @@ def report(
         raise ValueError(
             f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
         )
-    _check_writable(Path(path))
+    require_folder(Path(path).parent)
     begun = time.time()
     lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
+    random = untrained(model, seed=seed)
     found = []
     for name in (bar := tqdm(chosen, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
-        found.append(experiments.run(name, model, n=n, seed=seed, progress=progress))
+        found.append(experiments.run(name, model, n=n, seed=seed, baseline=random, progress=progress))
     written = write_page(render(found, lenses, time.time() - begun), path)
     return written, found
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.test")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"Cannot write {path}: {error.strerror}. Choose another --out.") from error
 
 
 def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seconds: float) -> str:
@@ -115,12 +108,12 @@ def _figure(result: Result) -> str:
 
 def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
     cards = []
-    for data_type in dict.fromkeys(leg.data_type for leg in legs):
+    for data_type in dict.fromkeys(leg.wording.data_type for leg in legs):
         lines = []
-        for kind in dict.fromkeys(leg.kind for leg in legs if leg.data_type == data_type):
-            chosen = [leg for leg in legs if (leg.data_type, leg.kind) == (data_type, kind)]
+        for kind in dict.fromkeys(leg.wording.kind for leg in legs if leg.wording.data_type == data_type):
+            chosen = [leg for leg in legs if (leg.wording.data_type, leg.wording.kind) == (data_type, kind)]
             held = [leg for leg in chosen if leg.verdict.status == "supported"]
-            layers = sorted({leg.verdict.layer for leg in held})
+            layers = sorted({leg.layer for leg in held})
             where = (
                 f", at layers {layers[0]}-{layers[-1]}"
                 if len(layers) > 1
@@ -145,10 +138,10 @@ def _row(experiment: str, leg: Leg) -> dict[str, Any]:
         "threshold": _number(found.threshold),
         "above_zero": "yes" if found.low > 0 else "no",
         "above_null": "yes" if found.low > found.threshold else "no",
-        "layer": found.layer,
+        "layer": leg.layer,
         "embedding": _number(float(leg.mean[0])),
         "peak": int(leg.mean[1:].argmax()) + 1,
-        "unit": leg.unit,
+        "unit": leg.wording.unit,
         "count": found.items,
     }
 
@@ -158,5 +151,7 @@ def _number(value: float) -> str:
 
 
 def _part(result: ExperimentResult) -> dict[str, Any]:
-    claims = dict.fromkeys(f"A positive effect means: {leg.claim}. Null: {leg.control}." for leg in result.legs)
+    claims = dict.fromkeys(
+        f"A positive effect means: {leg.wording.claim}. Null: {leg.wording.control}." for leg in result.legs
+    )
     return {"id": result.id, "title": result.title, "claims": claims, "figure": _figure(result), "notes": result.notes}

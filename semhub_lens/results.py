@@ -17,6 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semhub_lens.files import write_aside
+
 R = TypeVar("R", bound="Result")
 
 
@@ -67,14 +69,7 @@ class Result:
         path = Path(path)
         tensors: dict[str, Tensor] = {}
         header = json.dumps(_encode(self, "", tensors))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.partial")
-        try:
-            save_file(tensors, aside, metadata={"semhub_lens": header})
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return write_aside(path, lambda aside: save_file(tensors, aside, metadata={"semhub_lens": header}))
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:

@@ -17,10 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.alignment import cka_null, debiased_cka, mutual_neighbours, neighbours_null
 from semhub_lens.results import Provenance, Result, check_finite
 from semhub_lens.stats import DRAWS, bootstrap_weights, derangement, generator, percentiles
 
 BLOCK = 1024
+ALIGNMENT_DRAWS = 200
+"""Permutations behind the nulls of CKA and mutual neighbours, which cost n^2 each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,10 @@ class SimilarityResult(Result):
     """Rank of the true partner among all candidates (0 = nearest, ties count against), by centred cosine."""
     cka: Float[Tensor, " layer"]
     """Debiased linear CKA (0 expected for independent states)."""
+    cka_null: Float[Tensor, "permutation layer"]
+    neighbours: Float[Tensor, " layer"]
+    """Share of the k nearest neighbours that the two sets have in common."""
+    neighbours_null: Float[Tensor, "permutation layer"]
 
     @property
     def adjusted(self) -> Float[Tensor, "layer item"]:
@@ -141,6 +148,9 @@ def similarity(
         _ranks(centred_a, centred_b),
         _ranks(centred_b, centred_a),
         debiased_cka(a, b),
+        cka_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
+        mutual_neighbours(a, b),
+        neighbours_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
         provenance=provenance or _unnamed(seed),
     )
 
@@ -246,33 +256,6 @@ def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
             own = cosines[torch.arange(rows.stop - start), torch.arange(start, rows.stop)]
             ranks[layer, rows] = (cosines >= own[:, None]).sum(1) - 1
     return ranks
-
-
-def debiased_cka(
-    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"]
-) -> Float[Tensor, " layer"]:
-    """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024).
-
-    NaN below four items and for constant states. The biased estimator is far above 0 for independent states as soon as
-    n is not much larger than d.
-    """
-    n = a.shape[1]
-    if n < 4:
-        return torch.full((len(a),), torch.nan)
-    values = []
-    for x, y in zip(a.double(), b.double(), strict=True):
-        k, m = (z @ z.T for z in (x - x.mean(0), y - y.mean(0)))
-        k.fill_diagonal_(0)
-        m.fill_diagonal_(0)
-        scale = _hsic(k, k) * _hsic(m, m)
-        values.append(_hsic(k, m) / scale.sqrt() if scale > 1e-30 else torch.tensor(torch.nan, dtype=torch.float64))
-    return torch.stack(values).float()
-
-
-def _hsic(k: Tensor, m: Tensor) -> Tensor:
-    n = len(k)
-    cross = k.sum(0) @ m.sum(0)
-    return ((k * m).sum() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
 
 
 def _unnamed(seed: int) -> Provenance:

@@ -35,7 +35,8 @@ class Verdict:
     """What one leg shows: layer chosen on one half of the items, effect and interval on the other."""
 
     status: Status
-    layer: int
+    row: int
+    """The chosen row of the effect: the layer, or for a grid of interventions the cell."""
     estimate: float
     low: float
     high: float
@@ -109,7 +110,9 @@ def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, "
     return order[: items // 2].sort().values, order[items // 2 :].sort().values
 
 
-def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500) -> Verdict:
+def verdict(
+    effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500, baseline: bool = True
+) -> Verdict:
     r"""Judge a leg without choosing and reporting on the same items.
 
     Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and
@@ -124,12 +127,15 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
         draw: the mean effect per layer of given items under one effect-free pairing.
         seed: for the split, the bootstrap and the null.
         draws: null pairings.
+        baseline: row 0 is a baseline that cannot be chosen (the embedding layer); False for a grid of interventions,
+            whose rows are cells of layer and strength.
 
     Raises:
         ValueError: too few items or layers, or a NaN effect.
     """
     layers, items = effect.shape
-    if layers < 2:
+    first = int(baseline)
+    if layers <= first:
         raise ValueError("A verdict needs the embedding layer and at least one more, got one layer.")
     if not torch.isfinite(effect).all():
         raise ValueError(
@@ -140,10 +146,10 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
             f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}."
         )
     choose, report = halves(items, seed)
-    layer = _best_layer(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws))
+    layer = _best_row(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws), first)
     interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
     centre, scale, standard = _standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
-    highest = torch.quantile(standard[:, 1:].amax(1), LEVEL)
+    highest = torch.quantile(standard[:, first:].amax(1), LEVEL)
     threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
     estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
     status: Status = "not supported"
@@ -154,11 +160,11 @@ def verdict(effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, d
     return Verdict(status, layer, estimate, low, high, threshold, len(report))
 
 
-def _best_layer(mean: Tensor, null: Tensor) -> int:
+def _best_row(mean: Tensor, null: Tensor, first: int) -> int:
     centre, scale, _ = _standardised(null)
     z = (mean - centre) / scale
-    allowed = torch.arange(len(mean)) > 0
-    if bool((mean[1:] > 0).any()):
+    allowed = torch.arange(len(mean)) >= first
+    if bool((mean[first:] > 0).any()):
         allowed &= mean > 0
     return int(z.masked_fill(~allowed, -torch.inf).argmax())
 

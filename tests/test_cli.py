@@ -57,7 +57,12 @@ def test_run_saves_table_result_and_figure(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "arithmetic.logit_lens"
     result = shl.ExperimentResult.load(folder / "result.safetensors")
-    assert {path.name for path in folder.iterdir()} == {"result.safetensors", "items.csv", "figure.html"}
+    assert {path.name for path in folder.iterdir()} == {
+        "result.safetensors",
+        "items.parquet",
+        "run.json",
+        "figure.html",
+    }
     assert all(leg.verdict.status in done.stdout for leg in result.legs)
 
 
@@ -82,5 +87,5 @@ def test_a_report_of_unknown_experiments_is_refused_before_anything_runs(tiny_mo
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(tiny_model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="Cannot write"):
+    with pytest.raises(ValueError, match="cannot be written"):
         report(tiny_model, tmp_path / "file" / "report.html")

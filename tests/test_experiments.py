@@ -15,10 +15,12 @@ from semhub_lens.data.programs import list_literals
 from semhub_lens.data.texts import BUNDLED, glossary, passages, sentences
 from semhub_lens.experiments import EXPERIMENTS
 from semhub_lens.experiments.items import gloss_items, sample
-from semhub_lens.experiments.shared import similarity_leg
+from semhub_lens.experiments.shared import Stacks, similarity_leg
+from semhub_lens.legs import Wording
 from semhub_lens.results import Provenance
 from semhub_lens.tokens import token_texts, word_tokens
 
+PLANTED = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 
@@ -31,20 +33,20 @@ def planted(items=60, layers=6, shared_at=3, strength=2.0, seed=0):
 
 
 def test_a_shared_concept_planted_at_one_layer_is_found_there():
-    leg = similarity_leg(*planted(), "planted", "languages", WHERE, 0)
-    assert (leg.verdict.status, leg.verdict.layer) == ("supported", 3)
+    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
+    assert (leg.verdict.status, leg.layer) == ("supported", 3)
     assert leg.verdict.low > leg.verdict.threshold
 
 
 def test_with_the_pairing_shuffled_the_shared_concept_is_gone():
     a, b = planted()
-    leg = similarity_leg(a, b[:, stats.derangement(60, stats.generator(1))], "shuffled", "languages", WHERE, 0)
+    leg = similarity_leg(Stacks(a, b[:, stats.derangement(60, stats.generator(1))]), PLANTED, WHERE, 0)
     assert leg.verdict.status == "not supported"
     assert abs(float(leg.mean[3])) < 0.1
 
 
 def test_a_leg_survives_saving(tmp_path):
-    leg = similarity_leg(*planted(), "planted", "languages", WHERE, 0)
+    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
     result = shl.ExperimentResult("x", "planted", (leg,), ("a note",), provenance=WHERE)
     again = shl.ExperimentResult.load(result.save(tmp_path / "x.safetensors"))
     assert again.legs[0].verdict == leg.verdict and again.notes == ("a note",) and again.provenance == WHERE
@@ -132,7 +134,7 @@ def test_every_experiment_runs_on_the_real_model_and_is_reproducible(gemma, name
     for leg in result.legs:
         assert torch.isfinite(leg.effect).all() and torch.isfinite(leg.null).all()
         assert ((leg.low <= leg.mean + 1e-6) & (leg.mean <= leg.high + 1e-6)).all()
-        assert leg.verdict.layer > 0 and leg.provenance.data_hash
+        assert leg.layer > 0 and leg.provenance.data_hash
     if name.startswith("arithmetic"):
         again = shl.experiments.run(name, gemma, n=16, seed=1, progress=False)
         assert again.summary().equals(result.summary())
@@ -142,20 +144,18 @@ def test_every_experiment_runs_on_the_real_model_and_is_reproducible(gemma, name
 def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(gemma):
     texts = sentences()
     states = [shl.residual_stream(gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]
-    found = similarity_leg(*states, "English - French", "languages", WHERE, 0, centred=True)
+    found = similarity_leg(Stacks(*states), PLANTED, WHERE, 0, centred=True)
     assert found.verdict.status == "supported"
     wrong = states[1][:, stats.derangement(24, stats.generator(0))]
-    assert (
-        similarity_leg(states[0], wrong, "shuffled", "languages", WHERE, 0, centred=True).verdict.status != "supported"
-    )
+    assert similarity_leg(Stacks(states[0], wrong), PLANTED, WHERE, 0, centred=True).verdict.status != "supported"
 
 
 @pytest.mark.parametrize("unit", ["nats", "cosine"])
 def test_axes_in_nats_hold_the_layers_from_the_second_on_and_cut_the_first(unit):
-    leg = similarity_leg(*planted(), "planted", "languages", WHERE, 0)
+    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
     curves = leg.curves.clone()
     curves[:, 0] = -400.0
-    shown = shl.figure(replace(leg, unit=unit, curves=curves)).layout.yaxis2.range
+    shown = shl.figure(replace(leg, wording=replace(leg.wording, unit=unit), curves=curves)).layout.yaxis2.range
     if unit == "cosine":
         assert shown is None
     else:

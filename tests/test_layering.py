@@ -9,10 +9,20 @@ import pytest
 PACKAGE = "semhub_lens"
 FOLDER = Path(importlib.util.find_spec(PACKAGE).origin).parent
 ORDER = (
-    ("results", "tokens", "prompts", "models", "_packaged", "data"),
+    ("files", "store", "results", "tokens", "prompts", "models", "_packaged", "data"),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
-    ("interventions", "_kernel", "logit_lens", "language_mass", "similarity", "cosine_probe", "legs"),
+    (
+        "interventions",
+        "_kernel",
+        "logit_lens",
+        "language_mass",
+        "similarity",
+        "alignment",
+        "untrained",
+        "cosine_probe",
+        "legs",
+    ),
     ("viz",),
     ("experiments",),
     ("report",),

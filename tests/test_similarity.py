@@ -8,7 +8,8 @@ import random
 import pytest
 import torch
 
-from semhub_lens.similarity import cosine_matrix, debiased_cka, similarity
+from semhub_lens.alignment import debiased_cka
+from semhub_lens.similarity import cosine_matrix, similarity
 
 LAYERS, ITEMS, WIDTH = 3, 9, 5
 PER_LAYER = ("baseline", "spread", "cka", "effect", "zscored", "retrieval", "mrr")

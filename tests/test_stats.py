@@ -109,7 +109,7 @@ def test_halves_are_disjoint_and_hold_every_item(items):
 @pytest.mark.parametrize("layer", [1, 4])
 def test_a_planted_effect_is_supported_at_its_layer(layer):
     verdicts = [judged(paired(1.0, layer, seed), seed) for seed in range(10)]
-    assert {v.status for v in verdicts} == {"supported"} and {v.layer for v in verdicts} == {layer}
+    assert {v.status for v in verdicts} == {"supported"} and {v.row for v in verdicts} == {layer}
     assert all(v.low < v.estimate < v.high and v.estimate > v.threshold > 0 for v in verdicts)
     assert {v.items for v in verdicts} == {ITEMS // 2}
 
@@ -129,7 +129,7 @@ def test_an_effect_against_the_prediction_is_opposite():
 
 def test_an_effect_of_the_embedding_alone_is_not_supported():
     verdicts = [judged(paired(3.0, 0, seed), seed) for seed in range(10)]
-    assert all(v.layer >= 1 for v in verdicts)
+    assert all(v.row >= 1 for v in verdicts)
     assert [v.status for v in verdicts].count("supported") <= 1
     supported = judged(paired(3.0, 2, seed=0), seed=0)
     assert (supported.status, supported.layer) == ("supported", 2)
@@ -146,7 +146,7 @@ def test_the_layer_is_chosen_on_one_half_and_the_effect_reported_on_the_other():
     assert verdict(misleading, noise, seed=4, draws=50) == found
     swayed = effect.clone()
     swayed[4, choose] += 50
-    assert verdict(swayed, noise, seed=4, draws=50).layer == 4
+    assert verdict(swayed, noise, seed=4, draws=50).row == 4
 
 
 def test_layer_and_threshold_are_found_in_units_of_the_null():

@@ -1,80 +1,84 @@
 """Experiments: items, a measurement and its control, wired together. `run` runs one by its id."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 from semhub_lens.experiments import arithmetic, code, multilingual
+from semhub_lens.experiments.job import Convention
+from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
-from semhub_lens.models import Model
+from semhub_lens.models import Model, require_model
+from semhub_lens.readout import Norm
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """One experiment (the documentation's Methods page describes each), with its default number of items."""
-
-    id: str
-    data_type: str
-    title: str
-    n: int
-    run: Callable[[Model, int, int, bool], ExperimentResult]
-
-
-EXPERIMENTS = {
-    experiment.id: experiment
-    for experiment in (
-        Experiment(
-            "multilingual.similarity",
-            "languages",
-            "translations against unrelated sentences",
-            150,
-            multilingual.run_similarity,
-        ),
-        Experiment(
-            "multilingual.logit_lens", "languages", "English glosses in running text", 100, multilingual.run_logit_lens
-        ),
-        Experiment(
-            "multilingual.language_mass",
-            "languages",
-            "probability mass of each language",
-            20,
-            multilingual.run_language_mass,
-        ),
-        Experiment(
-            "arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity
-        ),
-        Experiment(
-            "arithmetic.logit_lens",
-            "arithmetic",
-            "number words where a digit comes next",
-            120,
-            arithmetic.run_logit_lens,
-        ),
-        Experiment(
-            "code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list
-        ),
-    )
-}
+LISTED = (
+    (
+        "multilingual.similarity",
+        "languages",
+        "translations against unrelated sentences",
+        150,
+        multilingual.run_similarity,
+    ),
+    ("multilingual.logit_lens", "languages", "English glosses in running text", 100, multilingual.run_logit_lens),
+    (
+        "multilingual.language_mass",
+        "languages",
+        "probability mass of each language",
+        20,
+        multilingual.run_language_mass,
+    ),
+    ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
+    ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
+    ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
+)
+EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
 
 
 def run(
-    experiment: str, model: Model, *, n: int | None = None, seed: int = 0, progress: bool = True
+    experiment: str,
+    model: Model,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    norm: Norm | None = None,
+    convention: Convention = "corrected",
+    data: str | Path | None = None,
+    baseline: bool | Model = True,
+    out: str | Path | None = None,
+    progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
 
     Args:
         experiment: its id; `EXPERIMENTS` lists them.
         model: any TransformerLens model with a tokenizer.
-        n: number of items (at least 8); None takes the experiment's default. Where the data has fewer, all are used.
+        n: number of items (at least 16); None takes the experiment's default. Where the data has fewer, all are used.
         seed: chooses the items and feeds bootstrap, null and split.
+        norm: how the lens reads states; see `Readout`. None is "final", or "paper" with `convention="paper"`.
+        convention: "corrected", or "paper" for the reference code's choices, to compare a number with it.
+        data: your own corpus in place of the packaged one: a folder, a file, or a dataset's name.
+        baseline: also measure a random-weight model of the same shape (twice the time, and the model's memory again);
+            a model that `shl.untrained` made is used as it is.
+        out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
+            finished one is read, not repeated.
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown id, too few items, or a tokenizer that the items do not fit.
+        ValueError: unknown id or convention, too few items, a tokenizer that the items do not fit, a corpus that cannot
+            be read, an `out` that cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
     """
     if experiment not in EXPERIMENTS:
         raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(EXPERIMENTS)}.")
-    chosen = EXPERIMENTS[experiment]
-    return chosen.run(model, chosen.n if n is None else n, seed, progress)
+    if convention not in ("corrected", "paper"):
+        raise ValueError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
+    require_model(model)
+    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False)
+    return run_experiment(
+        EXPERIMENTS[experiment],
+        model,
+        settings,
+        untrained=None if isinstance(baseline, bool) else baseline,
+        out=out,
+        progress=progress,
+    )

@@ -1,19 +1,26 @@
 """Arithmetic: expressions in symbols against words, and number words in the lens."""
 
 import torch
+from torch import Tensor
 
-from semhub_lens.activations import residual_stream
-from semhub_lens.data import data_hash
-from semhub_lens.data.arithmetic import number_word, products, sums
+from semhub_lens.data.arithmetic import Expression, number_word, products, sums
 from semhub_lens.experiments.items import sample
-from semhub_lens.experiments.shared import Wording, preference_legs
-from semhub_lens.legs import ExperimentResult, Leg, make_leg
-from semhub_lens.logit_lens import target_lens
-from semhub_lens.models import Model, provenance
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.shared import (
+    LensItems,
+    Preference,
+    Stacks,
+    measure_stacks,
+    pair_stacks,
+    preference_legs,
+    similarity_leg,
+)
+from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.results import Provenance
 from semhub_lens.similarity import cosine_matrix
 from semhub_lens.stats import FEWEST_ITEMS, paired_contrast
 
-NUMBER_WORDS = Wording(
+NUMBER_WORDS = Preference(
     data_type="arithmetic",
     control="number words exchanged",
     over_own=("number word over digit", "the lens prefers the English number word over the digit that comes next"),
@@ -24,66 +31,25 @@ NUMBER_WORDS = Wording(
 )
 
 
-def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def run_similarity(job: Job) -> ExperimentResult:
     """Eq. 1 on "3+2" against "three plus two".
 
     The exact pair, and other expressions of the same result, are set against different results.
     """
     legs: list[Leg] = []
     for name, every in (("sums", sums()), ("products", products())):
-        items = [every[i] for i in sample(len(every), n, seed)]
-        symbols = residual_stream(model, [e.symbols for e in items], progress=progress)
-        words = residual_stream(model, [e.words for e in items], progress=progress)
-        where = provenance(model, data=f"generated {name}", data_hash=data_hash([e.symbols for e in items]), seed=seed)
-        matrix = cosine_matrix(symbols, words)
-        results = torch.tensor([e.result for e in items])
-        same = results[:, None] == results[None]
-        exact = torch.eye(len(items), dtype=torch.bool)
-        different = mean_where(matrix, ~same)
-        curves = {
-            "exact pair": matrix[:, exact].mean(1),
-            "same result": mean_where(matrix, same & ~exact).nanmean(1),
-            "different result": different.mean(1),
-        }
-        settings = {
-            "data_type": "arithmetic",
-            "kind": "similarity",
-            "unit": "cosine",
-            "curves": curves,
-            "curve_unit": "cosine",
-            "provenance": where,
-            "seed": seed,
-        }
-        effect, draw = paired_contrast(matrix, torch.arange(len(items)), different)
+        items = [every[i] for i in sample(len(every), job.n, job.seed)]
+        texts = {"symbols": [e.symbols for e in items], "words": [e.words for e in items]}
+        where = job.where(f"generated {name}", texts)
+        measured = measure_stacks(job, {f"{name}-{key}": listed for key, listed in texts.items()})
+        stacks = pair_stacks(
+            job.model, measured, f"{name}-symbols", f"{name}-words", {f"{name}-{k}": v for k, v in texts.items()}
+        )
         legs.append(
-            make_leg(
-                effect,
-                draw,
-                title=f"{name}: the same expression",
-                control="partners exchanged at random",
-                claim="an expression lies closer to its own words than to words of another result",
-                **settings,
-            )
+            similarity_leg(stacks, _wording(f"{name}: the same expression"), where, job.seed, labels=texts["symbols"])
         )
-        paired = (same & ~exact).any(1)
-        if int(paired.sum()) < FEWEST_ITEMS:
-            continue
-        values = results[paired].unique()
-        key = torch.searchsorted(values, results[paired])
-        others = torch.stack(
-            [mean_where(matrix[:, paired], ((results == value)[None] & ~exact[paired])) for value in values], -1
-        )
-        effect, draw = paired_contrast(others, key, different[:, paired])
-        legs.append(
-            make_leg(
-                effect,
-                draw,
-                title=f"{name}: another expression of the same result",
-                control="results exchanged at random",
-                claim="an expression lies closer to words of its result than of another",
-                **settings,
-            )
-        )
+        if (other := _same_result(name, items, stacks, where, job.seed)) is not None:
+            legs.append(other)
     notes = (
         "Expressions that share an operand share words and digits: only the second leg of each kind is free of the "
         "exact overlap.",
@@ -93,23 +59,84 @@ def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     )
 
 
-def mean_where(matrix: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _wording(title: str) -> Wording:
+    exact = title.endswith("the same expression")
+    return Wording(
+        title,
+        "arithmetic",
+        "similarity",
+        "an expression lies closer to its own words than to others"
+        if exact
+        else "an expression lies closer to words of its result than of another",
+        "partners exchanged at random" if exact else "results exchanged at random",
+        "cosine",
+        "cosine / share" if exact else "cosine",
+    )
+
+
+def _same_result(name: str, items: list[Expression], stacks: Stacks, where: Provenance, seed: int) -> Leg | None:
+    """Other expressions of the same result (exact pairs excluded) against those of different results."""
+    results = torch.tensor([e.result for e in items])
+    same = results[:, None] == results[None]
+    exact = torch.eye(len(items), dtype=torch.bool)
+    paired = (same & ~exact).any(1)
+    if int(paired.sum()) < FEWEST_ITEMS:
+        return None
+    values = results[paired].unique()
+    key = torch.searchsorted(values, results[paired])
+
+    def contrast(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        matrix = cosine_matrix(a, b)
+        others = torch.stack(
+            [mean_where(matrix[:, paired], (results == value)[None] & ~exact[paired]) for value in values], -1
+        )
+        return others, mean_where(matrix, ~same)[:, paired], matrix
+
+    others, different, matrix = contrast(stacks.a, stacks.b)
+    effect, draw = paired_contrast(others, key, different)
+    controls = {}
+    if stacks.random is not None:
+        random_others, random_different, _ = contrast(*stacks.random)
+        controls["beyond random weights"] = effect - paired_contrast(random_others, key, random_different)[0]
+    return make_leg(
+        effect,
+        draw,
+        _wording(f"{name}: another expression of the same result"),
+        provenance=where,
+        seed=seed,
+        curves={
+            "exact pair": matrix[:, exact].mean(1),
+            "same result": mean_where(matrix, same & ~exact).nanmean(1),
+            "different result": mean_where(matrix, ~same).mean(1),
+        },
+        controls=controls,
+        labels=[e.symbols for e, chosen in zip(items, paired.tolist(), strict=True) if chosen],
+    )
+
+
+def mean_where(matrix: Tensor, mask: Tensor) -> Tensor:
     """Mean of each row's masked entries, `[layer item]`; NaN where a row has none."""
     return (matrix * mask).sum(-1) / mask.sum(-1)
 
 
-def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def run_logit_lens(job: Job) -> ExperimentResult:
     """Eq. 2 on "5=3+": does the lens prefer the number word " two" over the digit "2", and over other number words?"""
-    every = sums()
-    items = [every[i] for i in sample(len(every), n, seed)]
-    prompts = [f"{e.result}={e.first}+" for e in items]
-    digits = [str(e.second) for e in items]
-    words = [number_word(number) for number in range(1, 10)]
-    found = target_lens(model, prompts, [[digit, *words] for digit in digits], progress=progress).log_probs
-    own, listed = found[..., 0], found[..., 1:]
+    every = [*sums(), *products()] if job.paper else sums()
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    prompts = [f"{e.result}={e.first}{e.sign}" for e in items]
     key = torch.tensor([e.second - 1 for e in items])
-    where = provenance(model, norm="final", data="generated sums", data_hash=data_hash(prompts), seed=seed)
-    legs = preference_legs(own, listed, key, NUMBER_WORDS, where, seed)
+
+    def measure(on: Job) -> LensItems:
+        space, variants = (" ", "exact") if job.paper else ("", "all")
+        words = [space + number_word(number) for number in range(1, 10)]
+        targets = [[str(e.second), *words] for e in items]
+        found = on.lens("missing", prompts, targets, variants=variants)
+        return LensItems(found[..., 0], found[..., 1:], key)
+
+    where = job.where("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
+    random = measure(job.random()) if job.baseline else None
+    labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
+    legs = preference_legs(measure(job), NUMBER_WORDS, where, job.seed, random=random, labels=labels)
     notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
     return ExperimentResult(
         "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=where

@@ -1,68 +1,76 @@
 """Code: the word "and" in the lens at the commas of list literals."""
 
 import torch
+from torch import Tensor
 
-from semhub_lens.data import data_hash
 from semhub_lens.data.programs import ListLiteral, list_literals, source_id
 from semhub_lens.experiments.items import sample
-from semhub_lens.legs import ExperimentResult, make_leg
-from semhub_lens.logit_lens import target_lens
-from semhub_lens.models import Model, provenance
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.shared import NOT_RANDOM
+from semhub_lens.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.models import Model
 from semhub_lens.prompts import Prompt
-from semhub_lens.stats import generator, other_keys, paired_contrast, sign_flips
+from semhub_lens.stats import NullDraw, generator, other_keys, paired_contrast, sign_flips
 from semhub_lens.tokens import token_texts
 
 WORDS = (" and", " or", " not")
+OVER_OTHERS = Wording(
+    '"and" over "or", "not", more than elsewhere',
+    "code",
+    "readability",
+    'the lens prefers " and" to other short words at commas more than at other positions of the program',
+    "comma and other position exchanged",
+    "nats",
+    "log-probability at the comma",
+)
+OVER_NEXT = Wording(
+    '"and" over the next token',
+    "code",
+    "readability",
+    'the lens prefers " and" over the code that comes next',
+    '" or" and " not" in place of " and"',
+    "nats",
+    "log-probability at the comma",
+)
 
 
-def run_logit_lens_list(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def run_logit_lens_list(job: Job) -> ExperimentResult:
     """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the next token?
 
     Two controls: the same contrast at another position of the same program, and the words exchanged.
     """
-    prompts, places, following, origins = _items(model, n, seed)
-    found = target_lens(
-        model,
-        prompts,
-        [[next_id, *WORDS] for pair in following for next_id in pair],
-        read_at=places,
-        variants="exact",
-        progress=progress,
-    ).log_probs
-    comma, elsewhere = found[:, 0::2], found[:, 1::2]
+    prompts, places, following, origins = _items(job.model, job.n, job.seed)
+    targets = [[next_id, *WORDS] for pair in following for next_id in pair]
     first = torch.zeros(len(prompts), dtype=torch.long)
-    contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
-    where = provenance(
-        model, norm="final", data=source_id(), data_hash=data_hash(origins), seed=seed, bos=prompts[0].bos
-    )
+
+    def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
+        """At the comma: all log-probabilities, " and" over the other words more than elsewhere, over the next token."""
+        found = on.lens("commas", prompts, targets, read_at=places, variants="exact")
+        comma, elsewhere = found[:, 0::2], found[:, 1::2]
+        contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
+        return comma, contrast - control, comma[..., 1] - comma[..., 0]
+
+    def legs_of(on: Job) -> tuple[Tensor, list[tuple[Tensor, NullDraw]]]:
+        comma, over_others, over_next = measure(on)
+        _, exchanged = paired_contrast(comma[..., 1:], first, comma[..., 0])
+        return comma, [(over_others, sign_flips(over_others)), (over_next, exchanged)]
+
+    comma, found = legs_of(job)
+    placebos = legs_of(job.random())[1] if job.baseline else None
+    where = job.where(source_id(), origins, lens=True, bos=prompts[0].bos)
     curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
-    settings = {
-        "data_type": "code",
-        "kind": "readability",
-        "unit": "nats",
-        "curves": curves,
-        "curve_unit": "log-probability at the comma",
-        "provenance": where,
-        "seed": seed,
-    }
-    effect, draw = paired_contrast(comma[..., 1:], first, comma[..., 0])
-    legs = (
-        make_leg(
-            contrast - control,
-            sign_flips(contrast - control),
-            title='"and" over "or", "not", more than elsewhere',
-            claim='the lens prefers " and" to other short words at commas more than at other positions of the program',
-            control="comma and other position exchanged",
-            **settings,
-        ),
+    legs = tuple(
         make_leg(
             effect,
             draw,
-            title='"and" over the next token',
-            claim='the lens prefers " and" over the code that comes next',
-            control='" or" and " not" in place of " and"',
-            **settings,
-        ),
+            wording,
+            provenance=where,
+            seed=job.seed,
+            curves=curves,
+            placebos={} if placebos is None else {NOT_RANDOM: placebos[place]},
+            labels=origins,
+        )
+        for place, ((effect, draw), wording) in enumerate(zip(found, (OVER_OTHERS, OVER_NEXT), strict=True))
     )
     notes = ("Programs: " + source_id() + ", one comma of each list literal.",)
     return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)

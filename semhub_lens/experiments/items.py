@@ -8,7 +8,7 @@ import torch
 from semhub_lens.models import Model
 from semhub_lens.prompts import Prompt
 from semhub_lens.stats import FEWEST_ITEMS, generator
-from semhub_lens.tokens import is_single_token, token_texts, word_tokens
+from semhub_lens.tokens import encode, is_single_token, token_texts, word_tokens
 
 
 def sample(total: int, n: int, seed: int) -> list[int]:
@@ -34,23 +34,34 @@ class GlossItems:
     """Per prompt, where to read: the position before the word."""
     words: list[str]
     glosses: list[str]
+    next_ids: list[int]
+    """The token that is the word."""
+    alternatives: list[list[int]]
+    """Tokens of all the word's one-token glosses, each with a leading space."""
     report: str
     """What was kept and what was dropped."""
 
 
 def gloss_items(
-    model: Model, texts: Sequence[str], glossary: Mapping[str, tuple[str, ...]], n: int, seed: int
+    model: Model,
+    texts: Sequence[str],
+    glossary: Mapping[str, tuple[str, ...]],
+    n: int,
+    seed: int,
+    *,
+    bos: bool | None = None,
 ) -> GlossItems:
     """Find the items.
 
     Each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted.
+    `bos=None` takes the model's default.
     """
-    prompts = [Prompt.from_text(model, text) for text in texts]
+    prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
     found: dict[str, tuple[int, int, str]] = {}
     dropped = {"several tokens": 0, "shared token": 0, "repeated gloss": 0}
     for index, prompt in enumerate(prompts):
         for position, word in _words(model, prompt):
-            gloss = (glossary.get(word) or glossary.get(word.lower()) or ("",))[0]
+            gloss = _glosses(glossary, word)[0]
             if not gloss:
                 continue
             reason = _unfit(model, word, gloss, found)
@@ -75,8 +86,20 @@ def gloss_items(
         [positions[i] for i in kept],
         [word for _, (_, _, word) in chosen],
         [gloss for gloss, _ in chosen],
+        [int(prompts[i].ids[place]) for _, (i, place, _) in chosen],
+        [_tokens(model, _glosses(glossary, word)) for _, (_, _, word) in chosen],
         report,
     )
+
+
+def _glosses(glossary: Mapping[str, tuple[str, ...]], word: str) -> tuple[str, ...]:
+    return glossary.get(word) or glossary.get(word.lower()) or ("",)
+
+
+def _tokens(model: Model, glosses: Sequence[str]) -> list[int]:
+    """Single tokens of the glosses, spelled with a leading space; where none is one token, the first piece."""
+    encoded = [encode(model.tokenizer, " " + gloss) for gloss in glosses]
+    return sorted({ids[0] for ids in encoded if len(ids) == 1}) or [encoded[0][0]]
 
 
 def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:

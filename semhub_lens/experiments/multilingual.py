@@ -1,19 +1,25 @@
 """Languages: similarity of translations, English glosses in the lens, and the mass of each language."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 
-from semhub_lens.activations import residual_stream
-from semhub_lens.data import data_hash
 from semhub_lens.data.texts import glossary, passages, sentences
-from semhub_lens.experiments.items import gloss_items, sample
-from semhub_lens.experiments.shared import Wording, preference_legs, similarity_leg
+from semhub_lens.experiments.items import GlossItems, gloss_items, sample
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.shared import (
+    NOT_RANDOM,
+    LensItems,
+    Preference,
+    measure_stacks,
+    pair_stacks,
+    preference_legs,
+    retitled,
+    similarity_leg,
+)
 from semhub_lens.language_mass import language_mass
-from semhub_lens.languages import UNKNOWN, language_table
-from semhub_lens.legs import ExperimentResult, Leg, make_leg
-from semhub_lens.logit_lens import target_lens
-from semhub_lens.models import Model, provenance
+from semhub_lens.languages import UNKNOWN, LanguageTable, language_table
+from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
 from semhub_lens.stats import paired_contrast
 
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
@@ -31,7 +37,7 @@ READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
 """How sentences are read, whether the mean-centred leg is reported as well, and the read's name."""
 
 
-GLOSSES = Wording(
+GLOSSES = Preference(
     data_type="languages",
     control="glosses exchanged between positions",
     over_own=("English gloss over own word", "the lens prefers the English word over the word that comes next"),
@@ -42,35 +48,44 @@ GLOSSES = Wording(
 )
 
 
-def run_similarity(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def run_similarity(job: Job) -> ExperimentResult:
     """Eq. 1 on parallel sentences: are translations nearer to each other than unrelated sentences?
 
     Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not
     the full stop), as in the reference code.
     """
     texts = sentences()
-    rows = sample(len(texts["en"]), n, seed)
+    rows = sample(len(texts["en"]), job.n, job.seed)
+    where = job.where("bundled sentences", [texts, rows])
     legs: list[Leg] = []
-    for read, centred, name in READS:
-        states = {}
-        for code in ("en", *OTHERS):
-            chosen = [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows]
-            states[code] = residual_stream(model, chosen, read=read, progress=progress)
-        where = provenance(model, data="bundled sentences", data_hash=data_hash([texts, rows]), seed=seed)
-        for subtract, suffix in ((False, ""), (True, ", mean-centred"))[: 1 + centred]:
-            for code in OTHERS:
-                title = f"{NAMES[code]}, {name}{suffix}"
-                legs.append(similarity_leg(states["en"], states[code], title, "languages", where, seed, subtract))
+    for read, centred, name in READS[1:] if job.paper else READS:
+        chosen = {
+            code: [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows] for code in ("en", *OTHERS)
+        }
+        measured = measure_stacks(job, chosen, read)
+        for code in OTHERS:
+            stacks = pair_stacks(job.model, measured, "en", code, chosen)
+            for subtract in (False, True)[: 1 + centred]:
+                wording = Wording(
+                    f"{NAMES[code]}, {name}" + (", mean-centred" if subtract else ""),
+                    "languages",
+                    "similarity",
+                    "equivalent inputs lie closer together than unrelated ones",
+                    "partners exchanged at random",
+                    "cosine",
+                    "cosine / share",
+                )
+                legs.append(similarity_leg(stacks, wording, where, job.seed, labels=chosen[code], centred=subtract))
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
         "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
         "comparable between layers; the mean-centred effect and retrieval are.",
     )
     title = f"translations of {len(rows)} sentences"
-    return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=legs[0].provenance)
+    return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=where)
 
 
-def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def run_logit_lens(job: Job) -> ExperimentResult:
     """Eq. 2 on running text: is the English gloss of the next word more probable?
 
     Items are the places where the next word is one token with a one-token gloss. The gloss is fixed before looking
@@ -79,22 +94,20 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     """
     legs: list[Leg] = []
     notes = ["The probability of a word is the sum over its spellings (with / without space, lower-case, capitalised)."]
+    if job.paper:
+        notes = ["Reference conventions: the next token and the gloss exactly as spelled, the best of all glosses."]
     for code in OTHERS:
-        items = gloss_items(model, passages()[code], glossary(code), n, seed)
+        words = glossary(code)
+        items = gloss_items(job.model, passages()[code], words, job.n, job.seed, bos=False if job.paper else None)
         notes.append(f"{NAMES[code]}: {items.report}")
-        targets = [[items.words[i], *items.glosses] for i in range(len(items.words))]
-        found = target_lens(model, items.prompts, targets, read_at=items.positions, progress=progress).log_probs
-        own, glosses = found[..., 0], found[..., 1:]
-        key = torch.arange(len(items.words))
-        where = provenance(
-            model,
-            norm="final",
-            data=f"bundled passages, {code}",
-            data_hash=data_hash([items.words, items.glosses]),
-            seed=seed,
+        where = job.where(
+            f"bundled passages, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos
         )
-        wording = replace(GLOSSES, prefix=f"{NAMES[code]}: ")
-        legs.extend(preference_legs(own, glosses, key, wording, where, seed))
+        measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
+        labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
+        random = measured[1] if job.baseline else None
+        preference = retitled(GLOSSES, f"{NAMES[code]}: ")
+        legs.extend(preference_legs(measured[0], preference, where, job.seed, random=random, labels=labels))
     return ExperimentResult(
         "multilingual.logit_lens",
         "English glosses in running text",
@@ -104,48 +117,31 @@ def run_logit_lens(model: Model, n: int, seed: int, progress: bool = True) -> Ex
     )
 
 
-def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) -> ExperimentResult:
+def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
+    """Log-probability of the actual next word and of every item's gloss, at every item."""
+    key = torch.arange(len(items.words))
+    if not job.paper:
+        targets = [[word, *items.glosses] for word in items.words]
+        found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions)
+        return LensItems(found[..., 0], found[..., 1:], key)
+    listed = [token for tokens in items.alternatives for token in tokens]
+    owner = torch.tensor([i for i, tokens in enumerate(items.alternatives) for _ in tokens])
+    targets = [[own, *listed] for own in items.next_ids]
+    found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions, variants="exact")
+    best = torch.full((*found.shape[:2], len(key)), -torch.inf)
+    best.scatter_reduce_(2, owner.expand(*found.shape[:2], -1), found[..., 1:], "amax")
+    return LensItems(found[..., 0], best, key)
+
+
+def run_language_mass(job: Job) -> ExperimentResult:
     """Mass of each language in the lens over text of one language.
 
     Does English outweigh the text's own language anywhere? The null puts another language in English's place.
     """
-    table = language_table(model, progress=progress)
+    table = language_table(job.model, unknown="uniform" if job.paper else "own", progress=job.progress)
     texts = sentences()
-    rows = sample(len(texts["en"]), n, seed)
-    names = table.languages
-    legs: list[Leg] = []
-    for code in OTHERS:
-        found = language_mass(model, [texts[code][i] for i in rows], table, progress=progress)
-        where = provenance(
-            model, norm="final", data=f"bundled sentences, {code}", data_hash=data_hash([texts[code], rows]), seed=seed
-        )
-        english, own = names.index("en"), names.index(code)
-        rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
-        effect, draw = paired_contrast(
-            found.item_mass[..., rivals], torch.zeros(len(rows), dtype=torch.long), found.item_mass[..., own]
-        )
-        mass = found.mass
-        legs.append(
-            make_leg(
-                effect,
-                draw,
-                title=f"{NAMES[code]} text",
-                data_type="languages",
-                kind="language mass",
-                unit="probability",
-                claim="English tokens hold more of the lens distribution than the text's own language",
-                control="another language in English's place",
-                curves={
-                    "English": mass[:, english],
-                    "text's own language": mass[:, own],
-                    "all other languages": mass[:, rivals[1:]].sum(1),
-                    "unknown": mass[:, names.index(UNKNOWN)],
-                },
-                curve_unit="probability mass",
-                provenance=where,
-                seed=seed,
-            )
-        )
+    rows = sample(len(texts["en"]), job.n, job.seed)
+    legs = tuple(_mass_leg(job, table, code, [texts[code][i] for i in rows]) for code in OTHERS)
     notes = (
         f"Token table: {table.source}; {table.unknown_share:.0%} of the vocabulary belongs to no listed language.",
         "In early layers the lens reads noise, and noise falls on English as often as English fills the vocabulary.",
@@ -153,7 +149,54 @@ def run_language_mass(model: Model, n: int, seed: int, progress: bool = True) ->
     return ExperimentResult(
         "multilingual.language_mass",
         f"{len(rows)} sentences a language",
-        tuple(legs),
+        legs,
         notes,
         provenance=legs[0].provenance,
+    )
+
+
+def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> Leg:
+    found = _masses(job, table, code, texts)
+    names = table.languages
+    english, own = names.index("en"), names.index(code)
+    rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
+    first = torch.zeros(len(texts), dtype=torch.long)
+    effect, draw = paired_contrast(found[..., rivals], first, found[..., own])
+    placebos = {}
+    if job.baseline:
+        random = _masses(job.random(), table, code, texts)
+        placebos[NOT_RANDOM] = paired_contrast(random[..., rivals], first, random[..., own])
+    mass = found.mean(1)
+    unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
+    return make_leg(
+        effect,
+        draw,
+        Wording(
+            f"{NAMES[code]} text",
+            "languages",
+            "language mass",
+            "English tokens hold more of the lens distribution than the text's own language",
+            "another language in English's place",
+            "probability",
+            "probability mass",
+        ),
+        provenance=job.where(f"bundled sentences, {code}", texts, lens=True),
+        seed=job.seed,
+        curves={
+            "English": mass[:, english],
+            "text's own language": mass[:, own],
+            "all other languages": mass[:, rivals[1:]].sum(1),
+        }
+        | unknown,
+        placebos=placebos,
+        labels=texts,
+    )
+
+
+def _masses(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> torch.Tensor:
+    """Mass of every language in each text, `[layer item lang]`."""
+    return job.measured(
+        f"mass-{code}",
+        texts,
+        lambda part: language_mass(job.model, list(part), table, readout=job.readout, progress=job.progress).item_mass,
     )

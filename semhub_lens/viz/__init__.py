@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from semhub_lens.cosine_probe import CosineResult
+from semhub_lens.files import write_aside
 from semhub_lens.interventions.generation import Generation
 from semhub_lens.language_mass import MassResult
 from semhub_lens.legs import ExperimentResult, Leg
@@ -79,15 +80,7 @@ def page(title: str, body: str, style: str = "") -> str:
 
 def write_page(document: str, path: str | Path) -> Path:
     """Write a document whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        aside.write_text(document, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
+    return write_aside(Path(path), lambda aside: aside.write_text(document, encoding="utf-8"))
 
 
 def _generation_figure(result: Generation) -> go.Figure:

@@ -141,32 +141,48 @@ def _legs_grid(legs: tuple[Leg, ...], title: str, note: str) -> go.Figure:
 
 
 def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool, first_column: bool) -> None:
-    x = list(range(leg.effect.shape[0]))
-    figure.add_trace(_null_band(x, leg.null, "null, 95 %", showlegend=first, legendgroup="null"), row, column)
+    rows = [i for i in range(len(leg.layers)) if not leg.strengths or leg.strengths[i] == leg.strength]
+    x = [leg.layers[i] for i in rows]
+    for strength in sorted({*leg.strengths} - {leg.strength}):
+        others = [i for i, value in enumerate(leg.strengths) if value == strength]
+        thin = _line([leg.layers[i] for i in others], leg.mean[others], GRID, f"effect at strength {strength:g}")
+        figure.add_trace(thin.update(showlegend=False), row, column)
+    figure.add_trace(_null_band(x, leg.null[:, rows], "null, 95 %", showlegend=first, legendgroup="null"), row, column)
     figure.add_trace(
         band(
-            x, leg.low.tolist(), leg.high.tolist(), PALETTE[0], "effect, 95 %", showlegend=first, legendgroup="interval"
+            x,
+            leg.low[rows].tolist(),
+            leg.high[rows].tolist(),
+            PALETTE[0],
+            "effect, 95 %",
+            showlegend=first,
+            legendgroup="interval",
         ),
         row,
         column,
     )
-    figure.add_trace(_line(x, leg.mean, PALETTE[0], "effect", showlegend=first, legendgroup="effect"), row, column)
+    name = "effect" if leg.strength is None else f"effect at strength {leg.strength:g}"
+    line = _line(x, leg.mean[rows], PALETTE[0], name, showlegend=first, legendgroup="effect")
+    figure.add_trace(line, row, column)
     cell: dict[str, Any] = {"row": row, "col": column}
     figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, **cell)
     verdict = {"color": VERDICT_COLOURS[leg.verdict.status], "width": 1, "dash": "dot"}
-    figure.add_vline(x=leg.verdict.layer, line=verdict, **cell)
+    figure.add_vline(x=leg.layer, line=verdict, **cell)
     for i, name in enumerate(leg.curve_names):
-        line = _line(x, leg.curves[i], PALETTE[(i + 1) % len(PALETTE)], name, showlegend=first, legendgroup=name)
+        colour = PALETTE[(i + 1) % len(PALETTE)]
+        line = _line(x, leg.curves[i][rows], colour, name, showlegend=first, legendgroup=name)
         figure.add_trace(line, row + 1, column)
-    if leg.unit == "nats":  # the first layers' lens distributions differ by hundreds of nats and would flatten the rest
+    if (
+        leg.wording.unit == "nats"
+    ):  # the first layers' lens distributions differ by hundreds of nats and would flatten the rest
         figure.update_yaxes(range=_range(torch.stack([leg.low, leg.high, leg.mean])), row=row, col=column)
         figure.update_yaxes(range=_range(leg.curves), row=row + 1, col=column)
-    axis = layer_axis(leg.effect.shape[0])
+    axis = layer_axis(max(leg.layers) + 1)
     figure.update_xaxes(tickvals=axis["tickvals"], ticktext=axis["ticktext"], row=row, col=column)
     figure.update_xaxes(**axis, row=row + 1, col=column)
     if first_column:
-        figure.update_yaxes(title=f"effect ({leg.unit})", row=row, col=column)
-        figure.update_yaxes(title=leg.curve_unit, row=row + 1, col=column)
+        figure.update_yaxes(title=f"effect ({leg.wording.unit})", row=row, col=column)
+        figure.update_yaxes(title=leg.wording.curve_unit, row=row + 1, col=column)
 
 
 def _range(curves: Tensor) -> list[float]:

@@ -1,0 +1,165 @@
+"""What an experiment is given: the model, the items' number and source, the conventions, and where parts are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.activations import residual_stream
+from semhub_lens.hook_points import Hooks
+from semhub_lens.interventions.generation import generate
+from semhub_lens.logit_lens import target_lens
+from semhub_lens.models import Model, provenance
+from semhub_lens.prompts import Prompt
+from semhub_lens.readout import Norm, Readout
+from semhub_lens.results import Provenance
+from semhub_lens.store import Store, digest
+from semhub_lens.tokens import Target, Variants
+from semhub_lens.untrained import untrained
+
+Convention = Literal["corrected", "paper"]
+Text = str | Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of an experiment; `states`, `lens`, `continuations` and `measured` keep finished parts."""
+
+    model: Model
+    n: int
+    seed: int = 0
+    norm: Norm = "final"
+    convention: Convention = "corrected"
+    """"paper" reproduces the reference code's choices; the documentation's Methods page lists them."""
+    data: str | None = None
+    """The user's own corpus (folder, file or dataset name); None takes the bundled or generated items."""
+    baseline: bool = True
+    """Measure a random-weight model of the same shape as well."""
+    given: Model | None = None
+    """That model, where the caller has one already."""
+    store: Store = field(default_factory=Store)
+    progress: bool = True
+
+    @property
+    def paper(self) -> bool:
+        """Whether the reference code's choices are to be reproduced."""
+        return self.convention == "paper"
+
+    @cached_property
+    def untrained(self) -> Model:
+        """A random-weight model of the same shape."""
+        return untrained(self.model, seed=self.seed) if self.given is None else self.given
+
+    @cached_property
+    def readout(self) -> Readout:
+        """The read-out of the model."""
+        return Readout(self.model, norm=self.norm)
+
+    def random(self) -> "Job":
+        """The same job on the random-weight model."""
+        return replace(self, model=self.untrained, baseline=False)
+
+    def states(
+        self, name: str, prompts: Sequence[Text], read: str | int = "last", hooks: Hooks = ()
+    ) -> Float[Tensor, "layer item d_model"]:
+        """Residual states of prompts; with `convention="paper"` the last layer is normed, as in the reference code."""
+        found = self.store.tensors(
+            self._named(name, read),
+            prompts,
+            lambda part: residual_stream(self.model, part, read=read, hooks=hooks, progress=self.progress),
+        )
+        if self.paper:
+            last = found[-1].to(self.model.W_U.device, self.model.W_U.dtype)
+            found[-1] = self.model.ln_final(last[None])[0].detach().float().cpu()
+        return found
+
+    def lens(
+        self,
+        name: str,
+        prompts: Sequence[Text],
+        targets: Sequence[Sequence[Target]],
+        *,
+        read_at: Sequence[Sequence[int]] | None = None,
+        variants: Variants = "all",
+        first_token: bool = False,
+        hooks: Hooks = (),
+    ) -> Float[Tensor, "layer item target"]:
+        """Log-probabilities of targets at every layer: at the last token, or at `read_at` positions of each prompt.
+
+        `targets` has one entry per position read.
+        """
+        places = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
+        grouped, start = [], 0
+        for prompt, at in zip(prompts, places, strict=True):
+            grouped.append((prompt, at, list(targets[start : start + len(at)])))
+            start += len(at)
+        if start != len(targets):
+            raise ValueError(f"{start} positions are read, got {len(targets)} entries of targets.")
+
+        def measure(part: Sequence[tuple[Text, list[int], list[Sequence[Target]]]]) -> Tensor:
+            return target_lens(
+                self.model,
+                [prompt for prompt, _, _ in part],
+                [row for _, _, rows in part for row in rows],
+                read_at=[at for _, at, _ in part],
+                readout=self.readout,
+                variants=variants,
+                first_token=first_token,
+                hooks=hooks,
+                progress=self.progress,
+            ).log_probs
+
+        return self.store.tensors(self._named(name, variants, first_token), grouped, measure)
+
+    def continuations(
+        self,
+        name: str,
+        prompts: Sequence[Text],
+        *,
+        hooks: Callable[[Sequence[int]], Hooks] | Hooks = (),
+        max_new_tokens: int,
+        temperature: float = 0.0,
+    ) -> list[tuple[int, ...]]:
+        """Token ids that continue each prompt; prompt i samples from seed + i whatever part it is in.
+
+        `hooks` may be a function of the items' numbers, for hooks that differ from item to item.
+        """
+
+        def measure(part: Sequence[tuple[int, Text]]) -> list[tuple[int, ...]]:
+            items = [i for i, _ in part]
+            chosen = hooks(items) if callable(hooks) else hooks
+            made = generate(
+                self.model,
+                [prompt for _, prompt in part],
+                hooks=chosen,
+                max_new_tokens=max_new_tokens,
+                seed=self.seed + items[0],
+                temperature=temperature,
+                progress=self.progress,
+            )
+            return list(made.token_ids)
+
+        named = self._named(name, max_new_tokens, temperature)
+        return [tuple(ids) for ids in self.store.lists(named, list(enumerate(prompts)), measure)]
+
+    def measured(
+        self, name: str, items: Sequence[Any], measure: Callable[[Sequence[Any]], Tensor], axis: int = 1
+    ) -> Tensor:
+        """Any other measurement of items, in parts that are kept."""
+        return self.store.tensors(self._named(name), items, measure, axis)
+
+    def where(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
+        """Provenance of a leg: the data's name and the hash of the items."""
+        norm = self.readout.name if lens else None
+        return provenance(self.model, norm=norm, data=data, data_hash=digest(items), seed=self.seed, bos=bos)
+
+    def _named(self, name: str, *settings: Any) -> str:
+        return f"{self.model.cfg.model_name}-{name}" + "".join(f"-{setting}" for setting in settings)
+
+
+def len_of(prompt: Text, model: Model) -> int:
+    """Length of a prompt in tokens."""
+    return len(prompt if isinstance(prompt, Prompt) else Prompt.from_text(model, prompt))
