@@ -132,14 +132,14 @@ def test_an_effect_of_the_embedding_alone_is_not_supported():
     assert all(v.row >= 1 for v in verdicts)
     assert [v.status for v in verdicts].count("supported") <= 1
     supported = judged(paired(3.0, 2, seed=0), seed=0)
-    assert (supported.status, supported.layer) == ("supported", 2)
+    assert (supported.status, supported.row) == ("supported", 2)
 
 
 def test_the_layer_is_chosen_on_one_half_and_the_effect_reported_on_the_other():
     effect = drawn(LAYERS, ITEMS, seed=8) + torch.tensor([9.0, 0, 3, 1, 0])[:, None]
     choose, report = halves(ITEMS, seed=4)
     found = verdict(effect, noise, seed=4, draws=50)
-    assert found.layer == 2
+    assert found.row == 2
     assert found.estimate == pytest.approx(float(effect[2, report].mean()), abs=1e-5)
     misleading = effect.clone()
     misleading[4, report] += 50  # the half that reports has no say in the choice
@@ -164,7 +164,7 @@ def test_layer_and_threshold_are_found_in_units_of_the_null():
         return verdict(mean[:, None] + drawn(LAYERS, ITEMS, seed=1) / 10, draw, seed=2, draws=100)
 
     found = judge(53.0)
-    assert found.layer == 2
+    assert found.row == 2
     assert found.threshold == pytest.approx(3 + (50.5 + 47.5) / 2, abs=1e-3)
     assert found.status == "supported" and found.low > 0
     assert judge(51.0).status == "not supported"  # above 0, but within the null
