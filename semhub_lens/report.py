@@ -154,4 +154,10 @@ def _part(result: ExperimentResult) -> dict[str, Any]:
     claims = dict.fromkeys(
         f"A positive effect means: {leg.wording.claim}. Null: {leg.wording.control}." for leg in result.legs
     )
-    return {"id": result.id, "title": result.title, "claims": claims, "figure": _figure(result), "notes": result.notes}
+    return {
+        "id": result.id,
+        "title": result.title,
+        "claims": claims,
+        "figure": "".join(_figure(drawn) for drawn in (result, *result.extras)),
+        "notes": result.notes,
+    }

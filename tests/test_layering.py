@@ -20,6 +20,7 @@ ORDER = (
         "similarity",
         "alignment",
         "untrained",
+        "trajectories",
         "cosine_probe",
         "legs",
     ),
