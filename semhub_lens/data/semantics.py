@@ -276,7 +276,7 @@ def _parsed(sentence: str, form: str, where: str) -> SemanticItem:
     if missing:
         raise ValueError(f"{where}: the form names {missing[0]!r}, which is not in the sentence {sentence!r}.")
     names = [
-        NamedRole(word, *roles[word], len(" ".join([*words[:i], ""])))
+        NamedRole(word, min(roles[word]), len(" ".join([*words[:i], ""])))
         for i, word in enumerate(words)
         if word in roles and words.count(word) == 1 and len(roles[word]) == 1 and roles[word] <= set(ROLES)
     ]
