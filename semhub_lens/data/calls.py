@@ -53,8 +53,8 @@ class Calls:
 def call_arguments(root: str | Path | None = None) -> Calls:
     """Calls to plain functions of the same file, with positional arguments that are names or constants.
 
-    A plain function is defined once, at the top level of the file, without a decorator, and nothing else in the file has
-    its name. Other arguments of these calls are not listed, nor are arguments that are named as their parameter.
+    A plain function is defined once, at the top level of the file, without a decorator, and nothing else in the file
+    has its name. Other arguments of these calls are not listed, nor are arguments that are named as their parameter.
 
     Args:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
