@@ -105,8 +105,8 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
     """English one-word glosses of Chinese words from a CC-CEDICT file, in the order of the file.
 
     Lines are `Traditional Simplified [pin1 yin1] /gloss/gloss/`; `#` begins a comment. Remarks in parentheses and a
-    leading "to " are dropped; glosses of several words, and notes such as "CL:", are left out, and so are words that have
-    no gloss then. Entries of one spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
+    leading "to " are dropped; glosses of several words, and notes such as "CL:", are left out, and so are words
+    without a gloss then. Entries of one spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
 
     Args:
         path: the `.u8` text file.
