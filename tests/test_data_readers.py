@@ -11,7 +11,8 @@ from semhub_lens.data.corpora import SentimentText, read_sentiments, read_texts,
 from semhub_lens.data.readers import read_cedict, read_gale
 
 HEADER = "\t".join(
-    f"{name};unicode" for name in "file channel start end speaker speakerType speakerDialect transcript".split()
+    f"{name};unicode"
+    for name in ["file", "channel", "start", "end", "speaker", "speakerType", "speakerDialect", "transcript"]
 )
 
 
