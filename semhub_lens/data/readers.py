@@ -24,12 +24,10 @@ class _Segment:
 def read_gale(folder: str | Path) -> dict[str, list[str]]:
     """Parallel Chinese and English segments of an LDC GALE parallel text release; entry i says the same in each.
 
-    Expected layout, written from LDC's public descriptions and not tried on a licensed copy:
+    Expected layout, written from LDC's public descriptions and not tried on a licensed copy::
 
-    ```text
-    FOLDER/source/**/NAME.zho.su.tdf        or under FOLDER/data/
-    FOLDER/translation/**/NAME.eng.su.tdf
-    ```
+        FOLDER/source/.../NAME.zho.su.tdf        or under FOLDER/data/
+        FOLDER/translation/.../NAME.eng.su.tdf
 
     Files belong together by what stands before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a `.tdf` file
     lines that begin with `;;` are comments, a first line that begins with `file;unicode` names the columns, and the
