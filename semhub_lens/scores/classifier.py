@@ -2,9 +2,9 @@ r"""Sentiment of texts in many languages: a linear classifier that has seen labe
 
 $$P(\text{positive} \mid x) = \sigma\bigl(w^\top e(x) + b\bigr)$$
 
-with the multilingual embedding e of `SentenceEncoder`, and w, b fitted to the bundled English sentences. Other languages
-are zero-shot, so the classifier carries what it was measured to be worth in each: `accuracy`. It knows short everyday
-praise and complaint; on other texts, and on broken ones, it is a guess. The probabilities are not calibrated.
+with the multilingual embedding e of `SentenceEncoder`, and w, b fitted to the bundled English sentences. Other
+languages are zero-shot, so the classifier carries what it was measured to be worth in each: `accuracy`. It knows short
+everyday praise and complaint; on other texts, and on broken ones, it is a guess. The probabilities are not calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class SentimentClassifier:
         trained_on: the language of training.
 
     Raises:
-        ValueError: a label with fewer than ten sentences to train on, or encoder or scikit-learn not installed.
+        ValueError: a blank sentence, fewer than ten of either label to train on, or a package not installed.
 
     Example:
         >>> classifier = SentimentClassifier()
@@ -86,6 +86,8 @@ class SentimentClassifier:
         self._encoder = encoder or SentenceEncoder()
         self._trained_on = trained_on
         listed = list(sentiment_texts() if sentences is None else sentences)
+        if blank := [row for row in listed if not row.text.strip()]:
+            raise ValueError(f"{len(blank)} of the labelled sentences are blank; leave them out.")
         self._hash = data_hash([[row.language, row.positive, row.text] for row in listed])
         by_language = {
             language: [row for row in listed if row.language == language]
@@ -99,9 +101,8 @@ class SentimentClassifier:
         regression = optional("sklearn.linear_model", "scikit-learn").LogisticRegression
         model = regression(C=INVERSE_REGULARISATION, max_iter=1000)
         folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-        x = {
-            language: self._encoder.encode([row.text for row in rows]).numpy() for language, rows in by_language.items()
-        }
+        texts = {language: [row.text for row in rows] for language, rows in by_language.items()}
+        x = {language: self._encoder.encode(listed).numpy() for language, listed in texts.items()}
         y = {language: [row.positive for row in rows] for language, rows in by_language.items()}
         own = self._trained_on
         held_out = selection.cross_val_predict(model, x[own], y[own], cv=folds)

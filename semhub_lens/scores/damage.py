@@ -3,8 +3,8 @@ r"""Damage: how far an intervention moves the model's predictions on texts that 
 $$\mathrm{damage}(x) = \frac{1}{|P|} \sum_{t \in P} D_{KL}\bigl(p(\cdot \mid x_{\le t}) \,\Vert\,
 p_{\text{steered}}(\cdot \mid x_{\le t})\bigr)$$
 
-An effect beside a large damage says little: a direction that breaks the model changes everything. A small mean can still
-hide a few positions that break.
+An effect beside a large damage says little: a direction that breaks the model changes everything. A small mean can
+still hide a few positions that break.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,10 @@ def kl_to_clean(
     read_at: str | int | Sequence[Sequence[int]] = "mean",
     progress: bool = True,
 ) -> Float[Tensor, " item"]:
-    r"""Return the mean $D_{KL}(\text{clean} \Vert \text{steered})$ of the next-token distribution, in nats per position.
+    r"""Return the mean $D_{KL}(\text{clean} \Vert \text{steered})$ of the next-token distribution, in nats.
 
-    A strength of 0 gives exactly 0. The clean run is the model as it is: hooks that you attached outside act in both.
+    The mean is over positions; a strength of 0 gives exactly 0. The clean run is the model as it is: hooks that you
+    attached outside act in both.
 
     Args:
         model: any TransformerLens model.
@@ -42,8 +43,8 @@ def kl_to_clean(
         progress: show progress bars.
 
     Raises:
-        ValueError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook that
-            never fired, a position or span that a prompt lacks.
+        ValueError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook
+            that never fired, a position or span that a prompt lacks.
 
     Example:
         >>> steer = lambda s: at(1, hooks.add(torch.ones(tiny_model.cfg.d_model), strength=s))
@@ -60,9 +61,10 @@ def kl_to_clean(
     if behind:
         raise ValueError(f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them.")
     check_edits(hooks, listed)
+    readout = Readout(model)
     clean = final_states(model, listed, positions, (), progress)
     steered = final_states(model, listed, positions, hooks, progress)
-    rows = divergence(Readout(model), clean, steered)
+    rows = divergence(readout, clean, steered)
     return torch.stack([row.mean() for row in rows.split([len(where) for where in positions])])
 
 

@@ -2,8 +2,8 @@ r"""What the model itself says of continuations: their perplexity, and which of 
 
 $$\log \mathrm{PPL}(c \mid x) = -\frac{1}{|c|} \sum_t \log p(c_t \mid x, c_{<t})$$
 
-`continuation_perplexity` is low for text that the model finds ordinary, so also for one that repeats itself without end:
-look at the texts. `likelihood_sentiment` asks the model that wrote the text; what steering changes it may also misjudge.
+`continuation_perplexity` is low for text that the model finds ordinary, so also for one that repeats itself without
+end: look at the texts. `likelihood_sentiment` asks the model that wrote the text, with all its blind spots.
 Run both on the un-steered model, with no hooks attached.
 """
 
@@ -34,8 +34,8 @@ def continuation_perplexity(
 ) -> Float[Tensor, " item"]:
     r"""Return the log-perplexity of each continuation given its prompt: mean negative log-likelihood in nats per token.
 
-    `exp` of it is the perplexity. The prompt's own tokens do not count; an end-of-sequence token that was generated does.
-    The value does not depend on the other prompts.
+    `exp` of it is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The
+    value does not depend on the other prompts.
 
     Args:
         model: the un-steered model, without hooks.
@@ -48,8 +48,8 @@ def continuation_perplexity(
         Log-perplexities in nats; NaN for an empty continuation.
 
     Raises:
-        ValueError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or more
-            tokens than the model's context holds.
+        ValueError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or
+            more tokens than the model's context holds.
 
     Example:
         >>> written = generate(tiny_model, ["three plus", "dog"], max_new_tokens=4, progress=False)
@@ -67,9 +67,10 @@ def continuation_perplexity(
         return out
     joined = as_prompts(model, [whole[item] for item in used])
     before = [range(len(listed[item]) - 1, len(whole[item]) - 1) for item in used]
+    readout = Readout(model)
     states = final_states(model, joined, before, (), progress)
     tokens = torch.tensor([token for item in used for token in ids[item]])
-    log_probs = log_probs_of(Readout(model), states, tokens)
+    log_probs = log_probs_of(readout, states, tokens)
     pieces = log_probs.split([len(ids[item]) for item in used])
     out[used] = torch.stack([-piece.mean() for piece in pieces])
     return out
@@ -157,8 +158,9 @@ def likelihood_sentiment(
     if used:
         framed = as_prompts(model, [listed[item].rstrip() + chosen.frame for item in used])
         last = [read_positions(prompt, "last") for prompt in framed]
+        readout = Readout(model)
         states = final_states(model, framed, last, (), progress)
-        found = read(Readout(model), states[None], targets=[[good, bad]] * len(used)).targets
+        found = read(readout, states[None], targets=[[good, bad]] * len(used)).targets
         assert found is not None
         out[used] = found[0, :, 0] - found[0, :, 1]
     return out
