@@ -2,7 +2,7 @@ r"""Language adherence: which language a text is written in, by the identifier `
 
 $$P(\ell \mid x) \propto \exp\bigl(\tfrac{1}{\sqrt{|x|}} \log P(\ell) \prod_g P(g \mid \ell)^{\log(1 + n_g(x))}\bigr)$$
 
-naive Bayes over byte n-grams g that occur $n_g$ times in the text of |x| bytes. It is a score of form: a text of real
+naive Bayes over byte n-grams g that occur $n_g$ times in a text of $|x|$ bytes. It is a score of form: a text of real
 words of a language in no order counts as that language. Texts of a word or two are identified badly.
 
 Source: Lui and Baldwin 2012 (langid.py); py3langid's own model and calibration.
