@@ -23,6 +23,8 @@ ORDER = (
         "trajectories",
         "cosine_probe",
         "legs",
+        "scores",
+        "linear_probes",
     ),
     ("viz",),
     ("experiments",),
