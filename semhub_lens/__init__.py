@@ -16,6 +16,19 @@ from semhub_lens.interventions.hooks import at
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.linear_probes import (
+    ClassResult,
+    LinearClassifier,
+    LinearProbe,
+    Peak,
+    Predictions,
+    ProbeResult,
+    ProbeSetup,
+    TransferResult,
+    linear_probe,
+    train_probe,
+    transfer_matrix,
+)
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
@@ -27,6 +40,7 @@ from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
     "Capture",
+    "ClassResult",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -34,14 +48,21 @@ __all__ = [
     "LanguageTable",
     "Leg",
     "LensResult",
+    "LinearClassifier",
+    "LinearProbe",
     "LogitLens",
     "MassResult",
+    "Peak",
+    "Predictions",
+    "ProbeResult",
+    "ProbeSetup",
     "Prompt",
     "Provenance",
     "Readout",
     "Result",
     "SimilarityResult",
     "TargetResult",
+    "TransferResult",
     "at",
     "direction",
     "experiments",
@@ -50,6 +71,7 @@ __all__ = [
     "hooks",
     "language_mass",
     "language_table",
+    "linear_probe",
     "load",
     "logit_lens",
     "printable",
@@ -59,6 +81,8 @@ __all__ = [
     "similarity",
     "target_lens",
     "token_strip",
+    "train_probe",
+    "transfer_matrix",
     "word_tokens",
     "write_html",
 ]

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_lens.results import Provenance, Result, check_finite
+from semhub_lens.results import Provenance, Result, check_finite, unnamed
 from semhub_lens.stats import DRAWS, bootstrap_weights, derangement, generator, percentiles
 
 BLOCK = 1024
@@ -141,7 +141,7 @@ def similarity(
         _ranks(centred_a, centred_b),
         _ranks(centred_b, centred_a),
         debiased_cka(a, b),
-        provenance=provenance or _unnamed(seed),
+        provenance=provenance or unnamed(seed),
     )
 
 
@@ -273,7 +273,3 @@ def _hsic(k: Tensor, m: Tensor) -> Tensor:
     n = len(k)
     cross = k.sum(0) @ m.sum(0)
     return ((k * m).sum() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
-
-
-def _unnamed(seed: int) -> Provenance:
-    return Provenance("unnamed states", "-", "-", "float32", "cpu", "unknown", False, seed=seed)

@@ -12,7 +12,7 @@ ORDER = (
     ("results", "tokens", "prompts", "models", "_packaged", "data"),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
-    ("interventions", "_kernel", "logit_lens", "language_mass", "similarity", "cosine_probe", "legs"),
+    ("interventions", "_kernel", "logit_lens", "language_mass", "similarity", "cosine_probe", "linear_probes", "legs"),
     ("viz",),
     ("experiments",),
     ("report",),
