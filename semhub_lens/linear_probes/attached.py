@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.activations import Capture
-from semhub_lens.linear_probes.fitting import ProbeSetup, Standard, fit
+from semhub_lens.linear_probes.fitting import ProbeSetup, Standard
 from semhub_lens.linear_probes.items import Key, Keys, check_classes, check_states, keys
 from semhub_lens.linear_probes.probe import items_of, unrelated
 from semhub_lens.models import Model
@@ -81,7 +81,7 @@ def train_probe(
     means, weights, biases = [], [], []
     for layer in states.detach().double().cpu().numpy():
         space = Standard(layer)
-        found, bias = fit(space.place(layer), items.labels.numpy(), len(classes), setup)
+        found, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
         means.append(torch.as_tensor(space.mean).float())
         weights.append(torch.as_tensor(space.undo(found)).float())
         biases.append(torch.as_tensor(bias).float())
