@@ -142,12 +142,12 @@ def _minimise(
 def out_of_fold(
     train: Items,
     fold: Int[Tensor, " item"],
-    tests: Sequence[tuple[Items, Int[Tensor, " other"]]],
+    tests: Sequence[tuple[Items, Int[Tensor, " _"]]],
     labelings: Int[Tensor, "draw item"],
     classes: int,
     setup: ProbeSetup,
     centre: Centre,
-) -> list[Int[Tensor, "draw layer other"]]:
+) -> list[Int[Tensor, "draw layer _"]]:
     """Classes that probes predict for test items, each by the probe whose training part lacks the item's fold.
 
     `labelings` are alternative labels of the training items; a probe is fitted for each.
