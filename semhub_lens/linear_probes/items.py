@@ -135,3 +135,17 @@ def shuffled(
     if torch.equal(of_group[member], labels):
         return of_group[torch.randperm(len(distinct), generator=source)][member]
     return labels[torch.randperm(len(labels), generator=source)]
+
+
+def shuffled_in_folds(
+    labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], fold: Int[Tensor, " item"], source: torch.Generator
+) -> Int[Tensor, " item"]:
+    """As `shuffled`, within each fold, so that the folds stay stratified.
+
+    If a fold had more of a class by chance, its training part would have less, and accuracy would fall below chance.
+    """
+    result = labels.clone()
+    for number in fold.unique():
+        here = fold == number
+        result[here] = shuffled(labels[here], groups[here], source)
+    return result

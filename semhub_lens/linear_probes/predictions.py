@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.linear_probes.fitting import Centre, ProbeSetup, out_of_fold
-from semhub_lens.linear_probes.items import Items, Key, follow, shuffled, split
+from semhub_lens.linear_probes.items import Items, Key, follow, shuffled, shuffled_in_folds, split
 from semhub_lens.stats import Interval, generator, grouped_bootstrap_mean, halves
 
 
@@ -116,7 +116,7 @@ def probe_types(
     """Train on one data type and predict the items of each of `tests`; the training type may be among them."""
     fold = split(train, setup.folds, seed)
     source = generator(seed + 1)
-    draws = [shuffled(train.labels, train.groups, source) for _ in range(setup.control_draws)]
+    draws = [shuffled_in_folds(train.labels, train.groups, fold, source) for _ in range(setup.control_draws)]
     placed = [(test, follow(test.groups, train.groups, fold, setup.folds, seed + 2)) for test in tests]
     if centre == "own" and any(len(where.unique()) < 2 for _, where in placed):
         raise ValueError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
@@ -126,5 +126,5 @@ def probe_types(
         # a shuffled item of the training type is scored by its shuffled label, as in any cross-validation
         truth = torch.stack(draws)[:, None] if draws and test is train else test.labels
         control = (predicted[1:] == truth).float().mean(2)
-        results.append(Predictions(predicted[0], test.labels, test.groups, control))
+        results.append(Predictions(predicted[0].clone(), test.labels.clone(), test.groups.clone(), control))
     return results
