@@ -33,15 +33,15 @@ def test_a_concept_shared_by_two_types_is_found_in_its_layers_only_and_transfers
     assert found.accuracy[PLANTED].min() > 0.95 and found.transfer[PLANTED].min() > 0.95
     assert_at_chance(found.accuracy[ELSEWHERE])
     assert_at_chance(found.transfer[ELSEWHERE])
-    assert_at_chance(found.control)
-    assert_at_chance(found.transfer_control.mean(0))
     assert found.chance == found.transfer_chance == pytest.approx(CHANCE)
     torch.testing.assert_close(found.selectivity, found.accuracy - found.control.mean(0))
 
 
 def test_on_shuffled_labels_the_mean_accuracy_is_that_of_chance():
-    found = probe(noise(6), setup=shl.ProbeSetup(control_draws=40))
-    torch.testing.assert_close(found.control.mean(0), torch.full((LAYERS,), CHANCE), atol=0.04, rtol=0)
+    settings = {"test": (planted(1), labels()), "setup": shl.ProbeSetup(control_draws=40)}
+    found = probe(planted(0), **settings)
+    assert_at_chance(found.control.mean(0), 0.04)
+    assert_at_chance(found.transfer_control.mean(0), 0.12)  # clusters get one label whole, so draws vary widely
 
 
 def test_without_the_pairing_of_states_and_labels_everything_is_at_chance():
