@@ -16,6 +16,19 @@ from semhub_lens.interventions.hooks import at
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.linear_probes import (
+    ClassResult,
+    LinearClassifier,
+    LinearProbe,
+    Peak,
+    Predictions,
+    ProbeResult,
+    ProbeSetup,
+    TransferResult,
+    linear_probe,
+    train_probe,
+    transfer_matrix,
+)
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
@@ -34,6 +47,7 @@ from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
     "Capture",
+    "ClassResult",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -41,8 +55,14 @@ __all__ = [
     "LanguageTable",
     "Leg",
     "LensResult",
+    "LinearClassifier",
+    "LinearProbe",
     "LogitLens",
     "MassResult",
+    "Peak",
+    "Predictions",
+    "ProbeResult",
+    "ProbeSetup",
     "Prompt",
     "Provenance",
     "Readout",
@@ -52,6 +72,7 @@ __all__ = [
     "SentimentFrame",
     "SimilarityResult",
     "TargetResult",
+    "TransferResult",
     "at",
     "continuation_perplexity",
     "direction",
@@ -65,6 +86,7 @@ __all__ = [
     "language_table",
     "lexicon_sentiment",
     "likelihood_sentiment",
+    "linear_probe",
     "load",
     "logit_lens",
     "printable",
@@ -76,6 +98,8 @@ __all__ = [
     "similarity",
     "target_lens",
     "token_strip",
+    "train_probe",
+    "transfer_matrix",
     "untrained",
     "word_tokens",
     "write_html",
