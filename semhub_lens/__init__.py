@@ -21,6 +21,12 @@ from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
+from semhub_lens.scores.classifier import SentimentClassifier, sentiment
+from semhub_lens.scores.damage import kl_to_clean
+from semhub_lens.scores.language import language_of
+from semhub_lens.scores.lexicon import lexicon_sentiment
+from semhub_lens.scores.likelihood import SentimentFrame, continuation_perplexity, likelihood_sentiment
+from semhub_lens.scores.relevance import SentenceEncoder, relevance
 from semhub_lens.similarity import SimilarityResult, similarity
 from semhub_lens.tokens import printable, word_tokens
 from semhub_lens.untrained import untrained
@@ -41,22 +47,32 @@ __all__ = [
     "Provenance",
     "Readout",
     "Result",
+    "SentenceEncoder",
+    "SentimentClassifier",
+    "SentimentFrame",
     "SimilarityResult",
     "TargetResult",
     "at",
+    "continuation_perplexity",
     "direction",
     "experiments",
     "figure",
     "generate",
     "hooks",
+    "kl_to_clean",
     "language_mass",
+    "language_of",
     "language_table",
+    "lexicon_sentiment",
+    "likelihood_sentiment",
     "load",
     "logit_lens",
     "printable",
+    "relevance",
     "residual_names",
     "residual_stream",
     "script_table",
+    "sentiment",
     "similarity",
     "target_lens",
     "token_strip",

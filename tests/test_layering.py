@@ -22,6 +22,7 @@ ORDER = (
         "untrained",
         "cosine_probe",
         "legs",
+        "scores",
     ),
     ("viz",),
     ("experiments",),
