@@ -11,8 +11,11 @@ from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
 from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
+from semhub_lens.interventions.calibration import Calibration, calibrate
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
+from semhub_lens.interventions.sweep import Controls, adding, sweep
+from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
@@ -21,6 +24,7 @@ from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
+from semhub_lens.scores import measures
 from semhub_lens.scores.classifier import SentimentClassifier, sentiment
 from semhub_lens.scores.damage import kl_to_clean
 from semhub_lens.scores.language import language_of
@@ -33,7 +37,10 @@ from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
+    "Calibration",
     "Capture",
+    "Choice",
+    "Controls",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -51,8 +58,11 @@ __all__ = [
     "SentimentClassifier",
     "SentimentFrame",
     "SimilarityResult",
+    "SweepResult",
     "TargetResult",
+    "adding",
     "at",
+    "calibrate",
     "continuation_perplexity",
     "direction",
     "experiments",
@@ -67,6 +77,7 @@ __all__ = [
     "likelihood_sentiment",
     "load",
     "logit_lens",
+    "measures",
     "printable",
     "relevance",
     "residual_names",
@@ -74,6 +85,7 @@ __all__ = [
     "script_table",
     "sentiment",
     "similarity",
+    "sweep",
     "target_lens",
     "token_strip",
     "untrained",
