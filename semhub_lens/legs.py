@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.linear_probes import TransferResult
 from semhub_lens.results import Provenance, Result
 from semhub_lens.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
 from semhub_lens.trajectories import TrajectoryResult
@@ -123,7 +124,16 @@ class ExperimentResult(Result):
     """What was dropped, and what the numbers do not show."""
     extras: tuple[Result, ...] = ()
     """Other results behind the legs (a transfer matrix, trajectories)."""
-    _nested: ClassVar[tuple[type, ...]] = (Provenance, Leg, Verdict, Wording, Check, TrajectoryResult)
+    _nested: ClassVar[tuple[type, ...]] = (
+        Provenance,
+        Leg,
+        Verdict,
+        Wording,
+        Check,
+        TrajectoryResult,
+        *TransferResult._nested,
+        TransferResult,
+    )
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leg, layer (and strength) and item."""
