@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from jaxtyping import TypeCheckError
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import semhub_lens as shl
-from planted import CONCEPTS, ITEMS, LAYERS, WIDTH, directions, labels, noise, planted
+from planted import CONCEPTS, ITEMS, LAYERS, directions, labels, noise, planted
 from semhub_lens.linear_probes.fitting import Standard
 from semhub_lens.linear_probes.items import follow, split
 from semhub_lens.stats import generator, verdict
@@ -68,22 +67,14 @@ def test_types_can_be_separable_and_share_a_direction():
 
 
 def test_a_concept_along_other_directions_in_another_type_does_not_transfer():
-    stacks = {"en": planted(0, along=100), "fr": planted(1, along=200)}
-    found = shl.transfer_matrix(
-        stacks, dict.fromkeys(stacks, labels()), groups="rows", centre="own", setup=CHEAP, seed=0
-    )
+    basis = torch.linalg.qr(torch.cat([directions(100), noise(9)[0, :3]]).T)[0].T
+    stacks = {"en": planted(0), "fr": noise(1)}
+    for layer in PLANTED:  # directions orthogonal to those of "en"
+        stacks["fr"][layer] += 8 * basis[[3 + i % 3 for i in ROWS]]
+    names = dict.fromkeys(stacks, labels())
+    found = shl.transfer_matrix(stacks, names, groups="rows", centre="own", setup=CHEAP, seed=0)
     assert found.within[PLANTED].min() > 0.95
-    turned = directions(100) @ directions(200).T
-    assert turned.abs().max() < 0.6  # the planted directions themselves are far apart
-    assert found.across[ELSEWHERE].max() < CHANCE + NEAR_CHANCE
-    other = {"en": planted(0), "fr": planted(1, along=100)[:, ROWS]}
-    other["fr"][:] = noise(1)
-    basis = torch.linalg.qr(torch.cat([directions(100), noise(9)[0, :3]]).T)[0].T[3:]
-    for layer in PLANTED:  # exactly orthogonal directions
-        other["fr"][layer] += 8 * basis[[i % 3 for i in ROWS]]
-    apart = shl.transfer_matrix(other, dict.fromkeys(other, labels()), groups="rows", centre="own", setup=CHEAP, seed=0)
-    assert apart.within[PLANTED].min() > 0.95
-    assert_at_chance(apart.across)
+    assert_at_chance(found.across)
 
 
 def test_types_without_a_difference_are_not_told_apart():
@@ -200,14 +191,13 @@ def test_the_mean_of_each_type_is_taken_outside_the_fold():
     other = planted(1, strength=3.0)
     wild = other.clone()
     wild[:, 0] += 1e6
-    fold = [0] * 12 + [1] * 12 + [2] * 12 + [3] * 12 + [4] * 12
     found, moved = (
         probe(planted(0), groups=ROWS, test=(x, labels(), ROWS), centre="own", setup=CHEAP) for x in (other, wild)
     )
     items = shl.linear_probes.items.Items(other, found.within.labels, torch.tensor(ROWS))
     same = split(items, 5, seed=0) == split(items, 5, seed=0)[0]
     same[0] = False
-    assert torch.equal(found.across.predicted[:, same], moved.across.predicted[:, same]) and len(fold) == ITEMS
+    assert torch.equal(found.across.predicted[:, same], moved.across.predicted[:, same])
     rest = ~same
     rest[0] = False
     assert not torch.equal(found.across.predicted[:, rest], moved.across.predicted[:, rest])
@@ -290,112 +280,3 @@ def test_results_come_back_from_a_file(tmp_path):
         again = shl.ProbeResult.load(found.save(tmp_path / "probe"))
         assert again.to_frame().equals(found.to_frame()) and torch.equal(again.control, found.control)
         assert again.provenance == found.provenance
-
-
-STATES = planted(0)
-EN_FR = {"en": STATES, "fr": STATES}
-BOTH = dict.fromkeys(EN_FR, labels())
-BAD = {
-    "one class": (lambda: probe(STATES, ["a"] * ITEMS), "single class 'a'"),
-    "rare class": (lambda: probe(STATES, ["a"] * 57 + ["b"] * 3), r"class 'b' has 3 groups.*5 folds.*folds=3"),
-    "rare by groups": (lambda: probe(STATES, groups=[i % 6 for i in ROWS]), "has 2 groups.*5 folds"),
-    "too few labels": (lambda: probe(STATES, labels()[:-1]), "each of the 60 items, got 59"),
-    "too few groups": (lambda: probe(STATES, groups=ROWS[:-1]), "groups must hold one entry.*60 items, got 59"),
-    "labels of two kinds": (lambda: probe(STATES, ["a", 1] * 30), "got int, str|beartype"),
-    "labels without order": (lambda: probe(STATES, torch.rand(ITEMS)), "all strings or all integers, got float"),
-    "NaN": (lambda: probe(STATES / torch.zeros(())), "NaN"),
-    "NaN in test": (lambda: probe(STATES, test=(STATES * torch.nan, labels())), "The states of test.*NaN"),
-    "no items": (lambda: probe(STATES[:, :0], []), "none of them 0"),
-    "unseen label": (lambda: probe(STATES, test=(STATES, ["new", *labels()[1:]])), r"not trained: \['new'\]"),
-    "labels of another kind": (lambda: probe(STATES, test=(STATES, ROWS)), "strings in every data type"),
-    "too few test labels": (lambda: probe(STATES, test=(STATES, labels()[1:])), "labels of test.*60 items, got 59"),
-    "other layers": (lambda: probe(STATES, test=(STATES[1:], labels())), "4 layers of width 24, the training states 5"),
-    "other width": (lambda: probe(STATES, test=(STATES[..., 1:], labels())), "width 23"),
-    "groups on one side": (lambda: probe(STATES, groups=ROWS, test=(STATES, labels())), "one side only"),
-    "groups on the other": (lambda: probe(STATES, test=(STATES, labels(), ROWS)), "one side only"),
-    "unknown centre": (lambda: probe(STATES, centre="both"), "'none' or 'own', got 'both'"),
-    "one test group": (
-        lambda: probe(STATES, groups=ROWS, test=(STATES, labels(), [0] * ITEMS), centre="own"),
-        "at least two groups",
-    ),
-    "one fold": (lambda: shl.ProbeSetup(folds=1), "folds must be at least 2, got 1"),
-    "no regularisation": (lambda: shl.ProbeSetup(c=0.0), "must be positive, got c=0.0"),
-    "negative draws": (lambda: shl.ProbeSetup(control_draws=-1), "control_draws must not be negative"),
-    "transfer without test": (lambda: probe(STATES).transfer, "pass test="),
-    "one type": (lambda: shl.transfer_matrix({"en": STATES}, {"en": labels()}, groups="rows"), "two data types, got 1"),
-    "other names": (lambda: shl.transfer_matrix(EN_FR, {"en": labels()}, groups="rows"), "labels has"),
-    "unknown groups": (lambda: shl.transfer_matrix(EN_FR, BOTH, groups="columns"), "'rows', 'none' or a mapping"),
-    "rows of unequal number": (
-        lambda: shl.transfer_matrix(
-            {"en": STATES, "fr": STATES[:, 1:]}, {"en": labels(), "fr": labels()[1:]}, groups="rows"
-        ),
-        "equally many items",
-    ),
-    "classes that differ": (
-        lambda: shl.transfer_matrix(EN_FR, {"en": labels(), "fr": ["cat", "dog"] * 30}, groups="rows"),
-        r"'fr' lacks the labels \['red'\]",
-    ),
-    "unknown cell": (lambda: shl.transfer_matrix(EN_FR, BOTH, groups="rows", setup=CHEAP).cell("en", "de"), "'de'"),
-    "no peak": (lambda: probe(STATES[:1]).within.peak(0), "a layer above the embedding"),
-    "other model": (lambda: shl.train_probe(STATES, labels()).log_probs(STATES[1:]), "Expected states of 5 layers"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_probed_is_refused(name):
-    call, message = BAD[name]
-    with pytest.raises((ValueError, TypeCheckError)) as error:
-        call()
-    if not isinstance(error.value, TypeCheckError):
-        assert error.match(f"(?s){message}")
-
-
-def trained(model, texts=("two", "five", "two dog", "five dog", "red two", "red five")):
-    states = shl.residual_stream(model, list(texts), progress=False)
-    return states, shl.train_probe(states, ["two" if "two" in text else "five" for text in texts])
-
-
-def test_an_attached_probe_is_the_classifier_applied_to_captured_states(tiny_model):
-    _, classifier = trained(tiny_model)
-    attached, capture = shl.LinearProbe(tiny_model, classifier), shl.Capture(tiny_model)
-    add = shl.at(1, shl.hooks.add(torch.ones(32), positions=0), site="resid_pre")
-    tiny_model.run_with_hooks("red dog five", fwd_hooks=add + attached.hooks + capture.hooks)
-    states, found = capture.result(0).double(), attached.result()
-    for layer in range(4):
-        for position in range(states.shape[1]):
-            logits = [
-                float((states[layer, position] - classifier.mean[layer].double()) @ row.double() + bias)
-                for row, bias in zip(classifier.weights[layer], classifier.bias[layer], strict=True)
-            ]
-            by_hand = torch.tensor(logits).log_softmax(0)
-            torch.testing.assert_close(found.log_probs[layer, position], by_hand, atol=1e-4, rtol=1e-4)
-    assert found.classes == ("five", "two") and found.log_probs.std() > 0.1
-    torch.testing.assert_close(found.log_probs.exp().sum(-1), torch.ones(4, states.shape[1]))
-    assert found.provenance.model == "tiny-llama" and len(found.to_frame()) == found.log_probs.numel()
-
-
-def test_an_attached_probe_knows_its_training_items_by_the_last_token(tiny_model):
-    texts = ("two", "five", "two dog", "five dog", "red two", "red five")
-    _, classifier = trained(tiny_model, texts)
-    for text in ("two", "red five"):
-        attached = shl.LinearProbe(tiny_model, classifier)
-        tiny_model.run_with_hooks(text, fwd_hooks=attached.hooks)
-        best = attached.result().log_probs[1:, -1].argmax(-1)
-        assert [classifier.classes[i] for i in best] == [text.split()[-1]] * 3
-
-
-def test_a_saved_classifier_gives_the_same_log_probabilities(tiny_model, tmp_path):
-    states, classifier = trained(tiny_model)
-    back = shl.LinearClassifier.load(classifier.save(tmp_path / "classifier"))
-    assert torch.equal(back.log_probs(states), classifier.log_probs(states))
-    assert back.classes == classifier.classes and back.items == 6
-    attached = shl.LinearProbe(tiny_model, back)
-    tiny_model.run_with_hooks("two", fwd_hooks=attached.hooks)
-    found = attached.result()
-    again = shl.ClassResult.load(found.save(tmp_path / "classes"))
-    assert torch.equal(again.log_probs, found.log_probs) and again.to_frame().equals(found.to_frame())
-
-
-def test_a_classifier_of_another_model_cannot_be_attached(tiny_model):
-    with pytest.raises(ValueError, match=rf"\(5, {WIDTH}\), the model \(4, 32\)"):
-        shl.LinearProbe(tiny_model, shl.train_probe(STATES, labels()))

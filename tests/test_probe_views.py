@@ -64,3 +64,14 @@ def test_the_figure_of_a_classifier_shows_where_its_directions_stay():
 def test_a_page_of_a_transfer_result_opens_offline(matrix, tmp_path):
     page = shl.write_html(matrix, tmp_path / "transfer.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page and "<b>fr</b>" not in page
+
+
+def test_bands_are_drawn_without_markers(matrix):
+    found = shl.linear_probe(planted(0), labels(), setup=SETUP, seed=0)
+    bands = [
+        trace
+        for result in (matrix, found)
+        for trace in shl.figure(result).data
+        if trace.type == "scatter" and trace.fill == "toself"
+    ]
+    assert len(bands) == 6 and {trace.mode for trace in bands} == {"lines"}

@@ -44,7 +44,7 @@ def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **where: objec
 def _add_curve(figure: go.Figure, found: Predictions, name: str, colour: str, seed: int) -> None:
     interval = found.interval(seed)
     x = list(range(len(interval.mean)))
-    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %"))
+    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %", mode="lines"))
     figure.add_trace(_line(interval.mean, colour, name))
 
 
@@ -53,7 +53,7 @@ def _add_control(figure: go.Figure, found: Predictions, name: str, colour: str) 
     if len(found.control):
         low, high = found.control.amin(0).tolist(), found.control.amax(0).tolist()
         label = f"{name}, labels shuffled (range of {len(found.control)})"
-        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35))
+        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35, mode="lines"))
     figure.add_trace(_line(torch.full((layers,), found.chance), colour, f"{name} by chance", "dash"))
 
 
@@ -85,7 +85,7 @@ def transfer_figure(result: TransferResult) -> go.Figure:
         _panel(figure, named, 2 + i // columns, 1 + i % columns, colours, first=i == 0)
     title = f"Transfer of linear probes: {len(result.classes)} classes, centre={result.centre}"
     finish(figure, title=title, note=result.provenance.line(), height=420 + 270 * bands, top=90, bottom=130)
-    figure.update_xaxes(title="tested on", row=1, col=1)
+    figure.update_xaxes(title={"text": "tested on", "standoff": 4}, row=1, col=1)
     figure.update_yaxes(title="trained on", autorange="reversed", row=1, col=1)
     return figure
 
@@ -124,7 +124,7 @@ def _panel(
     shuffled = torch.cat([found.control for _, found in named])
     if len(shuffled):
         low, high = shuffled.amin(0).tolist(), shuffled.amax(0).tolist()
-        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled"}
+        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled", "mode": "lines"}
         figure.add_trace(band(x, low, high, NULL_COLOUR, "labels shuffled", 0.35, **shown), row, column)
     for (name, found), colour in zip(named, colours, strict=True):
         line = _line(found.accuracy, colour, name, showlegend=first, legendgroup=name)
