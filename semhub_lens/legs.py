@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.results import Provenance, Result
 from semhub_lens.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
+from semhub_lens.trajectories import TrajectoryResult
 
 NULL_DRAWS = 500
 
@@ -122,7 +124,15 @@ class ExperimentResult(Result):
     """What was dropped, and what the numbers do not show."""
     extras: tuple[Result, ...] = ()
     """Other results behind the legs (a transfer matrix, trajectories)."""
-    _nested: ClassVar[tuple[type, ...]] = (Provenance, Leg, Verdict, Wording, Check)
+    _nested: ClassVar[tuple[type, ...]] = (
+        Provenance,
+        Leg,
+        Verdict,
+        Wording,
+        Check,
+        SweepResult,
+        TrajectoryResult,
+    )
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leg, layer (and strength) and item."""

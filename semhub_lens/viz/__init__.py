@@ -19,8 +19,10 @@ from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.logit_lens import LensResult, TargetResult
 from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
+from semhub_lens.trajectories import TrajectoryResult
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.lens import cosine_figure, lens_figure
+from semhub_lens.viz.paths import trajectory_figure
 from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.sweep import sweep_figure
 from semhub_lens.viz.tokens import token_strip
@@ -48,6 +50,7 @@ def figure(result: Result) -> go.Figure:
         ExperimentResult: experiment_figure,
         SweepResult: sweep_figure,
         Generation: _generation_figure,
+        TrajectoryResult: trajectory_figure,
     }
     for kind, draw in drawers.items():
         if isinstance(result, kind):
