@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, code, multilingual
+from semhub_lens.experiments import arithmetic, arithmetic_steering, code, multilingual
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -28,6 +28,13 @@ LISTED = (
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
     ("arithmetic.trajectories", "arithmetic", "paths among number words and digits", 120, arithmetic.run_trajectories),
+    (
+        "arithmetic.steering",
+        "arithmetic",
+        "sums steered with number words",
+        40,
+        arithmetic_steering.run_steering,
+    ),
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
