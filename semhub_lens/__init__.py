@@ -19,6 +19,19 @@ from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.linear_probes import (
+    ClassResult,
+    LinearClassifier,
+    LinearProbe,
+    Peak,
+    Predictions,
+    ProbeResult,
+    ProbeSetup,
+    TransferResult,
+    linear_probe,
+    train_probe,
+    transfer_matrix,
+)
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
@@ -40,6 +53,7 @@ __all__ = [
     "Calibration",
     "Capture",
     "Choice",
+    "ClassResult",
     "Controls",
     "CosineResult",
     "CosineTo",
@@ -48,8 +62,14 @@ __all__ = [
     "LanguageTable",
     "Leg",
     "LensResult",
+    "LinearClassifier",
+    "LinearProbe",
     "LogitLens",
     "MassResult",
+    "Peak",
+    "Predictions",
+    "ProbeResult",
+    "ProbeSetup",
     "Prompt",
     "Provenance",
     "Readout",
@@ -60,6 +80,7 @@ __all__ = [
     "SimilarityResult",
     "SweepResult",
     "TargetResult",
+    "TransferResult",
     "adding",
     "at",
     "calibrate",
@@ -75,6 +96,7 @@ __all__ = [
     "language_table",
     "lexicon_sentiment",
     "likelihood_sentiment",
+    "linear_probe",
     "load",
     "logit_lens",
     "measures",
@@ -88,6 +110,8 @@ __all__ = [
     "sweep",
     "target_lens",
     "token_strip",
+    "train_probe",
+    "transfer_matrix",
     "untrained",
     "word_tokens",
     "write_html",
