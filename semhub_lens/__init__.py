@@ -16,6 +16,7 @@ from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
+from semhub_lens.interventions.vectors import SteeringVector
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
@@ -78,6 +79,7 @@ __all__ = [
     "SentimentClassifier",
     "SentimentFrame",
     "SimilarityResult",
+    "SteeringVector",
     "SweepResult",
     "TargetResult",
     "TransferResult",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.linear_probes import TransferResult
 from semhub_lens.results import Provenance, Result
 from semhub_lens.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
@@ -133,6 +134,7 @@ class ExperimentResult(Result):
         TrajectoryResult,
         *TransferResult._nested,
         TransferResult,
+        SweepResult,
     )
 
     def to_frame(self) -> pd.DataFrame:

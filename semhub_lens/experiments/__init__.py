@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, code, multilingual, probing
+from semhub_lens.experiments import arithmetic, arithmetic_steering, code, multilingual, probing
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -29,6 +29,13 @@ LISTED = (
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
     ("arithmetic.trajectories", "arithmetic", "paths among number words and digits", 120, arithmetic.run_trajectories),
     ("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
+    (
+        "arithmetic.steering",
+        "arithmetic",
+        "sums steered with number words",
+        40,
+        arithmetic_steering.run_steering,
+    ),
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}

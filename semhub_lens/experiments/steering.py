@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.shared import NOT_RANDOM
 from semhub_lens.interventions.sweep import Controls, Direction, Measure, Recipe, sweep
 from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
 from semhub_lens.legs import Leg, Wording, make_leg
@@ -69,6 +70,7 @@ def steering_leg(
     *,
     damage: Sequence[str] | None = None,
     labels: Sequence[str] = (),
+    random: SweepResult | None = None,
 ) -> Leg:
     """The leg of one score of a sweep: steered minus norm-matched random directions, item by item, in every cell.
 
@@ -82,6 +84,7 @@ def steering_leg(
         seed: for bootstrap, null and split.
         damage: scores drawn as damage (their change from the clean run); None takes the sweep's own.
         labels: the items, in words.
+        random: the same sweep on a random-weight model, as a placebo.
 
     Raises:
         ValueError: no random direction, unknown score, NaN scores.
@@ -99,6 +102,10 @@ def steering_leg(
     for name in result.damage if damage is None else damage:
         curves[f"damage: {name}"] = _cells(result.effect(name)).nanmean(1)
         curves[f"damage, random direction: {name}"] = _cells(result.effect(name, RANDOM)).nanmean(1)
+    placebos = {}
+    if random is not None:
+        placebo = _cells(random.contrast(score))
+        placebos[NOT_RANDOM] = (placebo, sign_flips(placebo))
     return make_leg(
         effect,
         sign_flips(effect),
@@ -107,6 +114,7 @@ def steering_leg(
         seed=seed,
         curves=curves,
         controls=controls,
+        placebos=placebos,
         labels=labels,
         grid=[(layer, strength) for layer in result.layers for strength in result.strengths],
     )

@@ -6,7 +6,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from semhub_lens.interventions.sweep_result import RANDOM, Choice, SweepResult
-from semhub_lens.viz.style import AMBERS, INK, escape, finish
+from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.viz.style import AMBERS, INK, PALETTE, escape, finish
 
 PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
 
@@ -49,6 +50,16 @@ def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice |
     figure.update_yaxes(type="category", showgrid=False)
     figure.update_xaxes(title="strength", row=len(rows))
     figure.update_yaxes(title="layer", col=1)
+    return figure
+
+
+def vector_figure(vector: SteeringVector) -> go.Figure:
+    """Norm of a steering vector's direction at each of its layers."""
+    x = [str(layer) for layer in vector.layers]
+    figure = go.Figure(go.Bar(x=x, y=vector.directions.norm(dim=1).tolist(), marker={"color": PALETTE[0]}, width=0.5))
+    finish(figure, title=f"Steering vector: {vector.name}", note=vector.provenance.line(), height=360)
+    figure.update_xaxes(title="layer", type="category")
+    figure.update_yaxes(title="norm of the direction", rangemode="tozero")
     return figure
 
 

@@ -1,0 +1,170 @@
+"""Steering vectors as files: directions with the model they belong to, refused by another one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from semhub_lens.hook_points import Hooks, n_layers, site_name
+from semhub_lens.interventions.hooks import add
+from semhub_lens.interventions.positions import Positions
+from semhub_lens.models import Model, provenance
+from semhub_lens.results import Result
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector(Result):
+    """Directions in the residual stream of one model, at one or several layers.
+
+    A vector that moves one output need not move another, and one that was read at a layer belongs there.
+
+    Example:
+        >>> vector = SteeringVector.make(tiny_model, "two - five", {1: direction.words(tiny_model, "two", "five", 1)})
+        >>> [name for name, _ in vector.hooks(2.0, positions=-1)]
+        ['blocks.1.hook_resid_pre']
+    """
+
+    name: str
+    """What it is, in words."""
+    layers: tuple[int, ...]
+    """Residual entries (0 = embedding, `n_layers` = after the last block)."""
+    directions: Float[Tensor, "layer d_model"]
+    n_layers: int
+    """Blocks of the model."""
+
+    @classmethod
+    def make(cls, model: Model, name: str, directions: Mapping[int, Float[Tensor, " d_model"]]) -> "SteeringVector":
+        """A vector of this model from its directions by layer.
+
+        Raises:
+            ValueError: no directions, one of another width, zero, NaN or infinite, or a layer out of range.
+        """
+        layers, blocks = sorted(directions), n_layers(model)
+        if not layers or layers[0] < 0 or layers[-1] > blocks:
+            raise ValueError(f"A steering vector has directions at residual entries 0 to {blocks}, got {layers}.")
+        for layer in layers:
+            _check_direction(directions[layer], layer, int(model.cfg.d_model))
+        stacked = torch.stack([directions[layer].detach().float().cpu() for layer in layers])
+        return cls(name, tuple(layers), stacked, blocks, provenance=provenance(model))
+
+    @classmethod
+    def from_tensor(
+        cls, model: Model, source: Tensor | str | Path, layer: int | Sequence[int], *, name: str = "imported"
+    ) -> "SteeringVector":
+        """Take over a vector that another program made: a tensor, or a safetensors file that holds one tensor.
+
+        Args:
+            model: the model it was made for; a bare tensor cannot say so itself, only its width is compared.
+            source: `[d_model]`, or `[layer d_model]` for several layers.
+            layer: the residual entry of every row. Many programs count blocks: what they add to the output of block l
+                is entry l + 1 here.
+            name: what it is, in words.
+
+        Raises:
+            ValueError: a file that is no safetensors file or holds several tensors, a shape that fits neither model nor
+                layers.
+
+        Example:
+            >>> vector = SteeringVector.from_tensor(tiny_model, torch.ones(tiny_model.cfg.d_model), layer=2)
+            >>> vector.layers
+            (2,)
+        """
+        tensor = source if isinstance(source, Tensor) else _only_tensor(Path(source))
+        layers = [layer] if isinstance(layer, int) else list(layer)
+        rows = tensor[None] if tensor.ndim == 1 else tensor
+        if rows.ndim != 2 or len(rows) != len(layers):
+            raise ValueError(
+                f"Expected [d_model] or [layer d_model] for {len(layers)} layer(s), got shape {tuple(tensor.shape)}."
+            )
+        return cls.make(model, name, dict(zip(layers, rows, strict=True)))
+
+    @classmethod
+    def load(cls, path: str | Path, model: Model | None = None, *, any_model: bool = False) -> "SteeringVector":
+        """Read a vector that `save` wrote.
+
+        Args:
+            path: the file.
+            model: the model it is to steer; None does not compare.
+            any_model: accept another model of the same width and depth (a fine-tuned one, other precision).
+
+        Raises:
+            ValueError: no such file, not a steering vector, or made for another model: another width or depth always,
+                another name or weights unless `any_model`.
+        """
+        found = super().load(path)
+        if model is not None:
+            found.check(model, any_model=any_model)
+        return found
+
+    def check(self, model: Model, *, any_model: bool = False) -> None:
+        """Raise a ValueError if the vector was made for another model; see `load`."""
+        shape = self.directions.shape[1], self.n_layers
+        wanted = int(model.cfg.d_model), n_layers(model)
+        if shape != wanted:
+            raise ValueError(
+                f"The steering vector {self.name!r} has width {shape[0]} and was made for {shape[1]} blocks "
+                f"({self.provenance.model}); this model has width {wanted[0]} and {wanted[1]} blocks."
+            )
+        own, made = provenance(model), self.provenance
+        if not any_model and (own.model, own.weights) != (made.model, made.weights):
+            raise ValueError(
+                f"The steering vector {self.name!r} was made for {made.model} (weights {made.weights}), this model is "
+                f"{own.model} (weights {own.weights}). Directions do not carry over between models; pass "
+                "any_model=True if you mean it."
+            )
+
+    def hooks(
+        self, strength: float = 1.0, *, positions: Positions = None, layers: Sequence[int] | None = None
+    ) -> Hooks:
+        """Hooks that add strength times each direction at its layer.
+
+        Args:
+            strength: the factor.
+            positions: where; see `Positions`. None is everywhere, generated tokens included.
+            layers: which of the layers; None takes all.
+
+        Raises:
+            ValueError: a layer that the vector does not have.
+        """
+        chosen = self.layers if layers is None else tuple(layers)
+        if missing := [layer for layer in chosen if layer not in self.layers]:
+            raise ValueError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
+        return [(self._hook_name(layer), add(self[layer], strength, positions)) for layer in chosen]
+
+    def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
+        """The direction of a layer."""
+        if layer not in self.layers:
+            raise ValueError(f"The vector {self.name!r} has no direction at layer {layer}, only at {self.layers}.")
+        return self.directions[self.layers.index(layer)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer: the direction's norm."""
+        return pd.DataFrame({"name": self.name, "layer": self.layers, "norm": self.directions.norm(dim=1).tolist()})
+
+    def _hook_name(self, layer: int) -> str:
+        return site_name(layer, "resid_pre") if layer < self.n_layers else site_name(layer - 1, "resid_post")
+
+
+def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:
+    if direction.shape != (d_model,):
+        raise ValueError(
+            f"The direction at layer {layer} has shape {tuple(direction.shape)}, this model's are [{d_model}]."
+        )
+    if not torch.isfinite(direction).all() or not bool(direction.any()):
+        raise ValueError(f"The direction at layer {layer} is 0, NaN or infinite.")
+
+
+def _only_tensor(path: Path) -> Tensor:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    if len(tensors) != 1:
+        raise ValueError(f"{path} holds {len(tensors)} tensors ({', '.join(tensors) or 'none'}), expected one.")
+    return next(iter(tensors.values()))
