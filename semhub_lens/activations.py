@@ -204,21 +204,44 @@ def residual_stream(
         >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
         2
     """
+    (found,) = residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)
+    return found
+
+
+def residual_reads(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    reads: Sequence[str | int],
+    *,
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+) -> Float[Tensor, "read layer item d_model"]:
+    """As `residual_stream`, for several reads of the same runs.
+
+    Raises:
+        ValueError: as `residual_stream`.
+
+    Example:
+        >>> last, mean = residual_reads(tiny_model, ["three plus two", "five"], ["last", "mean"], progress=False)
+        >>> bool((last == residual_stream(tiny_model, ["three plus two", "five"], progress=False)).all())
+        True
+    """
     listed = as_prompts(model, prompts)
-    wanted = [read_positions(prompt, read) for prompt in listed]
+    wanted = [[read_positions(prompt, read) for prompt in listed] for read in reads]
     check_edits(hooks, listed)
-    unit = isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
     names = residual_names(model)
-    out = torch.empty(len(names), len(listed), model.cfg.d_model)
+    out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
     current: list[Batch] = []
 
     def reader(layer: int) -> HookFunction:
         def read_states(activation: Tensor, hook: Any) -> None:
-            weights = _weights([wanted[int(i)] for i in current[0].window.items], activation.shape[1])
-            states = activation.detach().float()
-            if unit:
-                states = torch.nn.functional.normalize(states, dim=-1)
-            out[layer, current[0].window.items] = torch.einsum("bp,bpd->bd", weights.to(states.device), states).cpu()
+            items = current[0].window.items
+            plain = activation.detach().float()
+            for place, (read, positions) in enumerate(zip(reads, wanted, strict=True)):
+                weights = _weights([positions[int(i)] for i in items], activation.shape[1])
+                states = torch.nn.functional.normalize(plain, dim=-1) if _unit_norm(read) else plain
+                out[place, layer, items] = torch.einsum("bp,bpd->bd", weights.to(states.device), states).cpu()
 
         return read_states
 
@@ -231,6 +254,10 @@ def residual_stream(
             bar.update(len(batch.tokens))
     check_finite(out, "The residual stream")
     return out
+
+
+def _unit_norm(read: str | int) -> bool:
+    return isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
 
 
 def _weights(wanted: list[tuple[int, ...]], columns: int) -> Float[Tensor, "batch pos"]:

@@ -210,6 +210,59 @@ def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"
     return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
 
 
+def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
+    r"""Each item's score for its own key above its scores for the others, every key's score centred first.
+
+    $$M'_{\ell i r} = M_{\ell i r} - \operatorname{mean}_g \operatorname{mean}_{i : k_i = g} M_{\ell i r}, \qquad
+      e_{\ell i} = M'_{\ell i k_i} - \operatorname{mean}_{r \ne k_i} M'_{\ell i r}$$
+
+    A key that always scores high gains nothing by it. Every key g that occurs weighs alike in the centring, however
+    many items have it. All items enter it, an item's own score included: where all keys are equally frequent, centring
+    leaves the mean of e as it is, and elsewhere that mean is 0 in expectation for scores that do not depend on the
+    item's key.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+
+    Example:
+        >>> always = torch.tensor([5.0, 0.0, 0.0]).expand(1, 6, 3)
+        >>> centred_contrast(always, torch.tensor([0, 0, 0, 1, 2, 2])).abs().max()
+        tensor(0.)
+    """
+    centred = centred_keys(matrix, key)
+    return centred[:, torch.arange(matrix.shape[1]), key] - other_keys(centred, key)
+
+
+def centred_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item key"]:
+    """Scores minus each key's mean score, in which every key that some item has as its own weighs alike."""
+    groups = torch.stack([matrix[:, key == one].mean(1) for one in key.unique()])
+    return matrix - groups.mean(0)[:, None]
+
+
+def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> NullDraw:
+    """The null of `centred_contrast` in which the items' keys are shuffled among the items.
+
+    For few keys that many items share: exchanging three keys as a whole (`paired_contrast`) has two distinct outcomes.
+    The centring is computed anew in every draw, with the shuffled keys and from the given items only.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+
+    Raises:
+        ValueError: all items have the same key, so that shuffling changes nothing.
+    """
+    if len(key.unique()) < 2:
+        raise ValueError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
+
+    def shuffled(items: Tensor, source: torch.Generator) -> Tensor:
+        order = torch.randperm(len(items), generator=source)
+        return centred_contrast(matrix[:, items], key[items][order]).mean(1)
+
+    return shuffled
+
+
 def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     """The null in which an effect and its control are exchangeable.
 

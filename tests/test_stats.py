@@ -9,6 +9,8 @@ import torch
 from semhub_lens.stats import (
     bootstrap_mean,
     bootstrap_weights,
+    centred_contrast,
+    centred_keys,
     derangement,
     generator,
     halves,
@@ -16,6 +18,7 @@ from semhub_lens.stats import (
     other_keys,
     paired_contrast,
     percentiles,
+    permuted_keys,
     sign_flips,
     verdict,
 )
@@ -203,6 +206,60 @@ def test_paired_contrast_is_the_own_score_above_the_other_keys_and_its_null_ever
     torch.testing.assert_close(torch.tensor(sorted(found)), torch.tensor(sorted(expected)), atol=2e-3, rtol=0)
 
 
+def test_keys_are_centred_over_the_gold_keys_with_equal_weight():
+    matrix, key = drawn(2, 5, 3, seed=6), torch.tensor([0, 0, 0, 2, 2])  # no item has key 1
+    scores = matrix.tolist()
+    for layer, item, own in itertools.product(range(2), range(5), range(3)):
+        first, second = (sum(scores[layer][i][own] for i in group) / len(group) for group in ((0, 1, 2), (3, 4)))
+        by_hand = scores[layer][item][own] - (first + second) / 2
+        assert float(centred_keys(matrix, key)[layer, item, own]) == pytest.approx(by_hand, abs=1e-5)
+    torch.testing.assert_close(
+        centred_contrast(matrix, key),
+        paired_contrast(centred_keys(matrix, key), key, other_keys(centred_keys(matrix, key), key))[0],
+    )
+
+
+def test_the_centred_contrast_sees_the_preference_and_neither_the_word_nor_the_text():
+    key = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
+    text, word = drawn(3, 8, 1, seed=7), drawn(3, 1, 3, seed=8)
+    preferred = torch.zeros(3, 8, 3)
+    preferred[:, torch.arange(8), key] = 2.0
+    torch.testing.assert_close(centred_contrast(5 * text + 9 * word + preferred, key), torch.full((3, 8), 2.0))
+    torch.testing.assert_close(centred_contrast(5 * text + 9 * word, key), torch.zeros(3, 8), atol=1e-5, rtol=0)
+
+
+def test_with_equally_frequent_keys_centring_leaves_the_mean_effect():
+    matrix, key = drawn(2, 9, 3, seed=9), torch.arange(9) % 3
+    plain = paired_contrast(matrix, key, other_keys(matrix, key))[0]
+    torch.testing.assert_close(centred_contrast(matrix, key).mean(1), plain.mean(1))
+
+
+def test_permuted_keys_have_every_assignment_centred_anew():
+    matrix, key = drawn(2, 6, 3, seed=10), torch.tensor([0, 1, 2, 2, 1, 0])
+    chosen = [0, 1, 2, 4]  # keys 0, 1, 2, 1
+    curves = null_curves(permuted_keys(matrix, key), torch.tensor(chosen), seed=0, draws=300)
+    orders = {tuple(key[list(p)].tolist()) for p in itertools.permutations(chosen)}
+    assert len(orders) == 12
+    expected = {
+        tuple(round(x, 3) for x in centred_contrast(matrix[:, chosen], torch.tensor(order)).mean(1).tolist())
+        for order in orders
+    }
+    found = {tuple(round(x, 3) for x in curve) for curve in curves.tolist()}
+    torch.testing.assert_close(torch.tensor(sorted(found)), torch.tensor(sorted(expected)), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("counts", [(14, 13, 13), (25, 11, 4)])
+def test_scores_that_do_not_know_the_key_are_hardly_ever_supported(counts):
+    frequent = torch.tensor([9.0, 0.0, -4.0])  # one key scores high everywhere, and some items do on all keys
+    statuses = []
+    for seed in range(SEEDS):
+        key = torch.arange(3).repeat_interleave(torch.tensor(counts))
+        matrix = drawn(LAYERS, ITEMS, 3, seed=seed) + frequent + 3 * drawn(1, ITEMS, 1, seed=500 + seed)
+        found = verdict(centred_contrast(matrix, key), permuted_keys(matrix, key), seed=seed, draws=100)
+        statuses.append(found.status)
+    assert statuses.count("supported") <= 0.05 * SEEDS and statuses.count("not supported") >= 35
+
+
 def test_sign_flips_have_every_choice_of_signs_with_the_same_signs_at_all_layers():
     effect = torch.tensor([[1.0, 2.0, 4.0, 50.0], [10.0, 20.0, 40.0, 50.0]])
     curves = null_curves(sign_flips(effect), torch.tensor([0, 1, 2]), seed=0, draws=400)
@@ -226,6 +283,7 @@ def test_chance_here_leaves_the_callers_random_state_alone():
     [
         (lambda: bootstrap_mean(torch.ones(2, 0), seed=0), "at least one item"),
         (lambda: derangement(1, generator(0)), "at least two items"),
+        (lambda: permuted_keys(torch.ones(1, 4, 3), torch.ones(4, dtype=torch.long)), "at least two keys"),
         (lambda: verdict(torch.ones(LAYERS, 15), noise, seed=0), "at least 16 items"),
         (lambda: verdict(torch.ones(1, 16), lambda i, s: torch.zeros(1), seed=0), "layer"),
         (lambda: verdict(torch.ones(LAYERS, 16).index_fill(1, torch.tensor([2]), torch.nan), noise, seed=0), "NaN"),

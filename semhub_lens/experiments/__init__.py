@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, arithmetic_steering, code, multilingual, probing
+from semhub_lens.experiments import arithmetic, arithmetic_steering, code, multilingual, probing, semantics
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -37,6 +37,8 @@ LISTED = (
         arithmetic_steering.run_steering,
     ),
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
+    ("semantics.similarity", "semantics", "sentences against logical forms", 64, semantics.run_similarity),
+    ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.activations import residual_stream
+from semhub_lens.activations import residual_reads, residual_stream
 from semhub_lens.hook_points import Hooks
 from semhub_lens.interventions.generation import generate
 from semhub_lens.logit_lens import target_lens
@@ -71,9 +71,25 @@ class Job:
             prompts,
             lambda part: residual_stream(self.model, part, read=read, hooks=hooks, progress=self.progress),
         )
-        if self.paper:
-            last = found[-1].to(self.model.W_U.device, self.model.W_U.dtype)
-            found[-1] = self.model.ln_final(last[None])[0].detach().float().cpu()
+        return self._last_normed(found) if self.paper else found
+
+    def reads(
+        self, name: str, prompts: Sequence[Text], reads: Sequence[str | int]
+    ) -> dict[str | int, Float[Tensor, "layer item d_model"]]:
+        """As `states`, for several reads of the same runs."""
+        found = self.store.tensors(
+            self._named(name, *reads),
+            prompts,
+            lambda part: residual_reads(self.model, part, reads, progress=self.progress),
+            axis=2,
+        )
+        return {
+            read: self._last_normed(states) if self.paper else states for read, states in zip(reads, found, strict=True)
+        }
+
+    def _last_normed(self, found: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
+        last = found[-1].to(self.model.W_U.device, self.model.W_U.dtype)
+        found[-1] = self.model.ln_final(last[None])[0].detach().float().cpu()
         return found
 
     def lens(
