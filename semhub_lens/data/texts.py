@@ -33,17 +33,18 @@ def glossary(language: str) -> dict[str, tuple[str, ...]]:
     Raises:
         ValueError: no glossary for that language.
     """
-    rows = [row for row in _rows("glosses.tsv") if row["lang"] == language]
+    rows = [row for row in bundled_rows("glosses.tsv") if row["lang"] == language]
     if not rows:
         raise ValueError(f"No bundled glossary for {language!r}; there are fr, es, de and zh.")
     return {row["word"]: tuple(row["gloss"].split("|")) for row in rows}
 
 
 def _columns(name: str) -> dict[str, list[str]]:
-    rows = _rows(name)
+    rows = bundled_rows(name)
     return {code: [row[code] for row in rows] for code in BUNDLED}
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def bundled_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a bundled table by column."""
     with (files("semhub_lens.data") / "bundled" / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
