@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, code, multilingual
+from semhub_lens.experiments import arithmetic, code, code_roles, code_similarity, multilingual
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -27,7 +27,15 @@ LISTED = (
     ),
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
+    (
+        "code.similarity",
+        "code",
+        "programs against their instructions",
+        100,
+        code_similarity.run_similarity,
+    ),
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
+    ("code.logit_lens_roles", "code", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
 

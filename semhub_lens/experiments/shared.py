@@ -162,6 +162,7 @@ def preference_legs(
     *,
     random: LensItems | None = None,
     labels: Sequence[str] = (),
+    controls: Mapping[str, Float[Tensor, "layer item"]] | None = None,
 ) -> tuple[Leg, Leg]:
     """The two readability legs of Eq. 2: the right English word over what comes next, and over wrong English words.
 
@@ -172,6 +173,7 @@ def preference_legs(
         seed: for bootstrap, null and split.
         random: the same of a random-weight model.
         labels: the items, in words.
+        controls: of the second leg; see `make_leg`.
     """
     wrong, matched = _wrong(items), _matched(items)
     curves = {
@@ -182,7 +184,7 @@ def preference_legs(
     if random is not None:
         curves[f"{preference.matched}, random weights"] = _matched(random).mean(1)
 
-    def leg(reference: Tensor, baseline: Tensor | None, named: tuple[str, str]) -> Leg:
+    def leg(reference: Tensor, baseline: Tensor | None, named: tuple[str, str], checks: Mapping[str, Tensor]) -> Leg:
         effect, draw = paired_contrast(items.words, items.key, reference)
         placebos = {}
         if random is not None and baseline is not None:
@@ -197,12 +199,20 @@ def preference_legs(
             "log-probability",
         )
         return make_leg(
-            effect, draw, wording, provenance=where, seed=seed, curves=curves, placebos=placebos, labels=labels
+            effect,
+            draw,
+            wording,
+            provenance=where,
+            seed=seed,
+            curves=curves,
+            controls=checks,
+            placebos=placebos,
+            labels=labels,
         )
 
     return (
-        leg(items.own, None if random is None else random.own, preference.over_own),
-        leg(wrong, None if random is None else _wrong(random), preference.over_wrong),
+        leg(items.own, None if random is None else random.own, preference.over_own, {}),
+        leg(wrong, None if random is None else _wrong(random), preference.over_wrong, controls or {}),
     )
 
 
