@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 STEM = 4
 """Letters: `parse` and `parsing` count as one word."""
-_IDENTIFIER = re.compile(r"(?<!\w)[A-Za-z_]\w*(?![\w\"'])", re.ASCII)
+_IDENTIFIER = re.compile(r"(?<!\w)(?![rbfuRBFU]{1,2}[\"'])[A-Za-z_]\w*", re.ASCII)
+"""Not the letters before a string."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 

@@ -52,9 +52,9 @@ def run_similarity(job: Job) -> ExperimentResult:
         legs.append(similarity_leg(stacks, _wording(title), where, job.seed, labels=labels, centred=centred))
     changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))
     notes = (
-        f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} are longer.",
-        f"{changed} programs have names that share a word with their instruction. Keywords and synonyms stay: the leg on "
-        "renamed programs is free of shared names, not of all words in common.",
+        f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} longer.",
+        f"{changed} programs have names that share a word with their instruction. Keywords and synonyms stay: renamed "
+        "programs are free of shared names, not of all words in common.",
     )
     return ExperimentResult(
         "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=where
