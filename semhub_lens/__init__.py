@@ -16,11 +16,30 @@ from semhub_lens.interventions.hooks import at
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.linear_probes import (
+    ClassResult,
+    LinearClassifier,
+    LinearProbe,
+    Peak,
+    Predictions,
+    ProbeResult,
+    ProbeSetup,
+    TransferResult,
+    linear_probe,
+    train_probe,
+    transfer_matrix,
+)
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
 from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
+from semhub_lens.scores.classifier import SentimentClassifier, sentiment
+from semhub_lens.scores.damage import kl_to_clean
+from semhub_lens.scores.language import language_of
+from semhub_lens.scores.lexicon import lexicon_sentiment
+from semhub_lens.scores.likelihood import SentimentFrame, continuation_perplexity, likelihood_sentiment
+from semhub_lens.scores.relevance import SentenceEncoder, relevance
 from semhub_lens.similarity import SimilarityResult, similarity
 from semhub_lens.tokens import printable, word_tokens
 from semhub_lens.untrained import untrained
@@ -28,6 +47,7 @@ from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
     "Capture",
+    "ClassResult",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -35,31 +55,51 @@ __all__ = [
     "LanguageTable",
     "Leg",
     "LensResult",
+    "LinearClassifier",
+    "LinearProbe",
     "LogitLens",
     "MassResult",
+    "Peak",
+    "Predictions",
+    "ProbeResult",
+    "ProbeSetup",
     "Prompt",
     "Provenance",
     "Readout",
     "Result",
+    "SentenceEncoder",
+    "SentimentClassifier",
+    "SentimentFrame",
     "SimilarityResult",
     "TargetResult",
+    "TransferResult",
     "at",
+    "continuation_perplexity",
     "direction",
     "experiments",
     "figure",
     "generate",
     "hooks",
+    "kl_to_clean",
     "language_mass",
+    "language_of",
     "language_table",
+    "lexicon_sentiment",
+    "likelihood_sentiment",
+    "linear_probe",
     "load",
     "logit_lens",
     "printable",
+    "relevance",
     "residual_names",
     "residual_stream",
     "script_table",
+    "sentiment",
     "similarity",
     "target_lens",
     "token_strip",
+    "train_probe",
+    "transfer_matrix",
     "untrained",
     "word_tokens",
     "write_html",

@@ -150,11 +150,19 @@ class Capture:
 
 @torch.no_grad()
 def prompt_states(
-    model: Model, prompts: Sequence[Prompt], hooks: Hooks = (), *, max_tokens: int = 1024
+    model: Model,
+    prompts: Sequence[Prompt],
+    hooks: Hooks = (),
+    *,
+    layers: Sequence[int] | None = None,
+    max_tokens: int = 1024,
 ) -> Iterator[list[tuple[int, Float[Tensor, "layer pos d_model"]]]]:
-    """Yield, batch by batch (shortest prompts first), each prompt's index and its residual states at all positions."""
+    """Yield, batch by batch (shortest prompts first), each prompt's index and its residual states at all positions.
+
+    `layers` are indices of the residual axis; None takes all.
+    """
     check_edits(hooks, prompts)
-    capture = Capture(model)
+    capture = Capture(model, layers)
     with hooked(model, [*hooks, *capture.hooks]) as run:
         for batch in batches(prompts, max_tokens):
             run(batch.tokens, batch.window)

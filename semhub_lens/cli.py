@@ -1,4 +1,4 @@
-"""The command `semhub`: lens, run, report, experiments, models."""
+"""The command `semhub`: lens, run, report, results, experiments, models."""
 
 import importlib.util
 import os
@@ -125,6 +125,7 @@ def run(
 def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
+    runs: Annotated[Path | None, typer.Option(help="Folder of saved runs, to go on from and to keep.")] = None,
     n: Items = None,
     seed: Seed = 0,
     backend: Backend = "auto",
@@ -134,9 +135,26 @@ def report(
     """Run all experiments and write the hub report, one offline page."""
     from semhub_lens.report import report as make
 
-    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed)
+    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed, runs=runs)
     console.print(_summary_table(found))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
+
+
+@app.command()
+def results(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several models.")] = None,
+    out: Annotated[Path, typer.Option(help="The Markdown page to write.")] = Path("results.md"),
+    runs: Annotated[Path, typer.Option(help="Folder of the saved runs; killed runs go on there.")] = Path("runs"),
+    only: Annotated[list[str] | None, typer.Option(help="Ids of experiments; repeat for several.")] = None,
+    n: Items = None,
+    seed: Seed = 0,
+) -> None:
+    """Run all experiments on some models and write one table."""
+    from semhub_lens.tables import results_page
+
+    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed)
+    console.print(_summary_table(found))
+    console.print(f"\nThe table is at [bold]{path.resolve()}[/bold]")
 
 
 def _summary_table(results: "list") -> Table:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semhub_lens.results import Provenance, Result
 from semhub_lens.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
+from semhub_lens.trajectories import TrajectoryResult
 
 NULL_DRAWS = 500
 
@@ -122,7 +123,7 @@ class ExperimentResult(Result):
     """What was dropped, and what the numbers do not show."""
     extras: tuple[Result, ...] = ()
     """Other results behind the legs (a transfer matrix, trajectories)."""
-    _nested: ClassVar[tuple[type, ...]] = (Provenance, Leg, Verdict, Wording, Check)
+    _nested: ClassVar[tuple[type, ...]] = (Provenance, Leg, Verdict, Wording, Check, TrajectoryResult)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leg, layer (and strength) and item."""

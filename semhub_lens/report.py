@@ -21,13 +21,7 @@ from semhub_lens.viz import figure, write_page
 from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
-MISSING = (
-    "Causality (steering and patching across data types): the interventions are in the library, the experiments are "
-    "not in this report yet.",
-    "Formal semantics, images and sound: no experiment for them in this version.",
-    "A random-weight model of the same shape as baseline: not in this version; the embedding layer is the only "
-    "untrained-computation baseline.",
-)
+MISSING = ("Images and sound: no experiment for them in this version.",)
 
 
 def report(
@@ -37,6 +31,7 @@ def report(
     n: int | None = None,
     seed: int = 0,
     only: Sequence[str] | None = None,
+    runs: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
@@ -47,6 +42,7 @@ def report(
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
         only: ids of experiments; None runs all.
+        runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
         progress: show progress bars.
 
     Returns:
@@ -68,7 +64,7 @@ def report(
     found = []
     for name in (bar := tqdm(chosen, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
-        found.append(experiments.run(name, model, n=n, seed=seed, baseline=random, progress=progress))
+        found.append(experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, progress=progress))
     written = write_page(render(found, lenses, time.time() - begun), path)
     return written, found
 
@@ -136,11 +132,10 @@ def _row(experiment: str, leg: Leg) -> dict[str, Any]:
         "estimate": _number(found.estimate),
         "interval": f"{_number(found.low)} to {_number(found.high)}",
         "threshold": _number(found.threshold),
-        "above_zero": "yes" if found.low > 0 else "no",
-        "above_null": "yes" if found.low > found.threshold else "no",
-        "layer": leg.layer,
-        "embedding": _number(float(leg.mean[0])),
-        "peak": int(leg.mean[1:].argmax()) + 1,
+        "layer": leg.layer if leg.strength is None else f"{leg.layer}, strength {leg.strength:g}",
+        "embedding": "" if leg.strengths else _number(float(leg.mean[0])),
+        "holds": "; ".join(check.name for check in leg.checks if check.holds),
+        "fails": "; ".join(check.name for check in leg.checks if not check.holds),
         "unit": leg.wording.unit,
         "count": found.items,
     }
@@ -154,4 +149,10 @@ def _part(result: ExperimentResult) -> dict[str, Any]:
     claims = dict.fromkeys(
         f"A positive effect means: {leg.wording.claim}. Null: {leg.wording.control}." for leg in result.legs
     )
-    return {"id": result.id, "title": result.title, "claims": claims, "figure": _figure(result), "notes": result.notes}
+    return {
+        "id": result.id,
+        "title": result.title,
+        "claims": claims,
+        "figure": "".join(_figure(drawn) for drawn in (result, *result.extras)),
+        "notes": result.notes,
+    }

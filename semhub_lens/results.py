@@ -53,6 +53,11 @@ class Provenance:
         return " · ".join([*parts, f"transformer-lens {self.transformer_lens}", f"semhub-lens {self.semhub_lens}"])
 
 
+def unnamed(seed: int | None = None) -> Provenance:
+    """The provenance of states that the caller did not name."""
+    return Provenance("unnamed states", "-", "-", "float32", "cpu", "unknown", False, seed=seed)
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Base of all results: provenance, a tidy table, a file, and a figure in a notebook."""

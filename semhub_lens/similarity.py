@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_lens.alignment import cka_null, debiased_cka, mutual_neighbours, neighbours_null
-from semhub_lens.results import Provenance, Result, check_finite
+from semhub_lens.results import Provenance, Result, check_finite, unnamed
 from semhub_lens.stats import DRAWS, bootstrap_weights, derangement, generator, percentiles
 
 BLOCK = 1024
@@ -151,7 +151,7 @@ def similarity(
         cka_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
         mutual_neighbours(a, b),
         neighbours_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
-        provenance=provenance or _unnamed(seed),
+        provenance=provenance or unnamed(seed),
     )
 
 
@@ -256,7 +256,3 @@ def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
             own = cosines[torch.arange(rows.stop - start), torch.arange(start, rows.stop)]
             ranks[layer, rows] = (cosines >= own[:, None]).sum(1) - 1
     return ranks
-
-
-def _unnamed(seed: int) -> Provenance:
-    return Provenance("unnamed states", "-", "-", "float32", "cpu", "unknown", False, seed=seed)

@@ -221,3 +221,26 @@ def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
         return (effect[:, items] * signs).mean(1)
 
     return flipped
+
+
+def grouped_bootstrap_mean(
+    values: Float[Tensor, "layer item"],
+    groups: Int[Tensor, " item"],
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean over items with its percentile bootstrap interval over groups of items, which are drawn whole.
+
+    Items of a group (one sentence in several languages) are not independent; drawing them one by one would make the
+    interval too narrow.
+
+    Raises:
+        ValueError: no items.
+    """
+    if values.shape[-1] == 0:
+        raise ValueError("A bootstrap needs at least one item, got none.")
+    distinct, member = groups.unique(return_inverse=True)
+    weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
+    return Interval(values.mean(-1), *percentiles(values @ weights.T / weights.sum(1), level))

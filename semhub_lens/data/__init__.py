@@ -1,4 +1,4 @@
-"""Items to measure on: bundled sentences, generated arithmetic, real Python programs."""
+"""Items to measure on: bundled texts, generated sentences and numbers, real Python programs, readers for your own."""
 
 import hashlib
 import json

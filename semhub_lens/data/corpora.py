@@ -58,7 +58,8 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
         column: the column that holds the text.
 
     Raises:
-        ValueError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot be loaded.
+        ValueError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot
+            be loaded.
     """
     _check_limit(limit)
     path = Path(source)
@@ -77,7 +78,8 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
     """Labelled texts from a file, a folder or a Hugging Face data set.
 
     Columns are `text`, `label` and `language` (or `lang`). Labels are positive, negative or neutral; in a data set
-    they may be numbers if the set itself names them. Languages are codes, or English names as in multilingual-sentiments.
+    they may be numbers if the set itself names them. Languages are codes, or English names as multilingual-sentiments
+    has them.
 
     Args:
         source: a .jsonl, .csv or .tsv file, a folder of such files, or a data set as `owner/name:config@revision`,
@@ -137,25 +139,27 @@ def _field(row: Any, column: str, where: str) -> str:
 
 def _file_texts(file: Path, column: str) -> Iterator[str]:
     if file.suffix == ".txt":
-        yield from file.read_text(encoding="utf-8").split("\n")
+        with file.open(encoding="utf-8") as lines:
+            yield from lines
     elif file.suffix == ".jsonl":
         yield from (_field(row, column, where) for row, where in _json_rows(file))
     else:
         _optional("pyarrow", "parquet files")
-        table = importlib.import_module("pyarrow.parquet").ParquetFile(file)
-        if column not in table.schema_arrow.names:
-            raise ValueError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
-        for i, batch in enumerate(table.iter_batches(columns=[column])):
-            yield from (_field({column: text}, column, f"{file}, batch {i}") for text in batch[column].to_pylist())
+        with importlib.import_module("pyarrow.parquet").ParquetFile(file) as table:
+            if column not in table.schema_arrow.names:
+                raise ValueError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
+            for i, batch in enumerate(table.iter_batches(columns=[column])):
+                yield from (_field(row, column, f"{file}, batch {i}") for row in batch.to_pylist())
 
 
 def _json_rows(file: Path) -> Iterator[tuple[Any, str]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            try:
-                yield json.loads(line), f"{file}:{number}"
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file}:{number}: expected a JSON object: {error}.") from error
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield json.loads(line), f"{file}:{number}"
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{file}:{number}: expected a JSON object: {error}.") from error
 
 
 def _labelled_rows(file: Path) -> Iterator[tuple[Any, str]]:

@@ -1,8 +1,8 @@
 """Items with content labels in several data types: concepts in five languages, numbers in seven notations.
 
 A probe trained on one data type and tested on another asks whether content is coded alike; a probe for the data type
-asks whether the types can still be told apart. Hold the keys apart as well (train on some concepts, test on others): else
-cognates and shared digits alone let a probe transfer.
+asks whether the types can still be told apart. Hold the keys apart as well (train on some concepts, test on others):
+else cognates and shared digits alone let a probe transfer.
 """
 
 import random

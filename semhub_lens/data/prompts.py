@@ -1,6 +1,6 @@
 """Neutral openings whose continuation can turn out good or bad, parallel in five languages (our own writing).
 
-46 openings about restaurants, films, products, trips, days, work and so on. Each breaks off where either sentiment can
+45 openings about restaurants, films, products, trips, days, work and so on. Each breaks off where either sentiment can
 follow; word order moves the break a little between languages. A base model may go on in another language: the prefix
 states the language before the opening.
 """

@@ -24,12 +24,10 @@ class _Segment:
 def read_gale(folder: str | Path) -> dict[str, list[str]]:
     """Parallel Chinese and English segments of an LDC GALE parallel text release; entry i says the same in each.
 
-    Expected layout, written from LDC's public descriptions and not tried on a licensed copy:
+    Expected layout, written from LDC's public descriptions and not tried on a licensed copy::
 
-    ```text
-    FOLDER/source/**/NAME.zho.su.tdf        or under FOLDER/data/
-    FOLDER/translation/**/NAME.eng.su.tdf
-    ```
+        FOLDER/source/.../NAME.zho.su.tdf        or under FOLDER/data/
+        FOLDER/translation/.../NAME.eng.su.tdf
 
     Files belong together by what stands before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a `.tdf` file
     lines that begin with `;;` are comments, a first line that begins with `file;unicode` names the columns, and the
@@ -105,8 +103,8 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
     """English one-word glosses of Chinese words from a CC-CEDICT file, in the order of the file.
 
     Lines are `Traditional Simplified [pin1 yin1] /gloss/gloss/`; `#` begins a comment. Remarks in parentheses and a
-    leading "to " are dropped; glosses of several words, and notes such as "CL:", are left out, and so are words that have
-    no gloss then. Entries of one spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
+    leading "to " are dropped; glosses of several words, and notes such as "CL:", are left out, and so are words
+    without a gloss then. Entries of one spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
 
     Args:
         path: the `.u8` text file.

@@ -1,14 +1,14 @@
 """Sentences with their logical form, in the notation of COGS.
 
-The logical form is neo-Davidsonian: one variable an event, one conjunct a role.
+The logical form is neo-Davidsonian: one variable an event, one conjunct a role::
 
     Liam gave the teacher a cake.
     * teacher ( x _ 3 ) AND give . agent ( x _ 1 , Liam ) AND give . recipient ( x _ 1 , x _ 3 )
-        AND give . theme ( x _ 1 , x _ 5 ) AND cake ( x _ 5 )
+    AND give . theme ( x _ 1 , x _ 5 ) AND cake ( x _ 5 )
 
 `x _ i` belongs to the i-th word, counted from 0; a name stands for itself; `*` marks a definite noun. Conjuncts are
 ordered as in COGS: definite nouns first, then by the word of their first argument. COGS writes `;` after a definite
-noun; here every conjunct is joined by AND, so that the order says nothing.
+noun; here every conjunct is joined by AND, so that conjuncts can be reordered freely.
 
 The grammar: a sentence is one clause, or two joined by "and". A clause is a frame of `FRAMES` with a verb of its class.
 A person is a name or a definite or indefinite noun; a thing is a definite or indefinite noun.

@@ -27,6 +27,7 @@ LISTED = (
     ),
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
+    ("arithmetic.trajectories", "arithmetic", "paths among number words and digits", 120, arithmetic.run_trajectories),
     (
         "code.similarity",
         "code",

@@ -1,5 +1,7 @@
 """Arithmetic: expressions in symbols against words, and number words in the lens."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from semhub_lens.data.arithmetic import Expression, number_word, products, sums
 from semhub_lens.experiments.items import sample
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.shared import (
+    NOT_RANDOM,
     LensItems,
     Preference,
     Stacks,
@@ -15,10 +18,12 @@ from semhub_lens.experiments.shared import (
     preference_legs,
     similarity_leg,
 )
+from semhub_lens.interventions.directions import unembedding
 from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
 from semhub_lens.results import Provenance
 from semhub_lens.similarity import cosine_matrix
-from semhub_lens.stats import FEWEST_ITEMS, paired_contrast
+from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.trajectories import TrajectoryResult, trajectories
 
 NUMBER_WORDS = Preference(
     data_type="arithmetic",
@@ -140,4 +145,69 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
     return ExperimentResult(
         "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=where
+    )
+
+
+def run_trajectories(job: Job) -> ExperimentResult:
+    """The path of the last state of "5=3+" through the layers, among the unembedding rows of digits and number words.
+
+    Is it nearer to the right number word than to the wrong ones, and to the right digit than to the wrong ones?
+    """
+    every = sums()
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    prompts = [f"{e.result}={e.first}+" for e in items]
+    labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
+    key = torch.tensor([e.second for e in items])
+    where = job.where("generated sums", prompts)
+    found = _paths(job, prompts, labels, where)
+    random = _paths(job.random(), prompts, labels, where) if job.baseline else None
+    legs = []
+    for name, rows in (("number word", slice(10, 20)), ("digit", slice(0, 10))):
+        matrix = found.cosine[..., rows]
+        effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
+        placebos = {}
+        if random is not None:
+            noise = random.cosine[..., rows]
+            placebos[NOT_RANDOM] = paired_contrast(noise, key, other_keys(noise, key))
+        wording = Wording(
+            f"nearer to the right {name}",
+            "arithmetic",
+            "readability",
+            f"the state points more to the unembedding of the right {name} than of wrong ones",
+            f"{name}s exchanged",
+            "cosine",
+            "cosine with the unembedding",
+        )
+        curves = {
+            f"right {name}": matrix[:, torch.arange(len(items)), key].mean(1),
+            f"wrong {name}s": other_keys(matrix, key).mean(1),
+        }
+        legs.append(
+            make_leg(
+                effect,
+                draw,
+                wording,
+                provenance=where,
+                seed=job.seed,
+                curves=curves,
+                placebos=placebos,
+                labels=labels,
+            )
+        )
+    notes = (
+        "States (after the final norm) and anchors are unit vectors: the reference code scales only the states.",
+        "The figure of the paths shows two of the state's dimensions; the legs use all of them.",
+    )
+    title = f"paths of {len(items)} sums through the layers"
+    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (found,), provenance=where)
+
+
+def _paths(job: Job, prompts: list[str], labels: list[str], where: Provenance) -> TrajectoryResult:
+    states = replace(job, convention="corrected").states("paths", prompts)  # normed once, below
+    weight = job.model.W_U
+    normed = [job.model.ln_final(layer[None].to(weight.device, weight.dtype))[0].float().cpu() for layer in states]
+    names = [*map(str, range(10)), *(" " + number_word(number) for number in range(10))]
+    rows = torch.stack([unembedding(job.model, name) for name in names])
+    return trajectories(
+        torch.stack(normed).detach(), rows, anchor_names=[n.strip() for n in names], labels=labels, provenance=where
     )

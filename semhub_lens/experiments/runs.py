@@ -124,6 +124,8 @@ def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any]) -> No
     result.save(folder / RESULT)
     write_aside(folder / TABLE, lambda aside: result.to_frame().to_parquet(aside, index=False))
     write_html(result, folder / FIGURE)
+    for extra in result.extras:
+        write_html(extra, folder / f"{type(extra).__name__.removesuffix('Result').lower()}.html")
     record = {
         "experiment": result.id,
         "title": result.title,

@@ -35,7 +35,11 @@ class Stacks:
     """Items of `b` that match each partner in length and token overlap."""
 
 
-def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, tuple[Tensor, ...]]:
+Measured = tuple[Tensor, Tensor | None, Tensor]
+"""States, those of the random-weight model, and the bag of embeddings."""
+
+
+def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, Measured]:
     """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
     found = {}
     for name, listed in texts.items():
@@ -47,11 +51,11 @@ def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "l
 
 
 def pair_stacks(
-    model: Model, measured: dict[str, tuple[Tensor, ...]], a: str, b: str, texts: Mapping[str, Sequence[Text]]
+    model: Model, measured: dict[str, Measured], a: str, b: str, texts: Mapping[str, Sequence[Text]]
 ) -> Stacks:
     """Put two data types of `measure_stacks` side by side."""
     (states_a, random_a, bag_a), (states_b, random_b, bag_b) = measured[a], measured[b]
-    random = None if random_a is None else (random_a, random_b)
+    random = None if random_a is None or random_b is None else (random_a, random_b)
     return Stacks(states_a, states_b, random, (bag_a, bag_b), matched_negatives(model, texts[a], texts[b]))
 
 

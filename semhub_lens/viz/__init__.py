@@ -15,12 +15,16 @@ from semhub_lens.files import write_aside
 from semhub_lens.interventions.generation import Generation
 from semhub_lens.language_mass import MassResult
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.linear_probes import ClassResult, LinearClassifier, ProbeResult, TransferResult
 from semhub_lens.logit_lens import LensResult, TargetResult
 from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
+from semhub_lens.trajectories import TrajectoryResult
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.heat import sign_map
 from semhub_lens.viz.lens import cosine_figure, lens_figure
+from semhub_lens.viz.paths import trajectory_figure
+from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure, transfer_figure
 from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.tokens import token_strip
 
@@ -43,9 +47,14 @@ def figure(result: Result) -> go.Figure:
         MassResult: mass_figure,
         SimilarityResult: similarity_figure,
         CosineResult: cosine_figure,
+        ProbeResult: probe_figure,
+        TransferResult: transfer_figure,
+        LinearClassifier: classifier_figure,
+        ClassResult: class_figure,
         Leg: leg_figure,
         ExperimentResult: experiment_figure,
         Generation: _generation_figure,
+        TrajectoryResult: trajectory_figure,
     }
     for kind, draw in drawers.items():
         if isinstance(result, kind):

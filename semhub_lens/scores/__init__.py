@@ -1,0 +1,1 @@
+"""Scores of continuations: language, relevance, sentiment, perplexity, and the damage that an intervention does."""

@@ -1,0 +1,35 @@
+"""What all text scores check first: the texts, and the optional packages."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+
+def as_texts(texts: str | Sequence[str]) -> list[str]:
+    """A text or several, as a list.
+
+    Raises:
+        ValueError: no texts, or an entry that is not a text.
+    """
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    if not listed:
+        raise ValueError("The list of texts is empty; give at least one text.")
+    for entry in listed:
+        if not isinstance(entry, str):
+            raise ValueError(f"A text to score must be a str, got {type(entry).__name__}.")
+    return listed
+
+
+def optional(module: str, package: str) -> ModuleType:
+    """Import a module of the extra `scores`.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"This score needs the package {package}, which could not be imported ({error}). Install it with "
+            'pip install "semhub-lens[scores]".'
+        ) from error

@@ -1,0 +1,76 @@
+r"""Damage: how far an intervention moves the model's predictions on texts that it is not meant to change.
+
+$$\mathrm{damage}(x) = \frac{1}{|P|} \sum_{t \in P} D_{KL}\bigl(p(\cdot \mid x_{\le t}) \,\Vert\,
+p_{\text{steered}}(\cdot \mid x_{\le t})\bigr)$$
+
+An effect beside a large damage says little: a direction that breaks the model changes everything. A small mean can
+still hide a few positions that break.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.activations import check_edits, read_positions
+from semhub_lens.hook_points import BEFORE_THE_END, Hooks, require_hooks
+from semhub_lens.models import Model
+from semhub_lens.prompts import Prompt, as_prompts
+from semhub_lens.readout import Readout
+from semhub_lens.scores._final import divergence, final_states
+
+
+def kl_to_clean(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    hooks: Hooks,
+    *,
+    read_at: str | int | Sequence[Sequence[int]] = "mean",
+    progress: bool = True,
+) -> Float[Tensor, " item"]:
+    r"""Return the mean $D_{KL}(\text{clean} \Vert \text{steered})$ of the next-token distribution, in nats.
+
+    The mean is over positions; a strength of 0 gives exactly 0. The clean run is the model as it is: hooks that you
+    attached outside act in both.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts unrelated to what the hooks are meant to change; `data.texts.sentences()["en"][:40]` has some.
+        hooks: the intervention, as `(hook name, function)` pairs.
+        read_at: the positions to average over. "mean": all but BOS. A position, a span's name, "last"; or a list of
+            positions for each prompt.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook
+            that never fired, a position or span that a prompt lacks.
+
+    Example:
+        >>> steer = lambda s: at(1, hooks.add(torch.ones(tiny_model.cfg.d_model), strength=s))
+        >>> float(kl_to_clean(tiny_model, "three plus two", steer(0.0), progress=False))
+        0.0
+        >>> float(kl_to_clean(tiny_model, "three plus two", steer(3.0), progress=False)) > 0
+        True
+    """
+    listed = as_prompts(model, prompts)
+    positions = _positions(listed, read_at)
+    names = [name for name, _ in hooks]
+    require_hooks(model, names)
+    behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
+    if behind:
+        raise ValueError(f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them.")
+    check_edits(hooks, listed)
+    readout = Readout(model)
+    clean = final_states(model, listed, positions, (), progress)
+    steered = final_states(model, listed, positions, hooks, progress)
+    rows = divergence(readout, clean, steered)
+    return torch.stack([row.mean() for row in rows.split([len(where) for where in positions])])
+
+
+def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    if isinstance(read_at, str | int):
+        return [read_positions(prompt, read_at) for prompt in prompts]
+    if len(read_at) != len(prompts) or not all(read_at):
+        raise ValueError(f"Expected one or more positions for each of {len(prompts)} prompts, got {read_at!r}.")
+    return [tuple(read_positions(prompt, i)[0] for i in where) for prompt, where in zip(prompts, read_at, strict=True)]

@@ -1,0 +1,166 @@
+r"""What the model itself says of continuations: their perplexity, and which of two words would follow them.
+
+$$\log \mathrm{PPL}(c \mid x) = -\frac{1}{|c|} \sum_t \log p(c_t \mid x, c_{<t})$$
+
+`continuation_perplexity` is low for text that the model finds ordinary, so also for one that repeats itself without
+end: look at the texts. `likelihood_sentiment` asks the model that wrote the text, with all its blind spots.
+Run both on the un-steered model, with no hooks attached.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens._kernel import read
+from semhub_lens.activations import read_positions
+from semhub_lens.interventions.generation import Generation
+from semhub_lens.models import Model
+from semhub_lens.prompts import Prompt, as_prompts
+from semhub_lens.readout import Readout
+from semhub_lens.scores._final import final_states, log_probs_of
+from semhub_lens.scores._inputs import as_texts
+from semhub_lens.tokens import encode, target_ids
+
+
+def continuation_perplexity(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    continuations: Generation | Sequence[str] | Sequence[Sequence[int]],
+    *,
+    progress: bool = True,
+) -> Float[Tensor, " item"]:
+    r"""Return the log-perplexity of each continuation given its prompt: mean negative log-likelihood in nats per token.
+
+    `exp` of it is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The
+    value does not depend on the other prompts.
+
+    Args:
+        model: the un-steered model, without hooks.
+        prompts: texts or `Prompt`s.
+        continuations: a `Generation` from these prompts (its tokens are taken as they are), or token ids for each
+            prompt, or texts, which are tokenised on their own and put after the prompt.
+        progress: show a progress bar.
+
+    Returns:
+        Log-perplexities in nats; NaN for an empty continuation.
+
+    Raises:
+        ValueError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or
+            more tokens than the model's context holds.
+
+    Example:
+        >>> written = generate(tiny_model, ["three plus", "dog"], max_new_tokens=4, progress=False)
+        >>> bool((continuation_perplexity(tiny_model, ["three plus", "dog"], written, progress=False) > 0).all())
+        True
+    """
+    listed = as_prompts(model, prompts)
+    ids = _continuation_ids(model, listed, continuations)
+    whole = [
+        Prompt.from_ids([*prompt.ids.tolist(), *new], bos=prompt.bos) for prompt, new in zip(listed, ids, strict=True)
+    ]
+    used = [item for item, new in enumerate(ids) if len(new)]
+    out = torch.full((len(listed),), torch.nan)
+    if not used:
+        return out
+    joined = as_prompts(model, [whole[item] for item in used])
+    before = [range(len(listed[item]) - 1, len(whole[item]) - 1) for item in used]
+    readout = Readout(model)
+    states = final_states(model, joined, before, (), progress)
+    tokens = torch.tensor([token for item in used for token in ids[item]])
+    log_probs = log_probs_of(readout, states, tokens)
+    pieces = log_probs.split([len(ids[item]) for item in used])
+    out[used] = torch.stack([-piece.mean() for piece in pieces])
+    return out
+
+
+def _continuation_ids(
+    model: Model, prompts: list[Prompt], continuations: Generation | Sequence[str] | Sequence[Sequence[int]]
+) -> list[list[int]]:
+    if isinstance(continuations, str):
+        raise ValueError("Expected a continuation for each prompt, got one text; put it into a list.")
+    given = continuations.token_ids if isinstance(continuations, Generation) else list(continuations)
+    if len(given) != len(prompts):
+        raise ValueError(f"Expected a continuation for each of {len(prompts)} prompts, got {len(given)}.")
+    if isinstance(continuations, Generation):
+        for prompt, text in zip(prompts, continuations.prompts, strict=True):
+            if prompt.text and text and prompt.text != text:
+                raise ValueError(f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}.")
+    if any(isinstance(new, str) for new in given) and model.tokenizer is None:
+        raise ValueError("The model has no tokenizer; give the continuations as token ids.")
+    return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in given]
+
+
+@dataclass(frozen=True)
+class SentimentFrame:
+    """A few words that end a text so that a word of judgement comes next, and words of either judgement."""
+
+    frame: str
+    good: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+FRAMES: Mapping[str, SentimentFrame] = {
+    "en": SentimentFrame(" All in all, this is", ("good", "great", "excellent"), ("bad", "terrible", "awful")),
+    "fr": SentimentFrame(" Dans l'ensemble, c'est", ("bon", "bien", "excellent"), ("mauvais", "nul", "horrible")),
+    "es": SentimentFrame(" En conjunto, esto es", ("bueno", "genial", "excelente"), ("malo", "terrible", "horrible")),
+    "de": SentimentFrame(" Insgesamt ist das", ("gut", "toll"), ("schlecht", "mies")),
+    "zh": SentimentFrame("总的来说，这很", ("好", "棒", "精彩"), ("差", "糟", "糟糕")),
+}
+"""Chosen before any measurement: plain words of judgement that are one token in a large multilingual vocabulary."""
+
+
+def likelihood_sentiment(
+    model: Model,
+    texts: str | Sequence[str],
+    language: str,
+    *,
+    frame: SentimentFrame | None = None,
+    progress: bool = True,
+) -> Float[Tensor, " item"]:
+    r"""Return how much likelier the model finds words of praise than words of blame right after each text.
+
+    $$s(x) = \log \sum_{w \in \text{good}} p(w \mid x, f) - \log \sum_{w \in \text{bad}} p(w \mid x, f)$$
+
+    in nats, with a short frame f in the text's language ("All in all, this is"). The zero is arbitrary: it moves with
+    frame and words. Compare texts of one language with one another.
+
+    Args:
+        model: the un-steered model, without hooks.
+        texts: the texts.
+        language: chooses frame and words; en, fr, es, de or zh.
+        frame: a frame and words of your own, in place of those in `FRAMES`.
+        progress: show a progress bar.
+
+    Returns:
+        Differences of log-probabilities; NaN for a blank text.
+
+    Raises:
+        ValueError: no texts, a language without frame, a word that no single token of the model spells, or one token on
+            both sides.
+
+    Example:
+        >>> words = SentimentFrame(" is", good=("red",), bad=("blue",))
+        >>> likelihood_sentiment(tiny_model, "dog", "en", frame=words, progress=False).shape
+        torch.Size([1])
+    """
+    listed = as_texts(texts)
+    if frame is None and language not in FRAMES:
+        raise ValueError(f"There is no frame for {language!r}; there are {', '.join(FRAMES)}. Give one with frame=.")
+    chosen = frame or FRAMES[language]
+    good, bad = (target_ids(model.tokenizer, words, variants="space") for words in (chosen.good, chosen.bad))
+    if both := set(good) & set(bad):
+        raise ValueError(f"Tokens {sorted(both)} stand for words on both sides, {chosen.good} and {chosen.bad}.")
+    used = [item for item, text in enumerate(listed) if text.strip()]
+    out = torch.full((len(listed),), torch.nan)
+    if used:
+        framed = as_prompts(model, [listed[item].rstrip() + chosen.frame for item in used])
+        last = [read_positions(prompt, "last") for prompt in framed]
+        readout = Readout(model)
+        states = final_states(model, framed, last, (), progress)
+        found = read(readout, states[None], targets=[[good, bad]] * len(used)).targets
+        assert found is not None
+        out[used] = found[0, :, 0] - found[0, :, 1]
+    return out

@@ -1,0 +1,160 @@
+"""The table of results: every experiment on some models, as one Markdown page."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from semhub_lens import experiments
+from semhub_lens.files import require_folder, write_aside
+from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.models import load
+from semhub_lens.untrained import untrained
+
+HEADER = """# Results
+
+What this library measures on the models that it can load offline. {command} makes this page; with the runs of an
+earlier call in `{runs}` it goes on from there. A number shows what its experiment's claim says and no more; see
+[Methods](methods.md) and [Limits](limits.md).
+
+The layer (and the strength, for interventions) is chosen on one half of the items; effect and 95 % bootstrap interval
+are those of the other half. *Supported*: the interval lies above 0, and the effect exceeds the 95th percentile of the
+null's maximum over layers ("null"). *Opposite*: the interval lies below 0. *Not supported*: neither. "Layer 0" is the
+mean effect at the embedding, a baseline that cannot be chosen. "Holds" and "fails" name the controls: what is left of
+the effect after the control is above 0 (95 % interval), or the control shows no effect of its own.
+"""
+
+
+def results_page(
+    models: Sequence[str],
+    path: str | Path = "docs/results.md",
+    *,
+    runs: str | Path = "runs",
+    only: Sequence[str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[Path, list[ExperimentResult]]:
+    """Run the experiments on some models, keep the runs, and write the page.
+
+    Args:
+        models: names that `load` takes.
+        path: the Markdown file; it appears only when complete.
+        runs: folder of the saved runs, one folder a model; finished runs there are read, not repeated.
+        only: ids of experiments; None runs all.
+        n: items per experiment; None takes each experiment's default.
+        seed: for items, bootstrap, nulls and splits.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: unknown model or experiment, or a path that cannot be written.
+    """
+    chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
+    unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
+    if unknown or not chosen or not models:
+        raise ValueError(
+            f"Expected models and experiments out of {', '.join(experiments.EXPERIMENTS)}, got {list(models)} and "
+            f"{unknown or chosen}."
+        )
+    require_folder(Path(path).parent)
+    require_folder(Path(runs))
+    sections, found = [], []
+    for name in models:
+        begun = time.time()
+        model = load(name)
+        random = untrained(model, seed=seed)
+        measured = [
+            experiments.run(
+                entry, model, n=n, seed=seed, baseline=random, out=Path(runs) / _plain(name), progress=progress
+            )
+            for entry in chosen
+        ]
+        sections.append(_section(name, measured, time.time() - begun))
+        found += measured
+        del model, random
+    command = "`semhub results " + " ".join(f"--model {name}" for name in models) + "`"
+    page = "\n".join([HEADER.format(command=command, runs=runs), *sections])
+    return write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8")), found
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _section(name: str, found: Sequence[ExperimentResult], seconds: float) -> str:
+    legs = [leg for result in found for leg in result.legs]
+    counts = {status: sum(leg.verdict.status == status for leg in legs) for status in ("supported", "opposite")}
+    where = found[0].provenance
+    lines = [
+        f"## {name}",
+        "",
+        f"{len(legs)} legs: {counts['supported']} supported, {counts['opposite']} opposite, "
+        f"{len(legs) - sum(counts.values())} not supported. {where.model_class}, {where.dtype}, {where.device}, "
+        f"weights {where.weights}, transformer-lens {where.transformer_lens}, semhub-lens {where.semhub_lens}, seed "
+        f"{where.seed}. This call took {seconds / 60:.0f} minutes.",
+        "",
+        "### Nulls and surprises",
+        "",
+        *_surprises(found),
+        "",
+    ]
+    for result in found:
+        lines += _experiment(name, result)
+    return "\n".join(lines)
+
+
+def _surprises(found: Sequence[ExperimentResult]) -> list[str]:
+    """Legs that did not come out as the hypothesis says, and controls that took an effect away."""
+    lines = []
+    for result in found:
+        for leg in result.legs:
+            failed = [check.name for check in leg.checks if not check.holds]
+            if leg.verdict.status != "supported":
+                lines.append(f"- `{result.id}`, {_cell(leg.title)}: **{leg.verdict.status}** ({_effect(leg)}).")
+            elif failed:
+                lines.append(f"- `{result.id}`, {_cell(leg.title)}: supported, but fails: {'; '.join(failed)}.")
+    return lines or ["- None: every leg is supported and holds against its controls."]
+
+
+def _experiment(model: str, result: ExperimentResult) -> list[str]:
+    claims = dict.fromkeys(f"{leg.wording.claim} (null: {leg.wording.control})" for leg in result.legs)
+    rows = [
+        "| leg | verdict | effect [95 %] | null | layer | layer 0 | items | holds | fails |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(leg) for leg in result.legs),
+    ]
+    return [
+        f"### `{result.id}`: {result.title}",
+        "",
+        f"`semhub run {result.id} --model {model}`. A positive effect means: {'; '.join(claims)}.",
+        "",
+        *rows,
+        "",
+        *(f"- {note}" for note in result.notes),
+        "",
+    ]
+
+
+def _row(leg: Leg) -> str:
+    place = str(leg.layer) if leg.strength is None else f"{leg.layer}, strength {leg.strength:g}"
+    cells: list[Any] = [
+        _cell(leg.title),
+        leg.verdict.status,
+        _effect(leg),
+        f"{leg.verdict.threshold:.3g}",
+        place,
+        "" if leg.strengths else f"{float(leg.mean[0]):.3g}",
+        leg.verdict.items,
+        "; ".join(check.name for check in leg.checks if check.holds),
+        "; ".join(check.name for check in leg.checks if not check.holds),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _effect(leg: Leg) -> str:
+    found = leg.verdict
+    return f"{found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}] {leg.wording.unit}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
