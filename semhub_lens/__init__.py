@@ -11,8 +11,11 @@ from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
 from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
+from semhub_lens.interventions.calibration import Calibration, calibrate
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
+from semhub_lens.interventions.sweep import Controls, adding, sweep
+from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
@@ -34,6 +37,7 @@ from semhub_lens.models import load
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
+from semhub_lens.scores import measures
 from semhub_lens.scores.classifier import SentimentClassifier, sentiment
 from semhub_lens.scores.damage import kl_to_clean
 from semhub_lens.scores.language import language_of
@@ -46,8 +50,11 @@ from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
+    "Calibration",
     "Capture",
+    "Choice",
     "ClassResult",
+    "Controls",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -71,9 +78,12 @@ __all__ = [
     "SentimentClassifier",
     "SentimentFrame",
     "SimilarityResult",
+    "SweepResult",
     "TargetResult",
     "TransferResult",
+    "adding",
     "at",
+    "calibrate",
     "continuation_perplexity",
     "direction",
     "experiments",
@@ -89,6 +99,7 @@ __all__ = [
     "linear_probe",
     "load",
     "logit_lens",
+    "measures",
     "printable",
     "relevance",
     "residual_names",
@@ -96,6 +107,7 @@ __all__ = [
     "script_table",
     "sentiment",
     "similarity",
+    "sweep",
     "target_lens",
     "token_strip",
     "train_probe",

@@ -5,7 +5,8 @@ import torch
 
 import semhub_lens as shl
 from semhub_lens import Prompt, SentimentFrame, at
-from semhub_lens.data.texts import sentences, sentiment_texts
+from semhub_lens.data.corpora import sentiments
+from semhub_lens.data.texts import sentences
 
 PROMPTS = ([1, 20, 21, 22, 23], [1, 24], [30, 31, 32, 33, 34, 35, 36], [1, 40, 41])
 CONTINUATIONS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [17, 18])
@@ -227,7 +228,7 @@ def test_gemma_sees_more_damage_the_stronger_the_steering(gemma):
 @pytest.mark.real
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_gemma_judges_praise_better_than_blame(gemma, language):
-    rows = [row for row in sentiment_texts() if row.language == language]
+    rows = [row for row in sentiments() if row.language == language]
     rows = [*rows[:20], *rows[-20:]]
     scores = shl.likelihood_sentiment(gemma, [row.text for row in rows], language, progress=False)
     positive = torch.tensor([row.positive for row in rows])

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import semhub_lens as shl
-from semhub_lens.data.texts import LabelledText, sentences, sentiment_texts
+from semhub_lens.data.corpora import SentimentText, sentiments
+from semhub_lens.data.texts import sentences
 from semhub_lens.scores._inputs import as_texts
 from semhub_lens.scores.classifier import Accuracy
 
@@ -115,7 +116,7 @@ def test_sentiment_is_recognised_above_chance_in_every_language(classifier, code
 
 @pytest.mark.parametrize("code", CODES[1:])
 def test_the_reported_accuracy_is_that_of_the_scores(classifier, code):
-    rows = [row for row in sentiment_texts() if row.language == code]
+    rows = [row for row in sentiments() if row.language == code]
     scores = shl.sentiment([row.text for row in rows], code, classifier=classifier)
     right = sum(bool(score > 0.5) == row.positive for score, row in zip(scores, rows, strict=True))
     assert classifier.accuracy[code] == Accuracy(code, right, len(rows))
@@ -123,14 +124,14 @@ def test_the_reported_accuracy_is_that_of_the_scores(classifier, code):
 
 
 def test_english_accuracy_is_of_sentences_left_out_and_below_that_of_those_learned(classifier):
-    rows = [row for row in sentiment_texts() if row.language == "en"]
+    rows = [row for row in sentiments() if row.language == "en"]
     learned = ((classifier([row.text for row in rows]) > 0.5) == torch.tensor([row.positive for row in rows])).sum()
     assert classifier.accuracy["en"].items == len(rows)
     assert classifier.accuracy["en"].correct < int(learned)
 
 
 def test_scores_are_scikit_learns_probabilities(classifier):
-    texts = [row.text for row in sentiment_texts()[::9]]
+    texts = [row.text for row in sentiments()[::9]]
     expected = classifier._fitted.predict_proba(classifier._encoder.encode(texts).numpy())[:, 1]
     torch.testing.assert_close(classifier(texts), torch.from_numpy(expected).float(), atol=1e-5, rtol=1e-4)
 
@@ -141,12 +142,12 @@ def test_training_is_the_same_every_time(encoder, classifier):
 
 
 def test_a_classifier_trained_on_shuffled_labels_guesses(encoder, classifier):
-    rows = sentiment_texts()
+    rows = sentiments()
     english = [row for row in rows if row.language == "en"]
     shares = {code: [] for code in CODES}
     for seed in range(6):
         order = torch.randperm(len(english), generator=torch.Generator().manual_seed(seed)).tolist()
-        shuffled = [replace(row, positive=english[i].positive) for row, i in zip(english, order, strict=True)]
+        shuffled = [replace(row, label=english[i].label) for row, i in zip(english, order, strict=True)]
         trained = shl.SentimentClassifier(encoder, sentences=[*shuffled, *(r for r in rows if r.language != "en")])
         for code in CODES:
             shares[code].append(trained.accuracy[code].share)
@@ -212,8 +213,8 @@ BAD = {
     "unknown way": (lambda: inspect.unwrap(shl.language_of)("dog", among="some"), "'given' or 'all'"),
     "unequal numbers": (lambda: shl.relevance(["a", "b"], ["c"]), "each of 2 prompts, got 1"),
     "unmeasured language": (lambda: shl.sentiment("hund", "da"), "not measured in 'da'; it was in en, fr, es, de, zh"),
-    "too few": (lambda: shl.SentimentClassifier(sentences=sentiment_texts()[:30]), "30 positive and 0 negative"),
-    "blank": (lambda: shl.SentimentClassifier(sentences=[LabelledText("en", True, " ")]), "1 of the .* blank"),
+    "too few": (lambda: shl.SentimentClassifier(sentences=sentiments()[:30]), "30 positive and 0 negative"),
+    "blank": (lambda: shl.SentimentClassifier(sentences=[SentimentText(" ", "positive", "en")]), "1 of the .* blank"),
 }
 
 

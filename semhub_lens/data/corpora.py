@@ -46,6 +46,11 @@ class SentimentText:
     """positive, negative or neutral."""
     language: str
 
+    @property
+    def positive(self) -> bool:
+        """Whether the label is positive."""
+        return self.label == "positive"
+
 
 def read_texts(source: str | Path, *, limit: int | None = None, column: str = "text") -> list[str]:
     """Texts from a file, a folder or a Hugging Face data set; empty ones are left out.

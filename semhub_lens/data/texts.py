@@ -2,23 +2,13 @@
 
 `sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese,
 row by row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one
-first. `sentiment_texts`: 584 labelled everyday sentences, written in each language on their own (no translations).
+first.
 """
 
 import csv
-from dataclasses import dataclass
 from importlib.resources import files
 
 BUNDLED = ("en", "fr", "es", "de", "zh")
-
-
-@dataclass(frozen=True)
-class LabelledText:
-    """A text whose sentiment is known."""
-
-    language: str
-    positive: bool
-    text: str
 
 
 def sentences() -> dict[str, list[str]]:
@@ -47,18 +37,6 @@ def glossary(language: str) -> dict[str, tuple[str, ...]]:
     if not rows:
         raise ValueError(f"No bundled glossary for {language!r}; there are fr, es, de and zh.")
     return {row["word"]: tuple(row["gloss"].split("|")) for row in rows}
-
-
-def sentiment_texts() -> list[LabelledText]:
-    """Labelled sentences, half of them positive in each language.
-
-    Example:
-        >>> from semhub_lens.data.texts import sentiment_texts
-        >>> [sum(row.language == code for row in sentiment_texts()) for code in ("en", "fr", "es", "de", "zh")]
-        [248, 84, 84, 84, 84]
-    """
-    rows = _rows("sentiment.tsv")
-    return [LabelledText(row["lang"], row["label"] == "positive", row["text"]) for row in rows]
 
 
 def _columns(name: str) -> dict[str, list[str]]:

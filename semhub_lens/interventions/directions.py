@@ -70,7 +70,24 @@ def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_
     return a.float().mean(0) - b.float().mean(0)
 
 
-def random_like(direction: Float[Tensor, " d_model"], *, seed: int) -> Float[Tensor, " d_model"]:
-    """A random direction of the same norm: the control for "any vector of this size would do"."""
+def random_like(direction: Float[Tensor, "*item d_model"], *, seed: int) -> Float[Tensor, "*item d_model"]:
+    """A random direction of the same norm: the control for "any vector of this size would do".
+
+    Of a direction per item `[item d_model]`, each row gets a random direction of its own, of the row's norm.
+    """
     drawn = torch.randn(direction.shape, generator=generator(seed + SALT))
-    return drawn * (direction.float().norm().cpu() / drawn.norm())
+    return rescaled(drawn, direction)
+
+
+def rescaled(
+    direction: Float[Tensor, "*row d_model"], like: Float[Tensor, "*item d_model"]
+) -> Float[Tensor, "*item d_model"]:
+    """A direction with the norm of another one, row by row.
+
+    Raises:
+        ValueError: a direction of norm 0.
+    """
+    norm = direction.float().cpu().norm(dim=-1, keepdim=True)
+    if bool((norm == 0).any()):
+        raise ValueError("A direction of norm 0 cannot be rescaled.")
+    return direction.float().cpu() / norm * like.float().cpu().norm(dim=-1, keepdim=True)

@@ -11,7 +11,7 @@ An intervention shows that a direction suffices to change the output, not that t
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,8 @@ Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in
 the list of
 positions are given."""
+Each = Literal["position", "item"]
+"""What every one of several vectors `[k d_model]` belongs to: the k positions in their order, or the k prompts."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +37,8 @@ class PositionedHook:
     name: str
     edit: Edit
     positions: Positions = None
+    items: int | None = None
+    """How many prompts it has vectors for; None for any number."""
     _chunks: Chunks = field(default_factory=Chunks)
 
     def __repr__(self) -> str:
@@ -55,16 +59,27 @@ class PositionedHook:
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
         """Raise a ValueError if these prompts, with `new_tokens` generated after them, lack the positions."""
+        if self.items is not None and self.items != len(prompts):
+            raise ValueError(
+                f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."
+            )
         place.check(self.positions, prompts, new_tokens)
 
 
-def add(direction: Float[Tensor, "*k d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
+def add(
+    direction: Float[Tensor, "*k d_model"],
+    strength: float = 1.0,
+    positions: Positions = None,
+    *,
+    each: Each = "position",
+) -> PositionedHook:
     r"""Add a direction: $h \leftarrow h + s\,v$.
 
     Args:
-        direction: one vector, or one for each of k positions, in their order.
+        direction: one vector, or one for each of k positions in their order, or (`each="item"`) one for each prompt.
         strength: the factor s.
         positions: where; see `Positions`. None is everywhere, generated tokens included.
+        each: what every one of several vectors belongs to.
 
     Example:
         >>> direction = torch.ones(tiny_model.cfg.d_model)
@@ -73,19 +88,26 @@ def add(direction: Float[Tensor, "*k d_model"], strength: float = 1.0, positions
     vectors = _vectors(direction, "direction")
 
     def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        return states + strength * _pick(vectors, rank, states)
+        return states + strength * _pick(vectors, _row(each, item, rank), states, each)
 
-    return PositionedHook("add", add_direction, positions)
+    return PositionedHook("add", add_direction, positions, _count(vectors, each))
 
 
-def replace(state: Float[Tensor, "*k d_model"], strength: float = 1.0, positions: Positions = None) -> PositionedHook:
-    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v."""
+def replace(
+    state: Float[Tensor, "*k d_model"],
+    strength: float = 1.0,
+    positions: Positions = None,
+    *,
+    each: Each = "position",
+) -> PositionedHook:
+    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v. `each` is as in `add`."""
     vectors = _vectors(state, "state")
 
     def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        return torch.lerp(states, _pick(vectors, rank, states).expand_as(states), strength)
+        picked = _pick(vectors, _row(each, item, rank), states, each)
+        return torch.lerp(states, picked.expand_as(states), strength)
 
-    return PositionedHook("replace", replace_state, positions)
+    return PositionedHook("replace", replace_state, positions, _count(vectors, each))
 
 
 def project_out(
@@ -212,16 +234,25 @@ def _fitting(vectors: Tensor, states: Tensor) -> Tensor:
     return vectors.to(states.device).float()
 
 
-def _pick(vectors: Tensor, rank: Int[Tensor, " n"], states: Tensor) -> Tensor:
+def _count(vectors: Tensor, each: Each) -> int | None:
+    if each not in ("position", "item"):
+        raise ValueError(f"each= takes 'position' or 'item', got {each!r}.")
+    return len(vectors) if each == "item" and vectors.ndim == 2 else None
+
+
+def _row(each: Each, item: Tensor, rank: Tensor) -> Tensor:
+    return item if each == "item" else rank
+
+
+def _pick(vectors: Tensor, row: Int[Tensor, " n"], states: Tensor, each: Each) -> Tensor:
     local = _fitting(vectors, states)
     if local.ndim == 1:
         return local
-    if int(rank.max()) >= len(local):
-        raise ValueError(
-            f"{len(local)} vectors were given, but {int(rank.max()) + 1} positions selected; give one for each."
-        )
+    if int(row.max()) >= len(local):
+        chosen = "positions selected" if each == "position" else "prompts run"
+        raise ValueError(f"{len(local)} vectors were given, but {int(row.max()) + 1} {chosen}; give one for each.")
     between = [1] * (states.ndim - 2)  # heads, at a site that has them
-    return local[rank].reshape(len(rank), *between, local.shape[-1])
+    return local[row].reshape(len(row), *between, local.shape[-1])
 
 
 def _axis(a: Tensor, b: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.data import data_hash
-from semhub_lens.data.texts import LabelledText, sentiment_texts
+from semhub_lens.data.corpora import SentimentText, sentiments
 from semhub_lens.scores._inputs import as_texts, optional
 from semhub_lens.scores.relevance import SentenceEncoder
 
@@ -80,12 +80,12 @@ class SentimentClassifier:
         self,
         encoder: SentenceEncoder | None = None,
         *,
-        sentences: Sequence[LabelledText] | None = None,
+        sentences: Sequence[SentimentText] | None = None,
         trained_on: str = "en",
     ) -> None:
         self._encoder = encoder or SentenceEncoder()
         self._trained_on = trained_on
-        listed = list(sentiment_texts() if sentences is None else sentences)
+        listed = list(sentiments() if sentences is None else sentences)
         if blank := [row for row in listed if not row.text.strip()]:
             raise ValueError(f"{len(blank)} of the labelled sentences are blank; leave them out.")
         self._hash = data_hash([[row.language, row.positive, row.text] for row in listed])
@@ -96,7 +96,7 @@ class SentimentClassifier:
         _check_training(by_language.get(trained_on, []), trained_on)
         self._fitted, self.accuracy = self._fit(by_language)
 
-    def _fit(self, by_language: Mapping[str, list[LabelledText]]) -> tuple[Any, dict[str, Accuracy]]:
+    def _fit(self, by_language: Mapping[str, list[SentimentText]]) -> tuple[Any, dict[str, Accuracy]]:
         selection = optional("sklearn.model_selection", "scikit-learn")
         regression = optional("sklearn.linear_model", "scikit-learn").LogisticRegression
         model = regression(C=INVERSE_REGULARISATION, max_iter=1000)
@@ -160,7 +160,7 @@ def sentiment(
     return classifier(listed)
 
 
-def _check_training(rows: Sequence[LabelledText], language: str) -> None:
+def _check_training(rows: Sequence[SentimentText], language: str) -> None:
     positive = sum(row.positive for row in rows)
     if min(positive, len(rows) - positive) < FOLDS:
         raise ValueError(

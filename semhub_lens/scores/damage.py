@@ -8,6 +8,7 @@ still hide a few positions that break.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -53,19 +54,44 @@ def kl_to_clean(
         >>> float(kl_to_clean(tiny_model, "three plus two", steer(3.0), progress=False)) > 0
         True
     """
-    listed = as_prompts(model, prompts)
-    positions = _positions(listed, read_at)
-    names = [name for name, _ in hooks]
-    require_hooks(model, names)
-    behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
-    if behind:
-        raise ValueError(f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them.")
-    check_edits(hooks, listed)
-    readout = Readout(model)
-    clean = final_states(model, listed, positions, (), progress)
-    steered = final_states(model, listed, positions, hooks, progress)
-    rows = divergence(readout, clean, steered)
-    return torch.stack([row.mean() for row in rows.split([len(where) for where in positions])])
+    return CleanRun(model, prompts, read_at=read_at, progress=progress)(hooks)
+
+
+class CleanRun:
+    """The clean run of some prompts, made once and compared with runs under many hooks; as `kl_to_clean`."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: str | Prompt | Sequence[str | Prompt],
+        *,
+        read_at: str | int | Sequence[Sequence[int]] = "mean",
+        progress: bool = True,
+    ) -> None:
+        self._model, self._progress = model, progress
+        self._prompts = as_prompts(model, prompts)
+        self._positions = _positions(self._prompts, read_at)
+
+    @cached_property
+    def _clean(self) -> tuple[Readout, Float[Tensor, "row d_model"]]:
+        return Readout(self._model), self._states(())
+
+    def _states(self, hooks: Hooks) -> Float[Tensor, "row d_model"]:
+        return final_states(self._model, self._prompts, self._positions, hooks, self._progress)
+
+    def __call__(self, hooks: Hooks) -> Float[Tensor, " item"]:
+        """Mean divergence of each prompt's distributions under the hooks from the clean ones."""
+        names = [name for name, _ in hooks]
+        require_hooks(self._model, names)
+        behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
+        if behind:
+            raise ValueError(
+                f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them."
+            )
+        check_edits(hooks, self._prompts)
+        readout, clean = self._clean
+        rows = divergence(readout, clean, self._states(hooks))
+        return torch.stack([row.mean() for row in rows.split([len(where) for where in self._positions])])
 
 
 def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from semhub_lens.cosine_probe import CosineResult
 from semhub_lens.files import write_aside
 from semhub_lens.interventions.generation import Generation
+from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.language_mass import MassResult
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.linear_probes import ClassResult, LinearClassifier, ProbeResult, TransferResult
@@ -26,9 +27,10 @@ from semhub_lens.viz.lens import cosine_figure, lens_figure
 from semhub_lens.viz.paths import trajectory_figure
 from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure, transfer_figure
 from semhub_lens.viz.style import FONT, escape, finish
+from semhub_lens.viz.sweep import sweep_figure
 from semhub_lens.viz.tokens import token_strip
 
-__all__ = ["figure", "page", "sign_map", "token_strip", "write_html", "write_page"]
+__all__ = ["figure", "page", "sign_map", "sweep_figure", "token_strip", "write_html", "write_page"]
 
 
 def figure(result: Result) -> go.Figure:
@@ -53,6 +55,7 @@ def figure(result: Result) -> go.Figure:
         ClassResult: class_figure,
         Leg: leg_figure,
         ExperimentResult: experiment_figure,
+        SweepResult: sweep_figure,
         Generation: _generation_figure,
         TrajectoryResult: trajectory_figure,
     }

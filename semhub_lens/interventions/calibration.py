@@ -1,0 +1,89 @@
+"""The strength at which an intervention does a given damage, so that directions can be compared at equal cost."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from semhub_lens.interventions.sweep import Measure, Recipe, adding
+from semhub_lens.models import Model
+
+DOUBLINGS = 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A strength whose damage lies just within a budget."""
+
+    strength: float
+    damage: float
+    """Mean damage at this strength."""
+    budget: float
+    tried: tuple[tuple[float, float], ...]
+    """Every strength that was measured, with its mean damage, in the order of trying."""
+
+
+def calibrate(
+    model: Model,
+    measure: Measure,
+    direction: Tensor,
+    layer: int,
+    *,
+    budget: float,
+    recipe: Recipe | None = None,
+    start: float = 1.0,
+    tolerance: float = 0.05,
+) -> Calibration:
+    r"""Find the largest strength before the mean damage first reaches a budget.
+
+    The strength is doubled from `start` until the damage reaches the budget, then that last bracket is bisected until
+    the damage at its lower end is within `tolerance` of the budget. Damage need not grow with strength: it may fall
+    again further out, or cross the budget and come back between two doublings, which is not seen.
+
+    Args:
+        model: any TransformerLens model.
+        measure: returns one score, the damage (`measures.damage`); higher is worse.
+        direction: `[d_model]` or `[item d_model]`.
+        layer: residual entry (0 = embedding).
+        budget: mean damage to reach, in the measure's unit.
+        recipe: the hooks of a direction; None adds it at the last position of each text (`adding`).
+        start: first strength.
+        tolerance: how far below the budget, as a share of it.
+
+    Raises:
+        ValueError: budget, start or tolerance not above 0, a measure with several scores, NaN damage, or a budget that
+            is not reached at `start` times 2 to the 20th.
+
+    Example:
+        >>> cost = measures.damage(tiny_model, ["three plus two"], items=1, read_at="last", progress=False)
+        >>> found = calibrate(tiny_model, cost, torch.ones(tiny_model.cfg.d_model), 1, budget=0.1)
+        >>> 0.095 <= found.damage <= 0.1
+        True
+    """
+    for name, value in (("budget", budget), ("start", start), ("tolerance", tolerance)):
+        if not value > 0:
+            raise ValueError(f"calibrate needs {name} above 0, got {value}.")
+    recipe = recipe or adding(model)
+    tried: dict[float, float] = {}
+
+    def cost(strength: float) -> float:
+        found = measure(recipe(direction, strength, layer))
+        if len(found) != 1:
+            raise ValueError(f"calibrate needs a measure with one score, the damage; got {', '.join(found) or 'none'}.")
+        tried[strength] = float(next(iter(found.values())).mean())
+        if not torch.isfinite(torch.tensor(tried[strength])):
+            raise ValueError(f"The damage at strength {strength:g} is {tried[strength]}.")
+        return tried[strength]
+
+    low, high = 0.0, start
+    while cost(high) < budget:
+        if len(tried) > DOUBLINGS:
+            raise ValueError(
+                f"The damage never reached {budget:g}: the largest was {max(tried.values()):.3g}, up to strength "
+                f"{high:g}. Lower the budget, or change layer or positions."
+            )
+        low, high = high, 2 * high
+    while tried.get(low, 0.0) < budget * (1 - tolerance) and high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    return Calibration(low, tried.get(low, 0.0), budget, tuple(tried.items()))

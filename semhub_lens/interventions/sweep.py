@@ -1,0 +1,249 @@
+r"""The grid engine of steering: every layer with every strength, beside the controls, item by item.
+
+$$e_{c \ell s i} = m_i(\text{condition } c \text{ at layer } \ell \text{ with strength } s) - m_i(\text{clean})$$
+
+A cell is kept as soon as it is measured, so a killed sweep goes on where it stopped. A sweep shows that a direction
+suffices to move a score, not that the model uses it; and some directions move a score by luck, which one random
+direction cannot tell: take several (`Controls(random=8)`).
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.hook_points import Hooks, residual_names
+from semhub_lens.interventions.directions import random_like, rescaled
+from semhub_lens.interventions.hooks import add
+from semhub_lens.interventions.positions import Positions
+from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
+from semhub_lens.models import Model, provenance
+from semhub_lens.results import Provenance
+from semhub_lens.store import Store
+
+Measure = Callable[[Hooks], Mapping[str, Float[Tensor, " item"]]]
+"""`hooks -> {name: score of every item}`; `semhub_lens.measures` makes some. Called without hooks for the clean run."""
+Direction = Callable[[int], Float[Tensor, "*item d_model"]]
+"""`layer -> direction`, one `[d_model]` or one for each item `[item d_model]`."""
+Recipe = Callable[[Tensor, float, int], Hooks]
+"""`(direction, strength, layer) -> hooks`; `layer` is a residual entry, the last one included."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What is measured beside the steered run."""
+
+    random: int = 1
+    """How many random directions of the same norm (a random one per item where each item has its own)."""
+    flipped: bool = True
+    """The same direction with its sign flipped."""
+    unrelated: Direction | None = None
+    """A direction that should not matter; it is rescaled to the same norm."""
+    last_layer: bool = True
+    """The same vector at the last residual entry instead: what it does to the output without any block after it."""
+    seed: int = 0
+    """Of the random directions; draw k at layer l has the seed `seed + 1000 k + l`."""
+
+
+def adding(model: Model, positions: Positions = -1) -> Recipe:
+    """The default recipe: add strength times the direction at residual entry `layer`, at the given positions.
+
+    Example:
+        >>> recipe = adding(tiny_model)
+        >>> [name for name, _ in recipe(torch.ones(tiny_model.cfg.d_model), 2.0, 1)]
+        ['blocks.1.hook_resid_pre']
+    """
+    names = residual_names(model)
+
+    def recipe(direction: Tensor, strength: float, layer: int) -> Hooks:
+        each = "item" if direction.ndim == 2 else "position"
+        return [(names[layer], add(direction, strength, positions, each=each))]
+
+    return recipe
+
+
+def sweep(
+    model: Model,
+    measure: Measure,
+    direction: Direction,
+    layers: Sequence[int],
+    strengths: Sequence[float],
+    *,
+    recipe: Recipe | None = None,
+    controls: Controls | None = None,
+    damage: Sequence[str] = (),
+    name: str = "sweep",
+    where: Provenance | None = None,
+    store: Store | None = None,
+    progress: bool = True,
+) -> SweepResult:
+    """Measure items under an intervention at every layer and strength, and under its controls.
+
+    Args:
+        model: any TransformerLens model.
+        measure: runs all items under hooks and returns named scores, one number an item.
+        direction: the direction of a residual entry (0 = embedding, the last one = after the last block).
+        layers: residual entries.
+        strengths: factors of the direction as it is, above 0; the clean run is 0.
+        recipe: the hooks of a direction; None adds it at the last position of the prompt (`adding`).
+        controls: None measures a random direction, the flipped one and the last layer.
+        damage: names of those scores that measure damage (higher is worse); the others are effects.
+        name: of the kept parts; give every sweep of one store its own.
+        where: provenance with the data's name and hash; None describes the model.
+        store: where finished cells are kept; None keeps nothing. The store's settings must name all that `measure` and
+            `recipe` depend on; the directions are part of a cell's name.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: layers or strengths that are empty, repeated or out of range; directions that fit neither the model
+            nor the items; scores whose names or lengths change; an unknown damage score.
+
+    Source: layer x strength grids as in Turner et al. 2023 (ActAdd) and Rimsky et al. 2024 (CAA).
+
+    Example:
+        >>> score = measures.next_token(tiny_model, ["three plus", "dog"], {"two": "two"}, progress=False)
+        >>> vector = lambda layer: direction.words(tiny_model, "two", "five", layer)
+        >>> found = sweep(tiny_model, score, vector, [1, 2], [1.0, 2.0], progress=False)
+        >>> found.effect("two").shape
+        torch.Size([2, 2, 2])
+    """
+    controls, store = controls or Controls(), store or Store()
+    recipe = recipe or adding(model)
+    last = len(residual_names(model)) - 1
+    _check_grid(layers, strengths, controls, last)
+    vectors = _vectors(model, direction, layers, controls)
+    cells = _Cells(measure, store, name)
+    clean = cells.clean()
+    items = clean.shape[1]
+    _check_items(vectors, items, cells.names, damage)
+    conditions = list(vectors)
+    scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape)
+    bar = tqdm(total=scores[..., 0, 0].numel(), desc=name, unit="cell", disable=not progress, leave=False)
+    with bar:
+        for c, condition in enumerate(conditions):
+            for i, layer in enumerate(layers):
+                vector, entry = vectors[condition][i], last if condition == LAST else layer
+                for j, strength in enumerate(strengths):
+                    key = f"{entry}-{float(strength)!r}-{_fingerprint(vector)}"
+                    scores[c, i, j] = cells.get(key, lambda v=vector, s=strength, e=entry: recipe(v, s, e))
+                    bar.update()
+    return SweepResult(
+        tuple(conditions),
+        tuple(layers),
+        tuple(float(strength) for strength in strengths),
+        cells.names,
+        tuple(damage),
+        clean,
+        scores,
+        torch.stack([vector.norm(dim=-1).expand(items) for vector in vectors[STEERED]]),
+        provenance=where or provenance(model, seed=controls.seed),
+    )
+
+
+class _Cells:
+    """Measured cells by name: kept in the store, and each measured once even where two conditions share it."""
+
+    def __init__(self, measure: Measure, store: Store, name: str) -> None:
+        self._measure, self._store, self._name = measure, store, name
+        self._found: dict[str, Tensor] = {}
+        self.names: tuple[str, ...] = ()
+
+    def clean(self) -> Float[Tensor, "score item"]:
+        """The clean run, measured first and once."""
+        measured: dict[str, Tensor] = {}
+
+        def run() -> dict[str, Tensor]:
+            if not measured:
+                measured.update(self._measure(()))
+            return measured
+
+        self.names = tuple(self._store.rows(f"{self._name}-names", lambda: list(run())))
+        return self._store.tensor(f"{self._name}-clean", lambda: self._stacked(run()))
+
+    def get(self, key: str, hooks: Callable[[], Hooks]) -> Float[Tensor, "score item"]:
+        """The scores under hooks, which are made only where the cell is missing."""
+        if key not in self._found:
+            part = f"{self._name}-{key}"
+            self._found[key] = self._store.tensor(part, lambda: self._stacked(self._measure(hooks())))
+        return self._found[key]
+
+    def _stacked(self, measured: Mapping[str, Tensor]) -> Float[Tensor, "score item"]:
+        shapes = {tuple(values.shape) for values in measured.values()}
+        if tuple(measured) != self.names or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            got = ", ".join(f"{name!r} {tuple(values.shape)}" for name, values in measured.items())
+            raise ValueError(
+                "A measure must return the same scores in every run, one number an item: expected "
+                f"{', '.join(map(repr, self.names)) or 'at least one'}, got {got or 'none'}."
+            )
+        return torch.stack([values.detach().float().cpu() for values in measured.values()])
+
+
+def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Controls, last: int) -> None:
+    if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= last for layer in layers):
+        raise ValueError(f"layers must be different residual entries from 0 to {last}, got {list(layers)}.")
+    if not strengths or len(set(strengths)) < len(strengths) or not all(0 < s < float("inf") for s in strengths):
+        raise ValueError(
+            f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is "
+            "measured anyway, and negative ones are the control `flipped`."
+        )
+    if controls.random < 0:
+        raise ValueError(f"Controls(random=...) counts directions, got {controls.random}.")
+
+
+def _vectors(
+    model: Model, direction: Direction, layers: Sequence[int], controls: Controls
+) -> dict[str, list[Float[Tensor, "*item d_model"]]]:
+    """Per condition, the vector of every layer."""
+    d_model = int(model.cfg.d_model)
+    steered = [_vector(direction(layer), layer, d_model) for layer in layers]
+    found = {STEERED: steered}
+    for draw in range(controls.random):
+        found[RANDOM if draw == 0 else f"{RANDOM} {draw + 1}"] = [
+            random_like(vector, seed=controls.seed + 1000 * draw + layer)
+            for layer, vector in zip(layers, steered, strict=True)
+        ]
+    if controls.flipped:
+        found[FLIPPED] = [-vector for vector in steered]
+    if controls.unrelated is not None:
+        unrelated = [_vector(controls.unrelated(layer), layer, d_model) for layer in layers]
+        found[UNRELATED] = [_matched(other, vector) for other, vector in zip(unrelated, steered, strict=True)]
+    if controls.last_layer:
+        found[LAST] = steered
+    return found
+
+
+def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_model"]:
+    if vector.ndim not in (1, 2) or vector.shape[-1] != d_model:
+        raise ValueError(
+            f"The direction of layer {layer} has shape {tuple(vector.shape)}, expected [{d_model}] or [item {d_model}]."
+        )
+    vector = vector.detach().float().cpu()
+    if not torch.isfinite(vector).all() or bool((vector.norm(dim=-1) == 0).any()):
+        raise ValueError(
+            f"The direction of layer {layer} is 0, NaN or infinite (of some item). At the embedding (layer 0) states "
+            "that end in the same token do not differ; leave it out."
+        )
+    return vector
+
+
+def _matched(other: Tensor, vector: Tensor) -> Float[Tensor, "*item d_model"]:
+    """An unrelated direction in the norm and shape of the steered one."""
+    if other.ndim > vector.ndim:
+        raise ValueError("The unrelated direction has one vector an item, the direction itself has one for all.")
+    return rescaled(other.expand_as(vector), vector)
+
+
+def _check_items(vectors: Mapping[str, list[Tensor]], items: int, names: Sequence[str], damage: Sequence[str]) -> None:
+    for vector in vectors[STEERED]:
+        if vector.ndim == 2 and len(vector) != items:
+            raise ValueError(f"There are directions for {len(vector)} items, but the measure scores {items}.")
+    if unknown := [name for name in damage if name not in names]:
+        raise ValueError(f"Unknown damage score(s) {unknown}; the measure returns {', '.join(names)}.")
+
+
+def _fingerprint(vector: Tensor) -> str:
+    return hashlib.sha256(vector.contiguous().numpy().tobytes()).hexdigest()[:12]

@@ -1,0 +1,192 @@
+"""What a steering sweep measured: every score of every item in every cell, and the cell that half the items choose."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.results import Result
+from semhub_lens.stats import bootstrap_mean, halves
+
+STEERED, RANDOM, FLIPPED = "steered", "random", "flipped"
+UNRELATED, LAST = "unrelated", "last layer"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over the reporting items with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer and a strength that half of the items chose, and what the other half shows there."""
+
+    score: str
+    layer: int
+    strength: float
+    effect: Mean
+    """Steered minus clean."""
+    contrast: Mean | None
+    """Steered minus random directions (mean over them); None without random directions."""
+    controls: tuple[tuple[str, Mean], ...]
+    """Every control's own effect: control minus clean."""
+    damage: tuple[tuple[str, Mean], ...]
+    """Rise of every damage score over the clean run."""
+    budget: float | None
+    within_budget: bool | None
+    """Whether the chosen damage stays within the budget on the reporting half too; None without a budget."""
+    items: int
+    """Items in the reporting half."""
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult(Result):
+    """Scores of items under an intervention, over layers and strengths, with its controls; higher damage is worse."""
+
+    conditions: tuple[str, ...]
+    """"steered", "random" ("random 2", ...), "flipped", "unrelated", "last layer"; those that were measured."""
+    layers: tuple[int, ...]
+    """Residual entries. For the condition "last layer": where the vector comes from; it is added at the last entry."""
+    strengths: tuple[float, ...]
+    names: tuple[str, ...]
+    """The scores."""
+    damage: tuple[str, ...]
+    """Those of them that measure damage."""
+    clean: Float[Tensor, "score item"]
+    scores: Float[Tensor, "condition layer strength score item"]
+    norms: Float[Tensor, "layer item"]
+    """Norm of the direction; the vector added has strength times this norm."""
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """Scores that are not damage."""
+        return tuple(name for name in self.names if name not in self.damage)
+
+    def effect(self, score: str, condition: str = STEERED) -> Float[Tensor, "layer strength item"]:
+        """What a condition changes: its score minus the clean one; "random" is the mean over the random directions.
+
+        Raises:
+            ValueError: unknown score or condition.
+        """
+        row = self._score(score)
+        return self.scores[self._rows(condition), :, :, row].mean(0) - self.clean[row]
+
+    def contrast(self, score: str, control: str = RANDOM) -> Float[Tensor, "layer strength item"]:
+        """Steered minus a control, item by item.
+
+        Raises:
+            ValueError: unknown score, or a control that was not measured.
+        """
+        return self.effect(score) - self.effect(score, control)
+
+    def choose(self, score: str, *, damage: str | None = None, budget: float | None = None, seed: int = 0) -> Choice:
+        """Choose layer and strength on one half of the items and report the other half.
+
+        Chosen is the cell with the largest mean contrast with the random directions (without them: the largest mean
+        effect) among those whose mean rise in damage is within the budget.
+
+        Raises:
+            ValueError: fewer than 4 items, NaN in the scores, only one of damage and budget, no cell within the budget.
+        """
+        if (damage is None) != (budget is None):
+            raise ValueError(f"Give damage= and budget= together, got {damage!r} and {budget!r}.")
+        items = self.clean.shape[1]
+        if items < 4:
+            raise ValueError(f"Choosing on one half and reporting the other needs at least 4 items, got {items}.")
+        merit = self.contrast(score) if RANDOM in self.conditions else self.effect(score)
+        used = [score] if damage is None else [score, damage]
+        if any(not torch.isfinite(self.effect(name)).all() for name in used):
+            raise ValueError(
+                f"NaN or infinite values in {' or '.join(used)}: give every run a number or drop the items."
+            )
+        choosing, reporting = halves(items, seed)
+        chosen = self._best(merit[..., choosing].mean(-1), choosing, damage, budget)
+        return self._report(score, chosen, reporting, damage, budget, seed)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per condition, layer, strength and item, one column a score; the clean run has no layer."""
+        axes = {"condition": self.conditions, "layer": self.layers, "strength": self.strengths}
+        index = pd.MultiIndex.from_product([*axes.values(), range(self.clean.shape[1])], names=[*axes, "item"])
+        flat = self.scores.movedim(3, -1).reshape(-1, len(self.names)).numpy()
+        steered = pd.DataFrame(flat, index, columns=list(self.names)).reset_index()
+        clean = pd.DataFrame(self.clean.T.numpy(), columns=list(self.names))
+        head: dict[str, Any] = {"condition": "clean", "layer": pd.NA, "strength": 0.0, "item": range(len(clean))}
+        for place, (name, values) in enumerate(head.items()):
+            clean.insert(place, name, values)
+        kinds = {"layer": "Int64"}
+        return pd.concat([clean.astype(kinds), steered.astype(kinds)], ignore_index=True)
+
+    def _score(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(f"Unknown score {name!r}; there are {', '.join(self.names)}.")
+        return self.names.index(name)
+
+    def _rows(self, condition: str) -> list[int]:
+        rows = [i for i, name in enumerate(self.conditions) if name == condition]
+        if condition == RANDOM:
+            rows = [i for i, name in enumerate(self.conditions) if name.startswith(RANDOM)]
+        if not rows:
+            raise ValueError(f"The condition {condition!r} was not measured; there are {', '.join(self.conditions)}.")
+        return rows
+
+    def _best(
+        self,
+        merit: Float[Tensor, "layer strength"],
+        items: Int[Tensor, " item"],
+        damage: str | None,
+        budget: float | None,
+    ) -> tuple[int, int]:
+        if damage is not None and budget is not None:
+            rise = self.effect(damage)[..., items].mean(-1)
+            if not bool((rise <= budget).any()):
+                raise ValueError(
+                    f"No cell keeps {damage!r} within {budget:g}: the smallest rise is {float(rise.min()):.3g}. "
+                    "Measure smaller strengths, or allow more."
+                )
+            merit = merit.masked_fill(rise > budget, -torch.inf)
+        layer, strength = divmod(int(merit.argmax()), len(self.strengths))
+        return layer, strength
+
+    def _report(
+        self,
+        score: str,
+        cell: tuple[int, int],
+        items: Int[Tensor, " item"],
+        damage: str | None,
+        budget: float | None,
+        seed: int,
+    ) -> Choice:
+        def mean(values: Float[Tensor, "layer strength item"]) -> Mean:
+            found = bootstrap_mean(values[cell][None, items], seed=seed + 1)
+            return Mean(float(found.mean), float(found.low), float(found.high))
+
+        rises = {name: mean(self.effect(name)) for name in self.damage}
+        if damage is not None:
+            rises[damage] = mean(self.effect(damage))
+        return Choice(
+            score,
+            self.layers[cell[0]],
+            self.strengths[cell[1]],
+            mean(self.effect(score)),
+            mean(self.contrast(score)) if RANDOM in self.conditions else None,
+            tuple((name, mean(self._one(score, name))) for name in self.conditions if name != STEERED),
+            tuple(rises.items()),
+            budget,
+            None if damage is None or budget is None else rises[damage].mean <= budget,
+            len(items),
+        )
+
+    def _one(self, score: str, condition: str) -> Float[Tensor, "layer strength item"]:
+        """The effect of one condition, each random direction by itself."""
+        row = self._score(score)
+        return self.scores[self.conditions.index(condition), :, :, row] - self.clean[row]
