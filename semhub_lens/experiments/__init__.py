@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, arithmetic_steering, code, multilingual, probing, semantics
+from semhub_lens.experiments import (
+    arithmetic,
+    arithmetic_steering,
+    code,
+    code_roles,
+    code_similarity,
+    multilingual,
+    probing,
+    semantics,
+)
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -39,6 +48,12 @@ LISTED = (
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
     ("semantics.similarity", "semantics", "sentences against logical forms", 64, semantics.run_similarity),
     ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
+    "code.similarity",
+    "code",
+    "programs against their instructions",
+    100,
+    code_similarity.run_similarity,
+    ("code.logit_lens_roles", "code", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
 

@@ -1,5 +1,7 @@
 """Code: the word "and" in the lens at the commas of list literals."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
 
     Two controls: the same contrast at another position of the same program, and the words exchanged.
     """
-    prompts, places, following, origins = _items(job.model, job.n, job.seed)
+    prompts, places, following, origins = _items(job.model, list_literals(job.data), job.n, job.seed)
     targets = [[next_id, *WORDS] for pair in following for next_id in pair]
     first = torch.zeros(len(prompts), dtype=torch.long)
 
@@ -57,7 +59,8 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
 
     comma, found = legs_of(job)
     placebos = legs_of(job.random())[1] if job.baseline else None
-    where = job.where(source_id(), origins, lens=True, bos=prompts[0].bos)
+    corpus = source_id() if job.data is None else f"Python files in {job.data}"
+    where = job.where(corpus, origins, lens=True, bos=prompts[0].bos)
     curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
     legs = tuple(
         make_leg(
@@ -72,13 +75,14 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
         )
         for place, ((effect, draw), wording) in enumerate(zip(found, (OVER_OTHERS, OVER_NEXT), strict=True))
     )
-    notes = ("Programs: " + source_id() + ", one comma of each list literal.",)
+    notes = (f"Programs: {corpus}, one comma of each list literal.",)
     return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)
 
 
-def _items(model: Model, n: int, seed: int) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
+def _items(
+    model: Model, literals: Sequence[ListLiteral], n: int, seed: int
+) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
     """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
-    literals = list_literals()
     source = generator(seed + 1)
     prompts, places, following, origins = [], [], [], []
     for index in torch.randperm(len(literals), generator=generator(seed)).tolist():

@@ -35,7 +35,11 @@ class Stacks:
     """Items of `b` that match each partner in length and token overlap."""
 
 
-def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, tuple[Tensor, ...]]:
+Measured = tuple[Tensor, Tensor | None, Tensor]
+"""States, those of the random-weight model, and the bag of embeddings."""
+
+
+def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, Measured]:
     """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
     found = {}
     for name, listed in texts.items():
@@ -47,11 +51,11 @@ def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "l
 
 
 def pair_stacks(
-    model: Model, measured: dict[str, tuple[Tensor, ...]], a: str, b: str, texts: Mapping[str, Sequence[Text]]
+    model: Model, measured: dict[str, Measured], a: str, b: str, texts: Mapping[str, Sequence[Text]]
 ) -> Stacks:
     """Put two data types of `measure_stacks` side by side."""
     (states_a, random_a, bag_a), (states_b, random_b, bag_b) = measured[a], measured[b]
-    random = None if random_a is None else (random_a, random_b)
+    random = None if random_a is None or random_b is None else (random_a, random_b)
     return Stacks(states_a, states_b, random, (bag_a, bag_b), matched_negatives(model, texts[a], texts[b]))
 
 
@@ -162,6 +166,7 @@ def preference_legs(
     *,
     random: LensItems | None = None,
     labels: Sequence[str] = (),
+    controls: Mapping[str, Float[Tensor, "layer item"]] | None = None,
 ) -> tuple[Leg, Leg]:
     """The two readability legs of Eq. 2: the right English word over what comes next, and over wrong English words.
 
@@ -172,6 +177,7 @@ def preference_legs(
         seed: for bootstrap, null and split.
         random: the same of a random-weight model.
         labels: the items, in words.
+        controls: of the second leg; see `make_leg`.
     """
     wrong, matched = _wrong(items), _matched(items)
     curves = {
@@ -182,7 +188,7 @@ def preference_legs(
     if random is not None:
         curves[f"{preference.matched}, random weights"] = _matched(random).mean(1)
 
-    def leg(reference: Tensor, baseline: Tensor | None, named: tuple[str, str]) -> Leg:
+    def leg(reference: Tensor, baseline: Tensor | None, named: tuple[str, str], checks: Mapping[str, Tensor]) -> Leg:
         effect, draw = paired_contrast(items.words, items.key, reference)
         placebos = {}
         if random is not None and baseline is not None:
@@ -197,12 +203,20 @@ def preference_legs(
             "log-probability",
         )
         return make_leg(
-            effect, draw, wording, provenance=where, seed=seed, curves=curves, placebos=placebos, labels=labels
+            effect,
+            draw,
+            wording,
+            provenance=where,
+            seed=seed,
+            curves=curves,
+            controls=checks,
+            placebos=placebos,
+            labels=labels,
         )
 
     return (
-        leg(items.own, None if random is None else random.own, preference.over_own),
-        leg(wrong, None if random is None else _wrong(random), preference.over_wrong),
+        leg(items.own, None if random is None else random.own, preference.over_own, {}),
+        leg(wrong, None if random is None else _wrong(random), preference.over_wrong, controls or {}),
     )
 
 

@@ -23,6 +23,7 @@ from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
 from semhub_lens.trajectories import TrajectoryResult
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
+from semhub_lens.viz.heat import sign_map
 from semhub_lens.viz.lens import cosine_figure, lens_figure
 from semhub_lens.viz.paths import trajectory_figure
 from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure, transfer_figure
@@ -30,7 +31,7 @@ from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.sweep import sweep_figure, vector_figure
 from semhub_lens.viz.tokens import token_strip
 
-__all__ = ["figure", "page", "sweep_figure", "token_strip", "write_html", "write_page"]
+__all__ = ["figure", "page", "sign_map", "sweep_figure", "token_strip", "write_html", "write_page"]
 
 
 def figure(result: Result) -> go.Figure:
