@@ -11,8 +11,11 @@ from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
 from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
+from semhub_lens.interventions import metrics as metric
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
+from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
+from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
@@ -26,6 +29,7 @@ from semhub_lens.tokens import printable, word_tokens
 from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
+    "ApproximatePatchResult",
     "Capture",
     "CosineResult",
     "CosineTo",
@@ -36,6 +40,7 @@ __all__ = [
     "LensResult",
     "LogitLens",
     "MassResult",
+    "PatchResult",
     "Prompt",
     "Provenance",
     "Readout",
@@ -43,6 +48,7 @@ __all__ = [
     "SimilarityResult",
     "TargetResult",
     "at",
+    "attribution_grid",
     "direction",
     "experiments",
     "figure",
@@ -52,6 +58,8 @@ __all__ = [
     "language_table",
     "load",
     "logit_lens",
+    "metric",
+    "patch_grid",
     "printable",
     "residual_names",
     "residual_stream",

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from semhub_lens.cosine_probe import CosineResult
 from semhub_lens.interventions.generation import Generation
+from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.language_mass import MassResult
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.logit_lens import LensResult, TargetResult
@@ -19,6 +20,7 @@ from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.lens import cosine_figure, lens_figure
+from semhub_lens.viz.patching import patch_figure
 from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.tokens import token_strip
 
@@ -44,6 +46,7 @@ def figure(result: Result) -> go.Figure:
         Leg: leg_figure,
         ExperimentResult: experiment_figure,
         Generation: _generation_figure,
+        PatchResult: patch_figure,
     }
     for kind, draw in drawers.items():
         if isinstance(result, kind):
