@@ -309,3 +309,49 @@ def test_no_hooks_stay_behind(tiny_model):
         grid(tiny_model, site="resid_mid")
         shl.attribution_grid(tiny_model, CLEAN, CORRUPTED, difference)
         assert torch.equal(tiny_model(CLEAN.ids[None]), before)
+
+
+def other(name, window=None):
+    """A tiny random model of another family, on a bridge."""
+    import transformers
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    sizes = {
+        "vocab_size": 69,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    common = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, "initializer_range": 0.3}
+    torch.manual_seed(0)
+    if name == "GPT2":
+        config = transformers.GPT2Config(vocab_size=69, n_embd=32, n_layer=3, n_head=4, n_positions=64, **common)
+        config.n_ctx = 64
+    elif name == "GPTNeoX":
+        config = transformers.GPTNeoXConfig(**sizes, max_position_embeddings=64, **common)
+    else:
+        config = transformers.Gemma3TextConfig(
+            **sizes, num_key_value_heads=2, head_dim=8, max_position_embeddings=64, sliding_window=window,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"], **common,
+        )  # fmt: skip
+    config._attn_implementation = "eager"
+    kind = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
+    hf = getattr(transformers, kind)(config).eval()
+    return build_bridge_from_module(hf, kind, hf_config=config, tokenizer=None).eval()
+
+
+@pytest.mark.parametrize(("name", "window"), [("GPT2", None), ("GPTNeoX", None), ("Gemma3", 64), ("Gemma3", 3)])
+def test_other_families_and_short_sliding_windows_are_exact(name, window):
+    model = other(name, window)
+    for site in ("resid_pre", "attn_out", "mlp_out"):
+        found = grid(model, site=site)
+        for layer, target in [(0, 2), (1, 2), (1, 5), (2, 3), (2, 6)]:
+            alone = difference(one_cell(model, CLEAN, CORRUPTED, site, layer, target, target))
+            assert found.values[layer, target].item() == pytest.approx(alone.item(), abs=1e-4)
+        assert found.effect.abs().max() > 1e-3
+
+
+def test_a_parallel_block_has_no_middle_and_says_so():
+    with pytest.raises(ValueError, match=r"no hook point 'blocks\.0\.hook_resid_mid'"):
+        grid(other("GPTNeoX"), site="resid_mid")
