@@ -57,11 +57,11 @@ def one_cell(model, clean, corrupted, site, layer, source, target, read=-1):
         model.run_with_hooks(
             clean.ids[None], fwd_hooks=[(site_name(layer, site), lambda a, hook: kept.append(a.clone()))]
         )
-        fn = shl.hooks.patch(kept[0][0, source][None].flatten(1)[None][0], positions=[target])
+        fn = shl.hooks.patch(kept[0][0, source][None], positions=[target])
         return model.run_with_hooks(corrupted.ids[None], fwd_hooks=at(layer, fn, site))[:, read]
 
 
-@pytest.mark.parametrize("max_tokens", [1, 40, 2048])
+@pytest.mark.parametrize("max_tokens", [1, 40, 1024])
 @pytest.mark.parametrize("site", SITES)
 def test_every_cell_equals_transformer_lens(tiny_model, site, max_tokens):
     found = grid(tiny_model, site=site, max_tokens=max_tokens)
@@ -69,7 +69,7 @@ def test_every_cell_equals_transformer_lens(tiny_model, site, max_tokens):
     assert found.effect[:, 2:].abs().max() > 0.01
 
 
-@pytest.mark.parametrize("max_tokens", [1, 40, 2048])
+@pytest.mark.parametrize("max_tokens", [1, 40, 1024])
 def test_every_head_equals_transformer_lens(tiny_model, max_tokens):
     by_position = grid(tiny_model, site="z", max_tokens=max_tokens)
     torch.testing.assert_close(by_position.values, by_peer(tiny_model, "attn_head_out_by_pos").cpu(), **CLOSE)
@@ -355,3 +355,38 @@ def test_other_families_and_short_sliding_windows_are_exact(name, window):
 def test_a_parallel_block_has_no_middle_and_says_so():
     with pytest.raises(ValueError, match=r"no hook point 'blocks\.0\.hook_resid_mid'"):
         grid(other("GPTNeoX"), site="resid_mid")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("site", [*SITES, "z"])
+def test_cells_of_gemma_equal_runs_of_their_own(gemma, site):
+    """Some cells of a real grid against the ordinary hooks, and the approximation pointing the same way."""
+    texts = ["The capital of France is the city of", "The capital of Italy is the city of"]
+    clean, corrupted = (Prompt.from_text(gemma, text) for text in texts)
+    metric = shl.metric.logit_difference(gemma, " Paris", " Rome")
+    found = shl.patch_grid(gemma, clean, corrupted, metric, site=site, progress=False)
+    last = len(clean) - 1
+    cells = [(0, 4), (9, 4), (9, last), (17, last)]
+    for layer, target in cells:
+        if site == "z":
+            alone = [metric(one_head(gemma, clean, corrupted, layer, target, head)).item() for head in range(4)]
+        else:
+            alone = metric(one_cell(gemma, clean, corrupted, site, layer, target, target)).item()
+        assert found.values[layer, target].tolist() == pytest.approx(alone, abs=1e-4)
+    approximate = shl.attribution_grid(gemma, clean, corrupted, metric, site=site)
+    both = torch.stack([found.effect.flatten(), approximate.effect.flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.3
+    assert torch.corrcoef(torch.stack([both[0], both[1].roll(7)]))[0, 1] < torch.corrcoef(both)[0, 1]
+
+
+def one_head(model, clean, corrupted, layer, target, head):
+    name, kept = site_name(layer, "z"), []
+
+    def write(activation, hook):
+        out = activation.clone()
+        out[0, target, head] = kept[0][0, target, head]
+        return out
+
+    with torch.no_grad():
+        model.run_with_hooks(clean.ids[None], fwd_hooks=[(name, lambda a, hook: kept.append(a.clone()))])
+        return model.run_with_hooks(corrupted.ids[None], fwd_hooks=[(name, write)])[:, -1]

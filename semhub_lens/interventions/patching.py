@@ -44,7 +44,7 @@ def patch_grid(
     positions: Pairs | None = None,
     all_positions: bool = False,
     read: str | int = "last",
-    max_tokens: int = 2048,
+    max_tokens: int = 1024,
     progress: bool = True,
 ) -> PatchResult:
     r"""Patch clean activations into the corrupted run, one cell of layers x positions at a time.

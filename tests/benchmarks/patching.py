@@ -82,8 +82,9 @@ def compare(model, backend, site, shared):
     count = kept[0].values.numel()
     (each, each_cpu), (wall, cpu) = ([min(side) for side in zip(*rounds, strict=True)] for rounds in (peers, ours))
     note = (
-        f"{count} cells; peer {each:.3f} s a cell ({len(errors)} timed, scaled); processor time {each_cpu * count:.0f} : "
-        f"{cpu:.1f} s = {each_cpu * count / cpu:.1f}; largest difference {max(errors):.1e}; extra memory {memory:.0f} MB"
+        f"{count} cells; peer {each:.3f} s a cell ({len(errors)} timed, scaled); processor time "
+        f"{each_cpu * count:.0f} : {cpu:.1f} s = {each_cpu * count / cpu:.1f}; largest difference {max(errors):.1e}; "
+        f"extra memory {memory:.0f} MB"
     )
     row = Row(f"`patch_grid` {site}, {backend}, {shared} of {TOKENS} tokens shared", each * count, wall, note)
     print(row, file=sys.stderr, flush=True)
