@@ -11,9 +11,12 @@ from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
 from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
+from semhub_lens.interventions import metrics as metric
 from semhub_lens.interventions.calibration import Calibration, calibrate
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
+from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
+from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
@@ -51,6 +54,7 @@ from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
+    "ApproximatePatchResult",
     "Calibration",
     "Capture",
     "Choice",
@@ -67,6 +71,7 @@ __all__ = [
     "LinearProbe",
     "LogitLens",
     "MassResult",
+    "PatchResult",
     "Peak",
     "Predictions",
     "ProbeResult",
@@ -85,6 +90,7 @@ __all__ = [
     "TransferResult",
     "adding",
     "at",
+    "attribution_grid",
     "calibrate",
     "continuation_perplexity",
     "direction",
@@ -102,6 +108,8 @@ __all__ = [
     "load",
     "logit_lens",
     "measures",
+    "metric",
+    "patch_grid",
     "printable",
     "relevance",
     "residual_names",

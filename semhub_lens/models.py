@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from semhub_lens._packaged import PACKAGED, packaged_files, plain_folder
+from semhub_lens._prefix import whole_cache
 from semhub_lens.results import Provenance
 
 try:
@@ -254,6 +255,14 @@ def new_cache(model: Model, rows: int) -> Any:
 
     inner = model.original_model
     return DynamicCache(config=inner.config) if isinstance(inner, PreTrainedModel) else None
+
+
+def recording_cache(model: Model) -> Any:
+    """An empty cache that keeps every position of one prompt, or None where it would not hold all that a prefix is."""
+    if not is_bridge(model):
+        return new_cache(model, 1)
+    config = getattr(model.original_model, "config", None)
+    return None if new_cache(model, 1) is None else whole_cache(config, int(model.cfg.n_layers))
 
 
 def step_inputs(model: Model, cache: Any, mask: Bool[Tensor, "batch seen"], columns: int) -> dict[str, Any]:

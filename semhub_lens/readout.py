@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.hook_points import NOWHERE, residual_names, windowed
@@ -76,23 +76,29 @@ class Readout:
         return self.norm if self.translator is None else f"{self.norm} + translator"
 
     def __call__(
-        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None
+        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None, tokens: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "*rows vocab"]:
-        """Logits (float32) of residual states; `layer` (0 = embedding) tells the translator which map to use."""
+        """Logits (float32) of residual states.
+
+        `layer` (0 = embedding) tells the translator which map to use; with `tokens` only their logits are computed.
+        """
         if self.translator is not None and layer is not None and layer < self.n_layers:
             states = self.translator(states, layer)
         last = self.norm == "paper" and layer == self.n_layers
-        return self._logits(states, "final" if last else self.norm)
+        return self._logits(states, "final" if last else self.norm, tokens)
 
-    def _logits(self, states: Tensor, norm: str) -> Tensor:
-        weight = self._unembedding
+    def _logits(self, states: Tensor, norm: str, tokens: Tensor | None = None) -> Tensor:
+        weight, bias = self._unembedding, self._bias
+        if tokens is not None:
+            tokens = tokens.to(weight.device)
+            weight, bias = weight[:, tokens], bias if bias is None else bias[tokens]
         states = states.to(device=weight.device, dtype=weight.dtype)
         if norm == "final":
             rows = states.reshape(1, -1, states.shape[-1])
             states = self._model.ln_final(rows).reshape(states.shape)
         logits = states @ weight
-        if self._bias is not None:
-            logits = logits + self._bias
+        if bias is not None:
+            logits = logits + bias
         return output_transform(self._model, logits).float()
 
 

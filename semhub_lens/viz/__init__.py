@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from semhub_lens.cosine_probe import CosineResult
 from semhub_lens.files import write_aside
 from semhub_lens.interventions.generation import Generation
+from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
 from semhub_lens.language_mass import MassResult
@@ -25,6 +26,7 @@ from semhub_lens.trajectories import TrajectoryResult
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.heat import sign_map
 from semhub_lens.viz.lens import cosine_figure, lens_figure
+from semhub_lens.viz.patching import patch_figure
 from semhub_lens.viz.paths import trajectory_figure
 from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure, transfer_figure
 from semhub_lens.viz.style import FONT, escape, finish
@@ -60,6 +62,7 @@ def figure(result: Result) -> go.Figure:
         SteeringVector: vector_figure,
         Generation: _generation_figure,
         TrajectoryResult: trajectory_figure,
+        PatchResult: patch_figure,
     }
     for kind, draw in drawers.items():
         if isinstance(result, kind):

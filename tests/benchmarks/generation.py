@@ -63,9 +63,9 @@ def measure(model=None) -> list[Row]:
         f"model.hooks one by one, timed on {len(sample)} prompts and scaled; same tokens on {same} of these; "
         f"{torch.get_num_threads()} threads"
     )
-    return [Row("steered generation", peer_seconds, our_seconds, peer_seconds / our_seconds, note)]
+    return [Row("steered generation", peer_seconds, our_seconds, note)]
 
 
 if __name__ == "__main__":
     for row in measure():
-        print(f"{row.name}: peer {row.peer_seconds:.1f} s, ours {row.our_seconds:.1f} s, x{row.ratio:.1f} ({row.note})")
+        print(f"{row.name}: peer {row.peer:.1f} s, ours {row.ours:.1f} s, x{row.ratio:.1f} ({row.note})")

@@ -1,0 +1,70 @@
+"""What activation patching and its gradient approximation measured."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.results import Result
+
+
+@dataclass(frozen=True, eq=False)
+class PatchResult(Result):
+    """A metric after every patch of a grid, beside its value in the clean and in the corrupted run.
+
+    Layer l is block l; at `resid_pre` that is entry l of the residual axis (0 = embedding).
+    """
+
+    values: Float[Tensor, "layer ..."]
+    """The metric after the patch: `[layer pos]`, `[layer pos head]`, or `[layer head]` (all positions at once)."""
+    clean: float
+    """The metric of the clean run."""
+    corrupted: float
+    """The metric of the corrupted run."""
+    site: str
+    metric: str
+    positions: tuple[tuple[int, int], ...]
+    """(clean, corrupted) position of every entry of the axis `pos`."""
+    clean_labels: tuple[str, ...]
+    """The clean prompt's token at every entry."""
+    labels: tuple[str, ...]
+    """The corrupted prompt's token at every entry."""
+    axes: tuple[str, ...]
+    """Names of the axes of `values`."""
+    method: ClassVar[str] = "Activation patching"
+
+    @property
+    def effect(self) -> Float[Tensor, "layer ..."]:
+        """What the patch adds to the corrupted run's metric."""
+        return self.values - self.corrupted
+
+    @property
+    def normalised(self) -> Float[Tensor, "layer ..."]:
+        """Share of the way from the corrupted (0) to the clean value (1); NaN where the two are equal."""
+        span = self.clean - self.corrupted
+        return self.effect / span if span else torch.full_like(self.values, torch.nan)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per patch; `pos` is the corrupted position."""
+        index = np.indices(self.values.shape).reshape(len(self.axes), -1)
+        columns: dict[str, object] = dict(zip(self.axes, index, strict=True))
+        if "pos" in columns:
+            at = index[self.axes.index("pos")]
+            columns["pos"] = [self.positions[i][1] for i in at]
+            columns["clean_pos"] = [self.positions[i][0] for i in at]
+            columns["token"] = [self.labels[i] for i in at]
+            columns["clean_token"] = [self.clean_labels[i] for i in at]
+        for name in ("values", "effect", "normalised"):
+            columns[name.removesuffix("s")] = getattr(self, name).flatten().numpy()
+        return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximatePatchResult(PatchResult):
+    """The gradient approximation of a `PatchResult`; `values` are extrapolated, not measured."""
+
+    method: ClassVar[str] = "Attribution patching (gradient approximation)"
