@@ -11,8 +11,10 @@ from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
 from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
+from semhub_lens.interventions.concepts import ConceptPatchResult, concept_patch
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
+from semhub_lens.interventions.translation import TranslationItems, translation_items, translation_prompt
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
 from semhub_lens.legs import ExperimentResult, Leg
@@ -27,6 +29,7 @@ from semhub_lens.viz import figure, token_strip, write_html
 
 __all__ = [
     "Capture",
+    "ConceptPatchResult",
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
@@ -42,7 +45,9 @@ __all__ = [
     "Result",
     "SimilarityResult",
     "TargetResult",
+    "TranslationItems",
     "at",
+    "concept_patch",
     "direction",
     "experiments",
     "figure",
@@ -59,6 +64,8 @@ __all__ = [
     "similarity",
     "target_lens",
     "token_strip",
+    "translation_items",
+    "translation_prompt",
     "word_tokens",
     "write_html",
 ]

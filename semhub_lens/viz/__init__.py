@@ -11,12 +11,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from semhub_lens.cosine_probe import CosineResult
+from semhub_lens.interventions.concepts import ConceptPatchResult
 from semhub_lens.interventions.generation import Generation
 from semhub_lens.language_mass import MassResult
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.logit_lens import LensResult, TargetResult
 from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
+from semhub_lens.viz.concepts import concept_figure
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.lens import cosine_figure, lens_figure
 from semhub_lens.viz.style import FONT, escape, finish
@@ -43,6 +45,7 @@ def figure(result: Result) -> go.Figure:
         CosineResult: cosine_figure,
         Leg: leg_figure,
         ExperimentResult: experiment_figure,
+        ConceptPatchResult: concept_figure,
         Generation: _generation_figure,
     }
     for kind, draw in drawers.items():
