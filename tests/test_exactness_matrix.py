@@ -327,9 +327,9 @@ def left_behind(model):
     return hooks + [name for name, point in model.hook_dict.items() if WINDOW in point.ctx]
 
 
-@every("backend", "dtype", "mode", "batch")
-def test_after_a_run_or_an_exception_in_it_the_model_is_as_before(backend, dtype, mode, batch):
-    model, case = model_of(backend, dtype), Case(backend, dtype, "add", "several layers", "slice")
+@every("backend", "mode", "batch")
+def test_after_a_run_or_an_exception_in_it_the_model_is_as_before(backend, mode, batch):
+    model, case = model_of(backend, "float32"), Case(backend, "float32", "add", "several layers", "slice")
     passes = []
 
     def breaks(activation, hook):
