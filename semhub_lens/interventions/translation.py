@@ -3,10 +3,12 @@
 A prompt shows some words with their translations and leaves the last translation open, so that the next token is a word
 in the output language:
 
-    Français: "livre" - English: "book"
-    Français: "eau" - English: "
+    Français: livre - English: book
+    Français: eau - English:
 
-The word to translate is the span "word". Which words serve as examples is drawn, never the concepts of the item itself.
+The words stand without quotation marks, because after a mark the next token has no leading space, and few words are one
+token without it; Chinese follows its colon directly. The word to translate is the span "word". Which words serve as
+examples is drawn, never the concepts of the item itself.
 """
 
 from collections.abc import Sequence
@@ -56,16 +58,17 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
     Example:
         >>> from semhub_lens.interventions.translation import translation_prompt
         >>> print(translation_prompt(tiny_model, "chat", ("fr", "en"), [("chien", "dog")]).text)
-        Français: "chien" - English: "dog"
-        Français: "chat" - English: "
+        Français: chien - English: dog
+        Français: chat - English:
     """
     for code in pair:
         if code not in LANGUAGE_NAMES:
             raise ValueError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
-    left, right = (LANGUAGE_NAMES[code] for code in pair)
-    shown = "".join(f'{left}: "{a}" - {right}: "{b}"\n' for a, b in examples)
-    start = len(shown) + len(f'{left}: "')
-    text = f'{shown}{left}: "{word}" - {right}: "'
+    left, right = (f"{LANGUAGE_NAMES[code]}:" for code in pair)
+    before, after = ("" if code == "zh" else " " for code in pair)
+    shown = "".join(f"{left}{before}{a} - {right}{after}{b}\n" for a, b in examples)
+    start = len(shown) + len(left) + len(before)
+    text = f"{shown}{left}{before}{word} - {right}"
     return Prompt.from_text(model, text, spans={"word": (start, start + len(word))})
 
 
