@@ -13,12 +13,14 @@ from semhub_lens.interventions import directions as direction
 from semhub_lens.interventions import hooks
 from semhub_lens.interventions import metrics as metric
 from semhub_lens.interventions.calibration import Calibration, calibrate
+from semhub_lens.interventions.concepts import ConceptPatchResult, concept_patch
 from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
+from semhub_lens.interventions.translation import TranslationItems, translation_items, translation_prompt
 from semhub_lens.interventions.vectors import SteeringVector
 from semhub_lens.language_mass import MassResult, language_mass
 from semhub_lens.languages import LanguageTable, language_table, script_table
@@ -59,6 +61,7 @@ __all__ = [
     "Capture",
     "Choice",
     "ClassResult",
+    "ConceptPatchResult",
     "Controls",
     "CosineResult",
     "CosineTo",
@@ -88,10 +91,12 @@ __all__ = [
     "SweepResult",
     "TargetResult",
     "TransferResult",
+    "TranslationItems",
     "adding",
     "at",
     "attribution_grid",
     "calibrate",
+    "concept_patch",
     "continuation_perplexity",
     "direction",
     "experiments",
@@ -122,6 +127,8 @@ __all__ = [
     "token_strip",
     "train_probe",
     "transfer_matrix",
+    "translation_items",
+    "translation_prompt",
     "untrained",
     "word_tokens",
     "write_html",

@@ -2,7 +2,7 @@
 
 `sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese,
 row by row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one
-first.
+first. `concepts`: 72 everyday nouns in the five languages, one word each.
 """
 
 import csv
@@ -25,6 +25,11 @@ def sentences() -> dict[str, list[str]]:
 def passages() -> dict[str, list[str]]:
     """Parallel passages of three to five sentences by language."""
     return _columns("passages.tsv")
+
+
+def concepts() -> dict[str, list[str]]:
+    """Nouns by language; entry i names the same concept in each."""
+    return _columns("nouns.tsv")
 
 
 def glossary(language: str) -> dict[str, tuple[str, ...]]:

@@ -48,11 +48,7 @@ LISTED = (
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
     ("semantics.similarity", "semantics", "sentences against logical forms", 64, semantics.run_similarity),
     ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
-    "code.similarity",
-    "code",
-    "programs against their instructions",
-    100,
-    code_similarity.run_similarity,
+    ("code.similarity", "code", "programs against their instructions", 100, code_similarity.run_similarity),
     ("code.logit_lens_roles", "code", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from semhub_lens.cosine_probe import CosineResult
 from semhub_lens.files import write_aside
+from semhub_lens.interventions.concepts import ConceptPatchResult
 from semhub_lens.interventions.generation import Generation
 from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.interventions.sweep_result import SweepResult
@@ -23,6 +24,7 @@ from semhub_lens.logit_lens import LensResult, TargetResult
 from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
 from semhub_lens.trajectories import TrajectoryResult
+from semhub_lens.viz.concepts import concept_figure
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
 from semhub_lens.viz.heat import sign_map
 from semhub_lens.viz.lens import cosine_figure, lens_figure
@@ -60,6 +62,7 @@ def figure(result: Result) -> go.Figure:
         ExperimentResult: experiment_figure,
         SweepResult: sweep_figure,
         SteeringVector: vector_figure,
+        ConceptPatchResult: concept_figure,
         Generation: _generation_figure,
         TrajectoryResult: trajectory_figure,
         PatchResult: patch_figure,

@@ -1,0 +1,273 @@
+r"""Concept patching across prompts: does a state carry the concept, whatever the language around it?
+
+The state of a source concept's last token replaces, at residual entries l to L, that of a target concept's last token
+in another prompt. At the target's last position the probabilities of {source, target} concept x {source, target}
+language are read. If the source concept comes out in the *target's* language, what was patched held the concept, and
+the output language was settled elsewhere. The mean state over several prompts (languages) of the concept may be patched
+instead of one.
+
+A rise shows that the patched states suffice for that output. It does not show that the model keeps concept and language
+apart by itself, nor at which layer it computes either: the patch covers all later entries. Few-shot prompts can be
+answered in part by copying, which is why a random other source is patched as control.
+
+Source: Dumas et al. 2024, "Separating Tongue from Thought" (arXiv 2411.08745).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens._kernel import read
+from semhub_lens.activations import read_positions, residual_stream
+from semhub_lens.hook_points import Hooks, residual_names
+from semhub_lens.interventions.directions import SALT
+from semhub_lens.interventions.hooks import PositionedHook
+from semhub_lens.models import Model, provenance
+from semhub_lens.prompts import Prompt, as_prompts
+from semhub_lens.readout import Readout
+from semhub_lens.results import Result
+from semhub_lens.stats import derangement, generator
+from semhub_lens.tokens import Target, Variants, target_ids
+
+FOUR_WAY = (
+    "source concept, source language",
+    "source concept, target language",
+    "target concept, source language",
+    "target concept, target language",
+)
+
+ROWS = 512
+"""Copies of prompts run in one go: their states at all layers are held until the last is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptPatchResult(Result):
+    """Log-probabilities of the read-out words at the target's last position, in nats, under each patch."""
+
+    layers: tuple[int, ...]
+    """First patched residual entry of each row on the layer axis; all later entries are patched with it."""
+    names: tuple[str, ...]
+    """What the targets are."""
+    words: tuple[tuple[str, ...], ...]
+    """Per item, the targets."""
+    items: tuple[int, ...]
+    """Which of the items given were measured: those whose targets share no token."""
+    averaged: tuple[int, ...]
+    """Per item, how many source prompts the patched state is the mean of."""
+    log_probs: Float[Tensor, "layer item target"]
+    random_source: Float[Tensor, "layer item target"]
+    """Control: patched with another item's source."""
+    random_states: Float[Tensor, "layer item target"]
+    """Control: patched with random states of the same norms."""
+    unpatched: Float[Tensor, "item target"]
+    dropped: int
+    """Items left out because two of their targets share a token."""
+
+    @property
+    def probs(self) -> Float[Tensor, "layer item target"]:
+        """Probabilities under the patch."""
+        return self.log_probs.exp()
+
+    def conditions(self) -> dict[str, Float[Tensor, "layer item target"]]:
+        """Log-probabilities by condition: "patch", "random source", "random states", "no patch"."""
+        return {
+            "patch": self.log_probs,
+            "random source": self.random_source,
+            "random states": self.random_states,
+            "no patch": self.unpatched.expand_as(self.log_probs),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per condition, first patched layer, item and target."""
+        index = pd.MultiIndex.from_product([self.layers, self.items, self.names], names=["layer", "item", "target"])
+        words = [word for _ in self.layers for row in self.words for word in row]
+        frames = [
+            pd.DataFrame({"condition": name, "word": words, "log_prob": values.flatten().numpy()}, index).reset_index()
+            for name, values in self.conditions().items()
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+
+def concept_patch(
+    model: Model,
+    source_prompts: Sequence[Prompt | Sequence[Prompt]],
+    target_prompts: Sequence[Prompt],
+    words: Sequence[Sequence[Target]],
+    *,
+    seed: int,
+    names: Sequence[str] = FOUR_WAY,
+    span: str = "word",
+    layers: Sequence[int] | None = None,
+    variants: Variants = "space",
+    max_tokens: int = 2048,
+    progress: bool = True,
+) -> ConceptPatchResult:
+    r"""Patch a concept's states into another prompt, from each layer on, and read four words out.
+
+    For every first layer l, $h^{target}_{e,p} \leftarrow \frac1{|S|} \sum_{s \in S} h^{s}_{e,q_s}$ at all residual
+    entries $e \ge l$, with p and q the last token of the span in the target and in the source s.
+
+    Args:
+        model: any TransformerLens model.
+        source_prompts: per item, one prompt or several (their mean is patched), each with the span.
+        target_prompts: per item, the prompt that is patched, with the span.
+        words: per item, the read-outs in the order of `names`; each a word or token id, or several (summed).
+        seed: of the two random controls.
+        names: what the read-outs are.
+        span: name of the span whose last token holds the concept, in all prompts.
+        layers: first patched residual entries (0 = embedding, n_layers = the last state); None takes all.
+        variants: which spellings of a word count; see `word_tokens`.
+        max_tokens: token budget of a batch; items, layers and controls share batches.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: unequal numbers of items, a missing span, a layer out of range, a word of several tokens, fewer than
+            two items whose words share no token (the control needs another item's source).
+
+    Example:
+        >>> prompt = lambda text: Prompt.from_text(tiny_model, text, spans={"word": text.split()[1]})
+        >>> result = concept_patch(
+        ...     tiny_model,
+        ...     [prompt("one two is"), prompt("one five is")],
+        ...     [prompt("chat red is"), prompt("dog blue is")],
+        ...     [["two", "2", "red", "cat"], ["five", "5", "blue", "dog"]],
+        ...     seed=0,
+        ...     progress=False,
+        ... )
+        >>> result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
+        True
+    """
+    sources = [[entry] if isinstance(entry, Prompt) else list(entry) for entry in source_prompts]
+    targets = as_prompts(model, list(target_prompts))
+    _check_counts(sources, targets, words, names)
+    chosen = _chosen_layers(model, layers)
+    sets = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
+    kept = [i for i, row in enumerate(sets) if len({t for ids in row for t in ids}) == sum(map(len, row))]
+    if len(kept) < 2:
+        raise ValueError(
+            f"The control needs two items whose words share no token; {len(kept)} of {len(words)} are left."
+        )
+    targets = [targets[i] for i in kept]
+    states = _concept_states(model, [sources[i] for i in kept], span, max_tokens)
+    readout = Readout(model)
+    patches = {
+        "patch": states,
+        "random source": states[:, derangement(len(kept), generator(seed))],
+        "random states": _random_like(states, seed),
+    }
+    bar = tqdm(total=4, desc="concept patch", unit="condition", disable=not progress, leave=False)
+    read_sets = [sets[i] for i in kept]
+    with bar:
+        found = []
+        for patch in patches.values():
+            finals = _patched_finals(model, targets, patch, chosen, span, max_tokens)
+            found.append(_read(readout, finals, read_sets))
+            bar.update()
+        clean = residual_stream(model, targets, max_tokens=max_tokens, progress=False)[-1]
+        unpatched = _read(readout, clean[None], read_sets)[0]
+        bar.update()
+    return ConceptPatchResult(
+        tuple(chosen),
+        tuple(names),
+        tuple(tuple(word if isinstance(word, str) else repr(word) for word in words[i]) for i in kept),
+        tuple(kept),
+        tuple(len(sources[i]) for i in kept),
+        found[0],
+        found[1],
+        found[2],
+        unpatched,
+        len(words) - len(kept),
+        provenance=provenance(model, norm="final", seed=seed, bos=targets[0].bos),
+    )
+
+
+def _check_counts(
+    sources: list[list[Prompt]], targets: list[Prompt], words: Sequence[Sequence[Target]], names: Sequence[str]
+) -> None:
+    if not len(sources) == len(targets) == len(words):
+        raise ValueError(
+            f"Expected one entry per item, got {len(sources)} sources, {len(targets)} targets and {len(words)} rows of "
+            "words."
+        )
+    for i, row in enumerate(words):
+        if isinstance(row, str) or len(row) != len(names):
+            raise ValueError(f"Item {i} has the words {row!r}; expected {len(names)} of them: {'; '.join(names)}.")
+        if not sources[i]:
+            raise ValueError(f"Item {i} has no source prompt; give one, or several to be averaged.")
+
+
+def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:
+    entries = len(residual_names(model))
+    chosen = list(range(entries)) if layers is None else list(layers)
+    if not chosen or not all(0 <= layer < entries for layer in chosen):
+        raise ValueError(f"layers={layers!r} must name residual entries from 0 to {entries - 1}, one at least.")
+    return chosen
+
+
+def _concept_states(
+    model: Model, sources: list[list[Prompt]], span: str, max_tokens: int
+) -> Float[Tensor, "layer item d_model"]:
+    """Mean over each item's sources of the states of the span's last token."""
+    flat = [prompt for prompts in sources for prompt in prompts]
+    states = residual_stream(model, flat, read=f"{span}:last", max_tokens=max_tokens, progress=False)
+    return torch.stack([part.mean(1) for part in states.split([len(prompts) for prompts in sources], dim=1)], dim=1)
+
+
+def _random_like(states: Float[Tensor, "layer item d_model"], seed: int) -> Float[Tensor, "layer item d_model"]:
+    drawn = torch.randn(states.shape, generator=generator(seed + SALT))
+    return drawn * (states.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
+
+
+def _patched_finals(
+    model: Model,
+    targets: list[Prompt],
+    states: Float[Tensor, "entry item d_model"],
+    layers: list[int],
+    span: str,
+    max_tokens: int,
+) -> Float[Tensor, "layer item d_model"]:
+    """Final state at the last position of every target, patched from each of the layers on; layers share batches."""
+    step = max(1, ROWS // len(layers))
+    found = []
+    for start in range(0, len(targets), step):
+        block = targets[start : start + step]
+        rows = [prompt for prompt in block for _ in layers]
+        where = torch.tensor([read_positions(prompt, f"{span}:last") for prompt in rows])
+        first = torch.tensor(layers).repeat(len(block))
+        hooks = _hooks(model, states[:, start : start + step], where, first, len(layers))
+        finals = residual_stream(model, rows, hooks=hooks, max_tokens=max_tokens, progress=False)[-1]
+        found.append(finals.reshape(len(block), len(layers), -1))
+    return torch.cat(found).transpose(0, 1)
+
+
+def _hooks(
+    model: Model, states: Tensor, where: Int[Tensor, "batch 1"], first: Int[Tensor, " batch"], copies: int
+) -> Hooks:
+    """At every residual entry, the hook that writes its state into the rows whose patch has begun."""
+
+    def writer(entry: int) -> PositionedHook:
+        def write_concept(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+            return states[entry].to(current.device)[item // copies].to(current.dtype)
+
+        mask = torch.zeros(len(where), int(where.max()) + 1, dtype=torch.bool)
+        mask.scatter_(1, where, (first <= entry)[:, None])
+        return PositionedHook("concept patch", write_concept, mask)
+
+    names = residual_names(model)
+    return [(names[entry], writer(entry)) for entry in range(int(first.min()), len(names))]
+
+
+def _read(
+    readout: Readout, states: Float[Tensor, "layer item d_model"], sets: list[list[tuple[int, ...]]]
+) -> Float[Tensor, "layer item target"]:
+    """Log-probabilities of every item's targets."""
+    layers, items = states.shape[:2]
+    flat = states.reshape(1, layers * items, -1)
+    reading = read(readout, flat, targets=sets * layers)
+    assert reading.targets is not None
+    return reading.targets[0].reshape(layers, items, -1)
