@@ -37,6 +37,7 @@ def read(
     top_k: int = 0,
     targets: Sequence[Sequence[tuple[int, ...]]] | None = None,
     table: Float[Tensor, "vocab lang"] | None = None,
+    details: bool = True,
     progress: bool = False,
 ) -> Reading:
     """Read every state out once and reduce its distribution.
@@ -47,6 +48,7 @@ def read(
         top_k: how many most probable tokens to keep.
         targets: per position, sets of token ids whose probabilities are summed; equally many sets at every position.
         table: p(language | token).
+        details: also entropy and KL, which cost two more passes over the vocabulary; without they are NaN.
         progress: show a progress bar.
     """
     layers, positions = states.shape[:2]
@@ -56,7 +58,8 @@ def read(
     with bar:
         columns = []
         for block in blocks:
-            reader = _Block(readout, states[-1, block], targets[block] if targets is not None else None, top_k, table)
+            final = states[-1, block] if details else None
+            reader = _Block(readout, final, targets[block] if targets is not None else None, top_k, table)
             columns.append([reader.reduce(states[layer, block], layer, bar) for layer in range(layers)])
     parts = [[torch.stack(part) for part in zip(*column, strict=True)] for column in columns]
     top_ids, top_logprobs, chosen, entropy, kl, mass = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
@@ -76,24 +79,24 @@ class _Block:
     def __init__(
         self,
         readout: Readout,
-        final: Tensor,
+        final: Tensor | None,
         targets: Sequence[Sequence[tuple[int, ...]]] | None,
         top_k: int,
         table: Tensor | None,
     ) -> None:
         self.readout, self.top_k = readout, top_k
-        logits = readout(final, readout.n_layers)
-        weights, total, normaliser = _exponentials(logits)
-        self.final = weights.div_(total[:, None])
-        self.final_entropy = normaliser - _dot(self.final, logits)
-        self.table = None if table is None else table.to(logits.device)
-        self.rows, self.ids, self.groups, self.shape = _flatten(targets or [], logits.device)
+        device = readout.device
+        self.final, self.final_entropy = (None, None) if final is None else _distribution(readout, final)
+        self.table = None if table is None else table.to(device)
+        self.rows, self.ids, self.groups, self.shape = _flatten(targets or [], device)
 
     def reduce(self, states: Tensor, layer: int, bar: tqdm) -> tuple[Tensor, ...]:
         logits = self.readout(states, layer)
         weights, total, normaliser = _exponentials(logits)
-        entropy = normaliser - _dot(weights, logits) / total
-        kl = (normaliser - _dot(self.final, logits) - self.final_entropy).clamp(min=0)  # rounding
+        entropy = kl = torch.full_like(normaliser, torch.nan)
+        if self.final is not None and self.final_entropy is not None:
+            entropy = normaliser - _dot(weights, logits) / total
+            kl = (normaliser - _dot(self.final, logits) - self.final_entropy).clamp(min=0)  # rounding
         top = logits.topk(self.top_k, dim=-1)
         mass = logits.new_zeros(len(logits), 0) if self.table is None else weights @ self.table / total[:, None]
         bar.update(len(logits))
@@ -109,6 +112,14 @@ class _Block:
         peak = chosen.new_full((count,), -torch.inf).scatter_reduce(0, self.groups, chosen, "amax")
         summed = chosen.new_zeros(count).scatter_add(0, self.groups, (chosen - peak[self.groups]).exp())
         return (summed.log() + peak).reshape(self.shape)
+
+
+def _distribution(readout: Readout, final: Tensor) -> tuple[Tensor, Tensor]:
+    """The final layer's probabilities and their entropy."""
+    logits = readout(final, readout.n_layers)
+    weights, total, normaliser = _exponentials(logits)
+    probabilities = weights.div_(total[:, None])
+    return probabilities, normaliser - _dot(probabilities, logits)
 
 
 def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -96,7 +96,7 @@ def language_mass(
             texts = [states[:, _first(listed[item]) :] for item, states in batch]
             joined = torch.cat(texts, dim=1)
             check_finite(joined, "The residual stream")
-            mass = read(reader, joined, table=table.weights).mass
+            mass = read(reader, joined, table=table.weights, details=False).mass
             assert mass is not None
             for (item, _), part in zip(batch, mass.split([t.shape[1] for t in texts], dim=1), strict=True):
                 item_mass[:, item] = part.mean(1)

@@ -208,6 +208,7 @@ def target_lens(
     readout: Readout | None = None,
     variants: Variants = "all",
     first_token: bool = False,
+    details: bool = True,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> TargetResult:
@@ -227,6 +228,7 @@ def target_lens(
         readout: a `Readout` of your own in place of `norm`.
         variants: which spellings of a word count; see `word_tokens`.
         first_token: let a word of several tokens stand for itself by its first token.
+        details: also entropy and KL to the final layer; without (faster) they are NaN.
         hooks: interventions to run under.
         progress: show a progress bar.
 
@@ -251,7 +253,7 @@ def target_lens(
             bar.update(len(batch))
     states = torch.cat([found[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
-    reading = read(reader, states, targets=sets, progress=progress)
+    reading = read(reader, states, targets=sets, details=details, progress=progress)
     assert reading.targets is not None
     where = provenance(model, norm=reader.name, bos=listed[0].bos)
     return TargetResult(

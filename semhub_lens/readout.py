@@ -71,6 +71,11 @@ class Readout:
         return int(self._unembedding.shape[1])
 
     @property
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self._unembedding.device
+
+    @property
     def name(self) -> str:
         """How states are read, for a result's provenance."""
         return self.norm if self.translator is None else f"{self.norm} + translator"

@@ -255,3 +255,13 @@ def test_targets_that_share_a_token_are_reported(tiny_model):
         tiny_model, ["three plus"] * 2, [["two", "five", " two"], ["two", "red", "dog"]], progress=False
     )
     assert found.collisions == ((0, 0, 2),)
+
+
+def test_targets_without_details_are_the_same_and_the_details_undefined(tiny_model):
+    prompts, targets = ["three plus two", "red dog"], [["five", "one"], ["cat", "blue"]]
+    full, short = (
+        shl.target_lens(tiny_model, prompts, targets, details=details, progress=False) for details in (True, False)
+    )
+    torch.testing.assert_close(short.log_probs, full.log_probs, atol=0, rtol=0)
+    assert short.entropy.isnan().all() and short.kl_to_final.isnan().all()
+    assert torch.isfinite(full.entropy).all() and torch.isfinite(full.kl_to_final).all()

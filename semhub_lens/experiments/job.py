@@ -124,6 +124,7 @@ class Job:
                 readout=self.readout,
                 variants=variants,
                 first_token=first_token,
+                details=False,
                 hooks=hooks,
                 progress=self.progress,
             ).log_probs

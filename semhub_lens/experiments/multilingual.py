@@ -8,7 +8,6 @@ from semhub_lens.data.texts import glossary, passages, sentences
 from semhub_lens.experiments.items import GlossItems, gloss_items, sample
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.shared import (
-    NOT_RANDOM,
     LensItems,
     Preference,
     measure_stacks,
@@ -162,10 +161,10 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -
     rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
     first = torch.zeros(len(texts), dtype=torch.long)
     effect, draw = paired_contrast(found[..., rivals], first, found[..., own])
-    placebos = {}
+    controls = {"beyond the embedding layer": effect - effect[0]}
     if job.baseline:
         random = _masses(job.random(), table, code, texts)
-        placebos[NOT_RANDOM] = paired_contrast(random[..., rivals], first, random[..., own])
+        controls["beyond random weights"] = effect - (random[..., english] - random[..., own])
     mass = found.mean(1)
     unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
     return make_leg(
@@ -188,7 +187,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -
             "all other languages": mass[:, rivals[1:]].sum(1),
         }
         | unknown,
-        placebos=placebos,
+        controls=controls,
         labels=texts,
     )
 
