@@ -6,7 +6,7 @@ Both write the same tokens greedily; that they do is checked on the prompts that
 import time
 
 import torch
-from table import Row
+from benchmarks.table import Row
 
 import semhub_lens as shl
 from semhub_lens import Prompt
