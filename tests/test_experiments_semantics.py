@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -178,6 +179,11 @@ def test_roles_shuffled_among_the_items_are_no_effect():
     assert again.verdict.status == "not supported" and abs(float(again.mean[AT])) < 0.7 < float(leg.mean[AT])
 
 
+def longer(**settings: Any):
+    settings["max_position_embeddings"] = 160
+    return LlamaConfig(**settings)
+
+
 @pytest.fixture(scope="module", params=models.BACKENDS)
 def reader(request):
     """The tiny model with a vocabulary of the data's own words; five names are left out."""
@@ -186,8 +192,7 @@ def reader(request):
     kept = sorted(words - set(NAMES[:5]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "WORDS", kept)
-        longer = {"max_position_embeddings": 160}
-        patch.setattr(models, "LlamaConfig", lambda **settings: LlamaConfig(**(settings | longer)))
+        patch.setattr(models, "LlamaConfig", longer)
         return models.tiny(request.param)
 
 
@@ -227,9 +232,9 @@ def test_both_experiments_run_and_swapped_forms_are_alike_at_the_embedding(reade
     for leg in found.legs:
         if leg.title.startswith("names swapped"):
             assert float(leg.effect[0].abs().max()) < 1e-5 < float(leg.effect[1:].abs().max())
-    lens = shl.experiments.run("semantics.logit_lens", reader, n=20, convention=convention, progress=False)
+    lens = shl.experiments.run("semantics.logit_lens", reader, n=24, convention=convention, progress=False)
     assert [leg.wording.unit for leg in lens.legs] == ["nats" if convention == "corrected" else "probability"]
-    assert any("10 clefts (fewer than 16)" in note for note in lens.notes)
+    assert any("12 clefts (fewer than 16)" in note for note in lens.notes)
 
 
 KEPT = NAMES[5:]

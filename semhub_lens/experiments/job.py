@@ -74,8 +74,8 @@ class Job:
         return self._last_normed(found) if self.paper else found
 
     def reads(
-        self, name: str, prompts: Sequence[Text], reads: Sequence[str | int]
-    ) -> dict[str | int, Float[Tensor, "layer item d_model"]]:
+        self, name: str, prompts: Sequence[Text], reads: Sequence[str]
+    ) -> dict[str, Float[Tensor, "layer item d_model"]]:
         """As `states`, for several reads of the same runs."""
         found = self.store.tensors(
             self._named(name, *reads),

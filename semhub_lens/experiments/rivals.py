@@ -21,8 +21,8 @@ class Measured:
     """States of texts by read, and those of the random-weight model."""
 
     place: Mapping[str, int]
-    states: Mapping[str | int, Tensor]
-    random: Mapping[str | int, Tensor] | None
+    states: Mapping[str, Tensor]
+    random: Mapping[str, Tensor] | None
 
     def of(self, texts: Sequence[str], read: str) -> tuple[Tensor, Tensor | None, Tensor]:
         """States, those of the random-weight model, and bags of embeddings of some of the texts."""
