@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semhub_lens.experiments import arithmetic, code, multilingual
+from semhub_lens.experiments import arithmetic, code, multilingual, multilingual_steering
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
@@ -24,6 +24,13 @@ LISTED = (
         "probability mass of each language",
         20,
         multilingual.run_language_mass,
+    ),
+    (
+        "multilingual.steering",
+        "languages",
+        "an English direction on text in other languages",
+        40,
+        multilingual_steering.run_steering,
     ),
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
