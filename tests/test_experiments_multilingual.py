@@ -25,7 +25,7 @@ def job(model, **changes):
 
 def scored(model, axis):
     """P(positive) rises with the component of the added vector along `axis`; the other scores stay."""
-    noise = 0.02 * torch.randn(2, 16, generator=generator(3))
+    noise = 0.02 * torch.randn(16, generator=generator(3))
     still = {name: torch.zeros(16) for name in steering.DAMAGE}
 
     def measure(hooks):
@@ -33,12 +33,18 @@ def scored(model, axis):
             return {steering.POSITIVE: torch.full((16,), 0.5), **still}
         ((name, hook),) = hooks
         assert name in ("blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre") and hook.positions == 1
-        zero = torch.zeros(1, dtype=torch.long)
-        added = hook.edit(torch.zeros(1, model.cfg.d_model), zero, zero)[0]
-        push = torch.sigmoid(added @ axis / axis.norm())
-        return {steering.POSITIVE: push + noise[int(push > 0.5)], **still}
+        added = hook.edit(torch.zeros(16, model.cfg.d_model), torch.arange(16), torch.zeros(16, dtype=torch.long))
+        return {steering.POSITIVE: torch.sigmoid(added @ axis / axis.norm()) + noise, **still}
 
     return measure
+
+
+def beside(model, plus, minus, *others):
+    """The direction of two words, without its part along those of other words in either layer."""
+    spanned = [directions.words(model, *pair, layer) for pair in others for layer in (1, 2)]
+    basis = torch.linalg.qr(torch.stack(spanned).T).Q
+    axis = directions.words(model, plus, minus, 1)
+    return axis - basis @ (basis.T @ axis)
 
 
 def leg(model, axis):
@@ -47,17 +53,15 @@ def leg(model, axis):
 
 
 def test_a_direction_that_moves_sentiment_is_found_and_beats_its_controls(tiny_model):
-    found = leg(tiny_model, directions.words(tiny_model, "dog", "cat", 1))
+    found = leg(tiny_model, beside(tiny_model, "dog", "cat", ("red", "blue")))
     assert found.verdict.status == "supported" and found.title == "Spanish, planted pair (dog - cat)"
     checks = {check.name: check.holds for check in found.checks}
     assert checks == {"beyond the sign-flipped direction": True, "beyond an unrelated direction": True}
 
 
 def test_where_only_the_unrelated_pair_moves_sentiment_nothing_is_claimed(tiny_model):
-    axis = directions.words(tiny_model, "red", "blue", 1)
-    own = [directions.words(tiny_model, "dog", "cat", layer) for layer in (1, 2)]
-    basis = torch.linalg.qr(torch.stack(own).T).Q
-    found = leg(tiny_model, axis - basis @ (basis.T @ axis))
+    found = leg(tiny_model, beside(tiny_model, "red", "blue", ("dog", "cat")))
+    assert found.verdict.status != "supported"
     assert {check.name: check.holds for check in found.checks}["beyond an unrelated direction"] is False
 
 
@@ -78,7 +82,8 @@ def test_a_cell_scores_what_the_model_writes_under_its_hooks(tiny_model):
         return known | dict.fromkeys(("language lost", "relevance lost", "no text"), zero)
 
     measure = steering.item_measure(job(tiny_model, seed=5), ITEMS, length)
-    hooks = at(1, add(torch.ones(tiny_model.cfg.d_model), 4.0, 1), site="resid_pre")
+    vectors = torch.randn(16, tiny_model.cfg.d_model, generator=generator(2))
+    hooks = at(1, add(vectors, 4.0, 1, each="item"), site="resid_pre")
     for used in ((), hooks):
         written = shl.generate(
             tiny_model, ITEMS.prompts, hooks=used, max_new_tokens=16, temperature=0.8, seed=5, progress=False
@@ -157,3 +162,26 @@ def test_without_the_extra_the_packages_are_named_before_the_model_runs(tiny_mod
 def test_words_that_the_tokenizer_cannot_tell_apart_are_said(tiny_model):
     with pytest.raises(ValueError, match="direction of layer 1 is 0"):
         shl.experiments.run("multilingual.steering", tiny_model, n=16, progress=False)
+
+
+def test_every_item_has_the_same_direction_and_a_random_one_of_its_own(tiny_model):
+    seen = []
+
+    def measure(hooks):
+        if hooks:
+            item = torch.arange(16)
+            seen.append(hooks[0][1].edit(torch.zeros(16, tiny_model.cfg.d_model), item, torch.zeros_like(item)))
+        return dict.fromkeys((steering.POSITIVE, *steering.DAMAGE), torch.zeros(16))
+
+    found = steering.pair_sweep(job(tiny_model), ITEMS, PAIR, measure)
+    assert found.conditions == ("steered", "random", "flipped", "unrelated") and len(seen) == 16
+    steered, random = seen[0], seen[4]
+    assert torch.equal(steered[0], steered[9]) and torch.allclose(steered.norm(dim=1), random.norm(dim=1))
+    assert torch.unique(random, dim=0).shape[0] == 16
+    assert torch.equal(seen[8], -steered)
+
+
+def test_the_paper_takes_one_middle_layer_and_one_strength(tiny_model):
+    still = dict.fromkeys((steering.POSITIVE, *steering.DAMAGE), torch.zeros(16))
+    found = steering.pair_sweep(job(tiny_model, convention="paper"), ITEMS, PAIR, lambda hooks: still)
+    assert (found.layers, found.strengths) == ((1,), (5.0,))

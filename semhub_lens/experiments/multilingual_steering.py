@@ -23,10 +23,9 @@ from semhub_lens.legs import ExperimentResult, Leg, Wording
 from semhub_lens.prompts import Prompt
 from semhub_lens.results import Provenance
 from semhub_lens.scores.classifier import SentimentClassifier
-from semhub_lens.scores.damage import CleanRun
 from semhub_lens.scores.language import language_of
 from semhub_lens.scores.likelihood import continuation_perplexity
-from semhub_lens.scores.measures import continuations, together
+from semhub_lens.scores.measures import continuations, damage, together
 from semhub_lens.scores.relevance import SentenceEncoder, relevance
 from semhub_lens.stats import FEWEST_ITEMS
 
@@ -38,7 +37,6 @@ NEW_TOKENS, TEMPERATURE = 16, 0.8
 PAPER_STRENGTH, PAPER_NEW_TOKENS, PAPER_TEMPERATURE = 5.0, 20, 1.0
 PERPLEXITY_ITEMS = 12
 """Log-perplexity is measured on so many continuations a cell: it costs as much as writing them."""
-UNRELATED_TEXTS = 8
 NEUTRAL = 0.5
 """P(positive) of a continuation without text."""
 STREAMED_ROWS = 50_000
@@ -192,14 +190,9 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
         seed=job.seed,
         progress=job.progress,
     )
-    texts = sentences()[items.language][:UNRELATED_TEXTS]
-    run = CleanRun(job.model, texts, progress=job.progress)
-    text_of = torch.arange(len(prompts)) % len(texts)
-
-    def damage(hooks: Hooks) -> Mapping[str, Float[Tensor, " item"]]:
-        return {"KL to clean": run(hooks)[text_of] if hooks else torch.zeros(len(prompts))}
-
-    measure, clean = together(writing, damage), {}
+    texts = sentences()[items.language]
+    spoilt = damage(job.model, texts, items=len(prompts), read_at="last", progress=job.progress)
+    measure, clean = together(writing, spoilt), {}
 
     def once(hooks: Hooks) -> Mapping[str, Float[Tensor, " item"]]:
         if hooks:
@@ -214,6 +207,8 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
 def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepResult:
     """Layers and strengths of one pair of words.
 
+    The direction is given once for every item, so that each item has a random direction of its own: one for all would
+    move sentiment by luck.
     There is no control "last layer": what is added to the last residual entry of a prompt's first position reaches no
     new token, so that run is the clean one.
     """
@@ -223,7 +218,7 @@ def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepRes
         job,
         f"steering-{items.language}-{pair.name}",
         measure,
-        lambda layer: words(job.model, pair.plus, pair.minus, layer),
+        lambda layer: words(job.model, pair.plus, pair.minus, layer).expand(len(items.openings), -1),
         [max(1, depth // 2)] if job.paper else spread(depth, 2),
         [PAPER_STRENGTH] if job.paper else STRENGTHS,
         where=_where(job, items),
@@ -262,8 +257,8 @@ def _notes(job: Job, classifier: str) -> tuple[str, ...]:
         "that is the reference's difference of the aligned prompts (its BOS part is 0); where not, it is not.",
         "No control at the last layer: a vector added there at the first position reaches no new token. "
         "No random-weight model: its continuations are no text in a language.",
-        f"Log-perplexity is of the first {PERPLEXITY_ITEMS} continuations, under the un-steered model; KL is on "
-        f"{UNRELATED_TEXTS} sentences of the language, of which each item is given one.",
+        f"Log-perplexity is of the first {PERPLEXITY_ITEMS} continuations, under the un-steered model; KL is at "
+        "the last token of an unrelated sentence of the language. Each item has a random direction of its own.",
     )
     if not job.paper:
         return kept
