@@ -9,6 +9,7 @@ from semhub_lens.experiments import (
     code_roles,
     code_similarity,
     multilingual,
+    multilingual_steering,
     probing,
     semantics,
 )
@@ -33,6 +34,13 @@ LISTED = (
         "probability mass of each language",
         20,
         multilingual.run_language_mass,
+    ),
+    (
+        "multilingual.steering",
+        "languages",
+        "an English direction on text in other languages",
+        40,
+        multilingual_steering.run_steering,
     ),
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),

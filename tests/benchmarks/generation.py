@@ -6,9 +6,9 @@ Both write the same tokens greedily; that they do is checked on the prompts that
 import time
 
 import torch
-from benchmarks.table import Row
 
 import semhub_lens as shl
+from benchmarks.table import Row
 from semhub_lens import Prompt
 from semhub_lens.data.texts import sentences
 
