@@ -8,6 +8,7 @@ from semhub_lens.experiments import (
     code,
     code_roles,
     code_similarity,
+    code_steering,
     multilingual,
     multilingual_steering,
     probing,
@@ -58,6 +59,7 @@ LISTED = (
     ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
     ("code.similarity", "code", "programs against their instructions", 100, code_similarity.run_similarity),
     ("code.logit_lens_roles", "code", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles),
+    ("code.steering", "code", 'a start of range( steered with " start" - " end"', 32, code_steering.run_steering),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
 
