@@ -15,7 +15,7 @@ PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
 def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice | None = None) -> go.Figure:
     """Mean change of a score per cell (top) and of each damage score (below), a column per condition.
 
-    All maps of a row share their colours. A square marks the cell that half of the items chose.
+    All maps of a row share their colours. A ring marks the cell that half of the items chose.
 
     Args:
         result: the sweep.
@@ -83,7 +83,7 @@ def _mark(result: SweepResult, choice: Choice) -> go.Scatter:
         x=[f"{choice.strength:g}"],
         y=[str(choice.layer)],
         mode="markers",
-        marker={"symbol": "square-open", "size": 20, "color": INK, "line": {"width": 2.5}},
+        marker={"symbol": "circle", "size": 11, "color": "white", "line": {"color": INK, "width": 2.5}},
         name="chosen on half of the items",
         showlegend=False,
         hoverinfo="skip",
