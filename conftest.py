@@ -26,6 +26,22 @@ def gemma(request):
     return shl.load("gemma-3-270m", backend=request.param)
 
 
+@pytest.fixture(scope="session")
+def one_gemma():
+    """Gemma 3 270M on the line's own backend (`HookedTransformer` where there is one): for what takes minutes."""
+    import semhub_lens as shl
+
+    return shl.load("gemma-3-270m")
+
+
+@pytest.fixture(scope="session")
+def random_gemma(one_gemma):
+    """`one_gemma` with random weights."""
+    import semhub_lens as shl
+
+    return shl.untrained(one_gemma, seed=1)
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace, request):
     """Names that docstring examples may use."""

@@ -252,7 +252,8 @@ def residual_reads(
             current[:] = [batch]
             run(batch.tokens, batch.window)
             bar.update(len(batch.tokens))
-    check_finite(out, "The residual stream")
+    for states in out:
+        check_finite(states, "The residual stream")
     return out
 
 

@@ -128,16 +128,25 @@ def test_gloss_items_stand_right_before_their_word(gemma, code):
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
-def test_every_experiment_runs_on_the_real_model_and_is_reproducible(gemma, name):
-    result = shl.experiments.run(name, gemma, n=16, seed=1, progress=False)
+def test_every_experiment_runs_on_the_real_model(one_gemma, random_gemma, name, tmp_path):
+    result = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=random_gemma, out=tmp_path, progress=False)
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
     for leg in result.legs:
         assert torch.isfinite(leg.effect).all() and torch.isfinite(leg.null).all()
         assert ((leg.low <= leg.mean + 1e-6) & (leg.mean <= leg.high + 1e-6)).all()
-        assert leg.layer > 0 and leg.provenance.data_hash
-    if name.startswith("arithmetic"):
-        again = shl.experiments.run(name, gemma, n=16, seed=1, progress=False)
-        assert again.summary().equals(result.summary())
+        assert leg.provenance.data_hash and (leg.strengths or leg.layer > 0)
+    again = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=random_gemma, out=tmp_path, progress=False)
+    assert again.to_frame().equals(result.to_frame())
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_an_experiment_on_the_real_model_is_reproducible(gemma):
+    runs = [
+        shl.experiments.run("arithmetic.logit_lens", gemma, n=16, seed=1, baseline=False, progress=False)
+        for _ in range(2)
+    ]
+    assert runs[0].summary().equals(runs[1].summary())
 
 
 @pytest.mark.real

@@ -43,10 +43,9 @@ def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "l
     """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
     found = {}
     for name, listed in texts.items():
-        states = job.states(name, listed, read)
+        reads = job.reads(name, listed, ["mean"] if read == "mean" else ["mean", read])
         random = job.random().states(name, listed, read) if job.baseline else None
-        bag = states[:1] if read == "mean" else job.states(f"{name}-bag", listed, "mean")[:1]
-        found[name] = (states, random, bag)
+        found[name] = (reads[read], random, reads["mean"][:1])
     return found
 
 
