@@ -313,8 +313,8 @@ def test_too_few_items_are_refused_before_the_model_runs(reader, experiment):
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["semantics.similarity", "semantics.logit_lens"])
-def test_both_run_on_the_real_model(gemma, experiment):
-    found = shl.experiments.run(experiment, gemma, n=16, progress=False)
+def test_both_run_on_the_real_model(one_gemma, experiment):
+    found = shl.experiments.run(experiment, one_gemma, n=16, baseline=False, progress=False)
     for leg in found.legs:
         assert torch.isfinite(leg.effect).all() and len(leg.labels) == leg.effect.shape[1] >= 15
         if leg.title.startswith("names swapped"):

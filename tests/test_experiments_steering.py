@@ -178,8 +178,8 @@ def test_answers_to_five_is_three_plus(text, share):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_steered_sums_on_the_real_model_are_scored_in_every_cell(gemma):
-    found = shl.experiments.run("arithmetic.steering", gemma, n=16, seed=0, progress=False)
+def test_steered_sums_on_the_real_model_are_scored_in_every_cell(one_gemma):
+    found = shl.experiments.run("arithmetic.steering", one_gemma, n=16, seed=0, baseline=False, progress=False)
     sweep = found.extras[0]
     assert torch.isfinite(sweep.scores).all() and sweep.layers == (3, 6, 9, 12, 15)
     cost = sweep.effect("KL to clean").mean(-1)

@@ -78,7 +78,7 @@ class Job:
     ) -> dict[str, Float[Tensor, "layer item d_model"]]:
         """As `states`, for several reads of the same runs."""
         found = self.store.tensors(
-            self._named(name, *reads),
+            self._named(name, "reads", *reads),
             prompts,
             lambda part: residual_reads(self.model, part, reads, progress=self.progress),
             axis=2,
