@@ -66,6 +66,8 @@ def compare(model, backend, site, shared):
     def grid():
         kept[:] = [shl.patch_grid(model, clean, corrupted, metric, site=site, progress=False)]
 
+    with torch.no_grad():
+        model(clean.ids[None])  # weights that were mapped from a file become resident
     memory = extra_memory(grid)
     with torch.no_grad():
         _, cache = model.run_with_cache(clean.ids[None], names_filter=lambda hook: hook.startswith("blocks."))
