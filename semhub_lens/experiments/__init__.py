@@ -28,7 +28,7 @@ LISTED = (
     ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
     ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
-    ("semantics.similarity", "semantics", "sentences against logical forms", 64, semantics.run_similarity),
+    ("semantics.similarity", "semantics", "sentences against logical forms", 48, semantics.run_similarity),
     ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
 )
 EXPERIMENTS = {entry[0]: Experiment(*entry) for entry in LISTED}
