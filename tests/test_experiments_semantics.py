@@ -237,6 +237,14 @@ def test_both_experiments_run_and_swapped_forms_are_alike_at_the_embedding(reade
     assert any("12 clefts (fewer than 16)" in note for note in lens.notes)
 
 
+def test_before_the_name_of_a_cleft_the_embedding_tells_no_role(reader):
+    found = shl.experiments.run("semantics.logit_lens", reader, n=48, baseline=False, progress=False)
+    every, clefts = found.legs
+    assert clefts.effect.shape[1] == 24 and every.effect.shape[1] == 48
+    assert float(clefts.effect[0].abs().max()) < 1e-5 < float(clefts.effect[1:].abs().max())
+    assert float(every.effect[0].abs().max()) > 0.01  # in plain sentences the last word differs by role
+
+
 KEPT = NAMES[5:]
 
 
