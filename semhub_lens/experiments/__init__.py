@@ -100,7 +100,7 @@ LISTED = (
         "semantics.similarity",
         "semantics",
         "sentences against logical forms",
-        64,
+        48,
         semantics.run_similarity,
         "a COGS folder or .tsv file",
     ),
@@ -113,11 +113,6 @@ LISTED = (
         "a COGS folder or .tsv file",
     ),
     Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
-    ("arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity),
-    ("arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
-    ("code.logit_lens_list", "code", '"and" at the commas of list literals', 100, code.run_logit_lens_list),
-    ("semantics.similarity", "semantics", "sentences against logical forms", 48, semantics.run_similarity),
-    ("semantics.logit_lens", "semantics", "role words before a name", 144, semantics.run_logit_lens),
 )
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
 
