@@ -28,10 +28,10 @@ demo: $(VENV)/ready
 	$(BIN)/semhub report --out $(OUT)
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist load
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

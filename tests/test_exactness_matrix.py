@@ -266,6 +266,11 @@ def assert_same(first, second, dtype):
     assert_equal_states(first.states[:, :end], second.states[:, :end], dtype)
 
 
+def later(value):
+    """bfloat16 doubles the cases: its half of the matrix runs with the slow tests."""
+    return pytest.param(value, marks=pytest.mark.slow) if value == "bfloat16" else value
+
+
 def every(*names):
     """Parametrise a test over these axes of the matrix."""
     axes = {
@@ -275,7 +280,7 @@ def every(*names):
 
     def decorate(test):
         for name in names:
-            test = pytest.mark.parametrize(name, list(axes[name]))(test)
+            test = pytest.mark.parametrize(name, [later(value) for value in axes[name]])(test)
         return test
 
     return decorate

@@ -327,12 +327,3 @@ def test_list_literals_are_read_from_a_folder_of_ones_own(model, tmp_path):
         run_logit_lens_list(Job(model, 16, data=str(tmp_path), baseline=False, progress=False))
     with pytest.raises(ValueError, match="found none in"):
         run_logit_lens_list(Job(model, 16, data=str(tmp_path / "missing")))
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("name", ["code.similarity", "code.logit_lens_roles"])
-def test_code_experiments_run_on_the_real_model(gemma, name):
-    result = shl.experiments.run(name, gemma, n=16, baseline=False, progress=False)
-    assert len(result.legs) == 4
-    for leg in result.legs:
-        assert torch.isfinite(leg.effect).all() and leg.effect.shape[1] == 16

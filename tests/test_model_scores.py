@@ -209,28 +209,28 @@ def test_continuations_of_other_prompts_are_refused(tiny_model):
 
 
 @pytest.mark.real
-def test_gemma_finds_the_rest_of_a_sentence_less_surprising_than_that_of_another(gemma):
+def test_gemma_finds_the_rest_of_a_sentence_less_surprising_than_that_of_another(one_gemma):
     halves = [text.split(" ", 5) for text in sentences()["en"][:40] if text.count(" ") > 6]
     prompts, rest = [" ".join(half[:5]) for half in halves], [" " + half[5] for half in halves]
-    own, other = perplexity(gemma, prompts, rest), perplexity(gemma, prompts, rest[1:] + rest[:1])
+    own, other = perplexity(one_gemma, prompts, rest), perplexity(one_gemma, prompts, rest[1:] + rest[:1])
     assert (own < other).float().mean() > 0.8
 
 
 @pytest.mark.real
-def test_gemma_sees_more_damage_the_stronger_the_steering(gemma):
-    vector = torch.randn(gemma.cfg.d_model, generator=torch.Generator().manual_seed(0))
+def test_gemma_sees_more_damage_the_stronger_the_steering(one_gemma):
+    vector = torch.randn(one_gemma.cfg.d_model, generator=torch.Generator().manual_seed(0))
     texts = sentences()["en"][:8]
-    scores = [damage(gemma, texts, at(9, shl.hooks.add(vector, strength=s))) for s in (0.0, 10.0, 100.0)]
+    scores = [damage(one_gemma, texts, at(9, shl.hooks.add(vector, strength=s))) for s in (0.0, 10.0, 100.0)]
     assert torch.equal(scores[0], torch.zeros(8))
     assert bool((scores[1] > 0).all()) and bool((scores[2] > scores[1]).all())
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_gemma_judges_praise_better_than_blame(gemma, language):
+def test_gemma_judges_praise_better_than_blame(one_gemma, language):
     rows = [row for row in sentiments() if row.language == language]
     rows = [*rows[:20], *rows[-20:]]
-    scores = shl.likelihood_sentiment(gemma, [row.text for row in rows], language, progress=False)
+    scores = shl.likelihood_sentiment(one_gemma, [row.text for row in rows], language, progress=False)
     positive = torch.tensor([row.positive for row in rows])
     assert positive.sum() == 20
     auc = (scores[positive][:, None] > scores[~positive]).float().mean()

@@ -357,6 +357,7 @@ def test_a_parallel_block_has_no_middle_and_says_so():
         grid(other("GPTNeoX"), site="resid_mid")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("site", [*SITES, "z"])
 def test_cells_of_gemma_equal_runs_of_their_own(gemma, site):
