@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 from semhub_lens.stats import derangement, generator
 
 NEIGHBOURS = 10
+TIED = 1e-5
+"""States whose cosines all lie this close to 1 are told apart by rounding only."""
 
 
 def mutual_neighbours(
@@ -21,7 +23,8 @@ def mutual_neighbours(
 
     $$m_\ell = \operatorname{mean}_i \frac{|N_k(a_i) \cap N_k(b_i)|}{k}$$
 
-    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items.
+    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. NaN where all states of a set
+    point the same way (the same last token at the embedding layer): then nobody has neighbours.
 
     Example:
         >>> states = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0))
@@ -90,11 +93,16 @@ def _permuted(n: int, seed: int, draws: int, measure) -> Float[Tensor, "draw lay
 def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Bool[Tensor, "item item"]:
     """Which items are among each item's k nearest others."""
     unit = normalize(states.float(), dim=-1)
-    cosines = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    cosines = unit @ unit.T
+    if cosines.min() > 1 - TIED:
+        return torch.zeros_like(cosines, dtype=torch.bool)
+    cosines.fill_diagonal_(-torch.inf)
     return torch.zeros_like(cosines, dtype=torch.bool).scatter_(1, cosines.topk(k, dim=1).indices, True)
 
 
 def _shared(a: Tensor, b: Tensor, k: int) -> Tensor:
+    if not a.any() or not b.any():
+        return torch.tensor(torch.nan)
     return (a & b).sum(1).float().mean() / k
 
 

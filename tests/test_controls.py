@@ -179,3 +179,11 @@ def test_paths_do_not_depend_on_the_scale_of_states_or_anchors():
 def test_too_few_anchors_are_refused():
     with pytest.raises(ValueError, match="at least three anchors"):
         trajectories(noise(3, 2, 8), noise(2, 8), anchor_names="ab", labels="xy", provenance=WHERE)
+
+
+def test_states_that_all_point_the_same_way_have_no_neighbours():
+    a, b = noise(2, 40, 8), noise(2, 40, 8, seed=1)
+    a[0] = a[0, :1]
+    found = mutual_neighbours(a, b)
+    assert found[0].isnan() and torch.isfinite(found[1])
+    assert neighbours_null(a, b, seed=0, draws=3)[:, 0].isnan().all()
