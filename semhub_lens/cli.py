@@ -189,9 +189,12 @@ def experiments() -> None:
     """List the experiments."""
     from semhub_lens.experiments import EXPERIMENTS
 
-    table = Table("id", "data type", "what", "items", "your own data")
+    table = Table(padding=(0, 1))
+    table.add_column("id", no_wrap=True)
+    for name in ("what", "items", "your own data"):
+        table.add_column(name)
     for entry in EXPERIMENTS.values():
-        table.add_row(entry.id, entry.data_type, entry.title, str(entry.n), Text(entry.takes))
+        table.add_row(entry.id, entry.title, str(entry.n), Text(entry.takes))
     console.print(table)
 
 
