@@ -142,7 +142,7 @@ def test_a_changed_setting_is_a_new_run(tiny_model, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_numbers_of_an_uninterrupted_one(tmp_path):
     name, arguments = "arithmetic.logit_lens", ["--n", "96", "--no-baseline"]
-    command = [sys.executable, "-m", "semhub_lens", "run", name, *arguments, "--out"]
+    command = [sys.executable, "-m", "semhub_lens.cli", "run", name, *arguments, "--out"]
     killed = tmp_path / "killed"
     process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 500
