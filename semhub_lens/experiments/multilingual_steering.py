@@ -219,7 +219,7 @@ def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepRes
         f"steering-{items.language}-{pair.name}",
         measure,
         lambda layer: words(job.model, pair.plus, pair.minus, layer).expand(len(items.openings), -1),
-        [max(1, depth // 2)] if job.paper else spread(depth, 2),
+        spread(depth, 1),
         [PAPER_STRENGTH] if job.paper else STRENGTHS,
         where=_where(job, items),
         recipe=adding(job.model, first),
