@@ -72,7 +72,8 @@ def results_page(
         sections.append(_section(name, measured, time.time() - begun))
         found += measured
         del model, random
-    command = "`semhub results " + " ".join(f"--model {name}" for name in models) + "`"
+    named = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
+    command = "`semhub results " + " ".join([*named, *([f"-n {n}"] if n else [])]) + "`"
     page = "\n".join([HEADER.format(command=command, runs=runs), *sections])
     return write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8")), found
 

@@ -1,8 +1,9 @@
 """Running an experiment by its id, and keeping what it found.
 
 `DIR/<id>/` holds the tidy per-item table (items.parquet), the whole result (result.safetensors), the settings,
-provenance, versions and verdicts (run.json) and the figure (figure.html). While a run goes on, its finished parts lie
-beside them; a run with the same settings goes on from there, one with others does not see them.
+provenance, versions and verdicts (run.json) and the figure (figure.html; further figures are numbered). While a run
+goes on, its finished parts lie beside them; a run with the same settings goes on from there, one with others does not
+see them.
 """
 
 import json
@@ -128,8 +129,8 @@ def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any]) -> No
     result.save(folder / RESULT)
     write_aside(folder / TABLE, lambda aside: result.to_frame().to_parquet(aside, index=False))
     write_html(result, folder / FIGURE)
-    for extra in result.extras:
-        write_html(extra, folder / f"{type(extra).__name__.removesuffix('Result').lower()}.html")
+    for number, extra in enumerate(result.extras, 1):
+        write_html(extra, folder / f"{type(extra).__name__.removesuffix('Result').lower()}-{number}.html")
     record = {
         "experiment": result.id,
         "title": result.title,
