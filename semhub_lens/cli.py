@@ -126,6 +126,7 @@ def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
     runs: Annotated[Path | None, typer.Option(help="Folder of saved runs, to go on from and to keep.")] = None,
+    steering: Annotated[bool, typer.Option(help="Run the steering sweeps as well (ten minutes each).")] = False,
     n: Items = None,
     seed: Seed = 0,
     backend: Backend = "auto",
@@ -135,7 +136,7 @@ def report(
     """Run all experiments and write the hub report, one offline page."""
     from semhub_lens.report import report as make
 
-    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed, runs=runs)
+    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
     console.print(_summary_table(found))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
 

@@ -22,6 +22,9 @@ from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
 MISSING = ("Images and sound: no experiment for them in this version.",)
+LONG = (
+    "Causality, {names}: not run here, because a sweep takes about ten minutes; semhub report --steering includes them."
+)
 
 
 def report(
@@ -31,6 +34,7 @@ def report(
     n: int | None = None,
     seed: int = 0,
     only: Sequence[str] | None = None,
+    steering: bool = False,
     runs: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
@@ -41,7 +45,8 @@ def report(
         path: the HTML file; it appears only when complete and needs no network.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
-        only: ids of experiments; None runs all.
+        only: ids of experiments; None runs all but the steering sweeps.
+        steering: run the steering sweeps as well, about ten minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
         progress: show progress bars.
 
@@ -51,7 +56,8 @@ def report(
     Raises:
         ValueError: unknown experiment, too few items, or a path whose folder cannot be written.
     """
-    chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
+    default = [name for name in experiments.EXPERIMENTS if steering or not name.endswith(".steering")]
+    chosen = default if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
     if unknown or not chosen:
         raise ValueError(
@@ -89,11 +95,18 @@ def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seco
         total=len(legs),
         cards=_cards(legs),
         rows=[_row(result.id, leg) for result in found for leg in result.legs],
-        missing=MISSING,
+        missing=_missing(found),
         lenses=[_figure(lens) for lens in lenses],
         parts=[_part(result) for result in found],
         settings=[*settings, ("measuring took", f"{seconds:.0f} s")],
     )
+
+
+def _missing(found: Sequence[ExperimentResult]) -> tuple[str, ...]:
+    """What the page does not hold, and why."""
+    ids = {result.id for result in found}
+    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in ids]
+    return (*MISSING, *([LONG.format(names=", ".join(left))] if left else []))
 
 
 def _figure(result: Result) -> str:

@@ -268,12 +268,3 @@ def test_a_killed_run_goes_on_with_the_same_numbers(coder, candidates, tmp_path,
 def test_a_tokenizer_without_the_words_is_refused(tiny_model):
     with pytest.raises(ValueError, match="' start' is not a single token"):
         run(tiny_model)
-
-
-@pytest.mark.real
-@pytest.mark.slow
-def test_steered_ranges_on_the_real_model_are_scored_in_every_cell(one_gemma):
-    found = shl.experiments.run("code.steering", one_gemma, n=16, seed=0, baseline=False, progress=False)
-    sweep = found.extras[0]
-    assert torch.isfinite(sweep.scores).all() and len(sweep.layers) == 3
-    assert sweep.clean[sweep.names.index(UNCHANGED)].mean() > 0.9

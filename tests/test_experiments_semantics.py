@@ -316,14 +316,3 @@ def test_a_tokenizer_that_splits_the_names_is_refused(tiny_model):
 def test_too_few_items_are_refused_before_the_model_runs(reader, experiment):
     with pytest.raises(ValueError, match="at least 16 items"):
         shl.experiments.run(experiment, reader, n=15, progress=False)
-
-
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["semantics.similarity", "semantics.logit_lens"])
-def test_both_run_on_the_real_model(one_gemma, experiment):
-    found = shl.experiments.run(experiment, one_gemma, n=16, baseline=False, progress=False)
-    for leg in found.legs:
-        assert torch.isfinite(leg.effect).all() and len(leg.labels) == leg.effect.shape[1] >= 15
-        if leg.title.startswith("names swapped"):
-            assert float(leg.effect[0].abs().max()) < 1e-5

@@ -174,13 +174,3 @@ def test_answers_to_five_is_three_plus(text, share):
         name: name == share for name in ("predicted change", "unchanged", "other")
     }
     assert bool(found["answers one lower"]) == (text.strip()[:2] in ("1", "1+"))
-
-
-@pytest.mark.real
-@pytest.mark.slow
-def test_steered_sums_on_the_real_model_are_scored_in_every_cell(one_gemma):
-    found = shl.experiments.run("arithmetic.steering", one_gemma, n=16, seed=0, baseline=False, progress=False)
-    sweep = found.extras[0]
-    assert torch.isfinite(sweep.scores).all() and sweep.layers == (3, 6, 9, 12, 15)
-    cost = sweep.effect("KL to clean").mean(-1)
-    assert (cost >= 0).all() and (cost[:, -1] > cost[:, 0]).float().mean() > 0.5
