@@ -79,6 +79,7 @@ def run_experiment(
         "untrained": None if untrained is None else provenance(untrained).weights,
         "format": FORMAT,
         "torch": version("torch"),
+        "python": platform.python_version(),
     }
     if folder is not None:
         require_folder(folder)

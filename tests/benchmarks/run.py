@@ -18,7 +18,7 @@ import torch
 from benchmarks.table import show
 
 SCRIPTS = Path(__file__).parent
-NAMES = sorted(p.stem for p in SCRIPTS.glob("*.py") if "def measure()" in p.read_text() and p.stem != "run")
+NAMES = sorted(p.stem for p in SCRIPTS.glob("*.py") if "def measure(" in p.read_text() and p.stem != "run")
 
 
 def main(chosen: list[str]) -> None:
