@@ -68,7 +68,17 @@ def load(
         )
     else:
         model = _from_folder(folder, str(name), official, known, device, dtype)
+    if type(model) is HookedTransformer:
+        _lay_out(model)
     return model.eval()
+
+
+@torch.no_grad()
+def _lay_out(model: Any) -> None:
+    """Store the matrices that HookedTransformer transposes in every pass as it reads them; else it copies them each time."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
+            parameter.data = parameter.data.T.contiguous().T
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

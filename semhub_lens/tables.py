@@ -1,7 +1,7 @@
 """The table of results: every experiment on some models, as one Markdown page."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def results_page(
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown model or experiment, or a path that cannot be written.
+        ValueError: unknown model or experiment, a model that no experiment fits, or a path that cannot be written.
     """
     chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
@@ -63,13 +63,18 @@ def results_page(
         begun = time.time()
         model = load(name)
         random = untrained(model, seed=seed)
-        measured = [
-            experiments.run(
-                entry, model, n=n, seed=seed, baseline=random, out=Path(runs) / _plain(name), progress=progress
-            )
-            for entry in chosen
-        ]
-        sections.append(_section(name, measured, time.time() - begun))
+        measured, unfit = [], {}
+        for entry in chosen:
+            folder = Path(runs) / _plain(name)
+            try:
+                measured.append(
+                    experiments.run(entry, model, n=n, seed=seed, baseline=random, out=folder, progress=progress)
+                )
+            except ValueError as error:
+                unfit[entry] = str(error)
+        if not measured:
+            raise ValueError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
+        sections.append(_section(name, measured, unfit, time.time() - begun))
         found += measured
         del model, random
     named = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
@@ -82,7 +87,7 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def _section(name: str, found: Sequence[ExperimentResult], seconds: float) -> str:
+def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, str], seconds: float) -> str:
     legs = [leg for result in found for leg in result.legs]
     counts = {status: sum(leg.verdict.status == status for leg in legs) for status in ("supported", "opposite")}
     where = found[0].provenance
@@ -97,6 +102,7 @@ def _section(name: str, found: Sequence[ExperimentResult], seconds: float) -> st
         "### Nulls and surprises",
         "",
         *_surprises(found),
+        *(f"- `{key}` does not fit this model and is not measured: {_cell(why)}" for key, why in unfit.items()),
         "",
     ]
     for result in found:

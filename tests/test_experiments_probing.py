@@ -1,11 +1,13 @@
 """The experiment `probing`: planted content is found across data types, shuffled content is not."""
 
+from collections import Counter
+
 import pytest
 import torch
 
 from semhub_lens.data.probing import concept_items
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.probing import SETUP, Content, _concepts, _legs
+from semhub_lens.experiments.probing import SETUP, Content, _concepts, _legs, _numbers
 from semhub_lens.linear_probes import transfer_matrix
 from semhub_lens.results import Provenance
 from semhub_lens.stats import generator
@@ -48,10 +50,18 @@ def test_content_coded_along_other_directions_does_not_transfer():
 def test_concepts_are_whole_categories_in_five_languages_without_cognates(n):
     items = _concepts(n, 0)
     keys = {item.key for item in items}
-    assert len(items) == 5 * len(keys) and abs(len(keys) - n) <= max(5, n // 5)
+    assert len(items) == 5 * len(keys) and n - 1 <= len(keys) <= n
     counts = {label: len({i.key for i in items if i.label == label}) for label in {i.label for i in items}}
     assert min(counts.values()) >= SETUP.folds and len(counts) >= 2
     assert {item.text for item in items} <= {item.text for item in concept_items(cognates=False)}
+
+
+@pytest.mark.parametrize("n", [16, 40, 100])
+@pytest.mark.parametrize("seed", range(4))
+def test_numbers_are_as_many_as_asked_and_fill_the_folds_of_every_magnitude(n, seed):
+    digits = [item for item in _numbers(n, seed) if item.data_type == "digits"]
+    assert len({item.key for item in digits}) == len(digits) == n
+    assert min(Counter(item.label for item in digits).values()) >= SETUP.folds
 
 
 def test_too_few_concepts_are_refused():

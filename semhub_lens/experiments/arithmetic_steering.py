@@ -21,6 +21,7 @@ from semhub_lens.results import Provenance
 from semhub_lens.scores import measures
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+LAYERS = 3
 UNRELATED = ("the door to the garden is open and", "the door to the garden is closed and")
 LOWER, RIGHT, MARGIN = "one lower", "right", "one lower over right"
 PREDICTED, UNCHANGED, OTHER = "predicted change", "unchanged", "other"
@@ -34,7 +35,7 @@ def run_steering(job: Job) -> ExperimentResult:
     r"""Does the direction from "three plus" to "four plus" make the model add to "5=3+" as if it read "5=4+"?
 
     $v_i = h(\text{five equals to four plus}) - h(\text{five equals to three plus})$ at the last position of a residual
-    layer, added at the last position of "5=3+" at the same layer (`convention="paper"`: at the next one). Five layers
+    layer, added at the last position of "5=3+" at the same layer (`convention="paper"`: at the next one). Three layers
     spread over the depth. Sums with an operand of 2 at least: one lower must exist.
     """
     every = [e for e in sums() if e.second > 1]
@@ -69,7 +70,7 @@ def _sweep(job: Job, items: list[Expression], where: Provenance, *, written: boo
         "steering" if written else "steering-random",
         _measure(job, items, written),
         lambda layer: directions[layer],
-        spread(last),
+        spread(last, LAYERS),
         STRENGTHS,
         where=where,
         recipe=one_block_later if job.paper else plain,
@@ -165,5 +166,5 @@ def _notes(found: SweepResult, leg: Leg) -> tuple[str, ...]:
         + "; ".join(shares(condition) for condition in (None, STEERED, RANDOM, FLIPPED))
         + ".",
         "Damage is the KL divergence at the last token of unrelated English sentences that get the same directions.",
-        "Layers: five, spread over the depth. The random-weight model's scores are log-probabilities only.",
+        f"Layers: {LAYERS}, spread over the depth. The random-weight model's scores are log-probabilities only.",
     )

@@ -38,7 +38,7 @@ PAPER_STRENGTHS = (10.0, 20.0, 40.0, 80.0)
 """Of the raw difference of unembedding rows."""
 LAYERS = 3
 NEW_TOKENS = 12
-LONGEST = 64
+LONGEST = 48
 """Tokens of a prompt; generation costs most at the prompt."""
 CHANGED, UNCHANGED, OTHER = "changed as predicted", "unchanged", "other"
 FIRST = "0"
@@ -100,7 +100,7 @@ def _check_words(model: Model) -> None:
 def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[RangeItem], list[str]]:
     """Draw prompts until `job.n` are found whose clean greedy continuation closes with exactly one argument.
 
-    A prompt loses its first lines until it has at most 64 tokens.
+    A prompt loses its first lines until it has at most 48 tokens.
 
     Returns:
         The items, and in words what was kept and dropped.
@@ -141,7 +141,7 @@ def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[Range
 
 
 def shortened(model: Model, snippet: str) -> Prompt | None:
-    """The last lines of a snippet, at most 64 tokens of them; None where its last line alone is longer."""
+    """The last lines of a snippet, at most 48 tokens of them; None where its last line alone is longer."""
     room = min(LONGEST, int(model.cfg.n_ctx) - NEW_TOKENS)
     lines = snippet.split("\n")
     for first in range(len(lines)):

@@ -25,6 +25,10 @@ def sample(total: int, n: int, seed: int) -> list[int]:
     return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
 
 
+class UnfitTokenizer(ValueError):
+    """A tokenizer that splits too many of the words that an experiment needs whole."""
+
+
 @dataclass(frozen=True)
 class GlossItems:
     """Positions before a one-token word that has a one-token English gloss, grouped by passage."""
@@ -55,6 +59,9 @@ def gloss_items(
 
     Each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted.
     `bos=None` takes the model's default.
+
+    Raises:
+        UnfitTokenizer: too few positions.
     """
     prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
     found: dict[str, tuple[int, int, str]] = {}
@@ -70,7 +77,7 @@ def gloss_items(
             else:
                 found[gloss] = (index, position, word)
     if len(found) < FEWEST_ITEMS:
-        raise ValueError(
+        raise UnfitTokenizer(
             f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
             "words."
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from semhub_lens.experiments.items import GlossItems, gloss_items, sample
+from semhub_lens.experiments.items import GlossItems, UnfitTokenizer, gloss_items, sample
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.shared import (
     LensItems,
@@ -97,8 +97,13 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     if job.paper:
         notes = ["Reference conventions: the next token and the gloss exactly as spelled, the best of all glosses."]
     texts, glossaries, source = running(job.data, OTHERS)
+    missing: list[str] = []
     for code, listed in texts.items():
-        items = gloss_items(job.model, listed, glossaries[code], job.n, job.seed, bos=False if job.paper else None)
+        try:
+            items = gloss_items(job.model, listed, glossaries[code], job.n, job.seed, bos=False if job.paper else None)
+        except UnfitTokenizer as error:
+            missing.append(f"{NAMES[code]} was not measured. {error}")
+            continue
         notes.append(f"{NAMES[code]}: {items.report}")
         where = job.where(f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos)
         measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
@@ -106,11 +111,13 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         random = measured[1] if job.baseline else None
         preference = retitled(GLOSSES, f"{NAMES[code]}: ")
         legs.extend(preference_legs(measured[0], preference, where, job.seed, random=random, labels=labels))
+    if not legs:
+        raise UnfitTokenizer(" ".join(missing))
     return ExperimentResult(
         "multilingual.logit_lens",
         "English glosses in running text",
         tuple(legs),
-        tuple(notes),
+        (*notes, *missing),
         provenance=legs[0].provenance,
     )
 

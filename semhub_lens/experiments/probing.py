@@ -3,10 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from semhub_lens import stats
+from semhub_lens.data.arithmetic import LIMIT
 from semhub_lens.data.probing import ProbingItem, concept_items, number_items
 from semhub_lens.experiments.items import sample
 from semhub_lens.experiments.job import Job
@@ -47,7 +51,7 @@ def run_probing(job: Job) -> ExperimentResult:
         Content("concepts", _concepts(job.n, job.seed), tuple(("en", code) for code in ("fr", "es", "de", "zh"))),
         Content(
             "numbers",
-            tuple(number_items(sample(100, min(job.n, 100), job.seed), label="magnitude", seed=job.seed)),
+            _numbers(job.n, job.seed),
             (("digits", "en"), ("en", "zh"), ("en", "digits"), ("sum", "digits")),
         ),
     )
@@ -75,7 +79,7 @@ def run_probing(job: Job) -> ExperimentResult:
 
 
 def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
-    """About n concepts in as many categories as have enough of them for the folds, without cognates."""
+    """n concepts in as many categories as have enough of them for the folds, without cognates."""
     items = concept_items(cognates=False)
     by_key: dict[str, list[ProbingItem]] = defaultdict(list)
     for item in items:
@@ -87,9 +91,23 @@ def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
     sample(len(whole), n, seed)  # refuses too small an n
     kept = [name for name, listed in categories.items() if len(listed) >= SETUP.folds]
     kept = kept[: max(2, n // SETUP.folds)]
-    each = max(SETUP.folds, n // len(kept))
-    chosen = [key for name in kept for key in categories[name][:each]]
+    chosen = _in_turn([categories[name] for name in kept], n)
     return tuple(item for key in chosen for item in whole[key])
+
+
+def _numbers(n: int, seed: int) -> tuple[ProbingItem, ...]:
+    """n numbers below 100, as many of every magnitude as there are."""
+    order = torch.randperm(LIMIT, generator=stats.generator(seed)).tolist()
+    magnitudes: dict[str, list[int]] = defaultdict(list)
+    for item in number_items(order, label="magnitude"):
+        if item.data_type == "digits":
+            magnitudes[item.label].append(int(item.key))
+    return tuple(number_items(sorted(_in_turn(list(magnitudes.values()), n)), label="magnitude", seed=seed))
+
+
+def _in_turn(groups: Sequence[Sequence[Any]], n: int) -> list[Any]:
+    """The first of every group, then the second, ..., n at most."""
+    return [entry for rank in zip_longest(*groups) for entry in rank if entry is not None][:n]
 
 
 def _transfer(job: Job, content: Content, where: Provenance) -> TransferResult:
