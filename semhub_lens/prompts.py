@@ -5,8 +5,9 @@ positions are absolute indices into the prompt's own tokens, the beginning-of-se
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -30,6 +31,8 @@ class Prompt:
     text: str | None = None
     bos: bool = False
     """Whether position 0 is the beginning-of-sequence token."""
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    """Span name -> vectors `[pos d_model]`, written over that span's positions at the input of block 0."""
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
@@ -41,9 +44,32 @@ class Prompt:
                 raise ValueError(
                     f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
                 )
+        for name, vectors in self.embeddings.items():
+            if vectors.ndim != 2 or len(vectors) != len(self.spans.get(name, ())):
+                raise ValueError(
+                    f"The embeddings {name!r} have shape {tuple(vectors.shape)}; expected one row for each of the "
+                    f"{len(self.spans.get(name, ()))} positions of the span of that name."
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def hooks(self) -> list[tuple[str, Callable[..., Tensor]]]:
+        """Hooks that write the embeddings, for a run of your own: `run_with_hooks(p.ids, fwd_hooks=p.hooks)`.
+
+        They write in passes that show the whole prompt from its first token, so not in later steps of a KV cache.
+        """
+
+        def write(activation: Tensor, hook: Any) -> Tensor:
+            if activation.shape[1] < len(self):
+                return activation
+            out = activation.clone()
+            for name, vectors in self.embeddings.items():
+                out[:, list(self.spans[name])] = vectors.to(out)
+            return out
+
+        return [("blocks.0.hook_resid_pre", write)] if self.embeddings else []
 
     @classmethod
     def from_ids(

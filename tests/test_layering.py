@@ -9,7 +9,7 @@ import pytest
 PACKAGE = "semhub_lens"
 FOLDER = Path(importlib.util.find_spec(PACKAGE).origin).parent
 ORDER = (
-    ("files", "store", "results", "tokens", "prompts", "models", "_packaged", "_prefix", "data"),
+    ("files", "store", "results", "tokens", "prompts", "models", "_packaged", "_prefix", "_extras", "data"),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
     (
@@ -26,6 +26,7 @@ ORDER = (
         "scores",
         "linear_probes",
     ),
+    ("spokes",),
     ("viz",),
     ("experiments",),
     ("report", "tables"),

@@ -1,0 +1,123 @@
+"""Pictures and sounds with names, and their division by concept and style."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class MediaItem:
+    """A picture or a sound with its names."""
+
+    key: str
+    style: str
+    """What made it look or sound as it does: "stamp", "emoji", or the name of a voice."""
+    concept: str
+    """Items of one concept show or say the same; splits keep it whole or know that they divide it."""
+    names: Mapping[str, tuple[str, ...]]
+    """By language; the first is the name to learn, any of them is right."""
+    content: str
+    """Hash of the picture's or sound's source."""
+    open: Callable[[], Any]
+    """Reads the picture (PIL) or the sound (samples, rate)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of items.
+
+    Args:
+        train: to learn from.
+        new_item: other items, of styles that are trained for their concept.
+        new_style: items of trained concepts in a style that was not trained for that concept.
+        new_concept: items of concepts that were never trained.
+    """
+
+    train: tuple[int, ...]
+    new_item: tuple[int, ...]
+    new_style: tuple[int, ...]
+    new_concept: tuple[int, ...]
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """The split by name."""
+        return {"train": self.train, "new_item": self.new_item, "new_style": self.new_style} | {
+            "new_concept": self.new_concept
+        }
+
+
+def split_items(
+    items: Sequence[MediaItem],
+    *,
+    seed: int,
+    concepts: float = 0.15,
+    styles: float = 0.3,
+    repeats: float = 0.3,
+    held_styles: Sequence[str] = (),
+) -> Split:
+    """Divide items so that test items are new in a known way.
+
+    Args:
+        items: all items.
+        seed: of the division.
+        concepts: share of concepts that are never trained.
+        styles: of the other concepts with several styles, the share of which one style is held out.
+        repeats: of the concepts with several items in one style, the share of which one such item is held out.
+        held_styles: styles that are never trained at all.
+
+    Raises:
+        ValueError: nothing is left to train on.
+
+    Example:
+        >>> from semhub_lens.data.media import MediaItem, split_items
+        >>> names = {"en": ("dog",)}
+        >>> items = [MediaItem(f"{c}{s}", s, c, names, "", str) for c in "abcdefgh" for s in ("photo", "emoji")]
+        >>> split = split_items(items, seed=0)
+        >>> {items[i].concept for i in split.train} & {items[i].concept for i in split.new_concept}
+        set()
+    """
+    source = torch.Generator().manual_seed(seed)
+    by_concept: dict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        by_concept[item.concept].append(i)
+    listed = sorted(by_concept)
+    unseen = {
+        listed[i] for i in torch.randperm(len(listed), generator=source)[: round(concepts * len(listed))].tolist()
+    }
+    parts: dict[str, list[int]] = {"train": [], "new_item": [], "new_style": [], "new_concept": []}
+    for concept in listed:
+        draws = torch.rand(4, generator=source).tolist()
+        if concept in unseen or all(items[i].style in held_styles for i in by_concept[concept]):
+            parts["new_concept"] += by_concept[concept]
+        else:
+            _divide(items, by_concept[concept], draws, (styles, repeats), held_styles, parts)
+    if not parts["train"]:
+        raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
+    return Split(*(tuple(sorted(parts[name])) for name in ("train", "new_item", "new_style", "new_concept")))
+
+
+def _divide(
+    items: Sequence[MediaItem],
+    own: list[int],
+    draws: list[float],
+    shares: tuple[float, float],
+    held_styles: Sequence[str],
+    parts: dict[str, list[int]],
+) -> None:
+    """Divide one concept's items."""
+    parts["new_style"] += [i for i in own if items[i].style in held_styles]
+    own = [i for i in own if items[i].style not in held_styles]
+    present = sorted({items[i].style for i in own})
+    if len(present) > 1 and draws[0] < shares[0]:
+        held = present[int(draws[1] * len(present))]
+        parts["new_style"] += [i for i in own if items[i].style == held]
+        own = [i for i in own if items[i].style != held]
+    crowded = [style for style in present if sum(items[i].style == style for i in own) > 1]
+    if crowded and draws[2] < shares[1]:
+        same = [i for i in own if items[i].style == crowded[0]]
+        chosen = same[int(draws[3] * len(same))]
+        parts["new_item"].append(chosen)
+        own = [i for i in own if i != chosen]
+    parts["train"] += own
