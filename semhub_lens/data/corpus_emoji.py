@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens._extras import optional
-from semhub_lens.data.corpus_stamps import bare, content_hash
+from semhub_lens.data.corpus_stamps import bare, content_hash, read_picture
 from semhub_lens.data.media import MediaItem
 
 SIZE = 109
@@ -51,7 +51,7 @@ def emoji_names() -> dict[str, dict[str, tuple[str, ...]]]:
         ('dog',)
     """
     package = optional("emoji", "emoji", "vision")
-    folder = Path(package.__file__).parent / "unicode_codes"
+    folder = Path(package.__path__[0]) / "unicode_codes"
     tables = {code: _table(folder / f"emoji_{code}.json") for code in LANGUAGES[1:]}
     english = _table(folder / "emoji.json")
     found = {}
@@ -110,7 +110,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
             file = next((p for n in (code, f"{code}-fe0f") if (p := path / f"{n}.png").is_file()), None)
             if file is None:
                 continue
-            draw, content = partial(optional("PIL.Image", "pillow", "vision").open, file), content_hash(file)
+            draw, content = partial(read_picture, file), content_hash(file)
         items.append(MediaItem(f"{style}:{code}", style, names["en"][0].lower(), names, content, draw))
     if not items:
         raise ValueError(f"No emoji pictures in {path}; expected files such as 1f436.png.")

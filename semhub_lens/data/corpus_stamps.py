@@ -69,7 +69,8 @@ def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
 
 def _stamp(path: Path) -> Stamp:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = dict(match.groups() for line in lines[1:] if (match := re.match(r"([\w@]+)\.utf8=(.*)", line)))
+    matches = (re.match(r"([\w@]+)\.utf8=(.*)", line) for line in lines[1:])
+    found = {str(match[1]): str(match[2]) for match in matches if match}
     captions = {"en": lines[0].strip() if lines else ""}
     captions |= {ours: found[theirs].strip() for ours, theirs in CODES.items() if found.get(theirs, "").strip()}
     beside = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
@@ -129,7 +130,9 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
         path = stamp.picture
         key = f"stamp:{path.relative_to(Path(root).expanduser()).as_posix()}"
         items.append(
-            MediaItem(key, "stamp", names["en"][0].lower(), names, content_hash(path), lambda path=path: _picture(path))
+            MediaItem(
+                key, "stamp", names["en"][0].lower(), names, content_hash(path), lambda path=path: read_picture(path)
+            )
         )
     return items
 
@@ -172,10 +175,12 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def _picture(path: Path) -> Any:
+def read_picture(path: Path) -> Any:
+    """A picture (PIL) from a file, also from an SVG."""
     image = optional("PIL.Image", "pillow", "vision")
     if path.suffix != ".svg":
-        return image.open(path)
+        with image.open(path) as opened:
+            return opened.copy()
     drawn = optional("resvg_py", "resvg-py", "vision").svg_to_bytes(svg_path=str(path), width=320, dpi=96.0)
     return image.open(BytesIO(bytes(drawn)))
 

@@ -117,7 +117,8 @@ def picture(media: Any) -> Any:
     if isinstance(media, str | Path):
         if not Path(media).is_file():
             raise ValueError(f"No image file at {media}.")
-        media = Image.open(media)
+        with Image.open(media) as opened:
+            media = opened.copy()
     elif isinstance(media, Tensor | np.ndarray):
         media = Image.fromarray(np.asarray(media, dtype=np.uint8))
     if not isinstance(media, Image.Image):

@@ -50,10 +50,14 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
         raise ValueError(f"The text {text!r} has {text.count(mark)} placeholders {mark}; expected exactly one.")
     tokenizer = _tokenizer(model)
     before, after = text.split(mark)
-    bos = bool(model.cfg.default_prepend_bos) and tokenizer.bos_token_id is not None
-    ids = ([tokenizer.bos_token_id] if bos else []) + (encode(tokenizer, before) if before else [])
+    first = tokenizer.bos_token_id if model.cfg.default_prepend_bos else None
+    ids = ([] if first is None else [first]) + (encode(tokenizer, before) if before else [])
     positions = tuple(range(len(ids), len(ids) + count))
-    return ids + [placeholder(model)] * count + (encode(tokenizer, after) if after else []), positions, bos
+    return (
+        ids + [placeholder(model)] * count + (encode(tokenizer, after) if after else []),
+        positions,
+        first is not None,
+    )
 
 
 def _tokenizer(model: Model) -> Any:

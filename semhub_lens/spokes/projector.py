@@ -77,6 +77,7 @@ class Projector(nn.Module):
         self.enter = nn.Linear(shape.entering, shape.hidden)
         self.leave = nn.Linear(shape.hidden, shape.leaving)
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
+        self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale)))
         source = generator(seed)
         with torch.no_grad():

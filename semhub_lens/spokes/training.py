@@ -100,7 +100,8 @@ def train(
         ValueError: a folder with a checkpoint of other settings; a loss that is not finite.
     """
     checks = dict(checks or {})
-    shape = Shape(*lesson.features.shape[2:], int(model.cfg.d_model), hidden, embeddings, joint)
+    _, _, chunks, d_in = lesson.features.shape
+    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint)
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
