@@ -1,7 +1,9 @@
 """Words spoken by eSpeak NG's voices, through the library that the package `espeakng-loader` carries.
 
 Synthetic and robotic: a model of speech, not speech. The library's slight flutter of the pitch goes on from one word to
-the next, so a word is never twice the same to the last sample; encoder features are kept on disk for that reason. eSpeak NG is under the GPL-3; nothing of it is bundled.
+the next, so a word is never twice the same to the last sample; encoder features are kept on disk for that reason.
+
+eSpeak NG is under the GPL-3; nothing of it is bundled.
 """
 
 import ctypes
