@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -129,11 +130,8 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
             continue
         path = stamp.picture
         key = f"stamp:{path.relative_to(Path(root).expanduser()).as_posix()}"
-        items.append(
-            MediaItem(
-                key, "stamp", names["en"][0].lower(), names, content_hash(path), lambda path=path: read_picture(path)
-            )
-        )
+        opened = partial(read_picture, path)
+        items.append(MediaItem(key, "stamp", names["en"][0].lower(), names, content_hash(path), opened))
     return items
 
 
@@ -149,9 +147,7 @@ def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")
                 concept = names["en"][0].lower()
                 content = content_hash(path)
                 items.append(
-                    MediaItem(
-                        key, f"human {code}", concept, {code: names[code]}, content, lambda path=path: _sound(path)
-                    )
+                    MediaItem(key, f"human {code}", concept, {code: names[code]}, content, partial(_sound, path))
                 )
     return items
 
@@ -164,9 +160,7 @@ def stamp_sounds(root: str | Path) -> list[MediaItem]:
         if names and stamp.sound is not None:
             path, concept = stamp.sound, names["en"][0].lower()
             content = content_hash(path)
-            items.append(
-                MediaItem(f"sound:{path.stem}", "sound", concept, names, content, lambda path=path: _sound(path))
-            )
+            items.append(MediaItem(f"sound:{path.stem}", "sound", concept, names, content, partial(_sound, path)))
     return items
 
 
