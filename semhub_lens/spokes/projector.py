@@ -66,7 +66,7 @@ class Projector(nn.Module):
     Example:
         >>> from semhub_lens.spokes.projector import Projector, Shape
         >>> projector = Projector(Shape(chunks=2, d_in=5, d_model=8, embeddings=3), scale=2.0)
-        >>> projector(torch.ones(1, 2, 5)).norm(dim=-1)[0].tolist()
+        >>> projector(torch.arange(10.0).reshape(1, 2, 5)).norm(dim=-1)[0].round(decimals=4).tolist()
         [2.0, 2.0, 2.0]
     """
 
