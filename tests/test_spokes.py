@@ -2,21 +2,26 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 
 import models
 import semhub_lens as shl
-from semhub_lens.data.media import MediaItem, split_items
+from semhub_lens.data.media import MediaItem, Split, split_items
+from semhub_lens.results import unnamed
 from semhub_lens.spokes import (
     Card,
+    Course,
     Lesson,
     Projector,
     Settings,
     Shape,
     Spoke,
+    TrainingCurve,
     evaluate,
     load_projector,
+    run_course,
     save_projector,
     train,
 )
@@ -280,3 +285,54 @@ def test_ranks_count_the_tokens_before_the_best_accepted_one(tiny_model):
         assert result.rank[i] == sum(float(x) > float(best) for x in last)
     assert len(result.summary()) == 4
     assert result.to_frame().shape[0] == len(items)
+
+
+def planted_course():
+    features, labels = planted()
+    items = [
+        MediaItem(f"{i}", "plain", NAMES[k], {"en": (NAMES[k],), "fr": ("chat",)}, "", str)
+        for i, k in enumerate(labels)
+    ]
+    held = [i for i in range(len(items)) if i % 6 == 5]
+    split = Split(tuple(i for i in range(len(items)) if i % 6 < 5), tuple(held[::2]), tuple(held[1::2]), ())
+    templates = {"en": TEMPLATES["en"], "fr": ("<image> is",)}
+    return Course("image", "fake", items, features[:, None].half(), split, templates, {"plain": len(items)})
+
+
+def test_a_course_leaves_a_projector_that_a_spoke_takes_and_its_tables(tiny_model, tmp_path):
+    settings = dataclasses.replace(SHORT, steps=12)
+    projector, curve, result = run_course(
+        tiny_model, planted_course(), tmp_path, name="mine", settings=settings, hidden=16, embeddings=2, every=5,
+        progress=False,
+    )  # fmt: skip
+    loaded, card = load_projector(tmp_path / "mine.safetensors")
+    spoke = Spoke(tiny_model, FakeEncoder(), loaded, card)
+    media = torch.randn(CHUNKS, D, generator=generator(0))
+    with torch.no_grad():
+        torch.testing.assert_close(spoke.embed(media), projector(media[None])[0])
+    assert [step for step, _ in curve.checks["new_item"]] == [5, 10, 12]
+    frame = pd.read_csv(tmp_path / "curve.csv")
+    assert frame.groupby("split").size().to_dict() == {"train": 12, "new_item": 3, "new_style": 3}
+    assert len(pd.read_csv(tmp_path / "items.csv")) == len(result.rank) == 60
+    assert list(shl.figure(curve).data[1].y) == pytest.approx(curve.smooth.tolist())
+
+
+def test_the_smooth_curve_is_the_mean_of_the_last_steps():
+    curve = TrainingCurve(torch.arange(6.0), {}, 3, provenance=unnamed())
+    assert curve.smooth.tolist() == [0.0, 0.5, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_shuffled_pairs_give_every_item_the_names_of_another(tiny_model):
+    features, labels = planted()
+    own = lesson(features, labels)
+    teacher = Teacher(tiny_model, own, dataclasses.replace(SHORT, shuffle_pairs=True), 2)
+    straight = Teacher(tiny_model, own, SHORT, 2)
+    assert straight.named == list(own.names)
+    assert sorted(map(str, teacher.named)) == sorted(map(str, own.names))
+    assert sum(a == b for a, b in zip(teacher.named, own.names, strict=True)) < 0.25 * len(own.names)
+
+
+def test_candidates_hold_every_token_of_the_names(tiny_model):
+    teacher = Teacher(tiny_model, lesson(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
+    rows = [teacher.row("<image> plus", name) for name in NAMES]
+    assert {token for ids, _, start in rows for token in ids[start:]} <= set(teacher.candidates().tolist())
