@@ -117,8 +117,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, mon
     monkeypatch.setattr(Teacher, "draw", draw)
     resumed, again, _ = learn(tiny_model, settings, every=10, folder=tmp_path)
     assert torch.equal(curve.losses, again.losses)
+    finished, _, _ = learn(tiny_model, settings, every=10, folder=tmp_path)  # killed after its last step
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+        assert torch.equal(value, finished.state_dict()[name]), name
 
 
 def test_a_folder_of_another_training_is_refused(tiny_model, tmp_path):

@@ -108,8 +108,10 @@ def train(
     teacher = Teacher(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
     history = restore(folder, identity, projector, optimiser)
-    head = Head(model, teacher.candidates())
     steps = range(len(history["train"]), settings.steps)
+    if not steps:  # killed after its last step
+        return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+    head = Head(model, teacher.candidates())
     with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
         for step in steps:
             history["train"].append(_step(lm, head, teacher, projector, optimiser, step))
