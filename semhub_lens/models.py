@@ -75,7 +75,7 @@ def load(
 
 @torch.no_grad()
 def _lay_out(model: Any) -> None:
-    """Store the matrices that HookedTransformer transposes in every pass as it reads them; else it copies them each time."""
+    """Store matrices that HookedTransformer transposes in every pass as it reads them; else each pass copies them."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
             parameter.data = parameter.data.T.contiguous().T
