@@ -51,9 +51,9 @@ def lens(
 
 
 def _load(name: str, backend: str, device: str | None, dtype: str) -> Any:
-    from semhub_lens import models
+    from semhub_lens import loading
 
-    return models.load(name, backend=cast(models.Backend, backend), device=device, dtype=dtype)
+    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
 
 
 def _lens_table(result: "object", columns: int) -> Table:

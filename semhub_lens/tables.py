@@ -8,7 +8,7 @@ from typing import Any
 from semhub_lens import experiments
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, Leg
-from semhub_lens.models import load
+from semhub_lens.loading import load
 from semhub_lens.untrained import untrained
 
 HEADER = """# Results
