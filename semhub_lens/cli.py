@@ -149,11 +149,12 @@ def results(
     only: Annotated[list[str] | None, typer.Option(help="Ids of experiments; repeat for several.")] = None,
     n: Items = None,
     seed: Seed = 0,
+    jobs: Annotated[int, typer.Option(help="Models measured at the same time.")] = 1,
 ) -> None:
     """Run all experiments on some models and write one table."""
     from semhub_lens.tables import results_page
 
-    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed)
+    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs)
     console.print(_summary_table(found))
     console.print(f"\nThe table is at [bold]{path.resolve()}[/bold]")
 
