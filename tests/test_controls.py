@@ -195,7 +195,7 @@ def test_random_weights_are_the_same_on_any_number_of_threads():
     class Big(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.W_U = torch.nn.Parameter(torch.randn(600, 700, generator=torch.Generator().manual_seed(0)))
+            self.W_U = torch.nn.Parameter(0.02 * torch.randn(1501, 997, generator=generator(0)) + 0.3)
             self.cfg = SimpleNamespace(model_name="big")
 
         def run_with_hooks(self):
