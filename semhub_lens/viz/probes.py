@@ -44,7 +44,7 @@ def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **where: objec
 def _add_curve(figure: go.Figure, found: Predictions, name: str, colour: str, seed: int) -> None:
     interval = found.interval(seed)
     x = list(range(len(interval.mean)))
-    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %", mode="lines"))
+    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %"))
     figure.add_trace(_line(interval.mean, colour, name))
 
 
@@ -53,7 +53,7 @@ def _add_control(figure: go.Figure, found: Predictions, name: str, colour: str) 
     if len(found.control):
         low, high = found.control.amin(0).tolist(), found.control.amax(0).tolist()
         label = f"{name}, labels shuffled (range of {len(found.control)})"
-        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35, mode="lines"))
+        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35))
     figure.add_trace(_line(torch.full((layers,), found.chance), colour, f"{name} by chance", "dash"))
 
 
