@@ -124,7 +124,7 @@ def _panel(
     shuffled = torch.cat([found.control for _, found in named])
     if len(shuffled):
         low, high = shuffled.amin(0).tolist(), shuffled.amax(0).tolist()
-        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled", "mode": "lines"}
+        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled"}
         figure.add_trace(band(x, low, high, NULL_COLOUR, "labels shuffled", 0.35, **shown), row, column)
     for (name, found), colour in zip(named, colours, strict=True):
         line = _line(found.accuracy, colour, name, showlegend=first, legendgroup=name)
