@@ -1,7 +1,7 @@
 """The table of results: every experiment on some models, as one Markdown page."""
 
+import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from semhub_lens import experiments
-from semhub_lens.experiments.runs import RESULT
+from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.loading import load
@@ -100,7 +100,12 @@ class _Measured:
     folder: Path
     done: tuple[str, ...]
     unfit: dict[str, str]
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """What the finished runs took, in this call or earlier ones."""
+        records = [json.loads((self.folder / name / RECORD).read_text(encoding="utf-8")) for name in self.done]
+        return sum(record["seconds"] for record in records)
 
     @property
     def results(self) -> list[ExperimentResult]:
@@ -121,7 +126,6 @@ def _alone(name: str, settings: _Settings) -> _Measured:
 
 
 def _measure(name: str, settings: _Settings) -> _Measured:
-    begun = time.time()
     model = load(name)
     random = untrained(model, seed=settings.seed)
     folder = settings.runs / _plain(name)
@@ -142,7 +146,7 @@ def _measure(name: str, settings: _Settings) -> _Measured:
             unfit[entry] = str(error)
     if not done:
         raise ValueError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
-    return _Measured(name, folder, tuple(done), unfit, time.time() - begun)
+    return _Measured(name, folder, tuple(done), unfit)
 
 
 def _plain(name: str) -> str:
@@ -159,7 +163,7 @@ def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, s
         f"{len(legs)} legs: {counts['supported']} supported, {counts['opposite']} opposite, "
         f"{len(legs) - sum(counts.values())} not supported. {where.model_class}, {where.dtype}, {where.device}, "
         f"weights {where.weights}, transformer-lens {where.transformer_lens}, semhub-lens {where.semhub_lens}, seed "
-        f"{where.seed}. This call took {seconds / 60:.0f} minutes.",
+        f"{where.seed}. Its runs took {seconds / 60:.0f} minutes.",
         "",
         "### Nulls and surprises",
         "",

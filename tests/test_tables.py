@@ -30,7 +30,7 @@ def measured(monkeypatch):
         if name not in sizes:
             raise ValueError("This tokenizer splits the words.")
         result = planted(name, sizes[name])
-        save_run(result, out / name, {"experiment": name})
+        save_run(result, out / name, {"experiment": name}, seconds=60.0)
         return result
 
     monkeypatch.setattr(experiments, "run", run)
@@ -49,6 +49,7 @@ def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(m
     rows = re.findall(r"^\| a \\\| leg \| ([a-z ]+) \|", page, re.M)
     assert rows == ["supported", "not supported", "opposite"] * 2
     assert page.count("`probing` does not fit this model and is not measured: This tokenizer splits the words.") == 2
+    assert page.count("Its runs took 3 minutes.") == 2
     assert "--model one --model two --only multilingual.similarity" in page
 
 
