@@ -38,8 +38,9 @@ from semhub_lens.linear_probes import (
     train_probe,
     transfer_matrix,
 )
+from semhub_lens.loading import load
 from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
-from semhub_lens.models import load
+from semhub_lens.media import Media
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Readout
 from semhub_lens.results import Provenance, Result
@@ -74,6 +75,7 @@ __all__ = [
     "LinearProbe",
     "LogitLens",
     "MassResult",
+    "Media",
     "PatchResult",
     "Peak",
     "Predictions",

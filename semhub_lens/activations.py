@@ -5,7 +5,7 @@ mask.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from semhub_lens.hook_points import (
     residual_names,
     site_name,
 )
+from semhub_lens.media import joined
 from semhub_lens.models import Model
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.results import check_finite
@@ -35,14 +36,22 @@ class Batch:
 
     tokens: Int[Tensor, "batch pos"]
     window: Window
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    """Pictures and sound, as keyword arguments of the model."""
 
 
 def batches(prompts: Sequence[Prompt], max_tokens: int = 1024) -> list[Batch]:
-    """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least)."""
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
+
+    Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
+    positions in both directions, and padding would be among them.
+    """
+    kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
     groups: list[list[int]] = []
     for i in order:
-        if groups and (len(groups[-1]) + 1) * len(prompts[i]) <= max_tokens:
+        fits = bool(groups) and (len(groups[-1]) + 1) * len(prompts[i]) <= max_tokens
+        if fits and kinds[groups[-1][-1]] == kinds[i]:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -52,8 +61,9 @@ def batches(prompts: Sequence[Prompt], max_tokens: int = 1024) -> list[Batch]:
 def _batch(prompts: list[Prompt], items: list[int]) -> Batch:
     lengths = torch.tensor([len(p) for p in prompts])
     tokens = torch.nn.utils.rnn.pad_sequence([p.ids for p in prompts], batch_first=True)
-    window = Window(torch.tensor(items), torch.zeros_like(lengths), lengths, tuple(p.spans for p in prompts))
-    return Batch(tokens, window)
+    spans, writes = tuple(p.spans for p in prompts), tuple(p.writes for p in prompts)
+    window = Window(torch.tensor(items), torch.zeros_like(lengths), lengths, spans, writes=writes)
+    return Batch(tokens, window, joined([p.media for p in prompts]))
 
 
 def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) -> None:
@@ -165,7 +175,7 @@ def prompt_states(
     capture = Capture(model, layers)
     with hooked(model, [*hooks, *capture.hooks]) as run:
         for batch in batches(prompts, max_tokens):
-            run(batch.tokens, batch.window)
+            run(batch.tokens, batch.window, **batch.inputs)
             yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
 
@@ -250,7 +260,7 @@ def residual_reads(
     with torch.no_grad(), bar, hooked(model, [*hooks, *readers]) as run:
         for batch in batches(listed, max_tokens):
             current[:] = [batch]
-            run(batch.tokens, batch.window)
+            run(batch.tokens, batch.window, **batch.inputs)
             bar.update(len(batch.tokens))
     for states in out:
         check_finite(states, "The residual stream")

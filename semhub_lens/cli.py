@@ -51,9 +51,9 @@ def lens(
 
 
 def _load(name: str, backend: str, device: str | None, dtype: str) -> Any:
-    from semhub_lens import models
+    from semhub_lens import loading
 
-    return models.load(name, backend=cast(models.Backend, backend), device=device, dtype=dtype)
+    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
 
 
 def _lens_table(result: "object", columns: int) -> Table:
@@ -126,7 +126,7 @@ def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
     runs: Annotated[Path | None, typer.Option(help="Folder of saved runs, to go on from and to keep.")] = None,
-    steering: Annotated[bool, typer.Option(help="Run the steering sweeps as well (ten minutes each).")] = False,
+    steering: Annotated[bool, typer.Option(help="Run the steering sweeps as well (some minutes each).")] = False,
     n: Items = None,
     seed: Seed = 0,
     backend: Backend = "auto",
@@ -149,11 +149,12 @@ def results(
     only: Annotated[list[str] | None, typer.Option(help="Ids of experiments; repeat for several.")] = None,
     n: Items = None,
     seed: Seed = 0,
+    jobs: Annotated[int, typer.Option(help="Models measured at the same time.")] = 1,
 ) -> None:
     """Run all experiments on some models and write one table."""
     from semhub_lens.tables import results_page
 
-    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed)
+    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs)
     console.print(_summary_table(found))
     console.print(f"\nThe table is at [bold]{path.resolve()}[/bold]")
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from semhub_lens.media import ENTRY, Writes
 from semhub_lens.models import Model, input_device, require_model
 
 HookFunction = Callable[..., Tensor | None]
@@ -90,6 +91,8 @@ class Window:
     """Tokens generated after each prompt so far; columns behind them are padding."""
     run: object = None
     """Tells the passes of one run from those of another."""
+    writes: tuple[Writes | None, ...] = ()
+    """Per row, embeddings that are written over some of its positions before block 0."""
 
     def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
         """Absolute position of every column; -1 in padding."""
@@ -100,6 +103,17 @@ class Window:
 
 NOWHERE = Window(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
 """A window without positions: interventions leave a pass under it alone."""
+
+
+def _write(activation: Tensor, hook: Any) -> Tensor | None:
+    window: Window | None = hook.ctx.get(WINDOW)
+    if window is None or not any(window.writes):
+        return None
+    out = activation.clone()
+    for row, writes in enumerate(window.writes):
+        if writes is not None:
+            writes.write(out, row, int(window.starts[row]))
+    return out
 
 
 class _Done(Exception):
@@ -140,9 +154,14 @@ class Run:
         """Run the model once on a batch of this window, which is shown first."""
         self.show(replace(window, run=self))
         device = input_device(self.model)
-        mask = inputs.pop("attention_mask", torch.ones_like(tokens)).to(device)
+        inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
+        dtype = next(self.model.parameters()).dtype
+        placed = {
+            name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
         try:
-            self.model(tokens.to(device), attention_mask=mask, **inputs)
+            self.model(tokens.to(device), **placed)
         except _Done:
             return
 
@@ -158,7 +177,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
     """
     require_hooks(model, [name for name, _ in hooks])
     fired: set[int] = set()
-    counted = [(name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks)]
+    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
     with windowed(model) as show, model.hooks(fwd_hooks=counted):

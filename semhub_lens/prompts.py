@@ -5,15 +5,17 @@ positions are absolute indices into the prompt's own tokens, the beginning-of-se
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.models import Model, require_model
+from semhub_lens._processors import Read, read
+from semhub_lens.media import ENTRY, Media, Writes
+from semhub_lens.models import Model, require_media, require_model
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
 SpanSpec = str | tuple[int, int]
@@ -21,9 +23,10 @@ SpanSpec = str | tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Token ids of one input, with named spans.
+    """Token ids of one input, with named spans, and its pictures and sound.
 
-    Build it with `from_text` (spans by substring or character range) or `from_ids`.
+    Build it with `from_text` (spans by substring or character range), `from_processor` (a multimodal model's pictures
+    and sound), a spoke's `prompt`, or `from_ids`.
     """
 
     ids: Int[Tensor, " pos"]
@@ -31,8 +34,10 @@ class Prompt:
     text: str | None = None
     bos: bool = False
     """Whether position 0 is the beginning-of-sequence token."""
-    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
-    """Span name -> vectors `[pos d_model]`, written over that span's positions at the input of block 0."""
+    media: Media | None = None
+    """What a multimodal model is given beside the ids."""
+    embeddings: Mapping[str, Float[Tensor, "k d_model"]] = field(default_factory=dict)
+    """Per span, vectors that are written over its positions at the input of block 0, whatever the tokens there are."""
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
@@ -45,35 +50,37 @@ class Prompt:
                     f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
                 )
         for name, vectors in self.embeddings.items():
-            if vectors.ndim != 2 or len(vectors) != len(self.spans.get(name, ())):
+            if len(self.spans.get(name, ())) != len(vectors) or not torch.isfinite(vectors).all():
                 raise ValueError(
-                    f"The embeddings {name!r} have shape {tuple(vectors.shape)}; expected one row for each of the "
-                    f"{len(self.spans.get(name, ()))} positions of the span of that name."
+                    f"The embeddings {name!r} are {len(vectors)} vectors for a span of {len(self.spans.get(name, ()))} "
+                    "positions: give one finite vector for each position."
                 )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def hooks(self) -> list[tuple[str, Callable[..., Tensor]]]:
-        """Hooks that write the embeddings, for a run of your own: `run_with_hooks(p.ids, fwd_hooks=p.hooks)`.
+    def writes(self) -> Writes | None:
+        """The embeddings and their positions; None where there are none."""
+        if not self.embeddings:
+            return None
+        positions = [position for name in self.embeddings for position in self.spans[name]]
+        return Writes(torch.tensor(positions), torch.cat(list(self.embeddings.values())))
 
-        They write in passes that show the whole prompt from its first token, so not in later steps of a KV cache.
-        """
-
-        def write(activation: Tensor, hook: Any) -> Tensor:
-            if activation.shape[1] < len(self):
-                return activation
-            out = activation.clone()
-            for name, vectors in self.embeddings.items():
-                out[:, list(self.spans[name])] = vectors.to(out)
-            return out
-
-        return [("blocks.0.hook_resid_pre", write)] if self.embeddings else []
+    @property
+    def hooks(self) -> list[tuple[str, Any]]:
+        """The embeddings as hooks, for runs of your own; the functions of this library write them without."""
+        return [] if self.writes is None else [(ENTRY, self.writes)]
 
     @classmethod
     def from_ids(
-        cls, ids: Iterable[int] | Tensor, *, spans: Mapping[str, Sequence[int]] | None = None, bos: bool = False
+        cls,
+        ids: Iterable[int] | Tensor,
+        *,
+        spans: Mapping[str, Sequence[int]] | None = None,
+        bos: bool = False,
+        media: Media | None = None,
+        embeddings: Mapping[str, Float[Tensor, "k d_model"]] | None = None,
     ):
         """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
         tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), dtype=torch.long)
@@ -81,7 +88,46 @@ class Prompt:
             raise ValueError(
                 f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
             )
-        return cls(tensor, {k: tuple(v) for k, v in (spans or {}).items()}, None, bos)
+        named = {k: tuple(v) for k, v in (spans or {}).items()}
+        return cls(tensor, named, None, bos, media, dict(embeddings or {}))
+
+    @classmethod
+    def from_processor(
+        cls,
+        processor: Any,
+        *,
+        text: str,
+        images: Any = None,
+        audio: Any = None,
+        sampling_rate: int | None = None,
+    ):
+        """Prepare text with pictures or sound by a Hugging Face processor, and find where they lie among the tokens.
+
+        The spans are "image" (every picture), "image:0", "image:1", ..., "audio" and "audio:0", ...; `media.tiles`
+        holds each picture's rectangles of patches, `media.times` each sound position's time. Positions are those after
+        the processor has put one placeholder token for every feature.
+
+        Args:
+            processor: what `AutoProcessor.from_pretrained(name)` gives for the model.
+            text: the prompt in the model's own format (`processor.apply_chat_template` makes it), with one placeholder
+                for every picture and sound.
+            images: one picture (PIL or array) or several.
+            audio: one waveform or several, mono.
+            sampling_rate: of the waveforms, in Hz; None takes the processor's.
+
+        Raises:
+            ValueError: no media, an empty picture, another number of placeholders than of media, a rate that the
+                processor does not take, or a processor that pads.
+
+        Example:
+            >>> prompt = Prompt.from_processor(  # doctest: +SKIP
+            ...     processor, text="USER: <image> What is this? ASSISTANT:", images=picture
+            ... )
+        """
+        found: Read = read(processor, text, images, audio, sampling_rate)
+        tokenizer = processor.tokenizer
+        bos = tokenizer.bos_token_id is not None and int(found.ids[0]) == tokenizer.bos_token_id
+        return cls(found.ids, found.spans, text, bos, found.media)
 
     @classmethod
     def from_text(
@@ -167,3 +213,11 @@ def _check_fits(model: Model, prompt: Prompt) -> None:
         raise ValueError(f"Token id {int(outside[0])} is outside the model's vocabulary of {vocabulary}.")
     if len(prompt) > context:
         raise ValueError(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")
+    if prompt.media is not None:
+        require_media(model)
+    for name, vectors in prompt.embeddings.items():
+        if vectors.shape[1] != int(model.cfg.d_model):
+            raise ValueError(
+                f"The embeddings {name!r} have {vectors.shape[1]} entries, the model's states {model.cfg.d_model}: "
+                "they were made for another model."
+            )

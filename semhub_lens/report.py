@@ -22,9 +22,7 @@ from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
 MISSING = ("Images and sound: no experiment for them in this version.",)
-LONG = (
-    "Causality, {names}: not run here, because a sweep takes about ten minutes; semhub report --steering includes them."
-)
+LONG = "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
 
 
 def report(
@@ -46,7 +44,7 @@ def report(
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
         only: ids of experiments; None runs all but the steering sweeps.
-        steering: run the steering sweeps as well, about ten minutes each on two cores.
+        steering: run the steering sweeps as well, six to eight minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
         progress: show progress bars.
 

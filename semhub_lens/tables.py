@@ -1,14 +1,21 @@
 """The table of results: every experiment on some models, as one Markdown page."""
 
-import time
+import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semhub_lens import experiments
+from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, Leg
-from semhub_lens.models import load
+from semhub_lens.loading import load
 from semhub_lens.untrained import untrained
 
 HEADER = """# Results
@@ -33,6 +40,7 @@ def results_page(
     only: Sequence[str] | None = None,
     n: int | None = None,
     seed: int = 0,
+    jobs: int = 1,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on some models, keep the runs, and write the page.
@@ -44,10 +52,12 @@ def results_page(
         only: ids of experiments; None runs all.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
+        jobs: models measured at the same time, each in a process of its own with its share of the processor.
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown model or experiment, a model that no experiment fits, or a path that cannot be written.
+        ValueError: unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path that cannot
+            be written.
     """
     chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
@@ -56,31 +66,87 @@ def results_page(
             f"Expected models and experiments out of {', '.join(experiments.EXPERIMENTS)}, got {list(models)} and "
             f"{unknown or chosen}."
         )
+    if jobs < 1:
+        raise ValueError(f"jobs= counts processes, at least 1; got {jobs}.")
     require_folder(Path(path).parent)
     require_folder(Path(runs))
-    sections, found = [], []
-    for name in models:
-        begun = time.time()
-        model = load(name)
-        random = untrained(model, seed=seed)
-        measured, unfit = [], {}
-        for entry in chosen:
-            folder = Path(runs) / _plain(name)
-            try:
-                measured.append(
-                    experiments.run(entry, model, n=n, seed=seed, baseline=random, out=folder, progress=progress)
-                )
-            except ValueError as error:
-                unfit[entry] = str(error)
-        if not measured:
-            raise ValueError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
-        sections.append(_section(name, measured, unfit, time.time() - begun))
-        found += measured
-        del model, random
-    named = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
-    command = "`semhub results " + " ".join([*named, *([f"-n {n}"] if n else [])]) + "`"
+    settings = _Settings(tuple(chosen), Path(runs), n, seed, progress, max(1, (os.cpu_count() or 1) // jobs))
+    measured = _measured(list(models), settings, jobs)
+    sections = [_section(one.model, one.results, one.unfit, one.seconds) for one in measured]
+    found = [result for one in measured for result in one.results]
+    options = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
+    options += [f"-n {n}"] if n else []
+    options += [f"--jobs {jobs}"] if jobs > 1 else []
+    command = f"`semhub results {' '.join(options)}`"
     page = "\n".join([HEADER.format(command=command, runs=runs), *sections])
     return write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8")), found
+
+
+@dataclass(frozen=True)
+class _Settings:
+    chosen: tuple[str, ...]
+    runs: Path
+    n: int | None
+    seed: int
+    progress: bool
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one model gave; the results themselves lie in its folder."""
+
+    model: str
+    folder: Path
+    done: tuple[str, ...]
+    unfit: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """What the finished runs took, in this call or earlier ones."""
+        records = [json.loads((self.folder / name / RECORD).read_text(encoding="utf-8")) for name in self.done]
+        return sum(record["seconds"] for record in records)
+
+    @property
+    def results(self) -> list[ExperimentResult]:
+        return [ExperimentResult.load(self.folder / name / RESULT) for name in self.done]
+
+
+def _measured(models: list[str], settings: _Settings, jobs: int) -> list[_Measured]:
+    if jobs == 1:
+        return [_measure(name, settings) for name in models]
+    with ProcessPoolExecutor(min(jobs, len(models)), get_context("spawn")) as pool:
+        return [job.result() for job in [pool.submit(_alone, name, settings) for name in models]]
+
+
+def _alone(name: str, settings: _Settings) -> _Measured:
+    """As `_measure`, in a process of its own that shares the processor with others."""
+    torch.set_num_threads(settings.threads)
+    return _measure(name, settings)
+
+
+def _measure(name: str, settings: _Settings) -> _Measured:
+    model = load(name)
+    random = untrained(model, seed=settings.seed)
+    folder = settings.runs / _plain(name)
+    done, unfit = [], {}
+    for entry in settings.chosen:
+        try:
+            experiments.run(
+                entry,
+                model,
+                n=settings.n,
+                seed=settings.seed,
+                baseline=random,
+                out=folder,
+                progress=settings.progress,
+            )
+            done.append(entry)
+        except ValueError as error:
+            unfit[entry] = str(error)
+    if not done:
+        raise ValueError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
+    return _Measured(name, folder, tuple(done), unfit)
 
 
 def _plain(name: str) -> str:
@@ -97,7 +163,7 @@ def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, s
         f"{len(legs)} legs: {counts['supported']} supported, {counts['opposite']} opposite, "
         f"{len(legs) - sum(counts.values())} not supported. {where.model_class}, {where.dtype}, {where.device}, "
         f"weights {where.weights}, transformer-lens {where.transformer_lens}, semhub-lens {where.semhub_lens}, seed "
-        f"{where.seed}. This call took {seconds / 60:.0f} minutes.",
+        f"{where.seed}. Its runs took {seconds / 60:.0f} minutes.",
         "",
         "### Nulls and surprises",
         "",

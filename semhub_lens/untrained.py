@@ -34,8 +34,8 @@ def untrained(model: Model, *, seed: int) -> Model:
     for index, parameter in enumerate(drawn.parameters()):
         if parameter.ndim < 2 or parameter.std() == 0:
             continue
-        mean, std = parameter.float().mean(), parameter.float().std()
+        exact = parameter.double()  # so that the float32 values do not depend on the number of threads
         noise = torch.randn(parameter.shape, generator=generator(seed + 7919 * index))
-        parameter.copy_((noise * std.cpu() + mean.cpu()).to(parameter))
+        parameter.copy_((noise * exact.std().float().cpu() + exact.mean().float().cpu()).to(parameter))
     drawn.cfg.model_name = f"{model.cfg.model_name} (random weights)"
     return drawn

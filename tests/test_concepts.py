@@ -181,3 +181,52 @@ def test_a_translation_prompt_marks_its_word_even_where_an_example_repeats_it(ti
     assert prompt.text == "Français: chat rouge - English: red cat\nFrançais: chat - English:"
     with pytest.raises(ValueError, match="Unknown language 'xx'"):
         shl.translation_prompt(tiny_model, "chat", ("fr", "xx"), [])
+
+
+def seen(model, seed, text="three plus two is"):
+    """A prompt whose words 1 and 2 are embeddings, as of a picture."""
+    plain = Prompt.from_text(model, text)
+    vectors = torch.randn(2, model.cfg.d_model, generator=torch.Generator().manual_seed(seed))
+    return Prompt.from_ids(plain.ids, spans={"image": (1, 2)}, bos=plain.bos, embeddings={"image": vectors})
+
+
+def test_a_picture_patched_whole_into_the_same_question_gives_its_own_answer(tiny_model):
+    sources, targets = [seen(tiny_model, 0), seen(tiny_model, 1)], [seen(tiny_model, 2), seen(tiny_model, 3)]
+    words = WORDS[:2]
+    found = patched(tiny_model, sources, targets, words, span="image", whole=True, layers=[0, 1])
+    own = patched(tiny_model, sources, sources, words, span="image", whole=True, layers=[0])
+    torch.testing.assert_close(found.log_probs[0], own.unpatched, atol=1e-5, rtol=1e-5)
+    assert bool((found.log_probs[0] - found.unpatched).abs().max() > 1e-3)
+    swapped = patched(tiny_model, sources[::-1], targets, words, span="image", whole=True, layers=[0])
+    torch.testing.assert_close(found.random_source[0], swapped.log_probs[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_words_state_goes_into_every_position_of_a_picture_and_a_pictures_mean_into_a_word(tiny_model):
+    words = prompts(tiny_model, SOURCES[:2], ("two", "plus"))
+    pictures = [seen(tiny_model, 0), seen(tiny_model, 1)]
+    names, layer = shl.residual_names(tiny_model), 1
+    for sources, targets, source_span, span in (
+        (words, pictures, "word", "image"),
+        (pictures, words, "image", "word"),
+    ):
+        found = patched(
+            tiny_model, sources, targets, WORDS[:2], span=span, source_span=source_span, whole=True, layers=[layer]
+        )
+        for item, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            capture = shl.Capture(tiny_model)
+            tiny_model.run_with_hooks(source.ids[None], fwd_hooks=[*source.hooks, *capture.hooks])
+            given = capture.result(row=0)[:, list(source.spans[source_span])].mean(1)
+            hooks = [
+                (names[entry], shl.hooks.replace(given[entry], positions=list(target.spans[span])))
+                for entry in range(layer, len(names))
+            ]
+            with torch.no_grad():
+                logits = tiny_model.run_with_hooks(target.ids[None], fwd_hooks=[*target.hooks, *hooks])
+            expected = summed(tiny_model, logits[0, -1].float().log_softmax(-1).cpu(), WORDS[item])
+            torch.testing.assert_close(found.log_probs[0, item], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_sources_of_one_item_with_spans_of_other_lengths_are_refused(tiny_model):
+    first, second = prompts(tiny_model, SOURCES[:2], SPANS[0][:2])
+    with pytest.raises(ValueError, match="spans of 1, 2 positions"):
+        patched(tiny_model, [[first, second], [first, first]], [first, second], WORDS[:2], whole=True)

@@ -1,5 +1,7 @@
 """Controls: random weights, alignment measures with their nulls, matched negatives, trajectories."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -187,3 +189,23 @@ def test_states_that_all_point_the_same_way_have_no_neighbours():
     found = mutual_neighbours(a, b)
     assert found[0].isnan() and torch.isfinite(found[1])
     assert neighbours_null(a, b, seed=0, draws=3)[:, 0].isnan().all()
+
+
+def test_random_weights_are_the_same_on_any_number_of_threads():
+    class Big(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W_U = torch.nn.Parameter(0.02 * torch.randn(1501, 997, generator=generator(0)) + 0.3)
+            self.cfg = SimpleNamespace(model_name="big")
+
+        def run_with_hooks(self):
+            """What marks a model."""
+
+    before, drawn = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            drawn.append(shl.untrained(Big(), seed=0).W_U)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*drawn)

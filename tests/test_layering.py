@@ -9,7 +9,21 @@ import pytest
 PACKAGE = "semhub_lens"
 FOLDER = Path(importlib.util.find_spec(PACKAGE).origin).parent
 ORDER = (
-    ("files", "store", "results", "tokens", "prompts", "models", "_packaged", "_prefix", "_extras", "data"),
+    (
+        "files",
+        "store",
+        "results",
+        "tokens",
+        "media",
+        "_processors",
+        "prompts",
+        "models",
+        "loading",
+        "_packaged",
+        "_prefix",
+        "_extras",
+        "data",
+    ),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
     (
@@ -89,7 +103,7 @@ def backward_arrows(module, tree):
 
 
 def foreign_model_classes(module, tree):
-    if module == "models":
+    if module in ("models", "loading"):
         return
     for node in ast.walk(tree):
         names = [alias.name.split(".")[-1] for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]

@@ -79,7 +79,7 @@ def run_probing(job: Job) -> ExperimentResult:
 
 
 def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
-    """n concepts in as many categories as have enough of them for the folds, without cognates."""
+    """All or n concepts, in as many categories as have enough of them for the folds, without cognates."""
     items = concept_items(cognates=False)
     by_key: dict[str, list[ProbingItem]] = defaultdict(list)
     for item in items:
@@ -96,7 +96,7 @@ def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
 
 
 def _numbers(n: int, seed: int) -> tuple[ProbingItem, ...]:
-    """n numbers below 100, as many of every magnitude as there are."""
+    """All or n numbers below 100, as many of every magnitude as there are."""
     order = torch.randperm(LIMIT, generator=stats.generator(seed)).tolist()
     magnitudes: dict[str, list[int]] = defaultdict(list)
     for item in number_items(order, label="magnitude"):

@@ -8,6 +8,7 @@ see them.
 
 import json
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from semhub_lens.readout import Norm
 from semhub_lens.store import Store, digest
 from semhub_lens.viz import write_html
 
-FORMAT = 1
+FORMAT = 2
 """Raised when parts of an older version must not be read."""
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
 
@@ -98,9 +99,10 @@ def run_experiment(
         store,
         progress,
     )
+    begun = time.monotonic()
     result = experiment.run(job)
     if folder is not None:
-        save_run(result, folder, used)
+        save_run(result, folder, used, seconds=time.monotonic() - begun)
         store.clear()
     return result
 
@@ -124,8 +126,11 @@ def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
     return ExperimentResult.load(folder / RESULT) if same and (folder / RESULT).is_file() else None
 
 
-def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any]) -> None:
-    """Write table, tensors, figure, and last of all the record that says they are complete."""
+def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any], *, seconds: float) -> None:
+    """Write table, tensors, figure, and last of all the record that says they are complete.
+
+    `seconds` is how long the call took that finished the run.
+    """
     (folder / RECORD).unlink(missing_ok=True)
     result.save(folder / RESULT)
     write_aside(folder / TABLE, lambda aside: result.to_frame().to_parquet(aside, index=False))
@@ -140,6 +145,7 @@ def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any]) -> No
         "versions": _versions(),
         "notes": list(result.notes),
         "verdicts": [describe(leg) for leg in result.legs],
+        "seconds": round(seconds, 1),
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)
     write_aside(folder / RECORD, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))

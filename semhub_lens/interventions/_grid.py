@@ -7,7 +7,7 @@ position that is read. Both are exact in a causal model, and each pass checks it
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,9 +16,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens._prefix import shared_prefix
-from semhub_lens.hook_points import NOWHERE, HookFunction, Hooks, Run, hooked, n_layers, residual_names, site_name
+from semhub_lens.hook_points import (
+    NOWHERE,
+    HookFunction,
+    Hooks,
+    Run,
+    Window,
+    hooked,
+    n_layers,
+    residual_names,
+    site_name,
+)
 from semhub_lens.interventions.hooks import at
-from semhub_lens.models import Model, recording_cache, step_inputs
+from semhub_lens.media import joined
+from semhub_lens.models import Model, recording_cache, rows_join, step_inputs
 from semhub_lens.prompts import Prompt
 from semhub_lens.results import check_finite
 
@@ -56,7 +67,7 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     def keep(activation: Tensor, hook: Any) -> None:
         kept.append(activation[0].clone())
 
-    cache = recording_cache(model) if cached else None
+    cache = recording_cache(model) if cached and prompt.media is None else None
     layers = range(n_layers(model))
     hooks: Hooks = [*((site_name(i, site), keep) for i in layers), (residual_names(model)[-1], keep)]
     with hooked(model, hooks) as run:
@@ -69,10 +80,18 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
 
 def _forward(run: Run, prompt: Prompt, start: int, stop: int, cache: Any) -> None:
     seen = torch.ones(1, stop, dtype=torch.bool)
-    run(prompt.ids[None, start:stop], NOWHERE, **step_inputs(run.model, cache, seen, stop - start))
+    step = step_inputs(run.model, cache, seen, stop - start, media=prompt.media is not None)
+    run(prompt.ids[None, start:stop], unplaced(prompt, start), **step, **joined([prompt.media]))
 
 
-def passes(cells: Sequence[Cell], columns: int, max_tokens: int, skip: bool) -> Iterator[tuple[int, list[int]]]:
+def unplaced(prompt: Prompt, start: int = 0) -> Window:
+    """A window that interventions leave alone, with the prompt's embeddings."""
+    return replace(NOWHERE, starts=torch.tensor([start]), writes=(prompt.writes,))
+
+
+def passes(
+    cells: Sequence[Cell], columns: int, max_tokens: int, *, skip: bool, join: bool = True
+) -> Iterator[tuple[int, list[int]]]:
     """First column and cells of every pass.
 
     Args:
@@ -80,11 +99,12 @@ def passes(cells: Sequence[Cell], columns: int, max_tokens: int, skip: bool) -> 
         columns: position that is read, plus one.
         max_tokens: rows times columns of a pass, the corrupted prompt's own row included; one cell at least.
         skip: whether the columns before the first patched one can be left out.
+        join: whether a pass takes several cells.
     """
     order = sorted(range(len(cells)), key=lambda i: (cells[i].start, cells[i].layer))
     while order:
         start = cells[order[0]].start if skip else 0
-        rows = max(1, max_tokens // (columns - start) - 1)
+        rows = max(1, max_tokens // (columns - start) - 1) if join else 1
         yield start, sorted(order[:rows], key=lambda i: cells[i].layer)
         order = order[rows:]
 
@@ -92,9 +112,10 @@ def passes(cells: Sequence[Cell], columns: int, max_tokens: int, skip: bool) -> 
 class _Pass:
     """The hooks of a run, and the cells of the pass that is under way."""
 
-    def __init__(self, model: Model, site: str, clean: Reference) -> None:
+    def __init__(self, model: Model, site: str, clean: Reference, read: int, *, join: bool) -> None:
         self.final: Tensor
-        self._clean = clean.states
+        self._joins = join
+        self._clean, self._read = clean.states, read
         self._cells: dict[int, list[Cell]] = {}
         self._start = 0
         layers = range(n_layers(model))
@@ -110,7 +131,7 @@ class _Pass:
 
     def _join(self, layer: int) -> HookFunction:
         def join_rows(activation: Tensor, hook: Any) -> Tensor:
-            joining = self._cells.get(layer, [])
+            joining = self._cells.get(layer, []) if self._joins else []
             return torch.cat([activation, activation[:1].expand(len(joining), -1, -1)]) if joining else activation
 
         return join_rows
@@ -131,7 +152,7 @@ class _Pass:
         return patch_rows
 
     def _keep(self, activation: Tensor, hook: Any) -> None:
-        self.final = activation[:, -1].clone()
+        self.final = activation[:, self._read - self._start].clone()
 
 
 @torch.no_grad()
@@ -147,15 +168,19 @@ def final_states(
 ) -> Float[Tensor, "cell d_model"]:
     """Final residual state, at the position that is read, of the corrupted run under each patch."""
     out = corrupted.final.repeat(len(cells), 1)
-    columns, now = corrupted.read + 1, _Pass(model, site, clean)
+    whole = corrupted.prompt.media is not None  # what a picture's positions read may lie on both sides of them
+    join = not whole or rows_join(model)
+    columns = len(corrupted.prompt) if whole else corrupted.read + 1
+    now = _Pass(model, site, clean, corrupted.read, join=join)
     if not cells:
         return out
     with hooked(model, now.hooks) as run:
-        for start, chosen in passes(cells, columns, max_tokens, corrupted.cache is not None):
+        for start, chosen in passes(cells, columns, max_tokens, skip=corrupted.cache is not None, join=join):
             now.take([cells[i] for i in chosen], start)
             _forward(run, corrupted.prompt, start, columns, shared_prefix(corrupted.cache, start) if start else None)
-            _check_first_row(now.final[0], corrupted.final)
-            out[chosen] = now.final[1:]
+            if join:
+                _check_first_row(now.final[0], corrupted.final)
+            out[chosen] = now.final[-len(chosen) :]
             bar.update(len(chosen))
     return out
 

@@ -10,6 +10,9 @@ A rise shows that the patched states suffice for that output. It does not show t
 apart by itself, nor at which layer it computes either: the patch covers all later entries. Few-shot prompts can be
 answered in part by copying, which is why a random other source is patched as control.
 
+With `whole=True` all positions of a span are patched: the states of a picture's positions into another picture's, a
+word's state into all positions of a picture, or a picture's mean state into a word.
+
 Source: Dumas et al. 2024, "Separating Tongue from Thought" (arXiv 2411.08745).
 """
 
@@ -23,7 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens._kernel import read
-from semhub_lens.activations import read_positions, residual_stream
+from semhub_lens.activations import prompt_states, read_positions, residual_stream
 from semhub_lens.hook_points import Hooks, residual_names
 from semhub_lens.interventions.directions import SALT
 from semhub_lens.interventions.hooks import PositionedHook
@@ -102,6 +105,8 @@ def concept_patch(
     seed: int,
     names: Sequence[str] = FOUR_WAY,
     span: str = "word",
+    source_span: str | None = None,
+    whole: bool = False,
     layers: Sequence[int] | None = None,
     variants: Variants = "space",
     max_tokens: int = 2048,
@@ -119,7 +124,10 @@ def concept_patch(
         words: per item, the read-outs in the order of `names`; each a word or token id, or several (summed).
         seed: of the two random controls.
         names: what the read-outs are.
-        span: name of the span whose last token holds the concept, in all prompts.
+        span: name of the span whose last token holds the concept.
+        source_span: its name in the source prompts, where it is another.
+        whole: patch all positions of the span. Spans of equal length are patched position by position; else one source
+            state, or the mean of several, goes into every target position.
         layers: first patched residual entries (0 = embedding, n_layers = the last state); None takes all.
         variants: which spellings of a word count; see `word_tokens`.
         max_tokens: token budget of a batch; items, layers and controls share batches.
@@ -127,7 +135,8 @@ def concept_patch(
 
     Raises:
         ValueError: unequal numbers of items, a missing span, a layer out of range, a word of several tokens, fewer than
-            two items whose words share no token (the control needs another item's source).
+            two items whose words share no token (the control needs another item's source), sources of one item whose
+            whole spans differ in length.
 
     Example:
         >>> prompt = lambda text: Prompt.from_text(tiny_model, text, spans={"word": text.split()[1]})
@@ -153,11 +162,15 @@ def concept_patch(
             f"The control needs two items whose words share no token; {len(kept)} of {len(words)} are left."
         )
     targets = [targets[i] for i in kept]
-    states = _concept_states(model, [sources[i] for i in kept], span, max_tokens)
+    places = [read_positions(prompt, span if whole else f"{span}:last") for prompt in targets]
+    read_at = source_span or span
+    given = _concept_states(model, [sources[i] for i in kept], read_at if whole else f"{read_at}:last", max_tokens)
     readout = Readout(model)
+    states = _spread(given, places)
+    others = derangement(len(kept), generator(seed)).tolist()
     patches = {
         "patch": states,
-        "random source": states[:, derangement(len(kept), generator(seed))],
+        "random source": _spread([given[i] for i in others], places),
         "random states": _random_like(states, seed),
     }
     bar = tqdm(total=4, desc="concept patch", unit="condition", disable=not progress, leave=False)
@@ -165,7 +178,7 @@ def concept_patch(
     with bar:
         found = []
         for patch in patches.values():
-            finals = _patched_finals(model, targets, patch, chosen, span, max_tokens)
+            finals = _patched_finals(model, targets, patch, chosen, places, max_tokens)
             found.append(_read(readout, finals, read_sets))
             bar.update()
         clean = residual_stream(model, targets, max_tokens=max_tokens, progress=False)[-1]
@@ -209,16 +222,37 @@ def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:
     return chosen
 
 
-def _concept_states(
-    model: Model, sources: list[list[Prompt]], span: str, max_tokens: int
-) -> Float[Tensor, "layer item d_model"]:
-    """Mean over each item's sources of the states of the span's last token."""
+def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_tokens: int) -> list[Tensor]:
+    """Per item, the mean over its sources of the states at the positions read, `[layer pos d_model]`."""
     flat = [prompt for prompts in sources for prompt in prompts]
-    states = residual_stream(model, flat, read=f"{span}:last", max_tokens=max_tokens, progress=False)
-    return torch.stack([part.mean(1) for part in states.split([len(prompts) for prompts in sources], dim=1)], dim=1)
+    wanted = [read_positions(prompt, read) for prompt in flat]
+    found: dict[int, Tensor] = {}
+    for batch in prompt_states(model, flat, max_tokens=max_tokens):
+        found.update((index, states[:, list(wanted[index])]) for index, states in batch)
+    means, start = [], 0
+    for item, prompts in enumerate(sources):
+        parts = [found[start + i] for i in range(len(prompts))]
+        if len({part.shape[1] for part in parts}) > 1:
+            raise ValueError(
+                f"The sources of item {item} have spans of {', '.join(str(part.shape[1]) for part in parts)} "
+                "positions; their states can only be averaged position by position."
+            )
+        means.append(torch.stack(parts).mean(0))
+        start += len(prompts)
+    return means
 
 
-def _random_like(states: Float[Tensor, "layer item d_model"], seed: int) -> Float[Tensor, "layer item d_model"]:
+def _spread(states: list[Tensor], places: list[tuple[int, ...]]) -> Float[Tensor, "layer item k d_model"]:
+    """Each item's states over its target positions (position by position, or one for all), padded to the longest."""
+    widest = max(map(len, places))
+    rows = []
+    for given, place in zip(states, places, strict=True):
+        fitting = given if given.shape[1] == len(place) else given.mean(1, keepdim=True).expand(-1, len(place), -1)
+        rows.append(torch.nn.functional.pad(fitting, (0, 0, 0, widest - len(place)), value=1.0))
+    return torch.stack(rows, dim=1)
+
+
+def _random_like(states: Float[Tensor, "layer item k d_model"], seed: int) -> Float[Tensor, "layer item k d_model"]:
     drawn = torch.randn(states.shape, generator=generator(seed + SALT))
     return drawn * (states.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
 
@@ -226,9 +260,9 @@ def _random_like(states: Float[Tensor, "layer item d_model"], seed: int) -> Floa
 def _patched_finals(
     model: Model,
     targets: list[Prompt],
-    states: Float[Tensor, "entry item d_model"],
+    states: Float[Tensor, "entry item k d_model"],
     layers: list[int],
-    span: str,
+    places: list[tuple[int, ...]],
     max_tokens: int,
 ) -> Float[Tensor, "layer item d_model"]:
     """Final state at the last position of every target, patched from each of the layers on; layers share batches."""
@@ -237,7 +271,7 @@ def _patched_finals(
     for start in range(0, len(targets), step):
         block = targets[start : start + step]
         rows = [prompt for prompt in block for _ in layers]
-        where = torch.tensor([read_positions(prompt, f"{span}:last") for prompt in rows])
+        where = [place for place in places[start : start + step] for _ in layers]
         first = torch.tensor(layers).repeat(len(block))
         hooks = _hooks(model, states[:, start : start + step], where, first, len(layers))
         finals = residual_stream(model, rows, hooks=hooks, max_tokens=max_tokens, progress=False)[-1]
@@ -246,16 +280,17 @@ def _patched_finals(
 
 
 def _hooks(
-    model: Model, states: Tensor, where: Int[Tensor, "batch 1"], first: Int[Tensor, " batch"], copies: int
+    model: Model, states: Tensor, where: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
 ) -> Hooks:
     """At every residual entry, the hook that writes its state into the rows whose patch has begun."""
 
     def writer(entry: int) -> PositionedHook:
         def write_concept(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-            return states[entry].to(current.device)[item // copies].to(current.dtype)
+            return states[entry].to(current.device)[item // copies, rank].to(current.dtype)
 
-        mask = torch.zeros(len(where), int(where.max()) + 1, dtype=torch.bool)
-        mask.scatter_(1, where, (first <= entry)[:, None])
+        mask = torch.zeros(len(where), max(map(max, where)) + 1, dtype=torch.bool)
+        for row, (place, begins) in enumerate(zip(where, first.tolist(), strict=True)):
+            mask[row, list(place)] = begins <= entry
         return PositionedHook("concept patch", write_concept, mask)
 
     names = residual_names(model)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from semhub_lens.activations import batches, check_edits
 from semhub_lens.hook_points import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
+from semhub_lens.media import extended
 from semhub_lens.models import Model, new_cache, provenance, step_inputs
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Readout
@@ -97,7 +98,7 @@ def generate(
         for batch in batches(listed, max(1, max_tokens - max_new_tokens)):
             rows = [listed[i] for i in batch.window.items.tolist()]
             cache = new_cache(model, len(rows)) if use_cache in (None, True) else None
-            decoder = _Decoder(model, run, readout, last, temperature, cache)
+            decoder = _Decoder(model, run, readout, last, temperature, cache, batch.inputs)
             new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
             found.update(zip(batch.window.items.tolist(), new, strict=True))
             bar.update(len(rows))
@@ -117,6 +118,7 @@ class _Decoder:
     last: list[Tensor]
     temperature: float
     cache: object
+    media: dict[str, Tensor]
 
     def decode(self, prompts: list[Prompt], window: Window, seeds: list[int], steps: int) -> list[list[int]]:
         width = int(window.lengths.max())
@@ -144,10 +146,12 @@ class _Decoder:
         seen = tokens.shape[1]
         columns = 1 if self.cache is not None and seen > width else seen
         starts = window.lengths - width + (seen - columns)
+        media = extended(self.media, seen - width) if columns == seen else {}
         self.run(
             tokens[:, -columns:],
             replace(window, starts=starts, generated=seen - width),
-            **step_inputs(self.model, self.cache, mask, columns),
+            **step_inputs(self.model, self.cache, mask, columns, media=bool(self.media)),
+            **media,
         )
         return self.readout(self.last[0]).cpu()
 

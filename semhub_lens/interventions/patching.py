@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens._kernel import BLOCK_ENTRIES
-from semhub_lens.hook_points import NOWHERE, Hooks, hooked, n_layers, require_hooks, residual_names, site_name
-from semhub_lens.interventions._grid import Cell, Reference, final_states, reference
+from semhub_lens.hook_points import Hooks, hooked, n_layers, require_hooks, residual_names, site_name
+from semhub_lens.interventions._grid import Cell, Reference, final_states, reference, unplaced
 from semhub_lens.interventions.metrics import Metric, MetricFunction, read_position
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
+from semhub_lens.media import joined
 from semhub_lens.models import Model, provenance
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Readout
@@ -249,7 +250,7 @@ def _gradient(
     hooks: Hooks = [(site_name(0, "resid_pre"), start)]
     hooks = [*hooks, *((site_name(layer, site), keep) for layer in range(n_layers(model))), (last, keep)]
     with torch.enable_grad(), hooked(model, hooks) as run:
-        run(prompt.ids[None], NOWHERE)
+        run(prompt.ids[None], unplaced(prompt), **joined([prompt.media]))
         *states, final = kept
         value = _measure(readout, metric, final[0, read][None])
         if not value.requires_grad:

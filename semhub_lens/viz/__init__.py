@@ -31,13 +31,24 @@ from semhub_lens.viz.heat import sign_map
 from semhub_lens.viz.lens import cosine_figure, lens_figure
 from semhub_lens.viz.patching import patch_figure
 from semhub_lens.viz.paths import trajectory_figure
+from semhub_lens.viz.pictures import picture_map, sound_map
 from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure, transfer_figure
 from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.sweep import sweep_figure, vector_figure
 from semhub_lens.viz.tokens import token_strip
 from semhub_lens.viz.training import training_figure
 
-__all__ = ["figure", "page", "sign_map", "sweep_figure", "token_strip", "write_html", "write_page"]
+__all__ = [
+    "figure",
+    "page",
+    "picture_map",
+    "sign_map",
+    "sound_map",
+    "sweep_figure",
+    "token_strip",
+    "write_html",
+    "write_page",
+]
 
 
 def figure(result: Result) -> go.Figure:

@@ -1,6 +1,7 @@
 """Curves over layers: similarity, target words, language mass, and the legs of an experiment."""
 
 import math
+import textwrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -118,7 +119,7 @@ def _legs_grid(legs: tuple[Leg, ...], title: str, note: str) -> go.Figure:
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
         colour = VERDICT_COLOURS[leg.verdict.status]
-        name = escape(leg.title).replace(": ", ":<br>").replace(", ", "<br>", 1)
+        name = "<br>".join(textwrap.wrap(escape(leg.title).replace(": ", ":\n"), 30 if columns > 2 else 60))
         titles[2 * row * columns + column] = (
             f"{name}<br><span style='color:{colour}'><b>{leg.verdict.status}</b></span>"
         )

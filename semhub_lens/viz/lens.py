@@ -25,10 +25,10 @@ def lens_figure(result: LensResult) -> go.Figure:
             y=y,
             zmin=0,
             zmax=1,
-            text=[[escape(_short(cell[0])) for cell in row] for row in strings],
+            text=[[escape(short(cell[0])) for cell in row] for row in strings],
             texttemplate="%{text}",
             textfont={"family": MONO, "size": 11},
-            customdata=[[_hover(result, strings, layer, pos) for pos in x] for layer in y],
+            customdata=[[hover(result, strings, layer, pos) for pos in x] for layer in y],
             hovertemplate="%{customdata}<extra></extra>",
             colorscale=BLUES,
             xgap=1.5,
@@ -40,7 +40,7 @@ def lens_figure(result: LensResult) -> go.Figure:
     label = "".join(result.labels).replace("␣", " ")
     finish(
         figure,
-        title=f"Logit lens: {_short(label, 90)}",
+        title=f"Logit lens: {short(label, 90)}",
         note=result.provenance.line(),
         width=max(760, 190 + CELL_WIDTH * positions),
         height=190 + CELL_HEIGHT * layers,
@@ -50,7 +50,7 @@ def lens_figure(result: LensResult) -> go.Figure:
     ticks = {"tickfont": {"family": MONO, "size": 11}, "showgrid": False}
     figure.update_xaxes(
         tickvals=x,
-        ticktext=[escape(_short(label, 14)) for label in result.labels],
+        ticktext=[escape(short(label, 14)) for label in result.labels],
         title="input token (the cell above predicts the next one)",
         **ticks,
     )
@@ -86,7 +86,8 @@ def _buttons(result: LensResult, probability: torch.Tensor) -> dict:
     }
 
 
-def _hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: int) -> str:
+def hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: int) -> str:
+    """The alternatives of a cell, as HTML."""
     rows = [
         f"{math.exp(logprob):7.1%}  {escape(text)}  <i>#{token}</i>"
         for text, logprob, token in zip(
@@ -104,7 +105,8 @@ def _hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: 
     return "<br>".join([head, *rows, foot])
 
 
-def _short(text: str, longest: int = LONGEST) -> str:
+def short(text: str, longest: int = LONGEST) -> str:
+    """The text, cut to a length."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -44,7 +44,7 @@ def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **where: objec
 def _add_curve(figure: go.Figure, found: Predictions, name: str, colour: str, seed: int) -> None:
     interval = found.interval(seed)
     x = list(range(len(interval.mean)))
-    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %", mode="lines"))
+    figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %"))
     figure.add_trace(_line(interval.mean, colour, name))
 
 
@@ -53,7 +53,7 @@ def _add_control(figure: go.Figure, found: Predictions, name: str, colour: str) 
     if len(found.control):
         low, high = found.control.amin(0).tolist(), found.control.amax(0).tolist()
         label = f"{name}, labels shuffled (range of {len(found.control)})"
-        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35, mode="lines"))
+        figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35))
     figure.add_trace(_line(torch.full((layers,), found.chance), colour, f"{name} by chance", "dash"))
 
 
@@ -124,7 +124,7 @@ def _panel(
     shuffled = torch.cat([found.control for _, found in named])
     if len(shuffled):
         low, high = shuffled.amin(0).tolist(), shuffled.amax(0).tolist()
-        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled", "mode": "lines"}
+        shown = {"showlegend": first and row == 1, "legendgroup": "shuffled"}
         figure.add_trace(band(x, low, high, NULL_COLOUR, "labels shuffled", 0.35, **shown), row, column)
     for (name, found), colour in zip(named, colours, strict=True):
         line = _line(found.accuracy, colour, name, showlegend=first, legendgroup=name)

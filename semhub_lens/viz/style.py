@@ -117,6 +117,7 @@ def band(
     return go.Scatter(
         x=[*x, *reversed(x)],
         y=[*high, *reversed(low)],
+        mode="lines",
         fill="toself",
         fillcolor=rgba(colour, alpha),
         line={"width": 0},

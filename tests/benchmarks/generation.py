@@ -8,7 +8,7 @@ import time
 import torch
 
 import semhub_lens as shl
-from benchmarks.table import Row
+from benchmarks.table import Row, as_transformer_lens_makes_it
 from semhub_lens import Prompt
 from semhub_lens.data.texts import sentences
 
@@ -46,7 +46,7 @@ def ours(model, listed: list[Prompt]) -> shl.Generation:
 
 def measure(model=None) -> list[Row]:
     """Time both on Gemma 3 270M; the peer runs every eighth prompt, and its time is scaled to all of them."""
-    model = shl.load("gemma-3-270m") if model is None else model
+    model = as_transformer_lens_makes_it(shl.load("gemma-3-270m")) if model is None else model
     listed = prompts(model)
     sample = list(range(0, PROMPTS, PROMPTS // PEER_PROMPTS))
     peer(model, listed[0]), ours(model, listed[:2])  # warm up

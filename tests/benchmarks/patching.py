@@ -14,7 +14,7 @@ from transformer_lens import patching as peer
 
 import models
 import semhub_lens as shl
-from benchmarks.table import Row, extra_memory
+from benchmarks.table import Row, as_transformer_lens_makes_it, extra_memory
 from semhub_lens import Prompt
 
 ROUNDS, CELLS, TOKENS = 3, 8, 20
@@ -97,6 +97,6 @@ def measure() -> list[Row]:
     """All backends of the installed line; with 1 shared token (BOS) hardly any cell can be left out."""
     rows = []
     for backend in models.BACKENDS:
-        model = shl.load("gemma-3-270m", backend=backend)
+        model = as_transformer_lens_makes_it(shl.load("gemma-3-270m", backend=backend))
         rows += [compare(model, backend, *case) for case in (("resid_pre", 1), ("resid_pre", 10), ("z", 10))]
     return rows

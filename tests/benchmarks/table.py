@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ def show(rows: Sequence[Row]) -> str:
     lines = ["| task | peer, s | semhub_lens, s | ratio | note |", "|---|---|---|---|---|"]
     lines += [f"| {r.name} | {r.peer:.2f} | {r.ours:.2f} | {r.ratio:.1f} | {r.note} |" for r in rows]
     return "\n".join(lines)
+
+
+def as_transformer_lens_makes_it(model: Any) -> Any:
+    """The model with its weights laid out as TransformerLens leaves them: `semhub_lens.load` helps the peer too."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+    return model
 
 
 def timed(task: Callable[[], object], repeats: int = 1) -> float:
