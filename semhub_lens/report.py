@@ -22,9 +22,7 @@ from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
 MISSING = ("Images and sound: no experiment for them in this version.",)
-LONG = (
-    "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
-)
+LONG = "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
 
 
 def report(
