@@ -26,6 +26,7 @@ ORDER = (
     ),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
+    ("senses",),
     (
         "interventions",
         "_kernel",

@@ -13,12 +13,14 @@ from semhub_lens.experiments import (
     multilingual_steering,
     probing,
     semantics,
+    vision,
 )
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
 from semhub_lens.models import Model, require_model
 from semhub_lens.readout import Norm
+from semhub_lens.senses import Sense
 
 TEXTS = "texts as CODE=SOURCE (file, folder or data set), several separated by commas"
 PYTHON = "a folder of Python files"
@@ -112,6 +114,25 @@ LISTED = (
         semantics.run_logit_lens,
         "a COGS folder or .tsv file",
     ),
+    Experiment(
+        "vision.similarity", "images", "pictures against their names", 79, vision.run_similarity, modality="image"
+    ),
+    Experiment(
+        "vision.logit_lens_caption",
+        "images",
+        "names at a picture's positions",
+        79,
+        vision.run_logit_lens_caption,
+        modality="image",
+    ),
+    Experiment(
+        "vision.logit_lens_color",
+        "images",
+        "colour words at a picture's positions",
+        64,
+        vision.run_logit_lens_color,
+        modality="image",
+    ),
     Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
 )
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
@@ -128,6 +149,7 @@ def run(
     data: str | Path | None = None,
     baseline: bool | Model = True,
     out: str | Path | None = None,
+    sense: Sense | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -144,11 +166,13 @@ def run(
             a model that `shl.untrained` made is used as it is.
         out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
             finished one is read, not repeated.
+        sense: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
+            text model, `senses.ProcessorSense` for a multimodal one.
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown id or convention, too few items, a tokenizer that the items do not fit, a corpus that cannot
-            be read, an `out` that cannot be written.
+        ValueError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
+            corpus that cannot be read, an `out` that cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
@@ -158,7 +182,8 @@ def run(
     if convention not in ("corrected", "paper"):
         raise ValueError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False)
+    named = None if sense is None else sense.name
+    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
     return run_experiment(
         EXPERIMENTS[experiment],
         model,
@@ -166,4 +191,5 @@ def run(
         untrained=None if isinstance(baseline, bool) else baseline,
         out=out,
         progress=progress,
+        sense=sense,
     )

@@ -60,6 +60,11 @@ class Spoke:
         """The projector's name."""
         return self.card.name if self.card else f"{self.encoder.modality} spoke"
 
+    @property
+    def modality(self) -> str:
+        """What it reads: "image" or "audio"."""
+        return self.encoder.modality
+
     def __repr__(self) -> str:
         return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
 
