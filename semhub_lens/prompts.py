@@ -6,7 +6,7 @@ positions are absolute indices into the prompt's own tokens, the beginning-of-se
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens._processors import Read, read
-from semhub_lens.media import ENTRY, Media, Writes
+from semhub_lens.media import ENTRY, Media, Writes, extended
 from semhub_lens.models import Model, require_media, require_model
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
@@ -50,7 +50,7 @@ class Prompt:
                     f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
                 )
         for name, vectors in self.embeddings.items():
-            if len(self.spans.get(name, ())) != len(vectors) or not torch.isfinite(vectors).all():
+            if vectors.ndim != 2 or len(self.spans.get(name, ())) != len(vectors) or not torch.isfinite(vectors).all():
                 raise ValueError(
                     f"The embeddings {name!r} are {len(vectors)} vectors for a span of {len(self.spans.get(name, ()))} "
                     "positions: give one finite vector for each position."
@@ -58,6 +58,14 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def continued(self, ids: Sequence[int]) -> "Prompt":
+        """The prompt with tokens behind it; spans, pictures, sound and embeddings stay."""
+        media = self.media
+        if media is not None:
+            media = replace(media, inputs=extended(media.inputs, len(ids)))
+        whole = torch.cat([self.ids, torch.tensor(list(ids), dtype=torch.long)])
+        return replace(self, ids=whole, text=None, media=media)
 
     @property
     def writes(self) -> Writes | None:

@@ -146,6 +146,7 @@ def _row(experiment: str, leg: Leg) -> dict[str, Any]:
         "layer": leg.layer if leg.strength is None else f"{leg.layer}, strength {leg.strength:g}",
         "embedding": "" if leg.strengths else _number(float(leg.mean[0])),
         "holds": "; ".join(check.name for check in leg.checks if check.holds),
+        "held": f"{sum(check.holds for check in leg.checks)} of {len(leg.checks)}" if leg.checks else "",
         "fails": "; ".join(check.name for check in leg.checks if not check.holds),
         "unit": leg.wording.unit,
         "count": found.items,

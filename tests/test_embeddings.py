@@ -93,3 +93,17 @@ def test_embeddings_of_another_model_or_another_number_are_refused(tiny_model):
     wrong = Prompt.from_ids(ids, spans={"image": SPAN}, embeddings={"image": torch.zeros(2, 8)})
     with pytest.raises(ValueError, match="made for another model"):
         shl.residual_stream(tiny_model, wrong, progress=False)
+
+
+def test_the_perplexity_of_a_continuation_is_that_under_the_embeddings(tiny_model):
+    given, new = prompt(tiny_model), [5, 9, 4]
+    found = shl.continuation_perplexity(tiny_model, [given], [new], progress=False)
+    whole = given.continued(new)
+    assert whole.spans == given.spans and whole.ids[len(given) :].tolist() == new
+    with torch.no_grad():
+        logits = tiny_model.run_with_hooks(whole.ids[None], fwd_hooks=whole.hooks, return_type="logits")
+    log_probs = logits[0].float().log_softmax(-1)
+    expected = -sum(float(log_probs[len(given) - 1 + i, token]) for i, token in enumerate(new)) / len(new)
+    assert float(found[0]) == pytest.approx(expected, abs=1e-4)
+    plain = shl.continuation_perplexity(tiny_model, [Prompt.from_ids(given.ids)], [new], progress=False)
+    assert abs(float(plain[0]) - expected) > 1e-3

@@ -106,6 +106,15 @@ def test_an_edit_of_the_picture_or_sound_positions_reaches_the_answer_and_streng
         assert bool((edited[-1, -1] != plain[-1, -1]).any()) == changes
 
 
+@torch.no_grad()
+def test_a_prompt_continued_by_tokens_keeps_what_it_shows(family):
+    name, model, hf = family
+    whole = made.prompt(name).continued([made.VOCABULARY.index("a"), made.VOCABULARY.index("dog")])
+    lens = shl.logit_lens(model, whole, top_k=2)
+    expected = hf(**inputs(whole)).logits[0].log_softmax(-1).topk(2, -1).values
+    torch.testing.assert_close(lens.top_logprobs[-1], expected, atol=1e-4, rtol=1e-4)
+
+
 def quadrants(name):
     """The embedding's change at each picture position when one quadrant of the picture changes, without attention."""
     hf = made.network(name)

@@ -58,9 +58,7 @@ def continuation_perplexity(
     """
     listed = as_prompts(model, prompts)
     ids = _continuation_ids(model, listed, continuations)
-    whole = [
-        Prompt.from_ids([*prompt.ids.tolist(), *new], bos=prompt.bos) for prompt, new in zip(listed, ids, strict=True)
-    ]
+    whole = [prompt.continued(new) for prompt, new in zip(listed, ids, strict=True)]
     used = [item for item, new in enumerate(ids) if len(new)]
     out = torch.full((len(listed),), torch.nan)
     if not used:
