@@ -1,7 +1,7 @@
 """Pictures and sounds with names, and their division by concept and style."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ def split_items(
     styles: float = 0.3,
     repeats: float = 0.3,
     held_styles: Sequence[str] = (),
+    held: Collection[str] = (),
 ) -> Split:
     """Divide items so that test items are new in a known way.
 
@@ -66,6 +67,7 @@ def split_items(
         styles: of the other concepts with several styles, the share of which one style is held out.
         repeats: of the concepts with several items in one style, the share of which one such item is held out.
         held_styles: styles that are never trained at all.
+        held: keys of items that are never trained.
 
     Raises:
         ValueError: nothing is left to train on.
@@ -93,6 +95,7 @@ def split_items(
             parts["new_concept"] += by_concept[concept]
         else:
             _divide(items, by_concept[concept], draws, (styles, repeats), held_styles, parts)
+    _hold(items, held, parts)
     if not parts["train"]:
         raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
     return Split(*(tuple(sorted(parts[name])) for name in ("train", "new_item", "new_style", "new_concept")))
@@ -121,3 +124,20 @@ def _divide(
         parts["new_item"].append(chosen)
         own = [i for i in own if i != chosen]
     parts["train"] += own
+
+
+def _hold(items: Sequence[MediaItem], held: Collection[str], parts: dict[str, list[int]]) -> None:
+    """Take items out of training, and name every test item by what is then still trained of its concept."""
+    if not held:
+        return
+    tests = [i for part in ("new_item", "new_style", "new_concept") for i in parts[part]]
+    tests += [i for i in parts["train"] if items[i].key in held]
+    parts["train"] = [i for i in parts["train"] if items[i].key not in held]
+    trained: dict[str, set[str]] = defaultdict(set)
+    for i in parts["train"]:
+        trained[items[i].concept].add(items[i].style)
+    for part in ("new_item", "new_style", "new_concept"):
+        parts[part] = []
+    for i in tests:
+        known = trained[items[i].concept]
+        parts["new_item" if items[i].style in known else "new_style" if known else "new_concept"].append(i)

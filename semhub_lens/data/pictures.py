@@ -36,6 +36,11 @@ def bundled_pictures() -> list[MediaItem]:
     return items
 
 
+def bundled_code_points() -> frozenset[str]:
+    """Code points of the bundled emoji, in hex: what a spoke must not be trained on, for the experiments show them."""
+    return frozenset(f"{ord(row['emoji'][0]):x}" for row in bundled_rows(f"{FOLDER}/pictures.tsv"))
+
+
 def _opened(path: Path) -> Any:
     with optional("PIL.Image", "pillow", "vision").open(path) as opened:
         return opened.convert("RGB")

@@ -14,6 +14,7 @@ from semhub_lens.data.corpus_emoji import emoji_pictures
 from semhub_lens.data.corpus_speech import HELD, TRAINED, speech_items, spoken_words
 from semhub_lens.data.corpus_stamps import stamp_pictures, stamp_speech
 from semhub_lens.data.media import MediaItem, Split, split_items
+from semhub_lens.data.pictures import bundled_code_points
 from semhub_lens.files import write_aside
 from semhub_lens.models import Model, provenance
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
@@ -81,7 +82,7 @@ def vision_course(
     seed: int = 0,
     progress: bool = True,
 ) -> Course:
-    """Emoji and stamps with their names in five languages.
+    """Emoji and stamps with their names in five languages; the bundled pictures are held out.
 
     Args:
         font: a colour font of emoji (Noto).
@@ -101,7 +102,7 @@ def vision_course(
     items += stamp_pictures(stamps) if stamps is not None else []
     for style, folder in (more or {}).items():
         items += emoji_pictures(folder, style)
-    split = split_items(items, seed=seed)
+    split = split_items(items, seed=seed, held={f"emoji:{code}" for code in bundled_code_points()})
     plain = colour_pictures(seed=seed) if colours else []
     trained = (*split.train, *range(len(items), len(items) + len(plain)))
     split = Split(trained, split.new_item, split.new_style, split.new_concept)
