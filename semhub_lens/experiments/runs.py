@@ -23,7 +23,7 @@ from semhub_lens.readout import Norm
 from semhub_lens.store import Store, digest
 from semhub_lens.viz import write_html
 
-FORMAT = 2
+FORMAT = 3
 """Raised when parts of an older version must not be read."""
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
 
