@@ -24,7 +24,7 @@ from semhub_lens.senses import Sense
 from semhub_lens.store import Store, digest
 from semhub_lens.viz import write_html
 
-FORMAT = 2
+FORMAT = 3
 """Raised when parts of an older version must not be read."""
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
 

@@ -158,7 +158,7 @@ class _Decoder:
     def _choose(self, logits: Tensor, sources: list[torch.Generator]) -> Int[Tensor, " batch"]:
         if self.temperature == 0:
             return logits.argmax(-1)
-        weights = (logits / self.temperature).softmax(-1)
-        return torch.cat(
-            [torch.multinomial(row, 1, generator=source) for row, source in zip(weights, sources, strict=True)]
-        )
+        ends = (logits / self.temperature).softmax(-1).double().cumsum(-1)
+        draws = torch.cat([torch.rand(1, 1, generator=source, dtype=torch.float64) for source in sources])
+        # right=True never takes a token of probability 0; the total may miss 1 by rounding
+        return torch.searchsorted(ends, draws * ends[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
