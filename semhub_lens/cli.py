@@ -92,6 +92,12 @@ def run(
     ] = "corrected",
     data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or dataset name.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also measure a random-weight model of the same shape.")] = True,
+    spoke: Annotated[
+        str | None, typer.Option(help="Pictures, sound: packaged spoke or projector file; default: the model's own.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="Multimodal models: their format around a text, such as 'USER: {} ASSISTANT:'.")
+    ] = "{}",
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
@@ -106,9 +112,10 @@ def run(
     from semhub_lens.files import require_folder
 
     require_folder(out)
+    loaded = _load(model, backend, device, dtype)
     result = shl.experiments.run(
         experiment,
-        _load(model, backend, device, dtype),
+        loaded,
         n=n,
         seed=seed,
         norm=cast(Norm | None, norm),
@@ -116,9 +123,28 @@ def run(
         data=data,
         baseline=baseline,
         out=out,
+        sense=_sense(loaded, model, shl.experiments.EXPERIMENTS[experiment].modality, spoke, template),
     )
     console.print(_summary_table([result]))
     console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
+
+
+def _sense(model: Any, name: str, modality: str, spoke: str | None, template: str) -> Any:
+    """What reads pictures or sound: the spoke that was named, the model's own processor, or its packaged spoke."""
+    from semhub_lens import senses, spokes
+
+    if not modality:
+        return None
+    if spoke is not None:
+        return spokes.load(spoke, model)
+    if getattr(model.cfg, "is_multimodal", False):
+        from transformers import AutoProcessor
+
+        return senses.ProcessorSense(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
+    found, missing = spokes.fitting(model)
+    if modality not in found:
+        raise ValueError(f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke.")
+    return found[modality]
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """The hub report: every experiment of the library on one model, as one offline page."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
@@ -16,12 +17,14 @@ from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.logit_lens import LensResult, logit_lens
 from semhub_lens.models import Model
 from semhub_lens.results import Result
+from semhub_lens.senses import Sense
+from semhub_lens.spokes import fitting
 from semhub_lens.untrained import untrained
 from semhub_lens.viz import figure, write_page
 from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
-MISSING = ("Images and sound: no experiment for them in this version.",)
+UNREAD = "{names}: not run, because {reason}."
 LONG = "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
 
 
@@ -34,6 +37,7 @@ def report(
     only: Sequence[str] | None = None,
     steering: bool = False,
     runs: str | Path | None = None,
+    senses: Sequence[Sense] | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
@@ -43,9 +47,10 @@ def report(
         path: the HTML file; it appears only when complete and needs no network.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
-        only: ids of experiments; None runs all but the steering sweeps.
+        only: ids of experiments; None runs all but the steering sweeps, on pictures and sound where a sense is there.
         steering: run the steering sweeps as well, six to eight minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
+        senses: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
         progress: show progress bars.
 
     Returns:
@@ -62,19 +67,34 @@ def report(
             f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
         )
     require_folder(Path(path).parent)
+    given, missing = fitting(model) if senses is None else ({sense.modality: sense for sense in senses}, {})
+    unread = experiments.unreadable(chosen, given, missing)
+    if only is not None and unread:
+        raise ValueError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
     begun = time.time()
     lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
     random = untrained(model, seed=seed)
     found = []
-    for name in (bar := tqdm(chosen, desc="report", unit="experiment", disable=not progress)):
+    able = [name for name in chosen if name not in unread]
+    for name in (bar := tqdm(able, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
-        found.append(experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, progress=progress))
-    written = write_page(render(found, lenses, time.time() - begun), path)
-    return written, found
+        sense = given.get(experiments.EXPERIMENTS[name].modality)
+        result = experiments.run(
+            name, model, n=n, seed=seed, baseline=random, out=runs, sense=sense, progress=progress
+        )
+        found.append(result)
+    page = render(found, lenses, time.time() - begun, unread=unread)
+    return write_page(page, path), found
 
 
-def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seconds: float) -> str:
-    """The page as HTML."""
+def render(
+    found: Sequence[ExperimentResult],
+    lenses: Sequence[LensResult],
+    seconds: float,
+    *,
+    unread: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The page as HTML; `unread` says why experiments on pictures or sound were not run."""
     legs = [leg for result in found for leg in result.legs]
     statuses = [leg.verdict.status for leg in legs]
     environment = Environment(
@@ -93,18 +113,22 @@ def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seco
         total=len(legs),
         cards=_cards(legs),
         rows=[_row(result.id, leg) for result in found for leg in result.legs],
-        missing=_missing(found),
+        missing=_missing(found, unread),
         lenses=[_figure(lens) for lens in lenses],
         parts=[_part(result) for result in found],
         settings=[*settings, ("measuring took", f"{seconds:.0f} s")],
     )
 
 
-def _missing(found: Sequence[ExperimentResult]) -> tuple[str, ...]:
+def _missing(found: Sequence[ExperimentResult], unread: Mapping[str, str]) -> list[str]:
     """What the page does not hold, and why."""
     ids = {result.id for result in found}
-    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in ids]
-    return (*MISSING, *([LONG.format(names=", ".join(left))] if left else []))
+    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in {*ids, *unread}]
+    lines = [LONG.format(names=", ".join(left))] if left else []
+    for reason in dict.fromkeys(unread.values()):
+        names = [name for name, why in unread.items() if why == reason]
+        lines.append(UNREAD.format(names=", ".join(names), reason=reason.rstrip(".")))
+    return lines
 
 
 def _figure(result: Result) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from semhub_lens._processors import placeholder
 from semhub_lens.prompts import Prompt
 from semhub_lens.stats import generator
+from semhub_lens.store import digest
 
 Modality = Literal["image", "audio"]
 
@@ -26,6 +27,11 @@ class Sense(Protocol):
     @property
     def name(self) -> str:
         """For tables and provenance."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Of all that decides its prompts, for settings of saved runs."""
         ...
 
     @property
@@ -66,6 +72,11 @@ class ProcessorSense:
     def name(self) -> str:
         """The processor's class."""
         return type(self.processor).__name__
+
+    @property
+    def hash(self) -> str:
+        """Of the processor's settings and the template."""
+        return digest([self.processor.to_json_string(), self.modality, self.template])
 
     def prompt(self, text: str, media: Any) -> Prompt:
         """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""

@@ -18,7 +18,7 @@ SPAN = (1, 2)
 class Planted:
     """Shows a name as the direction that the unembedding reads as it."""
 
-    name, modality = "planted", "image"
+    name, hash, modality = "planted", "-", "image"
 
     def __init__(self, model, strength=6.0):
         self.model, self.strength = model, strength

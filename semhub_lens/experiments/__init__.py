@@ -1,5 +1,6 @@
 """Experiments: items, a measurement and its control, wired together. `run` runs one by its id."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from semhub_lens.experiments import (
@@ -138,6 +139,19 @@ LISTED = (
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
 
 
+def unreadable(names: Sequence[str], senses: Mapping[str, Sense], missing: Mapping[str, str]) -> dict[str, str]:
+    """Those experiments that need a sense which is not there, with the reason.
+
+    Args:
+        names: ids.
+        senses: by modality.
+        missing: reasons by modality, see `spokes.fitting`.
+    """
+    reasons = {"": "", **{modality: missing.get(modality, "no sense was given") for modality in ("image", "audio")}}
+    needs = {name: EXPERIMENTS[name].modality for name in names}
+    return {name: reasons[modality] for name, modality in needs.items() if modality and modality not in senses}
+
+
 def run(
     experiment: str,
     model: Model,
@@ -182,7 +196,7 @@ def run(
     if convention not in ("corrected", "paper"):
         raise ValueError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    named = None if sense is None else sense.name
+    named = f"{sense.name} {sense.hash}" if sense is not None and EXPERIMENTS[experiment].modality else None
     settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
     return run_experiment(
         EXPERIMENTS[experiment],

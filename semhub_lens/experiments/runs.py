@@ -57,7 +57,7 @@ class Settings:
     data: str | None = None
     baseline: bool = True
     sense: str | None = None
-    """Name of what reads pictures or sound."""
+    """Name and hash of what reads pictures or sound."""
 
 
 def run_experiment(

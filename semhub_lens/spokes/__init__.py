@@ -8,7 +8,7 @@ from semhub_lens.spokes.evaluation import SpokeEvaluation, evaluate
 from semhub_lens.spokes.features import features
 from semhub_lens.spokes.projector import Card, Projector, Shape, load_projector, save_projector
 from semhub_lens.spokes.recipes import Course, audio_course, run_course, vision_course
-from semhub_lens.spokes.spoke import Spoke, available, load
+from semhub_lens.spokes.spoke import Spoke, available, fitting, load
 from semhub_lens.spokes.teacher import Lesson, Settings
 from semhub_lens.spokes.training import TrainingCurve, train
 
@@ -29,6 +29,7 @@ __all__ = [
     "available",
     "evaluate",
     "features",
+    "fitting",
     "load",
     "load_projector",
     "run_course",

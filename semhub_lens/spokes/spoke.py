@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.loading import load as load_model
 from semhub_lens.models import Model, require_model
 from semhub_lens.prompts import Prompt
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
 from semhub_lens.spokes.frozen import fingerprint, layout, vocabulary_hash
-from semhub_lens.spokes.projector import Card, Projector, load_projector
+from semhub_lens.spokes.projector import Card, Projector, checksum, load_projector
+from semhub_lens.store import digest
 
 SUFFIX = ".safetensors"
 
@@ -64,6 +66,11 @@ class Spoke:
     def modality(self) -> str:
         """What it reads: "image" or "audio"."""
         return self.encoder.modality
+
+    @property
+    def hash(self) -> str:
+        """Of the projector's weights and the encoder: spokes of one name may differ."""
+        return digest([checksum(self.projector.state_dict()), self.encoder.name])
 
     def __repr__(self) -> str:
         return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
@@ -111,20 +118,23 @@ def _check(model: Model, encoder: Encoder, card: Card) -> None:
             )
 
 
-def load(name: str | Path, model: Model) -> Spoke:
+def load(name: str | Path, model: Model | None = None) -> Spoke:
     """Load a trained spoke and bind it to its language model.
 
     Args:
         name: a packaged spoke (see `available`) or the path of a projector that `semhub train-spoke` wrote.
-        model: the language model that it was trained through.
+        model: the language model that it was trained through; None loads it, as `spoke.model`.
 
     Raises:
         ValueError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
 
     Example:
-        >>> spoke = shl.spokes.load("vision-gemma-3-270m", shl.load("gemma-3-270m"))  # doctest: +SKIP
+        >>> spoke = shl.spokes.load("vision-gemma-3-270m")  # doctest: +SKIP
+        >>> prompt = spoke.prompt("<image> This is a picture of a", "cow.png")  # doctest: +SKIP
+        >>> shl.logit_lens(spoke.model, prompt)  # doctest: +SKIP
     """
-    require_model(model)
+    if model is not None:
+        require_model(model)
     path = Path(name) if str(name).endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
     if not path.is_file():
         listed = ", ".join(available()) or "none in this version"
@@ -132,12 +142,42 @@ def load(name: str | Path, model: Model) -> Spoke:
             f"There is no spoke {str(name)!r}; packaged ones: {listed}. To train one: semhub train-spoke --help."
         )
     projector, card = load_projector(path)
-    return Spoke(model, encoder_for(card.modality, projector.shape.chunks), projector, card)
+    encoder = encoder_for(card.modality, projector.shape.chunks)
+    return Spoke(load_model(card.model) if model is None else model, encoder, projector, card)
 
 
 def available() -> list[str]:
     """Names of the packaged spokes."""
     return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
+
+
+def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
+    """The packaged spokes of a language model by modality, and for the other modalities the reason why there is none.
+
+    Raises:
+        ValueError: not a TransformerLens model.
+
+    Example:
+        >>> found, missing = shl.spokes.fitting(tiny_model)
+        >>> found, sorted(missing)
+        ({}, ['audio', 'image'])
+    """
+    require_model(model)
+    cards = {name: load_projector(_folder() / f"{name}{SUFFIX}")[1] for name in available()}
+    own = fingerprint(model)
+    found: dict[str, Spoke] = {}
+    missing: dict[str, str] = {}
+    for modality in ("image", "audio"):
+        names = [name for name, card in cards.items() if card.modality == modality and card.weights == own]
+        if not names:
+            listed = ", ".join(f"{name} for {card.model}" for name, card in cards.items() if card.modality == modality)
+            missing[modality] = f"no packaged spoke was trained through this model ({listed or 'there is none'})"
+            continue
+        try:
+            found[modality] = load(names[0], model)
+        except ValueError as error:  # the encoder's package is an extra
+            missing[modality] = str(error)
+    return found, missing
 
 
 def encoder_for(modality: str, chunks: int) -> Encoder:
