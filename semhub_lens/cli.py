@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from semhub_lens._allocator import keep_freed_memory
+
 app = typer.Typer(
     help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False
 )
@@ -314,6 +316,7 @@ def _style(entry: str) -> tuple[str, str]:
 def main() -> None:
     """Entry point: user errors are one message, not a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     try:
         app()
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from semhub_lens import experiments
+from semhub_lens._allocator import keep_freed_memory
 from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, Leg
@@ -123,6 +124,7 @@ def _measured(models: list[str], settings: _Settings, jobs: int) -> list[_Measur
 def _alone(name: str, settings: _Settings) -> _Measured:
     """As `_measure`, in a process of its own that shares the processor with others."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     return _measure(name, settings)
 
 

@@ -10,6 +10,7 @@ PACKAGE = "semhub_lens"
 FOLDER = Path(importlib.util.find_spec(PACKAGE).origin).parent
 ORDER = (
     (
+        "_allocator",
         "files",
         "store",
         "results",
