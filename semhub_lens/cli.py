@@ -145,7 +145,9 @@ def _sense(model: Any, name: str, modality: str, spoke: str | None, template: st
         return senses.ProcessorSense(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
     found, missing = spokes.fitting(model)
     if modality not in found:
-        raise ValueError(f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke.")
+        raise ValueError(
+            f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke."
+        )
     return found[modality]
 
 

@@ -79,9 +79,7 @@ def report(
     for name in (bar := tqdm(able, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
         sense = given.get(experiments.EXPERIMENTS[name].modality)
-        result = experiments.run(
-            name, model, n=n, seed=seed, baseline=random, out=runs, sense=sense, progress=progress
-        )
+        result = experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, sense=sense, progress=progress)
         found.append(result)
     page = render(found, lenses, time.time() - begun, unread=unread)
     return write_page(page, path), found
