@@ -1,10 +1,10 @@
 """Multimodal models load by folder (and by hub name through the same function) as the bridge that the family needs."""
 
-import multimodal as made
 import pytest
 import torch
 from transformers import AutoProcessor
 
+import multimodal as made
 import semhub_lens as shl
 from semhub_lens.loading import multimodal
 
