@@ -92,7 +92,5 @@ def _write(path: Path, samples: np.ndarray) -> None:
     package = optional("soundfile", "soundfile", "audio")
     write_aside(
         path,
-        lambda aside: package.write(
-            str(aside), samples, HERTZ, format="FLAC", subtype="PCM_16", compression_level=1.0
-        ),
+        lambda aside: package.write(str(aside), samples, HERTZ, format="FLAC", subtype="PCM_16", compression_level=1.0),
     )
