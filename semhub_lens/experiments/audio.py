@@ -134,9 +134,9 @@ def labelled_in(job: Job, items: Sequence[MediaItem], code: str) -> Labelled:
             found.setdefault(name_of(item, code).casefold(), single)
     names = list(found)
     whole = {name_of(item, code).casefold(): set(_words(item, code)) for item in kept}
-    apart = torch.tensor([[not whole[a] & whole[b] for b in names] for a in names]).reshape(len(names), len(names))
+    apart = torch.tensor([[not whole[a] & whole[b] for b in names] for a in names], dtype=torch.bool)
     key = torch.tensor([names.index(name_of(item, code).casefold()) for item in kept], dtype=torch.long)
-    return Labelled(kept, names, list(found.values()), key, apart)
+    return Labelled(kept, names, list(found.values()), key, apart.reshape(len(names), len(names)))
 
 
 def _words(item: MediaItem, code: str) -> tuple[str, ...]:
