@@ -1,5 +1,7 @@
 """Experiments on sound: planted names and answers are found, exchanged ones and noise are not."""
 
+from dataclasses import replace
+
 import pytest
 import soundfile
 import torch
@@ -52,7 +54,6 @@ def items(monkeypatch):
     """One planted clip for each name."""
     listed = [clip(name, fr=FRENCH[name]) for name in NAMES]
     monkeypatch.setattr(audio, "bundled_sounds", lambda: listed)
-    monkeypatch.setattr(audio, "SOUNDS", SOUNDS)
     return listed
 
 
@@ -320,7 +321,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_both_readings_run_on_a_multimodal_model_and_a_users_folder(ears, folder):
+def test_both_readings_run_on_a_multimodal_model_and_a_users_folder(ears, folder, monkeypatch):
+    monkeypatch.setattr(audio, "SCENES", replace(SOUNDS, question="<audio> What is this ?"))  # words that it knows
     sense = ProcessorSense(made.processor("qwen2_audio"), "audio")
     one = Job(ears, 17, progress=False, sense=sense, data=str(folder))
     wanted = audio.run_logit_lens(one)

@@ -32,6 +32,7 @@ QUESTIONS = {
     "zh": "<image>这是一张图片，上面是",
 }
 PICTURES = Kind("image", "images", "picture", QUESTION)
+NOT_NOISE = PICTURES.not_noise
 
 
 def run_similarity(job: Job) -> ExperimentResult:
