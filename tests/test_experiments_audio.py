@@ -21,7 +21,6 @@ from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.shared import NOT_RANDOM
 from semhub_lens.experiments.steering import BEYOND
 from semhub_lens.senses import ProcessorSense
-from semhub_lens.store import Store
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 FRENCH = dict(zip(NAMES, [*NAMES[1:-3], "chat", "perro", "house", "dog"], strict=True)) | {"zero": "zero"}
@@ -124,12 +123,16 @@ def test_the_effect_of_a_label_is_that_of_a_loop(tiny_model, monkeypatch):
     torch.testing.assert_close(leg.effect[:, leg.labels.index(pairs[item])], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_saved_run_goes_on_with_the_same_numbers(tiny_model, items, tmp_path):
-    kept = Store(tmp_path, {"run": 1})
-    sense = Planted(tiny_model)
-    first = audio.run_logit_lens(job(tiny_model, sense=sense, baseline=False, store=kept))
-    again = audio.run_logit_lens(job(tiny_model, sense=sense, baseline=False, store=kept))
-    assert torch.equal(first.legs[0].effect, again.legs[0].effect) and kept.folder and any(kept.folder.iterdir())
+def test_a_finished_run_is_saved_and_read_again(tiny_model, items, tmp_path, monkeypatch):
+    def once():
+        return shl.experiments.run(
+            "audio.logit_lens", tiny_model, sense=Planted(tiny_model), baseline=False, out=tmp_path, progress=False
+        )
+
+    first = once()
+    monkeypatch.setattr(audio, "bundled_sounds", list)  # a second measurement would find no items
+    assert torch.equal(once().legs[0].effect, first.legs[0].effect)
+    assert (tmp_path / "audio.logit_lens" / "items.parquet").is_file()
 
 
 @pytest.mark.parametrize("run", [audio.run_similarity, audio.run_logit_lens, audio_steering.run_steering])
