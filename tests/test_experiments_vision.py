@@ -6,7 +6,8 @@ import torch
 import semhub_lens as shl
 from semhub_lens import Prompt
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.vision import NOT_NOISE, _at_positions, _names_leg, run_similarity, sense_of
+from semhub_lens.experiments.media import at_positions, names_leg, sense_of
+from semhub_lens.experiments.vision import PICTURES, run_similarity
 from semhub_lens.results import Provenance
 from semhub_lens.senses import ProcessorSense, noise_like
 
@@ -34,13 +35,13 @@ class Planted:
 def leg(model, shown_names, names):
     job = Job(model, len(names), baseline=False, progress=False)
     shown = [Planted(model).prompt("<image>", name) for name in shown_names]
-    return _names_leg(job, "planted", shown, names, torch.arange(len(names)), WHERE, "names")
+    return names_leg(job, PICTURES, "planted", shown, names, torch.arange(len(names)), WHERE, "names")
 
 
 def test_a_planted_name_is_found_at_the_pictures_positions_and_noise_is_not(tiny_model):
     found = leg(tiny_model, NAMES, NAMES)
     assert found.verdict.status == "supported" and float(found.mean[0]) > 1
-    placebo = next(check for check in found.checks if check.name == NOT_NOISE)
+    placebo = next(check for check in found.checks if check.name == PICTURES.not_noise)
     assert placebo.holds and abs(placebo.estimate) < 0.5 * found.verdict.estimate
 
 
@@ -51,7 +52,7 @@ def test_pictures_exchanged_between_names_are_not_supported(tiny_model):
 def test_the_mean_probability_over_positions_is_that_of_a_loop(tiny_model):
     job = Job(tiny_model, 16, baseline=False, progress=False)
     shown = [Planted(tiny_model).prompt("<image>", name) for name in NAMES[:3]]
-    found = _at_positions(job, "names", shown, NAMES[:4])
+    found = at_positions(job, "image", "names", shown, NAMES[:4])
     for item, prompt in enumerate(shown):
         one = shl.target_lens(
             tiny_model, [prompt], [NAMES[:4]] * len(SPAN), read_at=[list(SPAN)], details=False, progress=False

@@ -6,6 +6,8 @@ from pathlib import Path
 from semhub_lens.experiments import (
     arithmetic,
     arithmetic_steering,
+    audio,
+    audio_steering,
     code,
     code_roles,
     code_similarity,
@@ -25,6 +27,7 @@ from semhub_lens.senses import Sense
 
 TEXTS = "texts as CODE=SOURCE (file, folder or data set), several separated by commas"
 PYTHON = "a folder of Python files"
+CLIPS = "a VGGSound folder"
 LISTED = (
     Experiment(
         "multilingual.similarity",
@@ -133,6 +136,27 @@ LISTED = (
         64,
         vision.run_logit_lens_color,
         modality="image",
+    ),
+    Experiment(
+        "audio.similarity", "audio", "sounds against their names", 79, audio.run_similarity, CLIPS, modality="audio"
+    ),
+    Experiment(
+        "audio.logit_lens",
+        "audio",
+        "names at a sound's positions",
+        79,
+        audio.run_logit_lens,
+        CLIPS,
+        modality="audio",
+    ),
+    Experiment(
+        "audio.steering",
+        "audio",
+        "an animal heard, another one's name added",
+        24,
+        audio_steering.run_steering,
+        CLIPS,
+        modality="audio",
     ),
     Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
 )

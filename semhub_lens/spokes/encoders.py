@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semhub_lens._extras import PackagedFile, optional
+from semhub_lens.data.waves import HERTZ, resampled
 from semhub_lens.spokes._whisper import MELS, PARTS, WhisperEncoder
 
 WEIGHTS = PackagedFile(
@@ -27,7 +28,7 @@ WEIGHTS = PackagedFile(
 SIDE = 224
 AT_ONCE = 16
 """Pictures or clips in one pass."""
-RATE = 16_000
+RATE = HERTZ
 LONGEST = 30.0
 QUIET = 0.01
 """Sound below this share of the peak (-40 dB) counts as silence at the ends of a clip."""
@@ -202,12 +203,7 @@ def sound(media: Any) -> tuple[np.ndarray, int]:
 
 def clip(media: Any) -> np.ndarray:
     """Samples at 16 kHz with a peak of 1, without the silence at both ends, filled up to a quarter of a second."""
-    from scipy.signal import resample_poly
-
-    samples, rate = sound(media)
-    if rate != RATE:
-        common = np.gcd(rate, RATE)
-        samples = resample_poly(samples, RATE // common, rate // common).astype(np.float32)
+    samples = resampled(*sound(media))
     peak = np.abs(samples).max()
     if peak == 0:
         raise ValueError("The sound is silent (all samples are 0).")
