@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.media import Tile
 from semhub_lens.models import Model, require_model
 from semhub_lens.prompts import Prompt
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
@@ -65,6 +66,15 @@ class Spoke:
         """What it reads: "image" or "audio"."""
         return self.encoder.modality
 
+    @property
+    def grid(self) -> int | None:
+        """Regions a side of the picture, filled up to a square, where every position stands for one of them.
+
+        None for sounds, and where all regions make all vectors. A region's vector also depends on the mean of all, and
+        its features see beyond its edges.
+        """
+        return None if self.projector.shape.joint else getattr(self.encoder, "grid", None)
+
     def __repr__(self) -> str:
         return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
 
@@ -95,7 +105,9 @@ class Spoke:
         modality = self.encoder.modality
         ids, positions, bos = layout(self.model, text, modality, self.projector.shape.embeddings)
         vectors = {modality: self.embed(media)}
-        return Prompt(torch.tensor(ids), {modality: positions}, text, bos, embeddings=vectors)
+        side = self.grid
+        grids = {} if side is None else {modality: Tile(positions, side, side)}
+        return Prompt(torch.tensor(ids), {modality: positions}, text, bos, embeddings=vectors, grids=grids)
 
 
 def _check(model: Model, encoder: Encoder, card: Card) -> None:
