@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.data.coco import coco_captions
 from semhub_lens.data.corpus_colours import COLOURS, colour_pictures
 from semhub_lens.data.media import MediaItem
 from semhub_lens.data.pictures import bundled_pictures
@@ -17,7 +18,7 @@ from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
 from semhub_lens.prompts import Prompt
 from semhub_lens.results import Provenance
 from semhub_lens.senses import Sense, fingerprint, noise_like
-from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.stats import FEWEST_ITEMS, generator, other_keys, paired_contrast
 from semhub_lens.tokens import is_single_token
 
 NOT_NOISE = "absent with noise in place of the picture"
@@ -56,7 +57,7 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the picture's positions against the name's tokens, and at the last token of the question against that of the
     sentence with the name in it.
     """
-    sense, items = sense_of(job, "image"), _pictures(job.n, job.seed)
+    sense, items = sense_of(job, "image"), _pictures(job)
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     blurred = noise_like(shown, job.seed)
     names = [_name(item) for item in items]
@@ -101,11 +102,11 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
     or Chinese: does the English name rise above the name in that language at the last token?
     """
-    sense, items = sense_of(job, "image"), _pictures(job.n, job.seed)
+    sense, items = sense_of(job, "image"), _pictures(job)
     legs, notes = [], [ADAPTER]
     for code, language in LANGUAGES.items():
-        kept = [item for item in items if is_single_token(job.model.tokenizer, _name(item, code), "all")]
-        kept = _distinct(kept, code)
+        kept = [item for item in items if code in item.names]
+        kept = _distinct([item for item in kept if is_single_token(job.model.tokenizer, _name(item, code))], code)
         notes.append(f"{language}: {len(kept)} of {len(items)} pictures have a name of one token, each name once.")
         if len(kept) < FEWEST_ITEMS:
             continue
@@ -141,9 +142,14 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=where)
 
 
-def _pictures(n: int, seed: int) -> list[MediaItem]:
+def _pictures(job: Job) -> list[MediaItem]:
+    """Bundled pictures, or those of a COCO folder with a noun of their captions, each noun once."""
     every = bundled_pictures()
-    return [every[i] for i in sample(len(every), min(n, len(every)), seed)]
+    if job.data is not None:
+        listed = coco_captions(job.data)
+        order = torch.randperm(len(listed), generator=generator(job.seed)).tolist()
+        every = _distinct([listed[i] for i in order], "en")
+    return [every[i] for i in sample(len(every), min(job.n, len(every)), job.seed)]
 
 
 def _name(item: MediaItem, code: str = "en") -> str:
@@ -155,14 +161,16 @@ def _distinct(items: Sequence[MediaItem], code: str) -> list[MediaItem]:
 
 
 def _two_names(job: Job, item: MediaItem, code: str) -> bool:
-    """Whether both names are one token and spelt apart."""
+    """Whether there are both names, each one token and spelt apart."""
+    if code not in item.names:
+        return False
     names = [_name(item, "en"), _name(item, code)]
     tokenizer = job.model.tokenizer
     return names[0].casefold() != names[1].casefold() and all(is_single_token(tokenizer, n, "all") for n in names)
 
 
 def _where(job: Job, sense: Sense, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
-    data = f"pictures through {sense.name}"
+    data = f"pictures{'' if job.data is None else f' of {job.data}'} through {sense.name}"
     return job.where(data, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
 
 
