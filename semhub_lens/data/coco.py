@@ -203,7 +203,7 @@ def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     return flat.reshape(width, height).T  # COCO's runs go down the columns
 
 
-def _filled(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
+def _filled(polygons: Sequence[Sequence[float | int]], height: int, width: int) -> np.ndarray:
     canvas = optional("PIL.Image", "pillow", "vision").new("1", (FINE * width, FINE * height))
     draw = optional("PIL.ImageDraw", "pillow", "vision").Draw(canvas)
     for polygon in polygons:
