@@ -21,7 +21,8 @@ from semhub_lens.legs import Wording
 from semhub_lens.results import Provenance
 from semhub_lens.tokens import token_texts, word_tokens
 
-RUN = [name for name in EXPERIMENTS if HOOKED_LINE or not name.endswith(".steering")]
+TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
+RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
 PLANTED = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)

@@ -29,7 +29,7 @@ FRENCH = dict(zip(NAMES, [*NAMES[1:-3], "chat", "perro", "house", "dog"], strict
 class Planted:
     """Shows a word as the unembedding's direction, or as the embedding, of a name."""
 
-    name, modality = "planted", "audio"
+    name, hash, modality = "planted", "-", "audio"
 
     def __init__(self, model, side="W_U", others=None, strength=6.0):
         self.model, self.side, self.others, self.strength = model, side, others or {}, strength

@@ -1,6 +1,8 @@
 """Plain pictures of one colour, in many shades, with the colour's name: generated, nothing to install but Pillow."""
 
 import colorsys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -49,3 +51,45 @@ def colour_pictures(shades: int = 8, seed: int = 0) -> list[MediaItem]:
 
 def _plain(rgb: tuple[int, ...]) -> Any:
     return optional("PIL.Image", "pillow", "vision").new("RGB", (SIDE, SIDE), rgb)
+
+
+@dataclass(frozen=True, eq=False)
+class TwoColours:
+    """A square picture of two colours, side by side."""
+
+    left: str
+    right: str
+    open: Callable[[], Any]
+    """Draws the picture (PIL)."""
+
+    def mask(self, side: str) -> torch.Tensor:
+        """The pixels `[y x]` of the "left" or the "right" half."""
+        found = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        found[:, : SIDE // 2] = True
+        return found if side == "left" else ~found
+
+
+def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoColours]:
+    """Pictures whose halves are drawn from different colours and their shades.
+
+    Example:
+        >>> from semhub_lens.data.corpus_colours import two_colour_pictures
+        >>> picture = two_colour_pictures(["red", "blue"], 1, seed=0)[0]
+        >>> sorted([picture.left, picture.right]), float(picture.mask("left")[:, :32].float().mean())
+        (['blue', 'red'], 1.0)
+    """
+    source = torch.Generator().manual_seed(seed)
+    shades = [item for item in colour_pictures(seed=seed) if item.concept in colours]
+    made = []
+    for _ in range(n):
+        order = torch.randperm(len(shades), generator=source).tolist()
+        left = shades[order[0]]
+        right = next(shades[i] for i in order if shades[i].concept != left.concept)
+        made.append(TwoColours(left.concept, right.concept, partial(_side_by_side, left.open, right.open)))
+    return made
+
+
+def _side_by_side(left: Callable[[], Any], right: Callable[[], Any]) -> Any:
+    canvas = left()
+    canvas.paste(right().crop((0, 0, SIDE // 2, SIDE)), (SIDE // 2, 0))
+    return canvas

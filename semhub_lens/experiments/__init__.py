@@ -12,11 +12,14 @@ from semhub_lens.experiments import (
     code_roles,
     code_similarity,
     code_steering,
+    cross_modal,
     multilingual,
     multilingual_steering,
     probing,
     semantics,
     vision,
+    vision_segments,
+    vision_steering,
 )
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
@@ -119,7 +122,13 @@ LISTED = (
         "a COGS folder or .tsv file",
     ),
     Experiment(
-        "vision.similarity", "images", "pictures against their names", 79, vision.run_similarity, modality="image"
+        "vision.similarity",
+        "images",
+        "pictures against their names",
+        79,
+        vision.run_similarity,
+        "a COCO folder",
+        modality="image",
     ),
     Experiment(
         "vision.logit_lens_caption",
@@ -127,6 +136,7 @@ LISTED = (
         "names at a picture's positions",
         79,
         vision.run_logit_lens_caption,
+        "a COCO folder",
         modality="image",
     ),
     Experiment(
@@ -135,6 +145,31 @@ LISTED = (
         "colour words at a picture's positions",
         64,
         vision.run_logit_lens_color,
+        modality="image",
+    ),
+    Experiment(
+        "vision.logit_lens_segments",
+        "images",
+        "labels at the patches of their segment",
+        64,
+        vision_segments.run_logit_lens_segments,
+        "a COCO folder",
+        modality="image",
+    ),
+    Experiment(
+        "vision.steering",
+        "images",
+        "the colour of half a picture steered with colour words",
+        48,
+        vision_steering.run_steering,
+        modality="image",
+    ),
+    Experiment(
+        "vision.patching",
+        "images",
+        "states patched between pictures and words",
+        32,
+        cross_modal.run_patching,
         modality="image",
     ),
     Experiment(

@@ -1,7 +1,10 @@
 """Pictures: are they near their names, and do their positions read as them?"""
 
+from collections.abc import Sequence
+
 import torch
 
+from semhub_lens.data.coco import coco_captions
 from semhub_lens.data.corpus_colours import COLOURS, colour_pictures
 from semhub_lens.data.media import MediaItem
 from semhub_lens.data.pictures import bundled_pictures
@@ -20,8 +23,10 @@ from semhub_lens.experiments.media import (
 )
 from semhub_lens.experiments.shared import NOT_RANDOM
 from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.prompts import Prompt
+from semhub_lens.results import Provenance
 from semhub_lens.senses import Sense
-from semhub_lens.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.stats import FEWEST_ITEMS, generator, other_keys, paired_contrast
 from semhub_lens.tokens import is_single_token
 
 QUESTION = "<image> This is a picture of a"
@@ -41,10 +46,10 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the picture's positions against the name's tokens, and at the last token of the question against that of the
     sentence with the name in it.
     """
-    sense, items = sense_of(job, "image"), _pictures(job.n, job.seed)
+    sense, items = sense_of(job, "image"), pictures_of(job)
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     names = [name_of(item) for item in items]
-    where = where_of(job, PICTURES, shown, names)
+    where = _where(job, shown, names)
     legs = similarity_legs(job, PICTURES, shown, names, where)
     title = f"{len(items)} pictures against their names"
     return ExperimentResult("vision.similarity", title, tuple(legs), (ADAPTER,), provenance=where)
@@ -58,17 +63,17 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
     or Chinese: does the English name rise above the name in that language at the last token?
     """
-    sense, items = sense_of(job, "image"), _pictures(job.n, job.seed)
+    sense, items = sense_of(job, "image"), pictures_of(job)
     legs, notes = [], [ADAPTER]
     for code, language in LANGUAGES.items():
-        kept = [item for item in items if is_single_token(job.model.tokenizer, name_of(item, code), "all")]
-        kept = one_each(kept, code)
+        kept = [item for item in items if code in item.names]
+        kept = one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
         notes.append(f"{language}: {len(kept)} of {len(items)} pictures have a name of one token, each name once.")
         if len(kept) < FEWEST_ITEMS:
             continue
         names = [name_of(item, code) for item in kept]
         shown = [sense.prompt(QUESTION, item.open()) for item in kept]
-        where = where_of(job, PICTURES, shown, names, lens=True)
+        where = _where(job, shown, names, lens=True)
         legs.append(
             names_leg(
                 job, PICTURES, f"{language} names", shown, names, torch.arange(len(kept)), where, f"caption-{code}"
@@ -94,19 +99,31 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
-    where = where_of(job, PICTURES, shown, [item.concept for item in items], lens=True)
+    where = _where(job, shown, [item.concept for item in items], lens=True)
     leg = names_leg(job, PICTURES, "colour words", shown, colours, key, where, "colours")
     title = f"{len(items)} pictures of one colour each"
     return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=where)
 
 
-def _pictures(n: int, seed: int) -> list[MediaItem]:
+def pictures_of(job: Job) -> list[MediaItem]:
+    """Bundled pictures, or those of a COCO folder with a noun of their captions, each noun once."""
     every = bundled_pictures()
-    return [every[i] for i in sample(len(every), min(n, len(every)), seed)]
+    if job.data is not None:
+        listed = coco_captions(job.data)
+        order = torch.randperm(len(listed), generator=generator(job.seed)).tolist()
+        every = one_each([listed[i] for i in order], "en")
+    return [every[i] for i in sample(len(every), min(job.n, len(every)), job.seed)]
+
+
+def _where(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
+    data = None if job.data is None else f"pictures of {job.data}"
+    return where_of(job, PICTURES, shown, names, lens=lens, data=data)
 
 
 def _two_names(job: Job, item: MediaItem, code: str) -> bool:
-    """Whether both names are one token and spelt apart."""
+    """Whether there are both names, each one token and spelt apart."""
+    if code not in item.names:
+        return False
     names = [name_of(item, "en"), name_of(item, code)]
     tokenizer = job.model.tokenizer
     return names[0].casefold() != names[1].casefold() and all(is_single_token(tokenizer, n, "all") for n in names)
@@ -117,7 +134,7 @@ def _through_english(job: Job, sense: Sense, items: list[MediaItem], code: str, 
     shown = [sense.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))
-    where = where_of(job, PICTURES, shown, own, lens=True)
+    where = _where(job, shown, own, lens=True)
     named = f"question-{code}"
     read = job.lens(named, shown, [[word, *english] for word in own])
     placebos = {}

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.loading import load as load_model
+from semhub_lens.media import Tile
 from semhub_lens.models import Model, require_model
 from semhub_lens.prompts import Prompt
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
@@ -72,6 +73,15 @@ class Spoke:
         """Of the projector's weights and the encoder: spokes of one name may differ."""
         return digest([checksum(self.projector.state_dict()), self.encoder.name])
 
+    @property
+    def grid(self) -> int | None:
+        """Regions a side of the picture, filled up to a square, where every position stands for one of them.
+
+        None for sounds, and where all regions make all vectors. A region's vector also depends on the mean of all, and
+        its features see beyond its edges.
+        """
+        return None if self.projector.shape.joint else getattr(self.encoder, "grid", None)
+
     def __repr__(self) -> str:
         return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
 
@@ -102,7 +112,9 @@ class Spoke:
         modality = self.encoder.modality
         ids, positions, bos = layout(self.model, text, modality, self.projector.shape.embeddings)
         vectors = {modality: self.embed(media)}
-        return Prompt(torch.tensor(ids), {modality: positions}, text, bos, embeddings=vectors)
+        side = self.grid
+        grids = {} if side is None else {modality: Tile(positions, side, side)}
+        return Prompt(torch.tensor(ids), {modality: positions}, text, bos, embeddings=vectors, grids=grids)
 
 
 def _check(model: Model, encoder: Encoder, card: Card) -> None:
