@@ -30,7 +30,7 @@ def named_pictures(names=NAMES):
 class Seeing:
     """A grid of regions of the squared picture, each shown by the name whose colour lies nearest to its mean."""
 
-    name, modality = "seeing", "image"
+    name, hash, modality = "seeing", "-", "image"
 
     def __init__(self, model, side=2, strength=6.0, palette=None, tokens="three plus two is"):
         self.model, self.side, self.strength, self.tokens = model, side, strength, tokens

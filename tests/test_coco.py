@@ -9,6 +9,7 @@ from PIL import Image
 from semhub_lens.data.coco import caption_nouns, coco_captions, coco_segments, decoded, read_coco, run_lengths
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.vision import pictures_of
+from semhub_lens.experiments.vision_segments import _pictures as segment_pictures
 
 CATEGORIES = {1: "dog", 2: "cat", 3: "house", 4: "traffic light"}
 HEIGHT, WIDTH = 4, 6
