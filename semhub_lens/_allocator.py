@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc's allocator to take large blocks from its heap and to give none back to the system.
 
     By default every tensor above 32 MB is mapped anew, page by page, and unmapped when freed; passes over a large
-    vocabulary then spend a fifth to a third of their time in the kernel. The process keeps its peak memory. Commands
+    vocabulary then spend about a third of their time in the kernel. The process keeps its peak memory. Commands
     do this for their own process; importing the library changes nothing.
 
     Returns:

@@ -166,6 +166,13 @@ def test_sampling_draws_from_the_softmax_at_the_temperature(tiny_model):
     assert (counts - expected.roll(1)).abs().sum() > 3 * sampling_error
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_states_that_become_nan_are_an_error_and_no_token(tiny_model, temperature):
+    broken = at(1, lambda activation, hook: activation * torch.nan)
+    with pytest.raises(ValueError, match="The logits in generation"):
+        generated(tiny_model, TEXTS, hooks=broken, temperature=temperature)
+
+
 def test_seeds_decide_the_sample_and_the_callers_random_state_is_untouched(tiny_model):
     torch.manual_seed(11)
     before = torch.get_rng_state()

@@ -19,7 +19,7 @@ from semhub_lens.media import extended
 from semhub_lens.models import Model, new_cache, provenance, step_inputs
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Readout
-from semhub_lens.results import Result
+from semhub_lens.results import Result, check_finite
 from semhub_lens.stats import generator
 
 
@@ -69,7 +69,7 @@ def generate(
 
     Raises:
         ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
-            1, negative temperature, `use_cache=True` on a model without a cache.
+            1, negative temperature, `use_cache=True` on a model without a cache, NaN or infinite logits.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -156,6 +156,7 @@ class _Decoder:
         return self.readout(self.last[0]).cpu()
 
     def _choose(self, logits: Tensor, sources: list[torch.Generator]) -> Int[Tensor, " batch"]:
+        check_finite(logits.amax(-1), "The logits in generation")  # the largest one is NaN where any is
         if self.temperature == 0:
             return logits.argmax(-1)
         ends = (logits / self.temperature).softmax(-1).double().cumsum(-1)
