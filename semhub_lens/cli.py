@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from semhub_lens._allocator import keep_freed_memory
+from semhub_lens._cli_options import DEFAULT, Backend, Device, Dtype, Items, ModelName, Seed, console, load_model
+from semhub_lens._cli_train import train_spoke
 
 app = typer.Typer(
     help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False
 )
-console = Console()
-
-ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
-Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
-Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
-DEFAULT = "gemma-3-270m"
 
 
 @app.command()
@@ -45,17 +37,11 @@ def lens(
     from semhub_lens.readout import Norm
 
     result = shl.logit_lens(
-        _load(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
+        load_model(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
     )
     console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
     if html is not None:
         console.print(f"heat map: {shl.write_html(result, html)}")
-
-
-def _load(name: str, backend: str, device: str | None, dtype: str) -> Any:
-    from semhub_lens import loading
-
-    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
 
 
 def _lens_table(result: "object", columns: int) -> Table:
@@ -114,7 +100,7 @@ def run(
     from semhub_lens.files import require_folder
 
     require_folder(out)
-    loaded = _load(model, backend, device, dtype)
+    loaded = load_model(model, backend, device, dtype)
     result = shl.experiments.run(
         experiment,
         loaded,
@@ -166,7 +152,7 @@ def report(
     """Run all experiments and write the hub report, one offline page."""
     from semhub_lens.report import report as make
 
-    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
+    path, found = make(load_model(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
     console.print(_summary_table(found))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
 
@@ -245,74 +231,7 @@ def models() -> None:
     )
 
 
-@app.command()
-def train_spoke(
-    kind: Annotated[str, typer.Argument(help="vision or audio.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],
-    model: ModelName = DEFAULT,
-    name: Annotated[str | None, typer.Option(help="Of the spoke; default: KIND-MODEL.")] = None,
-    stamps: Annotated[Path | None, typer.Option(help="Tux Paint's stamps (a folder).")] = None,
-    font: Annotated[Path | None, typer.Option(help="Vision: a colour font of emoji (Noto).")] = None,
-    more: Annotated[list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of further emoji PNGs.")] = None,
-    words: Annotated[int, typer.Option(help="Audio: number of English words.")] = 1200,
-    cache: Annotated[Path | None, typer.Option(help="Folder of encoder features; default: OUT/features.")] = None,
-    views: Annotated[int | None, typer.Option(help="Views of each item; default: 12 vision, 2 audio.")] = None,
-    grid: Annotated[int, typer.Option(help="Vision: regions a side.")] = 3,
-    embeddings: Annotated[int | None, typer.Option(help="Vectors; default: one a region, or 4 for audio.")] = None,
-    hidden: Annotated[int, typer.Option(help="Size of the projector's hidden layer.")] = 512,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2000,
-    batch: Annotated[int, typer.Option(help="Items a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="At the peak.")] = 1e-3,
-    dropout: Annotated[float, typer.Option(help="Of the hidden layer.")] = 0.2,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
-    candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
-    every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
-    seed: Seed = 0,
-    device: Device = None,
-    dtype: Annotated[str, typer.Option(help="Of the frozen model in training; tests run in float32.")] = "bfloat16",
-) -> None:
-    """Train and test a projector that gives a text-only model eyes or ears."""
-    import semhub_lens as shl
-    from semhub_lens import spokes
-
-    kept = cache or out / "features"
-    if kind == "vision":
-        if font is None:
-            raise ValueError("A vision spoke learns from emoji; give a colour font with --font.")
-        styles = dict(_style(entry) for entry in more or [])
-        course = spokes.vision_course(font, stamps, more=styles, grid=grid, views=views or 12, cache=kept, seed=seed)
-    elif kind == "audio":
-        course = spokes.audio_course(stamps, words=words, views=views or 2, cache=kept, seed=seed)
-    else:
-        raise ValueError(f"Unknown kind {kind!r}; expected vision or audio.")
-    joint = kind == "audio" or embeddings is not None
-    settings = spokes.Settings(
-        steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, candidates=candidates, seed=seed,
-        shuffle_pairs=shuffle_pairs,
-    )  # fmt: skip
-    _, curve, result = spokes.run_course(
-        _load(model, "auto", device, dtype),
-        course,
-        out,
-        name=name or f"{kind}-{Path(model).name}",
-        settings=settings,
-        hidden=hidden,
-        embeddings=embeddings or (4 if joint else grid * grid),
-        joint=joint,
-        every=every,
-        judge=None if dtype == "float32" else _load(model, "auto", device, "float32"),
-    )
-    shl.write_html(curve, out / "curve.html")
-    console.print(result.summary().round(3).to_string(index=False))
-    console.print(f"saved: {out}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
-
-
-def _style(entry: str) -> tuple[str, str]:
-    style, found, folder = entry.partition("=")
-    if not found:
-        raise ValueError(f"--more takes STYLE=FOLDER, got {entry!r}.")
-    return style, folder
+app.command()(train_spoke)
 
 
 def main() -> None:

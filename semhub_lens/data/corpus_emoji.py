@@ -89,8 +89,8 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
     """Emoji of things, as pictures.
 
     Args:
-        source: a colour font with bitmaps of size 109, or a folder of PNGs named by code points in hex (as the npm
-            packages `emoji-datasource-...` have them).
+        source: a colour font with bitmaps of size 109, or a folder of PNG, WebP or SVG files named by code points in
+            hex (as the npm packages `emoji-datasource-...`, `openmoji` and `@lobehub/fluent-emoji-3d` have them).
         style: name of the style.
 
     Raises:
@@ -107,14 +107,19 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
         if font is not None:
             draw, content = partial(_drawn, font, symbol), f"{whole} {code}"
         else:
-            file = next((p for n in (code, f"{code}-fe0f") if (p := path / f"{n}.png").is_file()), None)
-            if file is None:
+            if (file := _file(path, code)) is None:
                 continue
             draw, content = partial(read_picture, file), content_hash(file)
         items.append(MediaItem(f"{style}:{code}", style, names["en"][0].lower(), names, content, draw))
     if not items:
         raise ValueError(f"No emoji pictures in {path}; expected files such as 1f436.png.")
     return items
+
+
+def _file(folder: Path, code: str) -> Path | None:
+    stems = [name for stem in (code, f"{code}-fe0f") for name in (stem, stem.upper())]
+    listed = (folder / f"{stem}.{kind}" for stem in stems for kind in ("png", "webp", "svg"))
+    return next((file for file in listed if file.is_file()), None)
 
 
 def _font(path: Path) -> Any:

@@ -34,17 +34,20 @@ class Split:
         new_item: other items, of styles that are trained for their concept.
         new_style: items of trained concepts in a style that was not trained for that concept.
         new_concept: items of concepts that were never trained.
+        choosing: more such items, to choose a recipe by; what is reported of `new_concept` stays untouched by that.
     """
 
     train: tuple[int, ...]
     new_item: tuple[int, ...]
     new_style: tuple[int, ...]
     new_concept: tuple[int, ...]
+    choosing: tuple[int, ...] = ()
 
     def parts(self) -> dict[str, tuple[int, ...]]:
         """The split by name."""
         return {"train": self.train, "new_item": self.new_item, "new_style": self.new_style} | {
-            "new_concept": self.new_concept
+            "new_concept": self.new_concept,
+            "choosing": self.choosing,
         }
 
 
@@ -57,6 +60,8 @@ def split_items(
     repeats: float = 0.3,
     held_styles: Sequence[str] = (),
     held: Collection[str] = (),
+    families: Sequence[str] | None = None,
+    choosing: float = 0.0,
 ) -> Split:
     """Divide items so that test items are new in a known way.
 
@@ -68,6 +73,9 @@ def split_items(
         repeats: of the concepts with several items in one style, the share of which one such item is held out.
         held_styles: styles that are never trained at all.
         held: keys of items that are never trained.
+        families: for every item a group of concepts that are never trained together, see `families.families`; None
+            takes each concept for itself.
+        choosing: share of the unseen families that is set apart to choose a recipe by.
 
     Raises:
         ValueError: nothing is left to train on.
@@ -85,9 +93,12 @@ def split_items(
     for i, item in enumerate(items):
         by_concept[item.concept].append(i)
     listed = sorted(by_concept)
-    unseen = {
-        listed[i] for i in torch.randperm(len(listed), generator=source)[: round(concepts * len(listed))].tolist()
-    }
+    family = {item.concept: group for item, group in zip(items, families, strict=True)} if families else {}
+    groups = sorted({family.get(concept, concept) for concept in listed})
+    drawn = torch.randperm(len(groups), generator=source)[: round(concepts * len(groups))].tolist()
+    hidden = {groups[i] for i in drawn}
+    unseen = {concept for concept in listed if family.get(concept, concept) in hidden}
+    apart = {groups[i] for i in drawn[: round(choosing * len(drawn))]}
     parts: dict[str, list[int]] = {"train": [], "new_item": [], "new_style": [], "new_concept": []}
     for concept in listed:
         draws = torch.rand(4, generator=source).tolist()
@@ -98,7 +109,9 @@ def split_items(
     _hold(items, held, parts)
     if not parts["train"]:
         raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
-    return Split(*(tuple(sorted(parts[name])) for name in ("train", "new_item", "new_style", "new_concept")))
+    choice = {i for i in parts["new_concept"] if family.get(items[i].concept, items[i].concept) in apart}
+    parts["new_concept"] = [i for i in parts["new_concept"] if i not in choice]
+    return Split(*(tuple(sorted(parts[name])) for name in parts), tuple(sorted(choice)))
 
 
 def _divide(

@@ -1,7 +1,7 @@
 """The two recipes: what a vision and an audio spoke are trained and tested on, and a training from start to end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from semhub_lens.data.corpus_colours import colour_pictures
 from semhub_lens.data.corpus_emoji import emoji_pictures
+from semhub_lens.data.corpus_named import named_pictures
 from semhub_lens.data.corpus_speech import HELD, TRAINED, speech_items, spoken_words
 from semhub_lens.data.corpus_stamps import stamp_pictures, stamp_speech
+from semhub_lens.data.families import families, names_one_of, words
 from semhub_lens.data.media import MediaItem, Split, split_items
 from semhub_lens.data.pictures import bundled_code_points
 from semhub_lens.files import write_aside
@@ -75,19 +77,24 @@ def vision_course(
     stamps: str | Path | None = None,
     *,
     more: Mapping[str, str | Path] | None = None,
+    named: Mapping[str, str | Path] | None = None,
     colours: bool = True,
     grid: int = 3,
-    views: int = 12,
+    views: int = 6,
     cache: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Course:
-    """Emoji and stamps with their names in five languages; the bundled pictures are held out.
+    """Emoji, stamps and drawings with their names in five languages; the bundled pictures are held out.
+
+    Concepts are trained or unseen by families (see `families`), and nothing is trained whose name contains the name of
+    an unseen one; a third of the unseen families is set apart to choose a recipe by.
 
     Args:
         font: a colour font of emoji (Noto).
         stamps: folder of Tux Paint's stamps; None leaves them out.
         more: further emoji folders by style, such as `emoji-datasource-twitter/img/twitter/64`.
+        named: further folders by style, with pictures that are named by what they show.
         colours: also train on plain colours (never tested).
         grid: regions a side.
         views: of every picture, the first as it is.
@@ -102,10 +109,14 @@ def vision_course(
     items += stamp_pictures(stamps) if stamps is not None else []
     for style, folder in (more or {}).items():
         items += emoji_pictures(folder, style)
-    split = split_items(items, seed=seed, held={f"emoji:{code}" for code in bundled_code_points()})
+    for style, folder in (named or {}).items():
+        items += named_pictures(folder, style)
+    bundled = {f"emoji:{code}" for code in bundled_code_points()}
+    split = split_items(items, seed=seed, held=bundled, families=families(items), choosing=1 / 3)
+    unseen = {words(name) for i in (*split.new_concept, *split.choosing) for name in items[i].names["en"]}
     plain = colour_pictures(seed=seed) if colours else []
-    trained = (*split.train, *range(len(items), len(items) + len(plain)))
-    split = Split(trained, split.new_item, split.new_style, split.new_concept)
+    trained = [i for i in split.train if not names_one_of(items[i], list(unseen))]
+    split = replace(split, train=(*trained, *range(len(items), len(items) + len(plain))))
     return _course(VisionEncoder(grid), [*items, *plain], split, VISION_TEMPLATES, views, cache, seed, progress)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import beta
 from torch import Tensor
 
 from semhub_lens.models import Model, output_transform
@@ -68,6 +69,9 @@ class Settings:
     candidates: int = 8000
     english: float = 0.5
     """Share of English names, where an item has names in several languages."""
+    mixup: float = 0.0
+    """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
+    of them with the same odds (Zhang et al. 2018)."""
     seed: int = 0
     shuffle_pairs: bool = False
     """Train on names of other items: the null. What it finds is no knowledge of the pictures."""
@@ -99,6 +103,9 @@ class Teacher:
         items = torch.randint(len(self.named), (self.settings.batch,), generator=source)
         views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
         chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
+        features = self.lesson.features[items, views].float()
+        if self.settings.mixup > 0:
+            features, items = self._mixed(features, items, source)
         rows = []
         for item, (a, b, c) in zip(items.tolist(), chance, strict=True):
             english = [pair for pair in self.named[item] if pair[0] == "en"]
@@ -106,7 +113,15 @@ class Teacher:
             language, name = pool[int(b * len(pool))]
             templates = self.lesson.templates[language]
             rows.append(self.row(templates[int(c * len(templates))], name))
-        return self.lesson.features[items, views].float(), rows
+        return features, rows
+
+    def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix every row with the next one; the name comes from the one or the other."""
+        alpha = self.settings.mixup
+        share = torch.rand(self.settings.batch, generator=source)
+        share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
+        mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
+        return mixed, torch.where(torch.rand(self.settings.batch, generator=source) < share, items, items.roll(1))
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
         """Dropout of the projector's hidden layer."""
