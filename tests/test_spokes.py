@@ -18,6 +18,7 @@ from semhub_lens.spokes import (
     Settings,
     Shape,
     Spoke,
+    SpokeEvaluation,
     TrainingCurve,
     evaluate,
     load_projector,
@@ -289,6 +290,18 @@ def test_ranks_count_the_tokens_before_the_best_accepted_one(tiny_model):
     assert result.to_frame().shape[0] == len(items)
 
 
+def test_what_a_null_also_finds_is_taken_off(tiny_model):
+    _, _, result = learn(tiny_model, dataclasses.replace(SHORT, steps=2))
+    ranks = torch.arange(len(result.keys)).float()
+    found, null = dataclasses.replace(result, rank=ranks), dataclasses.replace(result, rank=ranks.flip(0))
+    assert found.beyond(null, 3, "new_item").mean == 0
+    assert found.beyond(dataclasses.replace(result, rank=ranks + 9), 3, "new_item").mean == pytest.approx(
+        3 / len(ranks)
+    )
+    with pytest.raises(ValueError, match="lacks 1 of"):
+        found.beyond(dataclasses.replace(null, keys=("x", *null.keys[1:])), 3, "new_item")
+
+
 def planted_course():
     features, labels = planted()
     items = [
@@ -315,6 +328,8 @@ def test_a_course_leaves_a_projector_that_a_spoke_takes_and_its_tables(tiny_mode
     assert [step for step, _ in curve.checks["new_item"]] == [5, 10, 12]
     frame = pd.read_csv(tmp_path / "curve.csv")
     assert frame.groupby("split").size().to_dict() == {"train": 12, "new_item": 3, "new_style": 3}
+    again = SpokeEvaluation.load(tmp_path / "evaluation.safetensors")
+    assert torch.equal(again.rank, result.rank) and again.keys == result.keys
     assert len(pd.read_csv(tmp_path / "items.csv")) == len(result.rank) == 60
     assert list(shl.figure(curve).data[1].y) == pytest.approx(curve.smooth.tolist())
 

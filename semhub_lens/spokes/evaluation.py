@@ -58,7 +58,7 @@ class SpokeEvaluation(Result):
 
         Args:
             k: 1 for top-1.
-            split: "train", "new_item", "new_style" or "new_concept".
+            split: "train", "new_item", "new_style", "new_concept" or "choosing" (see `Split`).
             style: only items of that style.
             level: "rank", or the chance levels "blind" and "mismatched".
             single: only items whose name is one token.
@@ -68,6 +68,28 @@ class SpokeEvaluation(Result):
         """
         if level not in LEVELS:
             raise ValueError(f"Unknown level {level!r}; expected one of {', '.join(LEVELS)}.")
+        chosen = self._chosen(split, style, single)
+        return self._mean((getattr(self, level)[chosen] < k).float(), chosen)
+
+    def beyond(
+        self, other: "SpokeEvaluation", k: int, split: str, *, style: str | None = None, single: bool = False
+    ) -> Interval:
+        """Accuracy minus that of another evaluation of the same items, such as the null's, item by item.
+
+        Raises:
+            ValueError: no such items, or the other evaluation has others.
+        """
+        chosen = self._chosen(split, style, single)
+        place = {key: i for i, key in enumerate(other.keys)}
+        missing = [self.keys[i] for i in chosen if self.keys[i] not in place]
+        if missing:
+            raise ValueError(
+                f"The other evaluation lacks {len(missing)} of {len(chosen)} items, such as {missing[0]!r}."
+            )
+        theirs = other.rank[[place[self.keys[i]] for i in chosen]]
+        return self._mean((self.rank[chosen] < k).float() - (theirs < k).float(), chosen)
+
+    def _chosen(self, split: str, style: str | None, single: bool) -> list[int]:
         chosen = [
             i
             for i, (part, made) in enumerate(zip(self.splits, self.styles, strict=True))
@@ -75,10 +97,12 @@ class SpokeEvaluation(Result):
         ]
         if not chosen:
             raise ValueError(f"There are no items in the split {split!r}" + (f" of style {style!r}." if style else "."))
-        hits = (getattr(self, level)[chosen] < k).float()[None]
+        return chosen
+
+    def _mean(self, values: Float[Tensor, " chosen"], chosen: Sequence[int]) -> Interval:
         listed = sorted({self.concepts[i] for i in chosen})
         groups = torch.tensor([listed.index(self.concepts[i]) for i in chosen])
-        return grouped_bootstrap_mean(hits, groups, seed=self.seed)
+        return grouped_bootstrap_mean(values[None], groups, seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
         """One row an item."""

@@ -197,7 +197,8 @@ def run_course(
 ) -> tuple[Projector, TrainingCurve, SpokeEvaluation]:
     """Train, save and test a projector; a killed run goes on from its checkpoint.
 
-    Writes `NAME.safetensors` (the projector), `curve.csv`, `items.csv` (rank of every test item) and `summary.csv`.
+    Writes `NAME.safetensors` (the projector), `curve.csv`, `evaluation.safetensors`, `items.csv` (rank of every test
+    item) and `summary.csv`.
 
     Args:
         model: the language model to train through.
@@ -234,6 +235,7 @@ def run_course(
     write_aside(folder / "curve.csv", lambda aside: curve_frame.to_csv(aside, index=False))
     save_projector(projector, card(model, course, settings, name, curve), folder / f"{name}.safetensors")
     result = examine(judge or model, course, projector)
+    result.save(folder / "evaluation.safetensors")
     write_aside(folder / "items.csv", lambda aside: result.to_frame().to_csv(aside, index=False))
     write_aside(folder / "summary.csv", lambda aside: result.summary().to_csv(aside, index=False))
     return projector, curve, result
