@@ -31,6 +31,8 @@ def train_spoke(
     dropout: Annotated[float, typer.Option(help="Of the hidden layer.")] = 0.2,
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
     mixup: Annotated[float, typer.Option(help="Mix features of two items; 0 is off.")] = 0.0,
+    english: Annotated[float, typer.Option(help="Share of English names.")] = 0.5,
+    regions: Annotated[int, typer.Option(help="Vision: vectors shown in a step, drawn at random; 0 shows all.")] = 0,
     candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
@@ -57,7 +59,7 @@ def train_spoke(
     joint = kind == "audio" or embeddings is not None
     settings = spokes.Settings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
-        seed=seed, shuffle_pairs=shuffle_pairs,
+        english=english, regions=regions, seed=seed, shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
     _, curve, result = spokes.run_course(
         load_model(model, "auto", device, dtype),

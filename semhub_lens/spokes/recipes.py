@@ -30,7 +30,7 @@ from semhub_lens.stats import generator
 
 VISION_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "en": ("<image> This is a picture of a", "<image> A picture of a", "<image> The picture shows a", "<image> a"),
+        "en": ("<image> This is a picture of a", "<image> A picture of a", "<image> a", "<image> A"),
         "fr": ("<image> C'est une image :", "<image> L'image montre :"),
         "es": ("<image> Es una imagen de", "<image> La imagen muestra:"),
         "de": ("<image> Das ist ein Bild:", "<image> Das Bild zeigt:"),
@@ -39,7 +39,7 @@ VISION_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 AUDIO_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "en": ("<audio> The word is", "<audio> I heard the word", "<audio> They said:"),
+        "en": ("<audio> The word is", "<audio> They said:", "<audio> It says"),
         "fr": ("<audio> Le mot est", "<audio> J'ai entendu le mot"),
         "es": ("<audio> La palabra es", "<audio> He oído la palabra"),
         "de": ("<audio> Das Wort ist", "<audio> Ich hörte das Wort"),

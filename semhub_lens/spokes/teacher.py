@@ -68,7 +68,11 @@ class Settings:
     dropout: float = 0.2
     candidates: int = 8000
     english: float = 0.5
-    """Share of English names, where an item has names in several languages."""
+    """Share of English names where an item has names in several languages; where items have one language each, the
+    share of English items."""
+    regions: int = 0
+    """Above 0: a step shows only so many of a picture's vectors, drawn at random (shorter prompts; Liu et al. 2023,
+    PatchDropout), for projectors that are not joint. The last fifth of the steps shows all."""
     mixup: float = 0.0
     """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
     of them with the same odds (Zhang et al. 2018)."""
@@ -82,17 +86,35 @@ class Teacher:
 
     def __init__(self, model: Model, lesson: Lesson, settings: Settings, count: int) -> None:
         self.model, self.lesson, self.settings = model, lesson, settings
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str, int], Row] = {}
         self._count = count
         items = len(lesson.names)
         order = derangement(items, generator(settings.seed)) if settings.shuffle_pairs else torch.arange(items)
         self.named = [lesson.names[int(i)] for i in order]
+        self._odds = self._item_odds()
 
-    def row(self, template: str, name: str) -> Row:
-        """Token ids of a template with a name, the vectors' positions and where the name begins."""
-        key = (template, name)
+    def _item_odds(self) -> Tensor:
+        """How often each item is drawn."""
+        english = torch.tensor([any(code == "en" for code, _ in listed) for listed in self.named])
+        if english.all() or not english.any():
+            return torch.ones(len(english))
+        share = self.settings.english
+        return torch.where(english, share / english.sum(), (1 - share) / (~english).sum())
+
+    def shown(self, step: int) -> list[int]:
+        """Which of the vectors a step shows."""
+        few = self.settings.regions
+        if not 0 < few < self._count or step >= 0.8 * self.settings.steps:
+            return list(range(self._count))
+        source = generator(self.settings.seed * PRIME - step - 1)
+        return sorted(torch.randperm(self._count, generator=source)[:few].tolist())
+
+    def row(self, template: str, name: str, count: int | None = None) -> Row:
+        """Token ids of a template with a name, the positions of `count` vectors and where the name begins."""
+        count = self._count if count is None else count
+        key = (template, name, count)
         if key not in self._rows:
-            ids, positions, _ = layout(self.model, template, self.lesson.modality, self._count)
+            ids, positions, _ = layout(self.model, template, self.lesson.modality, count)
             target = encode(self.model.tokenizer, name if template.endswith(GLUED) else f" {name}")
             self._rows[key] = (ids + target, positions, len(ids))
         return self._rows[key]
@@ -100,7 +122,8 @@ class Teacher:
     def draw(self, step: int) -> tuple[Tensor, list[Row]]:
         """Features and token rows of the batch of a step."""
         source = generator(self.settings.seed * PRIME + step)
-        items = torch.randint(len(self.named), (self.settings.batch,), generator=source)
+        items = torch.multinomial(self._odds, self.settings.batch, replacement=True, generator=source)
+        count = len(self.shown(step))
         views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
         chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
         features = self.lesson.features[items, views].float()
@@ -112,7 +135,7 @@ class Teacher:
             pool = english if english and a < self.settings.english else self.named[item]
             language, name = pool[int(b * len(pool))]
             templates = self.lesson.templates[language]
-            rows.append(self.row(templates[int(c * len(templates))], name))
+            rows.append(self.row(templates[int(c * len(templates))], name, count))
         return features, rows
 
     def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -183,8 +206,9 @@ def batch_loss(
 ) -> Float[Tensor, " batch"]:
     """Mean loss of each row's name."""
     tokens = padded([ids for ids, _, _ in rows], rows[0][0][0])
+    read = tokens[:, :-1]  # nothing is predicted after the last one
     positions = torch.tensor([list(places) for _, places, _ in rows])
-    states = lm(tokens, vectors, positions)
+    states = lm(read, vectors, positions)
     where = [(i, j) for i, (ids, _, start) in enumerate(rows) for j in range(start, len(ids))]
     row, column = torch.tensor(where).T
     losses = head(states[row, column - 1], tokens[row, column])

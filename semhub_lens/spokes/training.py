@@ -97,7 +97,8 @@ def train(
         The projector, its weights rounded to half precision as its file holds them, and the curve.
 
     Raises:
-        ValueError: a folder with a checkpoint of other settings; a loss that is not finite.
+        ValueError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
+            projector.
     """
     checks = dict(checks or {})
     _, _, chunks, d_in = lesson.features.shape
@@ -105,6 +106,8 @@ def train(
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    if joint and settings.regions:
+        raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
     teacher = Teacher(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
     history = restore(folder, identity, projector, optimiser)
@@ -131,7 +134,7 @@ def _step(lm: FrozenModel, head: Head, teacher: Teacher, projector: Projector, o
     for group in optimiser.param_groups:
         group["lr"] = rate(teacher.settings, step)
     vectors = projector(features.to(device), mask if mask is None else mask.to(device))
-    loss = batch_loss(lm, head, vectors, rows).mean()
+    loss = batch_loss(lm, head, vectors[:, teacher.shown(step)], rows).mean()
     if not bool(torch.isfinite(loss)):
         raise ValueError(f"The loss of step {step} is {float(loss)}; lower the learning rate or use float32.")
     optimiser.zero_grad()
