@@ -46,13 +46,15 @@ ORDER = (
     ("viz",),
     ("experiments",),
     ("report", "tables"),
+    ("_cli_options",),
+    ("_cli_train",),
     ("cli",),
     ("__init__", "__main__"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 MODEL_CLASSES = {"is_bridge", "HookedTransformer", "TransformerBridge"}
 BACKWARD = ("results", "viz")  # a result shows itself in a notebook
-OUTERMOST = ("report", "cli")  # they may use what users use
+OUTERMOST = ("report", "_cli_options", "_cli_train", "cli")  # they may use what users use
 
 
 def files():
