@@ -286,7 +286,7 @@ def test_ranks_count_the_tokens_before_the_best_accepted_one(tiny_model):
             last = tiny_model.run_with_hooks(prompt.ids[None], fwd_hooks=prompt.hooks, return_type="logits")[0, -1]
         best = max(last[j] for j in accepted(tiny_model, [NAMES[i]]))
         assert result.rank[i] == sum(float(x) > float(best) for x in last)
-    assert len(result.summary()) == 4
+    assert len(result.summary()) == 6
     assert result.to_frame().shape[0] == len(items)
 
 

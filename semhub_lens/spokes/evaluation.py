@@ -49,10 +49,19 @@ class SpokeEvaluation(Result):
     names: tuple[str, ...] = field(kw_only=True)
     predicted: tuple[str, ...] = field(kw_only=True)
     """The most probable token."""
+    languages: tuple[str, ...] = field(kw_only=True)
+    """The language of each item's prompt."""
     seed: int = field(kw_only=True, default=0)
 
     def accuracy(
-        self, k: int, split: str, *, style: str | None = None, level: str = "rank", single: bool = False
+        self,
+        k: int,
+        split: str,
+        *,
+        style: str | None = None,
+        language: str | None = None,
+        level: str = "rank",
+        single: bool = False,
     ) -> Interval:
         """Share of items with an accepted token among the k most probable, with a 95 % bootstrap over concepts.
 
@@ -60,6 +69,7 @@ class SpokeEvaluation(Result):
             k: 1 for top-1.
             split: "train", "new_item", "new_style", "new_concept" or "choosing" (see `Split`).
             style: only items of that style.
+            language: only items asked for in that language.
             level: "rank", or the chance levels "blind" and "mismatched".
             single: only items whose name is one token.
 
@@ -68,18 +78,25 @@ class SpokeEvaluation(Result):
         """
         if level not in LEVELS:
             raise ValueError(f"Unknown level {level!r}; expected one of {', '.join(LEVELS)}.")
-        chosen = self._chosen(split, style, single)
+        chosen = self._chosen(split, style, language, single)
         return self._mean((getattr(self, level)[chosen] < k).float(), chosen)
 
     def beyond(
-        self, other: "SpokeEvaluation", k: int, split: str, *, style: str | None = None, single: bool = False
+        self,
+        other: "SpokeEvaluation",
+        k: int,
+        split: str,
+        *,
+        style: str | None = None,
+        language: str | None = None,
+        single: bool = False,
     ) -> Interval:
         """Accuracy minus that of another evaluation of the same items, such as the null's, item by item.
 
         Raises:
             ValueError: no such items, or the other evaluation has others.
         """
-        chosen = self._chosen(split, style, single)
+        chosen = self._chosen(split, style, language, single)
         place = {key: i for i, key in enumerate(other.keys)}
         missing = [self.keys[i] for i in chosen if self.keys[i] not in place]
         if missing:
@@ -89,14 +106,16 @@ class SpokeEvaluation(Result):
         theirs = other.rank[[place[self.keys[i]] for i in chosen]]
         return self._mean((self.rank[chosen] < k).float() - (theirs < k).float(), chosen)
 
-    def _chosen(self, split: str, style: str | None, single: bool) -> list[int]:
-        chosen = [
-            i
-            for i, (part, made) in enumerate(zip(self.splits, self.styles, strict=True))
-            if part == split and style in (None, made) and (not single or bool(self.single[i]))
-        ]
+    def _chosen(self, split: str, style: str | None, language: str | None, single: bool) -> list[int]:
+        wanted = (split, style, language, True if single else None)
+        marks = zip(self.splits, self.styles, self.languages, self.single.tolist(), strict=True)
+        chosen = [i for i, own in enumerate(marks) if all(w in (None, o) for w, o in zip(wanted, own, strict=True))]
         if not chosen:
-            raise ValueError(f"There are no items in the split {split!r}" + (f" of style {style!r}." if style else "."))
+            raise ValueError(
+                f"There are no items in the split {split!r}"
+                + "".join(f", {what} {value!r}" for what, value in (("style", style), ("language", language)) if value)
+                + "."
+            )
         return chosen
 
     def _mean(self, values: Float[Tensor, " chosen"], chosen: Sequence[int]) -> Interval:
@@ -107,23 +126,25 @@ class SpokeEvaluation(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row an item."""
         columns = {name: getattr(self, name).numpy() for name in (*LEVELS, "single")}
-        texts = {name: getattr(self, name) for name in ("keys", "splits", "styles", "concepts", "names", "predicted")}
+        listed = ("keys", "splits", "styles", "languages", "concepts", "names", "predicted")
+        texts = {name: getattr(self, name) for name in listed}
         return pd.DataFrame(texts | columns)
 
     def summary(self) -> pd.DataFrame:
-        """Top-1 and top-5 by split and style, with intervals and chance levels."""
+        """Top-1 and top-5 by split, style and language, with intervals and chance levels."""
+        marks = list(zip(self.splits, self.styles, self.languages, strict=True))
+        sets = {(split, style, None) for split, style, _ in marks} | {(split, None, code) for split, _, code in marks}
+        sets |= {(split, None, None) for split, _, _ in marks}
         rows = []
-        pairs = sorted(set(zip(self.splits, self.styles, strict=True)) | {(split, "all") for split in self.splits})
-        for split, style in pairs:
-            only = None if style == "all" else style
+        for split, style, language in sorted(sets, key=lambda one: tuple(part or "" for part in one)):
+            which = {"style": style, "language": language}
+            count = len(self._chosen(split, style, language, False))
             for k in (1, 5):
-                own = self.accuracy(k, split, style=only)
-                row = {"split": split, "style": style, "k": k, "accuracy": own.mean, "low": own.low, "high": own.high}
-                row |= {level: self.accuracy(k, split, style=only, level=level).mean for level in LEVELS[1:]}
-                count = sum(s == split and only in (None, t) for s, t in zip(self.splits, self.styles, strict=True))
-                rows.append(
-                    {name: float(v) if isinstance(v, Tensor) else v for name, v in row.items()} | {"items": count}
-                )
+                found = {level: self.accuracy(k, split, **which, level=level) for level in LEVELS}
+                own = found.pop("rank")
+                row = {"accuracy": own.mean, "low": own.low, "high": own.high} | {n: v.mean for n, v in found.items()}
+                row = {name: float(value) for name, value in row.items()} | {"items": count}
+                rows.append({"split": split} | {n: v or "all" for n, v in which.items()} | {"k": k} | row)
         return pd.DataFrame(rows)
 
 
@@ -139,6 +160,11 @@ def accepted(model: Model, names: Iterable[str]) -> tuple[int, ...]:
     if not found:
         raise ValueError(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
     return tuple(found)
+
+
+def asked_in(item: MediaItem) -> str:
+    """The language that an item is asked for in: English if it has an English name, else its first."""
+    return "en" if "en" in item.names else next(iter(item.names))
 
 
 def evaluate(
@@ -173,7 +199,7 @@ def evaluate(
             f"Expected features and a split for each of at least 2 items, got {len(items)} items, {len(features)} "
             f"features, {len(splits)} splits."
         )
-    languages = ["en" if "en" in item.names else next(iter(item.names)) for item in items]
+    languages = [asked_in(item) for item in items]
     right = [accepted(model, item.names[code]) for item, code in zip(items, languages, strict=True)]
     other = derangement(len(items), generator(seed))
     with torch.no_grad():
@@ -197,6 +223,7 @@ def evaluate(
         concepts=tuple(item.concept for item in items),
         names=tuple(item.names[code][0] for item, code in zip(items, languages, strict=True)),
         predicted=tuple(printable(model.tokenizer, tops)),
+        languages=tuple(languages),
         seed=seed,
         provenance=provenance(model, norm="final", data=f"{modality} items", seed=seed),
     )

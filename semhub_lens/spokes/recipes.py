@@ -20,7 +20,7 @@ from semhub_lens.data.pictures import bundled_code_points
 from semhub_lens.files import write_aside
 from semhub_lens.models import Model, provenance
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
-from semhub_lens.spokes.evaluation import SpokeEvaluation, evaluate
+from semhub_lens.spokes.evaluation import SpokeEvaluation, asked_in, evaluate
 from semhub_lens.spokes.features import features
 from semhub_lens.spokes.frozen import fingerprint, vocabulary_hash
 from semhub_lens.spokes.projector import Card, Projector, save_projector
@@ -48,8 +48,8 @@ AUDIO_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 CHECKED = 128
 """Items of a split whose loss is watched during training."""
-TESTED = 300
-"""Items of a split and style that are tested at most, drawn at random; the others are not even encoded."""
+TESTED = 200
+"""Items of a split, style and language that are tested at most, drawn at random; the others are not even encoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,13 +265,13 @@ def card(model: Model, course: Course, settings: Settings, name: str, curve: Tra
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:
-    """At most `count` indices of every style in every part that has any, the same ones every time."""
+    """At most `count` indices of every style and language in every part that has any, the same ones every time."""
     found = {}
     for part, indices in split.parts().items():
         order = [indices[i] for i in torch.randperm(len(indices), generator=generator(0)).tolist()]
-        styles: dict[str, list[int]] = {}
+        styles: dict[tuple[str, str], list[int]] = {}
         for i in order:
-            styles.setdefault(items[i].style, []).append(i)
+            styles.setdefault((items[i].style, asked_in(items[i])), []).append(i)
         if order:
             found[part] = sorted(i for listed in styles.values() for i in listed[:count])
     return found
