@@ -2,7 +2,8 @@ r"""The projector: encoder features to a few vectors of the residual stream's si
 
 $$e_j = s\,\frac{p_j}{\lVert p_j \rVert}, \qquad p = W_2 \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + b_2$$
 
-so every vector has the norm s, the mean norm of a text token at the input of block 0.
+with features x that were standardised one by one (mean and deviation over what is trained on), because an encoder's
+layers have scales of their own; so every vector has the norm s, the mean norm of a text token at the input of block 0.
 """
 
 import hashlib
@@ -36,6 +37,8 @@ class Shape:
     joint: bool = True
     """True: an MLP on all chunks makes all vectors. False: one MLP makes each chunk's vector, from that chunk and the
     mean of all, so that a region of a picture stays a position of the prompt."""
+    standardised: bool = False
+    """Whether features are standardised first."""
 
     def __post_init__(self) -> None:
         if not self.joint and self.embeddings != self.chunks:
@@ -79,16 +82,29 @@ class Projector(nn.Module):
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale)))
+        if shape.standardised:
+            self.mean: Tensor
+            self.deviation: Tensor
+            self.register_buffer("mean", torch.zeros(shape.d_in))
+            self.register_buffer("deviation", torch.ones(shape.d_in))
         source = generator(seed)
         with torch.no_grad():
             for layer in (self.enter, self.leave):
                 layer.weight.normal_(0.0, layer.in_features**-0.5, generator=source)
                 layer.bias.zero_()
 
+    def standardise(self, features: Float[Tensor, "item chunk d"]) -> None:
+        """Take mean and deviation of each feature from these."""
+        each = features.float().flatten(0, -2)
+        self.mean.copy_(each.mean(0))
+        self.deviation.copy_(each.std(0).clamp(min=1e-3))
+
     def forward(
         self, features: Float[Tensor, "item chunk d"], dropout: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "item embedding d_model"]:
         """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
+        if self.shape.standardised:
+            features = (features - self.mean) / self.deviation
         if self.shape.joint:
             x = features.flatten(1)
         else:

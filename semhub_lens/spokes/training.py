@@ -102,9 +102,10 @@ def train(
     """
     checks = dict(checks or {})
     _, _, chunks, d_in = lesson.features.shape
-    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint)
+    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised=True)
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
+    projector.standardise(lesson.features[:, 0])
     optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     if joint and settings.regions:
         raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
