@@ -70,6 +70,7 @@ def train_spoke(
         hidden=hidden,
         embeddings=embeddings or (4 if joint else grid * grid),
         joint=joint,
+        standardised=kind == "vision",
         every=every,
         judge=None if dtype == "float32" else load_model(model, "auto", device, "float32"),
     )

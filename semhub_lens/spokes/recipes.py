@@ -191,6 +191,7 @@ def run_course(
     hidden: int = 512,
     embeddings: int = 4,
     joint: bool = True,
+    standardised: bool = True,
     every: int = 100,
     judge: Model | None = None,
     progress: bool = True,
@@ -209,6 +210,7 @@ def run_course(
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip.
         joint: see `Shape`.
+        standardised: see `Shape`.
         every: steps between checkpoints.
         judge: the language model to test with, where it differs from `model` in dtype; None takes `model`.
         progress: whether to show a bar.
@@ -226,6 +228,7 @@ def run_course(
         hidden=hidden,
         embeddings=embeddings,
         joint=joint,
+        standardised=standardised,
         folder=folder,
         checks=checks,
         every=every,

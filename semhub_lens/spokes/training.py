@@ -73,6 +73,7 @@ def train(
     hidden: int = 512,
     embeddings: int = 4,
     joint: bool = True,
+    standardised: bool = True,
     folder: str | Path | None = None,
     checks: Mapping[str, Lesson] | None = None,
     every: int = 100,
@@ -88,6 +89,7 @@ def train(
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip in the prompt.
         joint: see `Shape`.
+        standardised: see `Shape`.
         folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
         checks: lessons whose loss is watched, by split.
         every: steps between checkpoints and checks.
@@ -102,10 +104,11 @@ def train(
     """
     checks = dict(checks or {})
     _, _, chunks, d_in = lesson.features.shape
-    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised=True)
+    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
-    projector.standardise(lesson.features[:, 0])
+    if standardised:
+        projector.standardise(lesson.features[:, 0])
     optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     if joint and settings.regions:
         raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
