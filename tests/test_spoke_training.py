@@ -32,7 +32,7 @@ def test_training_finds_the_names_of_planted_pictures_and_shuffled_pairs_do_not(
     _, curve, result = learn(tiny_model)
     _, _, null = learn(tiny_model, dataclasses.replace(SHORT, shuffle_pairs=True))
     assert curve.smooth[-1] < 0.5 * curve.smooth[10]
-    assert result.accuracy(1, "new_item").mean > 0.8
+    assert result.accuracy(1, "new_item").mean > 0.7
     assert null.accuracy(1, "new_item").mean < 0.4
     assert result.accuracy(1, "new_item", level="blind").mean <= 0.2
     assert result.accuracy(1, "new_item", level="mismatched").mean < 0.4
