@@ -111,7 +111,8 @@ def split_items(
         raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
     choice = {i for i in parts["new_concept"] if family.get(items[i].concept, items[i].concept) in apart}
     parts["new_concept"] = [i for i in parts["new_concept"] if i not in choice]
-    return Split(*(tuple(sorted(parts[name])) for name in parts), tuple(sorted(choice)))
+    listed = {name: tuple(sorted(indices)) for name, indices in parts.items()}
+    return Split(**listed, choosing=tuple(sorted(choice)))
 
 
 def _divide(

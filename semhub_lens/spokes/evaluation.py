@@ -137,14 +137,16 @@ class SpokeEvaluation(Result):
         sets |= {(split, None, None) for split, _, _ in marks}
         rows = []
         for split, style, language in sorted(sets, key=lambda one: tuple(part or "" for part in one)):
-            which = {"style": style, "language": language}
+            which = {"style": style or "all", "language": language or "all"}
             count = len(self._chosen(split, style, language, False))
             for k in (1, 5):
-                found = {level: self.accuracy(k, split, **which, level=level) for level in LEVELS}
+                found = {
+                    level: self.accuracy(k, split, style=style, language=language, level=level) for level in LEVELS
+                }
                 own = found.pop("rank")
                 row = {"accuracy": own.mean, "low": own.low, "high": own.high} | {n: v.mean for n, v in found.items()}
                 row = {name: float(value) for name, value in row.items()} | {"items": count}
-                rows.append({"split": split} | {n: v or "all" for n, v in which.items()} | {"k": k} | row)
+                rows.append({"split": split} | which | {"k": k} | row)
         return pd.DataFrame(rows)
 
 
