@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
-from semhub_lens import experiments
+from semhub_lens import Prompt, experiments
 from semhub_lens.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.media import Tile
 from semhub_lens.report import report
 from semhub_lens.results import Provenance
 from semhub_lens.stats import generator, sign_flips
@@ -16,10 +17,19 @@ WORDS = Wording("a leg", "images", "similarity", "a claim", "a control", "cosine
 
 
 class Eyes:
+    """Sees the same four regions in every picture."""
+
     name, hash, modality = "planted", "-", "image"
 
+    def __init__(self, model):
+        self.model = model
+
     def prompt(self, text, media):
-        raise AssertionError("no experiment runs here")
+        ids = Prompt.from_text(self.model, "= = = = three plus").ids
+        places = (1, 2, 3, 4)
+        vectors = torch.ones(4, int(self.model.cfg.d_model))
+        grids = {"image": Tile(places, 2, 2)}
+        return Prompt(ids, {"image": places}, text, True, embeddings={"image": vectors}, grids=grids)
 
 
 @pytest.fixture
@@ -52,11 +62,12 @@ def test_without_a_spoke_pictures_and_sound_are_listed_as_not_run(asked, tiny_mo
 
 
 def test_a_given_sense_reaches_the_experiments_of_its_modality_only(asked, tiny_model, tmp_path):
-    eyes = Eyes()
+    eyes = Eyes(tiny_model)
     page = report(tiny_model, tmp_path / "page.html", senses=[eyes], steering=True, progress=False)[0].read_text()
     for name, sense in asked.items():
         assert sense is (eyes if experiments.EXPERIMENTS[name].modality == "image" else None)
     assert modalities(asked) == {"", "image"}
+    assert "What each patch reads as" in page
     assert "not run, because no sense was given" in page or "audio" not in modalities(experiments.EXPERIMENTS)
 
 
