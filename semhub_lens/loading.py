@@ -5,11 +5,14 @@ Beside `models`, only this module knows the two model classes.
 
 import difflib
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from semhub_lens._packaged import PACKAGED, packaged_files, plain_folder
@@ -47,6 +50,10 @@ def load(
     device = _device(device)
     known = _backend(backend)
     folder, official = _resolve(str(name))
+    if backend == "hooked" and multimodal(folder or str(name)):
+        raise ValueError(
+            f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'."
+        )
     if folder is None:
         model = _from_hub(
             str(name), backend if backend != "auto" or str(name) in HOOKED_NAMES else "bridge", device, dtype
@@ -98,6 +105,15 @@ def _backend(backend: str) -> str:
     return backend
 
 
+def multimodal(source: str | Path) -> bool:
+    """Whether a folder's or hub model's config has a part for pictures or sound."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+    except Exception:  # no such folder or name, or no network: loading it says so
+        return False
+    return any(hasattr(config, part) for part in ("vision_config", "audio_config"))
+
+
 def _resolve(name: str) -> tuple[Path | None, str | None]:
     """Folder with the weights (None: ask the hub) and the official name of the architecture, if known."""
     if packaged := PACKAGED.get(name):
@@ -131,6 +147,8 @@ def _from_hub(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
     if backend == "auto":
         backend = _backend(backend)
     try:
+        if backend == "bridge" and multimodal(name):
+            return _multimodal(name, device, dtype)
         if backend == "hooked":
             return HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
@@ -142,6 +160,8 @@ def _from_hub(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
 def _from_folder(folder: Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if multimodal(folder):
+        return _multimodal(folder, device, dtype)
     try:
         hf: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -155,6 +175,26 @@ def _from_folder(folder: Path, name: str, official: str | None, backend: str, de
         )
     model.cfg.model_name = name
     return model
+
+
+def _multimodal(source: str | Path, device: str, dtype: torch.dtype) -> Any:
+    """A model with a vision or audio tower, by the class that its config names, as a bridge.
+
+    `boot_transformers` would do, but it installs torchvision by itself where a processor asks for it.
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        architecture = (config.architectures or ["(none named)"])[0]
+        hf = getattr(transformers, architecture).from_pretrained(source, dtype=dtype).to(device).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Hook alias", UserWarning)  # of hook points that a vision tower lacks
+            return build_bridge_from_module(
+                hf, architecture, hf_config=hf.config, tokenizer=tokenizer, dtype=dtype, device=device,
+                model_name=str(source),
+            )  # fmt: skip
+    except Exception as error:  # a damaged folder, an unknown architecture, a missing library: types of every kind
+        raise ValueError(f"{str(source)!r} could not be loaded as a multimodal TransformerBridge: {error}") from error
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:

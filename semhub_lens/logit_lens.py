@@ -13,6 +13,7 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final l
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 import torch
@@ -127,12 +128,12 @@ class LogitLens:
             ValueError: nothing ran yet, no such row, or `tokens` of another length than the run.
         """
         states = self._states.result(row)
-        ids = tokens.ids if isinstance(tokens, Prompt) else tokens
-        if ids is None:
-            ids = torch.full((states.shape[1],), -1)
-        if len(ids) != states.shape[1]:
-            raise ValueError(f"The run had {states.shape[1]} positions, the given tokens are {len(ids)}.")
-        return _lens_result(self._model, self._readout, states, ids, self._top_k, None)
+        if tokens is None:
+            tokens = torch.full((states.shape[1],), -1)
+        if len(tokens) != states.shape[1]:
+            raise ValueError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
+        prompt = tokens if isinstance(tokens, Prompt) else Prompt(tokens)
+        return _lens_result(self._model, self._readout, states, prompt, self._top_k, None)
 
 
 def logit_lens(
@@ -174,21 +175,20 @@ def logit_lens(
     require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
-    return _lens_result(model, reader, states, listed[0].ids, top_k, listed[0].bos, progress)
+    return _lens_result(model, reader, states, listed[0], top_k, listed[0].bos, progress)
 
 
 def _lens_result(
-    model: Model, readout: Readout, states: Tensor, ids: Tensor, top_k: int, bos: bool | None, progress: bool = False
+    model: Model, readout: Readout, states: Tensor, prompt: Prompt, top_k: int, bos: bool | None, progress: bool = False
 ) -> LensResult:
     check_finite(states, "The residual stream")
     reading = read(readout, states, top_k=top_k, progress=progress)
     assert reading.top_ids is not None and reading.top_logprobs is not None
     tokenizer = model.tokenizer
     known = reading.top_ids.unique().tolist()
-    labels = [f"#{i}" for i in range(len(ids))] if int(ids[0]) < 0 else printable(tokenizer, ids.tolist())
     return LensResult(
-        ids,
-        tuple(labels),
+        prompt.ids,
+        tuple(_labels(tokenizer, prompt)),
         reading.top_ids,
         reading.top_logprobs,
         reading.entropy,
@@ -196,6 +196,17 @@ def _lens_result(
         tuple(zip(known, printable(tokenizer, known), strict=True)),
         provenance=provenance(model, norm=readout.name, bos=bos),
     )
+
+
+def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
+    """What stands at every position: its token, a place of what a spoke shows, or, where unknown, its number."""
+    if int(prompt.ids[0]) < 0:
+        return [f"#{i}" for i in range(len(prompt))]
+    labels = printable(tokenizer, prompt.ids.tolist())
+    for name in prompt.embeddings:
+        for place, position in enumerate(prompt.spans[name]):
+            labels[position] = f"{name} {place + 1}"
+    return labels
 
 
 def target_lens(

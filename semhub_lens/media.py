@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 ENTRY = "blocks.0.hook_resid_pre"
@@ -21,6 +21,8 @@ class Tile:
     positions: tuple[int, ...]
     rows: int
     columns: int
+    whole: bool = True
+    """Whether the patches lie over the whole picture, as the processor prepared it; a part of one does not."""
 
     def __post_init__(self) -> None:
         if self.rows * self.columns != len(self.positions) or not self.positions:
@@ -28,6 +30,39 @@ class Tile:
                 f"A tile of {self.rows} rows and {self.columns} columns needs {self.rows * self.columns} positions, "
                 f"got {len(self.positions)}."
             )
+
+    def covered(self, mask: Bool[Tensor, "height width"], share: float = 0.5) -> tuple[int, ...]:
+        """The prompt positions of the patches of which a segment covers more than `share`, row by row.
+
+        Args:
+            mask: the segment's pixels, `[y x]`, over the picture as the model sees it (cropped and padded alike), at
+                any resolution. A pixel that lies across patches counts in each for the part inside.
+            share: a patch of which exactly this share is covered does not count.
+
+        Raises:
+            ValueError: a mask without pixels, a share outside 0 to 1, or a tile of a part of a picture.
+
+        Example:
+            >>> from semhub_lens.media import Tile
+            >>> upper = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).bool()
+            >>> Tile((5, 6, 7, 8), 2, 2).covered(upper)
+            (5,)
+        """
+        if not self.whole:
+            raise ValueError("The tile shows a part of the picture, and a mask lies over the whole; take the whole's.")
+        if not mask.numel() or not 0 <= share < 1:
+            raise ValueError(f"Expected a mask with pixels and a share from 0 to below 1, got {mask.shape}, {share}.")
+        height, width = mask.shape
+        down, across = _overlaps(self.rows, height), _overlaps(self.columns, width)
+        inside = down @ mask.to(down.device, torch.long) @ across.T  # of height * width a patch, in whole numbers
+        chosen = (inside > share * height * width).flatten().tolist()
+        return tuple(position for position, within in zip(self.positions, chosen, strict=True) if within)
+
+
+def _overlaps(cells: int, pixels: int) -> Int[Tensor, "cell pixel"]:
+    """How much of each pixel lies in each of equal cells, in parts of 1 / cells of a pixel."""
+    cell, pixel = torch.arange(cells)[:, None] * pixels, torch.arange(pixels)[None] * cells
+    return (torch.minimum(cell + pixels, pixel + cells) - torch.maximum(cell, pixel)).clamp(min=0)
 
 
 @dataclass(frozen=True, eq=False)

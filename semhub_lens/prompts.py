@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens._processors import Read, read
-from semhub_lens.media import ENTRY, Media, Writes, extended
+from semhub_lens.media import ENTRY, Media, Tile, Writes, extended
 from semhub_lens.models import Model, require_media, require_model
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
@@ -38,6 +38,8 @@ class Prompt:
     """What a multimodal model is given beside the ids."""
     embeddings: Mapping[str, Float[Tensor, "k d_model"]] = field(default_factory=dict)
     """Per span, vectors that are written over its positions at the input of block 0, whatever the tokens there are."""
+    grids: Mapping[str, Tile] = field(default_factory=dict)
+    """Per span of embeddings, the rectangle of picture regions that they stand for, where each stands for one."""
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
@@ -66,6 +68,12 @@ class Prompt:
             media = replace(media, inputs=extended(media.inputs, len(ids)))
         whole = torch.cat([self.ids, torch.tensor(list(ids), dtype=torch.long)])
         return replace(self, ids=whole, text=None, media=media)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """All rectangles of picture patches or regions, whoever made the prompt: a processor or a spoke."""
+        listed = () if self.media is None else self.media.tiles.values()
+        return *(tile for tiles in listed for tile in tiles), *self.grids.values()
 
     @property
     def writes(self) -> Writes | None:

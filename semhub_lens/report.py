@@ -1,27 +1,35 @@
 """The hub report: every experiment of the library on one model, as one offline page."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 from tqdm.auto import tqdm
 
 from semhub_lens import experiments
+from semhub_lens.data.pictures import bundled_pictures
+from semhub_lens.data.segments import squared
+from semhub_lens.data.sounds import bundled_sounds
 from semhub_lens.files import require_folder
 from semhub_lens.legs import ExperimentResult, Leg
-from semhub_lens.logit_lens import LensResult, logit_lens
+from semhub_lens.logit_lens import logit_lens
 from semhub_lens.models import Model
-from semhub_lens.results import Result
+from semhub_lens.senses import Sense
+from semhub_lens.spokes import fitting
 from semhub_lens.untrained import untrained
-from semhub_lens.viz import figure, write_page
+from semhub_lens.viz import figure, picture_map, write_page
 from semhub_lens.viz.style import FONT, VERDICT_COLOURS
 
+SHOWN = "dog"
+SEEN, HEARD = "<image> This is a picture of a", "<audio> The word is"
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
-MISSING = ("Images and sound: no experiment for them in this version.",)
+UNREAD = "{names}: not run, because {reason}."
 LONG = "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
 
 
@@ -34,6 +42,7 @@ def report(
     only: Sequence[str] | None = None,
     steering: bool = False,
     runs: str | Path | None = None,
+    senses: Sequence[Sense] | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
@@ -43,9 +52,10 @@ def report(
         path: the HTML file; it appears only when complete and needs no network.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
-        only: ids of experiments; None runs all but the steering sweeps.
+        only: ids of experiments; None runs all but the steering sweeps, on pictures and sound where a sense is there.
         steering: run the steering sweeps as well, six to eight minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
+        senses: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
         progress: show progress bars.
 
     Returns:
@@ -62,19 +72,42 @@ def report(
             f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
         )
     require_folder(Path(path).parent)
+    given, missing = fitting(model) if senses is None else ({sense.modality: sense for sense in senses}, {})
+    unread = experiments.unreadable(chosen, given, missing)
+    if only is not None and unread:
+        raise ValueError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
     begun = time.time()
-    lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
+    lenses = [figure(logit_lens(model, prompt, progress=False)) for prompt in LENS_PROMPTS]
+    glimpses = [drawn for sense in given.values() for drawn in glimpse(model, sense)]
     random = untrained(model, seed=seed)
     found = []
-    for name in (bar := tqdm(chosen, desc="report", unit="experiment", disable=not progress)):
+    able = [name for name in chosen if name not in unread]
+    for name in (bar := tqdm(able, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
-        found.append(experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, progress=progress))
-    written = write_page(render(found, lenses, time.time() - begun), path)
-    return written, found
+        sense = given.get(experiments.EXPERIMENTS[name].modality)
+        result = experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, sense=sense, progress=progress)
+        found.append(result)
+    page = render(found, lenses, time.time() - begun, glimpses=glimpses, unread=unread)
+    return write_page(page, path), found
 
 
-def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seconds: float) -> str:
-    """The page as HTML."""
+def render(
+    found: Sequence[ExperimentResult],
+    lenses: Sequence[go.Figure],
+    seconds: float,
+    *,
+    glimpses: Sequence[go.Figure] = (),
+    unread: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The page as HTML.
+
+    Args:
+        found: results of experiments, at least one.
+        lenses: the lens on some texts.
+        seconds: how long measuring took.
+        glimpses: the lens on a picture and a sound.
+        unread: experiments on pictures or sound that were not run, and why.
+    """
     legs = [leg for result in found for leg in result.legs]
     statuses = [leg.verdict.status for leg in legs]
     environment = Environment(
@@ -93,24 +126,38 @@ def render(found: Sequence[ExperimentResult], lenses: Sequence[LensResult], seco
         total=len(legs),
         cards=_cards(legs),
         rows=[_row(result.id, leg) for result in found for leg in result.legs],
-        missing=_missing(found),
-        lenses=[_figure(lens) for lens in lenses],
+        missing=_missing(found, unread),
+        lenses=[_drawn(lens) for lens in lenses],
+        glimpses=[_drawn(drawn) for drawn in glimpses],
         parts=[_part(result) for result in found],
         settings=[*settings, ("measuring took", f"{seconds:.0f} s")],
     )
 
 
-def _missing(found: Sequence[ExperimentResult]) -> tuple[str, ...]:
+def _missing(found: Sequence[ExperimentResult], unread: Mapping[str, str]) -> list[str]:
     """What the page does not hold, and why."""
     ids = {result.id for result in found}
-    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in ids]
-    return (*MISSING, *([LONG.format(names=", ".join(left))] if left else []))
+    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in {*ids, *unread}]
+    lines = [LONG.format(names=", ".join(left))] if left else []
+    for reason in dict.fromkeys(unread.values()):
+        names = [name for name, why in unread.items() if why == reason]
+        lines.append(UNREAD.format(names=", ".join(names), reason=reason.rstrip(".")))
+    return lines
 
 
-def _figure(result: Result) -> str:
-    return figure(result).to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
-    )
+def glimpse(model: Model, sense: Sense) -> list[go.Figure]:
+    """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
+    if sense.modality == "audio":
+        sound = next(item for item in bundled_sounds() if item.concept == SHOWN)
+        return [figure(logit_lens(model, sense.prompt(HEARD, sound.open()), progress=False))]
+    picture = squared(next(item for item in bundled_pictures() if item.concept == SHOWN).open())
+    prompt = sense.prompt(SEEN, picture)
+    lens = logit_lens(model, prompt, progress=False)
+    return [*(picture_map(lens, picture, tile) for tile in prompt.tiles if tile.whole), figure(lens)]
+
+
+def _drawn(drawn: go.Figure) -> str:
+    return drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 
 
 def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
@@ -165,6 +212,6 @@ def _part(result: ExperimentResult) -> dict[str, Any]:
         "id": result.id,
         "title": result.title,
         "claims": claims,
-        "figure": "".join(_figure(drawn) for drawn in (result, *result.extras)),
+        "figure": "".join(_drawn(figure(shown)) for shown in (result, *result.extras)),
         "notes": result.notes,
     }

@@ -17,6 +17,7 @@ from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, Leg
 from semhub_lens.loading import load
+from semhub_lens.spokes import fitting
 from semhub_lens.untrained import untrained
 
 HEADER = """# Results
@@ -130,9 +131,11 @@ def _alone(name: str, settings: _Settings) -> _Measured:
 def _measure(name: str, settings: _Settings) -> _Measured:
     model = load(name)
     random = untrained(model, seed=settings.seed)
+    senses, missing = fitting(model)
+    unfit = experiments.unreadable(settings.chosen, senses, missing)
     folder = settings.runs / _plain(name)
-    done, unfit = [], {}
-    for entry in settings.chosen:
+    done = []
+    for entry in (entry for entry in settings.chosen if entry not in unfit):
         try:
             experiments.run(
                 entry,
@@ -141,6 +144,7 @@ def _measure(name: str, settings: _Settings) -> _Measured:
                 seed=settings.seed,
                 baseline=random,
                 out=folder,
+                sense=senses.get(experiments.EXPERIMENTS[entry].modality),
                 progress=settings.progress,
             )
             done.append(entry)
@@ -170,7 +174,7 @@ def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, s
         "### Nulls and surprises",
         "",
         *_surprises(found),
-        *(f"- `{key}` does not fit this model and is not measured: {_cell(why)}" for key, why in unfit.items()),
+        *(f"- `{key}` is not measured on this model: {_cell(why)}" for key, why in unfit.items()),
         "",
     ]
     for result in found:

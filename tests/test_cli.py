@@ -37,6 +37,9 @@ def test_the_lens_command_shows_english_before_spanish(tmp_path):
         (["lens", "x", "--model", "no-such-folder.gguf"], "No GGUF file"),
         (["lens", "x", "--backend", "jax"], "Unknown backend 'jax'"),
         (["run", "multilingual.nothing"], "Unknown experiment"),
+        (["train-spoke", "vision", "--out", "made"], "--font"),
+        (["train-spoke", "vision", "--out", "made", "--font", "none.ttf"], "fonts-noto-color-emoji"),
+        (["train-spoke", "smell", "--out", "made"], "Unknown kind 'smell'"),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_no_file(tmp_path, arguments, message):

@@ -21,7 +21,8 @@ from semhub_lens.legs import Wording
 from semhub_lens.results import Provenance
 from semhub_lens.tokens import token_texts, word_tokens
 
-RUN = [name for name in EXPERIMENTS if HOOKED_LINE or not name.endswith(".steering")]
+TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
+RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
 PLANTED = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -131,8 +132,10 @@ def test_gloss_items_stand_right_before_their_word(gemma, code):
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
-def test_every_experiment_runs_on_the_real_model(one_gemma, random_gemma, name, tmp_path):
-    baseline = False if name.endswith(".steering") else random_gemma
+def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_path):
+    """With a random-weight model beside it on one line; the other line runs the experiment alone."""
+    alone = name.endswith(".steering") or not HOOKED_LINE
+    baseline = False if alone else request.getfixturevalue("random_gemma")
     result = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=baseline, out=tmp_path, progress=False)
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
     for leg in result.legs:

@@ -22,10 +22,12 @@ ORDER = (
         "loading",
         "_packaged",
         "_prefix",
+        "_extras",
         "data",
     ),
     ("hook_points",),
     ("activations", "languages", "readout", "stats"),
+    ("senses",),
     (
         "interventions",
         "_kernel",
@@ -40,16 +42,19 @@ ORDER = (
         "scores",
         "linear_probes",
     ),
+    ("spokes",),
     ("viz",),
     ("experiments",),
     ("report", "tables"),
+    ("_cli_options",),
+    ("_cli_train",),
     ("cli",),
     ("__init__", "__main__"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 MODEL_CLASSES = {"is_bridge", "HookedTransformer", "TransformerBridge"}
 BACKWARD = ("results", "viz")  # a result shows itself in a notebook
-OUTERMOST = ("report", "cli")  # they may use what users use
+OUTERMOST = ("report", "_cli_options", "_cli_train", "cli")  # they may use what users use
 
 
 def files():

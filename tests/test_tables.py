@@ -26,7 +26,8 @@ def measured(monkeypatch):
     """Experiments whose effects are planted; one does not fit any model."""
     sizes = {"multilingual.similarity": 1.0, "arithmetic.similarity": 0.0, "code.similarity": -1.0}
 
-    def run(name, model, *, out, **settings):
+    def run(name, model, *, out, sense, **settings):
+        assert sense is None
         if name not in sizes:
             raise ValueError("This tokenizer splits the words.")
         result = planted(name, sizes[name])
@@ -36,19 +37,21 @@ def measured(monkeypatch):
     monkeypatch.setattr(experiments, "run", run)
     monkeypatch.setattr(tables, "load", lambda name: name)
     monkeypatch.setattr(tables, "untrained", lambda model, seed: model)
+    monkeypatch.setattr(tables, "fitting", lambda model: ({}, {"image": "there is no spoke"}))
 
 
 def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(measured, tmp_path):
-    names = ["multilingual.similarity", "arithmetic.similarity", "code.similarity", "probing"]
+    names = ["multilingual.similarity", "arithmetic.similarity", "code.similarity", "probing", "vision.similarity"]
     path, found = tables.results_page(
         ["one", "two"], tmp_path / "page.md", runs=tmp_path / "runs", only=names, progress=False
     )
     page = path.read_text()
     assert [result.id for result in found] == names[:3] * 2
     assert page.count("3 legs: 1 supported, 1 opposite, 1 not supported") == 2
+    assert page.count("`vision.similarity` is not measured on this model: there is no spoke") == 2
     rows = re.findall(r"^\| a \\\| leg \| ([a-z ]+) \|", page, re.M)
     assert rows == ["supported", "not supported", "opposite"] * 2
-    assert page.count("`probing` does not fit this model and is not measured: This tokenizer splits the words.") == 2
+    assert page.count("`probing` is not measured on this model: This tokenizer splits the words.") == 2
     assert page.count("Its runs took 3 minutes.") == 2
     assert "--model one --model two --only multilingual.similarity" in page
 

@@ -1,27 +1,36 @@
 """Experiments: items, a measurement and its control, wired together. `run` runs one by its id."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from semhub_lens.experiments import (
     arithmetic,
     arithmetic_steering,
+    audio,
+    audio_steering,
     code,
     code_roles,
     code_similarity,
     code_steering,
+    cross_modal,
     multilingual,
     multilingual_steering,
     probing,
     semantics,
+    vision,
+    vision_segments,
+    vision_steering,
 )
 from semhub_lens.experiments.job import Convention
 from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
 from semhub_lens.legs import ExperimentResult
 from semhub_lens.models import Model, require_model
 from semhub_lens.readout import Norm
+from semhub_lens.senses import Sense
 
 TEXTS = "texts as CODE=SOURCE (file, folder or data set), several separated by commas"
 PYTHON = "a folder of Python files"
+CLIPS = "a VGGSound folder"
 LISTED = (
     Experiment(
         "multilingual.similarity",
@@ -112,9 +121,94 @@ LISTED = (
         semantics.run_logit_lens,
         "a COGS folder or .tsv file",
     ),
+    Experiment(
+        "vision.similarity",
+        "images",
+        "pictures against their names",
+        79,
+        vision.run_similarity,
+        "a COCO folder",
+        modality="image",
+    ),
+    Experiment(
+        "vision.logit_lens_caption",
+        "images",
+        "names at a picture's positions",
+        79,
+        vision.run_logit_lens_caption,
+        "a COCO folder",
+        modality="image",
+    ),
+    Experiment(
+        "vision.logit_lens_color",
+        "images",
+        "colour words at a picture's positions",
+        64,
+        vision.run_logit_lens_color,
+        modality="image",
+    ),
+    Experiment(
+        "vision.logit_lens_segments",
+        "images",
+        "labels at the patches of their segment",
+        64,
+        vision_segments.run_logit_lens_segments,
+        "a COCO folder",
+        modality="image",
+    ),
+    Experiment(
+        "vision.steering",
+        "images",
+        "the colour of half a picture steered with colour words",
+        48,
+        vision_steering.run_steering,
+        modality="image",
+    ),
+    Experiment(
+        "vision.patching",
+        "images",
+        "states patched between pictures and words",
+        32,
+        cross_modal.run_patching,
+        modality="image",
+    ),
+    Experiment(
+        "audio.similarity", "audio", "sounds against their names", 79, audio.run_similarity, CLIPS, modality="audio"
+    ),
+    Experiment(
+        "audio.logit_lens",
+        "audio",
+        "names at a sound's positions",
+        79,
+        audio.run_logit_lens,
+        CLIPS,
+        modality="audio",
+    ),
+    Experiment(
+        "audio.steering",
+        "audio",
+        "an animal heard, another one's name added",
+        24,
+        audio_steering.run_steering,
+        CLIPS,
+        modality="audio",
+    ),
     Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
 )
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
+
+
+def unreadable(names: Sequence[str], senses: Mapping[str, Sense], missing: Mapping[str, str]) -> dict[str, str]:
+    """Those experiments that need a sense which is not there, with the reason.
+
+    Args:
+        names: ids.
+        senses: by modality.
+        missing: reasons by modality, see `spokes.fitting`.
+    """
+    reasons = {"": "", **{modality: missing.get(modality, "no sense was given") for modality in ("image", "audio")}}
+    needs = {name: EXPERIMENTS[name].modality for name in names}
+    return {name: reasons[modality] for name, modality in needs.items() if modality and modality not in senses}
 
 
 def run(
@@ -128,6 +222,7 @@ def run(
     data: str | Path | None = None,
     baseline: bool | Model = True,
     out: str | Path | None = None,
+    sense: Sense | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -144,11 +239,13 @@ def run(
             a model that `shl.untrained` made is used as it is.
         out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
             finished one is read, not repeated.
+        sense: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
+            text model, `senses.ProcessorSense` for a multimodal one.
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown id or convention, too few items, a tokenizer that the items do not fit, a corpus that cannot
-            be read, an `out` that cannot be written.
+        ValueError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
+            corpus that cannot be read, an `out` that cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
@@ -158,7 +255,8 @@ def run(
     if convention not in ("corrected", "paper"):
         raise ValueError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False)
+    named = f"{sense.name} {sense.hash}" if sense is not None and EXPERIMENTS[experiment].modality else None
+    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
     return run_experiment(
         EXPERIMENTS[experiment],
         model,
@@ -166,4 +264,5 @@ def run(
         untrained=None if isinstance(baseline, bool) else baseline,
         out=out,
         progress=progress,
+        sense=sense,
     )

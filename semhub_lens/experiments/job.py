@@ -16,6 +16,7 @@ from semhub_lens.models import Model, provenance
 from semhub_lens.prompts import Prompt
 from semhub_lens.readout import Norm, Readout
 from semhub_lens.results import Provenance
+from semhub_lens.senses import Sense
 from semhub_lens.store import Store, digest
 from semhub_lens.tokens import Target, Variants
 from semhub_lens.untrained import untrained
@@ -40,6 +41,8 @@ class Job:
     """Measure a random-weight model of the same shape as well."""
     given: Model | None = None
     """That model, where the caller has one already."""
+    sense: Sense | None = None
+    """What reads pictures or sound, for the experiments that have them."""
     store: Store = field(default_factory=Store)
     progress: bool = True
 

@@ -20,6 +20,7 @@ from semhub_lens.files import require_folder, write_aside
 from semhub_lens.legs import ExperimentResult, describe
 from semhub_lens.models import Model, provenance
 from semhub_lens.readout import Norm
+from semhub_lens.senses import Sense
 from semhub_lens.store import Store, digest
 from semhub_lens.viz import write_html
 
@@ -39,6 +40,8 @@ class Experiment:
     run: Callable[[Job], ExperimentResult]
     takes: str = ""
     """What `data=` may name; empty where the items are always generated or bundled."""
+    modality: str = ""
+    """"image" or "audio" where a sense is needed."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Settings:
     convention: Convention = "corrected"
     data: str | None = None
     baseline: bool = True
+    sense: str | None = None
+    """Name and hash of what reads pictures or sound."""
 
 
 def run_experiment(
@@ -63,6 +68,7 @@ def run_experiment(
     untrained: Model | None,
     out: str | Path | None,
     progress: bool,
+    sense: Sense | None = None,
 ) -> ExperimentResult:
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
     norm: Norm = settings.norm or ("paper" if settings.convention == "paper" else "final")
@@ -96,6 +102,7 @@ def run_experiment(
         settings.data,
         settings.baseline,
         untrained,
+        sense,
         store,
         progress,
     )

@@ -1,7 +1,7 @@
 """Legs that several data types have in common."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -33,6 +33,8 @@ class Stacks:
     """Bags of embeddings: mean state of the tokens at the embedding layer, `[1 item d_model]` each."""
     negatives: Int[Tensor, "item k"] | None = None
     """Items of `b` that match each partner in length and token overlap."""
+    others: Mapping[str, Float[Tensor, "layer item d_model"]] = field(default_factory=dict)
+    """What may stand in the place of `a`, whose effect is subtracted as a control."""
 
 
 Measured = tuple[Tensor, Tensor | None, Tensor]
@@ -122,6 +124,8 @@ def _baselines(stacks: Stacks, found: SimilarityResult) -> tuple[dict[str, Tenso
         random = _centred_effect(*stacks.random)
         left["beyond random weights"] = found.centred - random
         curves["random weights, mean-centred"] = random.mean(1)
+    for name, states in stacks.others.items():
+        left[f"beyond {name}"] = found.centred - _centred_effect(states, stacks.b)
     return left, curves
 
 

@@ -1,6 +1,6 @@
 """Legs of steering: a sweep over layers and strengths, its controls and its damage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -71,6 +71,7 @@ def steering_leg(
     damage: Sequence[str] | None = None,
     labels: Sequence[str] = (),
     random: SweepResult | None = None,
+    others: Mapping[str, SweepResult] | None = None,
 ) -> Leg:
     """The leg of one score of a sweep: steered minus norm-matched random directions, item by item, in every cell.
 
@@ -85,6 +86,8 @@ def steering_leg(
         damage: scores drawn as damage (their change from the clean run); None takes the sweep's own.
         labels: the items, in words.
         random: the same sweep on a random-weight model, as a placebo.
+        others: sweeps of the same cells in which something is exchanged (the positions, say), by the name of the check:
+            their effect is subtracted.
 
     Raises:
         ValueError: no random direction, unknown score, NaN scores.
@@ -96,6 +99,8 @@ def steering_leg(
         if condition in result.conditions
     }
     clean = result.clean[result.names.index(score)]
+    for name, other in (others or {}).items():
+        controls[name] = _cells(result.effect(score) - other.effect(score))
     measured = [name for name in (STEERED, RANDOM, *BEYOND) if name in result.conditions]
     curves = {name: _cells(result.effect(score, name) + clean).mean(1) for name in measured}
     curves["clean"] = clean.mean().expand(len(effect))

@@ -23,6 +23,7 @@ from semhub_lens.linear_probes import ClassResult, LinearClassifier, ProbeResult
 from semhub_lens.logit_lens import LensResult, TargetResult
 from semhub_lens.results import Result
 from semhub_lens.similarity import SimilarityResult
+from semhub_lens.spokes.training import TrainingCurve
 from semhub_lens.trajectories import TrajectoryResult
 from semhub_lens.viz.concepts import concept_figure
 from semhub_lens.viz.curves import experiment_figure, leg_figure, mass_figure, similarity_figure, target_figure
@@ -35,6 +36,7 @@ from semhub_lens.viz.probes import class_figure, classifier_figure, probe_figure
 from semhub_lens.viz.style import FONT, escape, finish
 from semhub_lens.viz.sweep import sweep_figure, vector_figure
 from semhub_lens.viz.tokens import token_strip
+from semhub_lens.viz.training import training_figure
 
 __all__ = [
     "figure",
@@ -77,6 +79,7 @@ def figure(result: Result) -> go.Figure:
         Generation: _generation_figure,
         TrajectoryResult: trajectory_figure,
         PatchResult: patch_figure,
+        TrainingCurve: training_figure,
     }
     for kind, draw in drawers.items():
         if isinstance(result, kind):

@@ -1,6 +1,7 @@
 """The logit-lens heat map: layers x tokens, the most probable token in each cell, its alternatives on hover."""
 
 import math
+import re
 
 import plotly.graph_objects as go
 import torch
@@ -37,7 +38,7 @@ def lens_figure(result: LensResult) -> go.Figure:
         )
     )
     figure.update_layout(updatemenus=[_buttons(result, probability)])
-    label = "".join(result.labels).replace("␣", " ")
+    label = re.sub(r"((image|audio) \d+)+", r"<\2>", "".join(result.labels)).replace("␣", " ")
     finish(
         figure,
         title=f"Logit lens: {short(label, 90)}",

@@ -1,0 +1,86 @@
+"""The command `semhub train-spoke`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semhub_lens._cli_options import DEFAULT, Device, ModelName, Seed, console, load_model
+
+
+def train_spoke(
+    kind: Annotated[str, typer.Argument(help="vision or audio.")],
+    out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],
+    model: ModelName = DEFAULT,
+    name: Annotated[str | None, typer.Option(help="Of the spoke; default: KIND-MODEL.")] = None,
+    stamps: Annotated[Path | None, typer.Option(help="Tux Paint's stamps (a folder).")] = None,
+    font: Annotated[Path | None, typer.Option(help="Vision: a colour font of emoji (Noto).")] = None,
+    more: Annotated[list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of further emoji.")] = None,
+    named: Annotated[
+        list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of files named by what they show.")
+    ] = None,
+    words: Annotated[int, typer.Option(help="Audio: number of English words.")] = 1200,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoder features; default: OUT/features.")] = None,
+    views: Annotated[int | None, typer.Option(help="Views of each item; default: 6 vision, 2 audio.")] = None,
+    grid: Annotated[int, typer.Option(help="Vision: regions a side.")] = 3,
+    embeddings: Annotated[int | None, typer.Option(help="Vectors; default: one a region, or 4 for audio.")] = None,
+    hidden: Annotated[int, typer.Option(help="Size of the projector's hidden layer.")] = 512,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2000,
+    batch: Annotated[int, typer.Option(help="Items a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="At the peak.")] = 1e-3,
+    dropout: Annotated[float, typer.Option(help="Of the hidden layer.")] = 0.2,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
+    mixup: Annotated[float, typer.Option(help="Mix features of two items; 0 is off.")] = 0.0,
+    english: Annotated[float, typer.Option(help="Share of English names.")] = 0.5,
+    regions: Annotated[int, typer.Option(help="Vision: vectors shown in a step, drawn at random; 0 shows all.")] = 0,
+    candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
+    every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Annotated[str, typer.Option(help="Of the frozen model in training; tests run in float32.")] = "bfloat16",
+) -> None:
+    """Train and test a projector that gives a text-only model eyes or ears."""
+    import semhub_lens as shl
+    from semhub_lens import spokes
+
+    kept = cache or out / "features"
+    if kind == "vision":
+        if font is None:
+            raise ValueError("A vision spoke learns from emoji; give a colour font with --font.")
+        styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
+        course = spokes.vision_course(
+            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed
+        )
+    elif kind == "audio":
+        course = spokes.audio_course(stamps, words=words, views=views or 2, cache=kept, seed=seed)
+    else:
+        raise ValueError(f"Unknown kind {kind!r}; expected vision or audio.")
+    joint = kind == "audio" or embeddings is not None
+    settings = spokes.Settings(
+        steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
+        english=english, regions=regions, seed=seed, shuffle_pairs=shuffle_pairs,
+    )  # fmt: skip
+    _, curve, result = spokes.run_course(
+        load_model(model, "auto", device, dtype),
+        course,
+        out,
+        name=name or f"{kind}-{Path(model).name}",
+        settings=settings,
+        hidden=hidden,
+        embeddings=embeddings or (4 if joint else grid * grid),
+        joint=joint,
+        standardised=kind == "vision",
+        every=every,
+        judge=None if dtype == "float32" else load_model(model, "auto", device, "float32"),
+    )
+    shl.write_html(curve, out / "curve.html")
+    console.print(result.summary().round(3).to_string(index=False))
+    console.print(f"saved: {out}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
+
+
+def _style(entry: str) -> tuple[str, str]:
+    style, found, folder = entry.partition("=")
+    if not found:
+        raise ValueError(f"--more and --named take STYLE=FOLDER, got {entry!r}.")
+    return style, folder

