@@ -6,7 +6,7 @@ import torch
 import semhub_lens as shl
 from semhub_lens import Prompt
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.media import at_positions, names_leg, sense_of
+from semhub_lens.experiments.media import at_positions, names_leg, read_names, sense_of
 from semhub_lens.experiments.vision import PICTURES, run_similarity
 from semhub_lens.results import Provenance
 from semhub_lens.senses import ProcessorSense, noise_like
@@ -35,7 +35,8 @@ class Planted:
 def leg(model, shown_names, names):
     job = Job(model, len(names), baseline=False, progress=False)
     shown = [Planted(model).prompt("<image>", name) for name in shown_names]
-    return names_leg(job, PICTURES, "planted", shown, names, torch.arange(len(names)), WHERE, "names")
+    reading = read_names(job, PICTURES, "names", shown, names)
+    return names_leg(job, PICTURES, "planted", reading, names, torch.arange(len(names)), WHERE)
 
 
 def test_a_planted_name_is_found_at_the_pictures_positions_and_noise_is_not(tiny_model):

@@ -19,11 +19,13 @@ from semhub_lens.experiments.media import (
     name_of,
     names_leg,
     one_each,
+    read_names,
     sense_of,
     similarity_legs,
     where_of,
 )
 from semhub_lens.legs import ExperimentResult, Leg
+from semhub_lens.senses import Sense
 from semhub_lens.stats import FEWEST_ITEMS
 from semhub_lens.tokens import is_single_token
 
@@ -72,23 +74,20 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     sense = sense_of(job, "audio")
     kind, every, data = sounds(job)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
-    legs, notes = [], list(_notes(job))
-    for code, language in LANGUAGES.items():
-        if not any(code in item.names for item in items):
-            continue
-        labelled = labelled_in(job, items, code)
+    notes = list(_notes(job))
+    found = {code: labelled_in(job, items, code) for code in LANGUAGES if any(code in one.names for one in items)}
+    for code, labelled in found.items():
         notes.append(
-            f"{language}: {len(labelled.items)} of {len(items)} sounds have a name with a word of one token, "
+            f"{LANGUAGES[code]}: {len(labelled.items)} of {len(items)} sounds have a name with a word of one token, "
             f"{len(labelled.names)} different ones."
         )
-        if len(labelled.items) >= FEWEST_ITEMS and labelled.compared:
-            shown = [sense.prompt(kind.question, item.open()) for item in labelled.items]
-            legs.append(_leg(job, kind, data, language, labelled, shown))
-    if not legs:
+    found = {code: one for code, one in found.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
+    if not found:
         raise ValueError(
             f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
             f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
         )
+    legs = _legs(job, sense, (kind, data), items, found)
     title = f"names of {len(items)} sounds at their positions"
     return ExperimentResult("audio.logit_lens", title, tuple(legs), tuple(notes), provenance=legs[0].provenance)
 
@@ -148,21 +147,24 @@ def _words(item: MediaItem, code: str) -> tuple[str, ...]:
     return () if name.casefold() == name_of(item).casefold() else (name,)
 
 
-def _leg(job: Job, kind: Kind, data: str | None, language: str, labelled: Labelled, shown: list) -> Leg:
-    names = [name_of(item) for item in labelled.items]
-    where = where_of(job, kind, shown, [*labelled.names, *names], lens=True, data=data)
-    return names_leg(
-        job,
-        kind,
-        f"{language} names",
-        shown,
-        labelled.names,
-        labelled.key,
-        where,
-        f"names-{language}",
-        targets=labelled.words,
-        apart=labelled.apart,
-    )
+def _legs(
+    job: Job, sense: Sense, source: tuple[Kind, str | None], items: list[MediaItem], found: dict[str, Labelled]
+) -> list[Leg]:
+    """One leg a language; the words of all languages are read in the same passes."""
+    kind, data = source
+    shown = [sense.prompt(kind.question, item.open()) for item in items]
+    every = list(dict.fromkeys(words for labelled in found.values() for words in labelled.words))
+    reading = read_names(job, kind, "names", shown, every)
+    rows = {item.key: i for i, item in enumerate(items)}
+    legs = []
+    for code, labelled in found.items():
+        own = [rows[item.key] for item in labelled.items]
+        names = [*labelled.names, *map(name_of, labelled.items)]
+        where = where_of(job, kind, [shown[i] for i in own], names, lens=True, data=data)
+        part = reading.of(own, [every.index(words) for words in labelled.words])
+        title = f"{LANGUAGES[code]} names"
+        legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, where, apart=labelled.apart))
+    return legs
 
 
 def _notes(job: Job) -> tuple[str, ...]:

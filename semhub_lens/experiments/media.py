@@ -122,17 +122,45 @@ def _similarity(kind: Kind, title: str) -> Wording:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What names read as at the media's positions: see `at_positions`."""
+
+    found: Float[Tensor, "layer item key"]
+    noise: Float[Tensor, "layer item key"]
+    """With noise in place of the media."""
+    random: Float[Tensor, "layer item key"] | None
+    """With random weights; None without a baseline."""
+
+    def of(self, items: Sequence[int], keys: Sequence[int]) -> "Reading":
+        """Only these items and names."""
+
+        def cut(matrix: Tensor) -> Tensor:
+            return matrix[:, list(items)][:, :, list(keys)]
+
+        return Reading(cut(self.found), cut(self.noise), None if self.random is None else cut(self.random))
+
+
+def read_names(job: Job, kind: Kind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> Reading:
+    """Read targets at the media's positions, with noise in their place, and with random weights.
+
+    Names of several languages are read together: the passes cost as much as for one.
+    """
+    found = at_positions(job, kind.modality, part, shown, targets)
+    noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
+    random = at_positions(job.random(), kind.modality, part, shown, targets) if job.baseline else None
+    return Reading(found, noise, random)
+
+
 def names_leg(
     job: Job,
     kind: Kind,
     title: str,
-    shown: list[Prompt],
+    reading: Reading,
     names: list[str],
     key: Int[Tensor, " item"],
     where: Provenance,
-    part: str,
     *,
-    targets: Sequence[Target] | None = None,
     apart: Bool[Tensor, "key other"] | None = None,
 ) -> Leg:
     r"""The right name over the other names at the media's positions, with noise and random weights as placebos.
@@ -145,17 +173,13 @@ def names_leg(
         job: the job.
         kind: pictures or sounds.
         title: whose names.
-        shown: the prompts.
+        reading: of the items and names.
         names: the different names.
         key: which of them is each item's.
         where: provenance of the leg.
-        part: name of the kept parts.
-        targets: what is read for each name, where it is not the name itself.
         apart: which names j may be compared with name i; None takes all but its own.
     """
-    read = list(targets or names)
-    found = at_positions(job, kind.modality, part, shown, read)
-    noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), read)
+    found, noise = reading.found, reading.noise
     others = _others(found, key, apart)
     effect, draw = paired_contrast(found, key, others)
     placebos = {kind.not_noise: paired_contrast(noise, key, _others(noise, key, apart))}
@@ -165,9 +189,8 @@ def names_leg(
         "other names": others.mean(1),
         f"right name, {kind.noise}": noise[:, own, key].mean(1),
     }
-    if job.baseline:
-        random = at_positions(job.random(), kind.modality, part, shown, read)
-        placebos[NOT_RANDOM] = paired_contrast(random, key, _others(random, key, apart))
+    if reading.random is not None:
+        placebos[NOT_RANDOM] = paired_contrast(reading.random, key, _others(reading.random, key, apart))
     wording = Wording(
         f"{title} at the {kind.noun}'s positions",
         kind.data_type,

@@ -17,6 +17,7 @@ from semhub_lens.experiments.media import (
     name_of,
     names_leg,
     one_each,
+    read_names,
     sense_of,
     similarity_legs,
     where_of,
@@ -65,20 +66,13 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     """
     sense, items = sense_of(job, "image"), pictures_of(job)
     legs, notes = [], [ADAPTER]
-    for code, language in LANGUAGES.items():
-        kept = [item for item in items if code in item.names]
-        kept = one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
-        notes.append(f"{language}: {len(kept)} of {len(items)} pictures have a name of one token, each name once.")
-        if len(kept) < FEWEST_ITEMS:
-            continue
-        names = [name_of(item, code) for item in kept]
-        shown = [sense.prompt(QUESTION, item.open()) for item in kept]
-        where = _where(job, shown, names, lens=True)
-        legs.append(
-            names_leg(
-                job, PICTURES, f"{language} names", shown, names, torch.arange(len(kept)), where, f"caption-{code}"
-            )
-        )
+    named = {code: _named_in(job, items, code) for code in LANGUAGES}
+    for code, kept in named.items():
+        count = f"{len(kept)} of {len(items)} pictures have a name of one token, each name once."
+        notes.append(f"{LANGUAGES[code]}: {count}")
+    named = {code: kept for code, kept in named.items() if len(kept) >= FEWEST_ITEMS}
+    if named:
+        legs += _caption_legs(job, sense, items, named)
     for code, question in QUESTIONS.items():
         kept = [item for item in items if _two_names(job, item, code)]
         if len(kept) >= FEWEST_ITEMS:
@@ -91,6 +85,29 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     )
 
 
+def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
+    """The pictures with a name of one token in a language, each name once."""
+    kept = [item for item in items if code in item.names]
+    return one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
+
+
+def _caption_legs(job: Job, sense: Sense, items: list[MediaItem], named: dict[str, list[MediaItem]]) -> list[Leg]:
+    """One leg a language; the names of all languages are read in the same passes."""
+    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    every = list(dict.fromkeys(name_of(item, code) for code, kept in named.items() for item in kept))
+    reading = read_names(job, PICTURES, "caption", shown, every)
+    rows = {item.key: i for i, item in enumerate(items)}
+    legs = []
+    for code, kept in named.items():
+        names = [name_of(item, code) for item in kept]
+        own = [rows[item.key] for item in kept]
+        where = _where(job, [shown[i] for i in own], names, lens=True)
+        part = reading.of(own, [every.index(name) for name in names])
+        key = torch.arange(len(kept))
+        legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, where))
+    return legs
+
+
 def run_logit_lens_color(job: Job) -> ExperimentResult:
     """Do the positions of a picture of one colour read as the word for it?"""
     sense = sense_of(job, "image")
@@ -100,7 +117,8 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
     where = _where(job, shown, [item.concept for item in items], lens=True)
-    leg = names_leg(job, PICTURES, "colour words", shown, colours, key, where, "colours")
+    reading = read_names(job, PICTURES, "colours", shown, colours)
+    leg = names_leg(job, PICTURES, "colour words", reading, colours, key, where)
     title = f"{len(items)} pictures of one colour each"
     return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=where)
 
