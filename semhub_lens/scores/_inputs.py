@@ -1,8 +1,6 @@
 """What all text scores check first: the texts, and the optional packages."""
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
@@ -18,18 +16,3 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
         if not isinstance(entry, str):
             raise ValueError(f"A text to score must be a str, got {type(entry).__name__}.")
     return listed
-
-
-def optional(module: str, package: str) -> ModuleType:
-    """Import a module of the extra `scores`.
-
-    Raises:
-        ValueError: the package is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"This score needs the package {package}, which could not be imported ({error}). Install it with "
-            'pip install "semhub-lens[scores]".'
-        ) from error

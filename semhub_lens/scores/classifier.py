@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens._extras import optional
 from semhub_lens.data import data_hash
 from semhub_lens.data.corpora import SentimentText, sentiments
-from semhub_lens.scores._inputs import as_texts, optional
+from semhub_lens.scores._inputs import as_texts
 from semhub_lens.scores.relevance import SentenceEncoder
 
 INVERSE_REGULARISATION = 10.0
@@ -97,8 +98,8 @@ class SentimentClassifier:
         self._fitted, self.accuracy = self._fit(by_language)
 
     def _fit(self, by_language: Mapping[str, list[SentimentText]]) -> tuple[Any, dict[str, Accuracy]]:
-        selection = optional("sklearn.model_selection", "scikit-learn")
-        regression = optional("sklearn.linear_model", "scikit-learn").LogisticRegression
+        selection = optional("sklearn.model_selection", "scikit-learn", "scores")
+        regression = optional("sklearn.linear_model", "scikit-learn", "scores").LogisticRegression
         model = regression(C=INVERSE_REGULARISATION, max_iter=1000)
         folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=0)
         texts = {language: [row.text for row in rows] for language, rows in by_language.items()}

