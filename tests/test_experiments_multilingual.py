@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from semhub_lens import _extras
 from semhub_lens.data.prompts import LANGUAGE_PREFIXES, openings
 from semhub_lens.experiments import multilingual_steering as steering
 from semhub_lens.experiments.job import Job
 from semhub_lens.interventions import directions
 from semhub_lens.interventions.hooks import add, at
-from semhub_lens.scores import _inputs
 from semhub_lens.stats import generator
 
 PAIR = steering.Pair("planted pair", "dog", "cat", ("red", "blue"), "a claim about {} text")
@@ -153,7 +153,7 @@ def test_without_the_extra_the_packages_are_named_before_the_model_runs(tiny_mod
     def run(*args, **kwargs):
         raise AssertionError("the model ran")
 
-    monkeypatch.setattr(_inputs, "import_module", missing)
+    monkeypatch.setattr(_extras, "import_module", missing)
     monkeypatch.setattr(steering, "item_measure", run)
     with pytest.raises(ValueError, match=r'needs the package .* pip install "semhub-lens\[scores\]"'):
         shl.experiments.run("multilingual.steering", tiny_model, n=16, progress=False)
