@@ -17,7 +17,7 @@ def train_spoke(
     font: Annotated[Path | None, typer.Option(help="Vision: a colour font of emoji (Noto).")] = None,
     more: Annotated[list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of further emoji.")] = None,
     named: Annotated[
-        list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of files named by what they show.")
+        list[str] | None, typer.Option(help="STYLE=FOLDER of files named by what they show or say.")
     ] = None,
     words: Annotated[int, typer.Option(help="Audio: number of English words.")] = 1200,
     cache: Annotated[Path | None, typer.Option(help="Folder of encoder features; default: OUT/features.")] = None,
@@ -35,6 +35,7 @@ def train_spoke(
     regions: Annotated[int, typer.Option(help="Vision: vectors shown in a step, drawn at random; 0 shows all.")] = 0,
     candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
     shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
     seed: Seed = 0,
     device: Device = None,
@@ -45,21 +46,21 @@ def train_spoke(
     from semhub_lens import spokes
 
     kept = cache or out / "features"
+    styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
     if kind == "vision":
         if font is None:
             raise ValueError("A vision spoke learns from emoji; give a colour font with --font.")
-        styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
         course = spokes.vision_course(
             font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed
         )
     elif kind == "audio":
-        course = spokes.audio_course(stamps, words=words, views=views or 2, cache=kept, seed=seed)
+        course = spokes.audio_course(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
     else:
         raise ValueError(f"Unknown kind {kind!r}; expected vision or audio.")
     joint = kind == "audio" or embeddings is not None
     settings = spokes.Settings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
-        english=english, regions=regions, seed=seed, shuffle_pairs=shuffle_pairs,
+        english=english, regions=regions, pretraining=pretraining, seed=seed, shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
     _, curve, result = spokes.run_course(
         load_model(model, "auto", device, dtype),

@@ -3,12 +3,14 @@
 import dataclasses
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
 from semhub_lens.data.corpus_emoji import emoji_pictures
-from semhub_lens.data.corpus_named import named_pictures
+from semhub_lens.data.corpus_named import named_pictures, named_recordings
 from semhub_lens.data.families import families, names_one_of, words
 from semhub_lens.data.media import MediaItem, split_items
 from semhub_lens.spokes import Lesson, Settings
@@ -76,6 +78,23 @@ def test_files_are_named_by_what_they_show(tmp_path):
     assert fox.concept == "fox" and fox.names == {"en": ("fox", "red fox")} and fox.open().size == (4, 4)
     with pytest.raises(ValueError, match="no pictures below"):
         named_pictures(tmp_path / "nowhere", "drawing")
+
+
+def test_recordings_are_named_by_what_they_say(tmp_path):
+    said = {"en": {"guinea pig": ("guinea pig", "guinea pig"), "dog": ("dog", "dog")}, "de": {"hund": ("Hund", "dog")}}
+    for name in ("en/guinea_pig_2.wav", "en/dog.flac", "de/hund.wav", "de/dog.wav", "en/cat.wav", "fr/dog.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.linspace(-0.5, 0.5, 800), 16000)
+    (tmp_path / "en" / "dog.txt").write_text("no sound")
+    found = {one.key: one for one in named_recordings(tmp_path, "anna", said)}
+    assert set(found) == {"anna:en:guinea_pig_2.wav", "anna:en:dog.flac", "anna:de:hund.wav"}
+    hund = found["anna:de:hund.wav"]
+    assert (hund.style, hund.concept, hund.names) == ("anna", "dog", {"de": ("Hund",)})
+    samples, rate = hund.open()
+    assert rate == 16000 and np.allclose(samples, np.linspace(-0.5, 0.5, 800), atol=1e-4)
+    with pytest.raises(ValueError, match=r"no recordings of words below .*nowhere; expected .*en/guinea pig.wav"):
+        named_recordings(tmp_path / "nowhere", "anna", said)
 
 
 @pytest.mark.parametrize("name", ["1f436.png", "1F436.png", "1f436.webp", "2600-fe0f.png"])

@@ -147,7 +147,9 @@ def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")
                 concept = names["en"][0].lower()
                 content = content_hash(path)
                 items.append(
-                    MediaItem(key, f"human {code}", concept, {code: names[code]}, content, partial(_sound, path))
+                    MediaItem(
+                        key, f"human {code}", concept, {code: names[code]}, content, partial(read_recording, path)
+                    )
                 )
     return items
 
@@ -160,7 +162,9 @@ def stamp_sounds(root: str | Path) -> list[MediaItem]:
         if names and stamp.sound is not None:
             path, concept = stamp.sound, names["en"][0].lower()
             content = content_hash(path)
-            items.append(MediaItem(f"sound:{path.stem}", "sound", concept, names, content, partial(_sound, path)))
+            items.append(
+                MediaItem(f"sound:{path.stem}", "sound", concept, names, content, partial(read_recording, path))
+            )
     return items
 
 
@@ -179,5 +183,6 @@ def read_picture(path: Path) -> Any:
     return image.open(BytesIO(bytes(drawn)))
 
 
-def _sound(path: Path) -> tuple[Any, int]:
+def read_recording(path: Path) -> tuple[Any, int]:
+    """Samples and their rate from a sound file."""
     return optional("soundfile", "soundfile", "audio").read(str(path), dtype="float32")

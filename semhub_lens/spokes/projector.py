@@ -103,16 +103,20 @@ class Projector(nn.Module):
         self, features: Float[Tensor, "item chunk d"], dropout: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "item embedding d_model"]:
         """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
+        hidden = self.hidden(features)
+        out = self.leave(hidden if dropout is None else hidden * dropout)
+        out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
+        return self.scale * nn.functional.normalize(out + self.place, dim=-1)
+
+    def hidden(self, features: Float[Tensor, "item chunk d"]) -> Float[Tensor, "..."]:
+        """The hidden layer: [item hidden] of a joint projector, else [item chunk hidden]."""
         if self.shape.standardised:
             features = (features - self.mean) / self.deviation
         if self.shape.joint:
             x = features.flatten(1)
         else:
             x = torch.cat([features, features.mean(1, keepdim=True).expand_as(features)], dim=-1)
-        hidden = nn.functional.gelu(self.enter(self.norm(x)))
-        out = self.leave(hidden if dropout is None else hidden * dropout)
-        out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
-        return self.scale * nn.functional.normalize(out + self.place, dim=-1)
+        return nn.functional.gelu(self.enter(self.norm(x)))
 
     @torch.no_grad()
     def rounded(self) -> "Projector":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semhub_lens.data.corpus_colours import colour_pictures
 from semhub_lens.data.corpus_emoji import emoji_pictures
-from semhub_lens.data.corpus_named import named_pictures
+from semhub_lens.data.corpus_named import named_pictures, named_recordings
 from semhub_lens.data.corpus_speech import HELD, TRAINED, speech_items, spoken_words
 from semhub_lens.data.corpus_stamps import stamp_pictures, stamp_speech
 from semhub_lens.data.families import families, names_one_of, words
@@ -123,6 +123,7 @@ def vision_course(
 def audio_course(
     stamps: str | Path | None = None,
     *,
+    named: Mapping[str, str | Path] | None = None,
     words: int = 1200,
     languages: Mapping[str, int] = MappingProxyType({"en": 12, "fr": 4, "es": 4, "de": 2, "zh": 2}),
     chunks: int = 8,
@@ -131,10 +132,11 @@ def audio_course(
     seed: int = 0,
     progress: bool = True,
 ) -> Course:
-    """Words of eSpeak's voices; two voices and, with stamps, people's recordings are for testing only.
+    """Words of eSpeak's and further voices; two voices and, with stamps, people's recordings are for testing only.
 
     Args:
         stamps: folder of Tux Paint's stamps; None leaves their names and recordings out.
+        named: folders of recordings by voice, see `named_recordings`; they are trained.
         words: number of English words.
         languages: voices that read each language's words; a language that is not named is left out.
         chunks: feature vectors of a clip.
@@ -149,9 +151,11 @@ def audio_course(
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
     items += speech_items(spoken, variants=HELD)
-    known = {(code, word.lower()) for code, listed in spoken.items() for word, _, _ in listed}
+    known = {code: {word.lower(): (word, concept) for word, concept, _ in all_} for code, all_ in spoken.items()}
     people = stamp_speech(stamps, tuple(languages)) if stamps is not None else []
-    items += [one for one in people if all((code, names[0].lower()) in known for code, names in one.names.items())]
+    items += [one for one in people if all(names[0].lower() in known[code] for code, names in one.names.items())]
+    for voice, folder in (named or {}).items():
+        items += named_recordings(folder, voice, known)
     held = [*HELD, *sorted({item.style for item in people})]
     split = split_items(items, seed=seed, concepts=0.1, styles=0.0, repeats=0.0, held_styles=held)
     return _course(AudioEncoder(chunks), items, split, AUDIO_TEMPLATES, views, cache, seed, progress)

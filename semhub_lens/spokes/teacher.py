@@ -76,6 +76,9 @@ class Settings:
     mixup: float = 0.0
     """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
     of them with the same odds (Zhang et al. 2018)."""
+    pretraining: int = 0
+    """Steps in which the hidden layer first learns to tell the names apart, without the language model; see
+    `pretraining`. Afterwards it learns on at a tenth of the rate."""
     seed: int = 0
     shuffle_pairs: bool = False
     """Train on names of other items: the null. What it finds is no knowledge of the pictures."""
@@ -122,11 +125,9 @@ class Teacher:
     def draw(self, step: int) -> tuple[Tensor, list[Row]]:
         """Features and token rows of the batch of a step."""
         source = generator(self.settings.seed * PRIME + step)
-        items = torch.multinomial(self._odds, self.settings.batch, replacement=True, generator=source)
+        features, items = self.sample(source, self.settings.batch)
         count = len(self.shown(step))
-        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
         chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
-        features = self.lesson.features[items, views].float()
         if self.settings.mixup > 0:
             features, items = self._mixed(features, items, source)
         rows = []
@@ -137,6 +138,12 @@ class Teacher:
             templates = self.lesson.templates[language]
             rows.append(self.row(templates[int(c * len(templates))], name, count))
         return features, rows
+
+    def sample(self, source: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """Features of items drawn at random, one view each, and the items' indices."""
+        items = torch.multinomial(self._odds, count, replacement=True, generator=source)
+        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
+        return self.lesson.features[items, views].float(), items
 
     def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix every row with the next one; the name comes from the one or the other."""

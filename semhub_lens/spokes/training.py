@@ -13,6 +13,7 @@ Every step draws its batch from a generator of its own (seed and step), so a kil
 weights to the last bit on the same machine and number of threads.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,9 +29,13 @@ from semhub_lens.models import Model, provenance
 from semhub_lens.results import Result
 from semhub_lens.spokes.checkpoints import restore, save
 from semhub_lens.spokes.frozen import FrozenModel, device_of, frozen, input_norm
+from semhub_lens.spokes.pretraining import pretrain
 from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.spokes.teacher import Head, Lesson, Settings, Teacher, batch_loss
 from semhub_lens.store import digest
+
+SLOW = 0.1
+"""Of the learning rate, for layers that were pretrained."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,7 @@ def rate(settings: Settings, step: int) -> float:
     if step < settings.warmup:
         return settings.learning_rate * (step + 1) / settings.warmup
     share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.tensor(share * torch.pi).cos())))
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def train(
@@ -109,7 +114,7 @@ def train(
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     if standardised:
         projector.standardise(lesson.features[:, 0])
-    optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = _optimiser(projector, settings)
     if joint and settings.regions:
         raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
     teacher = Teacher(model, lesson, settings, embeddings)
@@ -118,6 +123,8 @@ def train(
     steps = range(len(history["train"]), settings.steps)
     if not steps:  # killed after its last step
         return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+    if not steps.start:
+        pretrain(projector, teacher, progress=progress)
     head = Head(model, teacher.candidates())
     with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
         for step in steps:
@@ -131,21 +138,31 @@ def train(
     return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
 
 
+def _optimiser(projector: Projector, settings: Settings) -> torch.optim.Optimizer:
+    slow = {id(p) for layer in (projector.norm, projector.enter) for p in layer.parameters() if settings.pretraining}
+    groups = [
+        {"params": [p for p in projector.parameters() if id(p) not in slow], "share": 1.0},
+        {"params": [p for p in projector.parameters() if id(p) in slow], "share": SLOW},
+    ]
+    decay = settings.weight_decay
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, weight_decay=decay)
+
+
 def _step(lm: FrozenModel, head: Head, teacher: Teacher, projector: Projector, optimiser: Any, step: int) -> float:
     features, rows = teacher.draw(step)
     device = next(projector.parameters()).device
     mask = teacher.mask(step, projector)
     for group in optimiser.param_groups:
-        group["lr"] = rate(teacher.settings, step)
+        group["lr"] = rate(teacher.settings, step) * group["share"]
     vectors = projector(features.to(device), mask if mask is None else mask.to(device))
     loss = batch_loss(lm, head, vectors[:, teacher.shown(step)], rows).mean()
-    if not bool(torch.isfinite(loss)):
-        raise ValueError(f"The loss of step {step} is {float(loss)}; lower the learning rate or use float32.")
+    if not math.isfinite(value := float(loss.detach())):
+        raise ValueError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
     optimiser.step()
-    return float(loss.detach())
+    return value
 
 
 @torch.no_grad()

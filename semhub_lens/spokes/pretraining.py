@@ -1,0 +1,76 @@
+"""Before the language model takes part: the hidden layer learns to tell names apart.
+
+A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
+together, and the classifier is thrown away. A step costs a thousandth of one through the language model. Nothing of the
+language model enters, so what a lens later reads at the vectors' positions is not put there by this.
+"""
+
+import math
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from semhub_lens.spokes.projector import Projector
+from semhub_lens.spokes.teacher import PRIME, Teacher
+from semhub_lens.stats import generator
+
+BATCH = 128
+WARMUP = 0.1
+"""Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
+
+
+def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -> float:
+    """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
+
+    Args:
+        projector: its norm and first layer change in place.
+        teacher: draws the items; with shuffled pairs, names are those of other items here too.
+        progress: whether to show a bar.
+
+    Returns:
+        Mean cross-entropy of the last 50 steps, in nats; 0 without steps.
+
+    Raises:
+        ValueError: a loss that is not finite.
+    """
+    settings = teacher.settings
+    names = sorted({listed[0] for listed in teacher.named})
+    classes = {name: i for i, name in enumerate(names)}
+    targets = torch.tensor([classes[listed[0]] for listed in teacher.named])
+    device = next(projector.parameters()).device
+    head = nn.Linear(projector.shape.hidden, len(names)).to(device)
+    with torch.no_grad():
+        head.weight.normal_(0.0, head.in_features**-0.5, generator=generator(settings.seed))
+        head.bias.zero_()
+    learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    losses: list[float] = []
+    for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
+        source = generator(settings.seed * PRIME + PRIME // 2 + step)
+        features, items = teacher.sample(source, BATCH)
+        hidden = projector.hidden(features.to(device))
+        if settings.dropout:
+            hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)
+        hidden = hidden if projector.shape.joint else hidden.mean(1)
+        loss = nn.functional.cross_entropy(head(hidden), targets[items].to(device))
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise ValueError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")
+        optimiser.zero_grad()
+        loss.backward()
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _share(step, settings.pretraining)
+        optimiser.step()
+    return sum(losses[-50:]) / max(1, len(losses[-50:]))
+
+
+def _mask(size: torch.Size, rate: float, source: torch.Generator) -> torch.Tensor:
+    return (torch.rand(size, generator=source) >= rate) / (1 - rate)
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the peak learning rate: up over a tenth of the steps, then down by a cosine."""
+    rising = (step + 1) / (WARMUP * steps)
+    falling = max(0.0, (step / steps - WARMUP) / (1 - WARMUP))
+    return rising if rising < 1 else 0.5 * (1 + math.cos(math.pi * falling))
