@@ -12,7 +12,6 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -22,13 +21,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens._kernel import read
-from semhub_lens.activations import Capture, prompt_states, read_positions
+from semhub_lens._targets import collisions, positions, target_sets
+from semhub_lens.activations import Capture, prompt_states
 from semhub_lens.hook_points import Hooks, require_hooks
 from semhub_lens.models import Model, provenance
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Norm, Readout, make_readout
 from semhub_lens.results import Result, check_finite
-from semhub_lens.tokens import Target, Variants, printable, target_ids
+from semhub_lens.tokens import Target, Variants, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +252,8 @@ def target_lens(
         torch.Size([1, 2])
     """
     listed = as_prompts(model, prompts)
-    wanted = _positions(listed, read_at)
-    sets, names = _target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
+    wanted = positions(listed, read_at)
+    sets, names = target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
     require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
     found: dict[int, Tensor] = {}
@@ -268,52 +268,8 @@ def target_lens(
     assert reading.targets is not None
     where = provenance(model, norm=reader.name, bos=listed[0].bos)
     return TargetResult(
-        reading.targets, names, _collisions(sets), reading.entropy, reading.kl_to_final, provenance=where
+        reading.targets, names, collisions(sets), reading.entropy, reading.kl_to_final, provenance=where
     )
-
-
-def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Positions to read in every prompt."""
-    if isinstance(read_at, str | int):
-        wanted = [read_positions(prompt, read_at) for prompt in prompts]
-        for prompt, positions in zip(prompts, wanted, strict=True):
-            if len(positions) != 1:
-                raise ValueError(
-                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use "
-                    "'NAME:last', or list the positions."
-                )
-        return wanted
-    if len(read_at) != len(prompts):
-        raise ValueError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
-    return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
-
-
-def _collisions(sets: list[list[tuple[int, ...]]]) -> tuple[tuple[int, int, int], ...]:
-    return tuple(
-        (item, first, second)
-        for item, row in enumerate(sets)
-        for (first, one), (second, other) in combinations(enumerate(row), 2)
-        if not set(one).isdisjoint(other)
-    )
-
-
-def _target_sets(
-    model: Model, targets: Sequence[Target | Sequence[Target]], items: int, variants: Variants, first_token: bool
-) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
-    if isinstance(targets, str) or len(targets) != items:
-        raise ValueError(
-            f"Expected one entry of targets per item: {items} positions are read, got "
-            f"{1 if isinstance(targets, str) else len(targets)} entries."
-        )
-    rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
-    widths = {len(row) for row in rows}
-    if len(widths) != 1 or 0 in widths:
-        raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
-    sets = [[target_ids(model.tokenizer, t, variants=variants, first_token=first_token) for t in row] for row in rows]
-    for token in {token for row in sets for ids in row for token in ids}:
-        if not 0 <= token < model.cfg.d_vocab:
-            raise ValueError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
-    return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)
 
 
 def _check_top_k(top_k: int, d_vocab: int) -> int:

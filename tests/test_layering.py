@@ -31,6 +31,7 @@ ORDER = (
     (
         "interventions",
         "_kernel",
+        "_targets",
         "logit_lens",
         "language_mass",
         "similarity",

@@ -1,5 +1,6 @@
 """Figures show what was measured, and pages open offline with every token as text."""
 
+import dataclasses
 import html
 import json
 import re
@@ -88,6 +89,23 @@ def test_the_target_figure_draws_mean_log_probabilities():
     found = shl.target_lens(models.tiny(), ["three plus", "one plus"], [["two", "five"]] * 2, progress=False)
     traces = {trace.name: trace for trace in shl.figure(found).data if trace.mode == "lines+markers"}
     assert torch.allclose(torch.tensor(traces["two"].y), found.log_probs[..., 0].mean(1))
+
+
+@pytest.mark.parametrize("others, shared", [(("own name",), True), (tuple(f"name {i}" for i in range(12)), False)])
+def test_a_curves_name_stands_in_the_legend_once_with_the_colour_of_its_lines(others, shared):
+    result = shl.experiments.run("multilingual.similarity", models.tiny(), n=16, progress=False)
+    leg = dataclasses.replace(
+        result.legs[0], curve_names=("right name", "other"), curves=result.legs[0].curves[:1].repeat(2, 1)
+    )
+    second = dataclasses.replace(leg, curve_names=(*others, "other"), curves=leg.curves[:1].repeat(len(others) + 1, 1))
+    traces = shl.figure(dataclasses.replace(result, legs=(leg, second))).data
+    drawn = [trace for trace in traces if trace.name in {"right name", "other", *others}]
+    assert [trace.name for trace in drawn] == ["right name", "other", *others, "other"]
+    listed = [(trace.name, trace.line.color) for trace in drawn if trace.showlegend]
+    assert len(listed) == len(set(listed)) and set(listed) == {(trace.name, trace.line.color) for trace in drawn}
+    assert (drawn[1].line.color == drawn[-1].line.color) == shared
+    for one in (drawn[:2], drawn[2:]):  # inside one panel colours differ as far as there are any
+        assert len({trace.line.color for trace in one}) == min(len(one), 12)
 
 
 def test_an_unknown_object_cannot_be_drawn():

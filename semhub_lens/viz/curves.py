@@ -134,15 +134,17 @@ def _legs_grid(legs: tuple[Leg, ...], title: str, note: str) -> go.Figure:
     )
     figure.update_annotations(font_size=12)
     figure.update_xaxes(showticklabels=True)
+    named: set[str] = set()
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
         _add_leg(figure, leg, 2 * row + 1, column + 1, first=i == 0, first_column=column == 0)
+        _add_curves(figure, leg, 2 * row + 2, column + 1, _curve_colours(legs, leg), named)
     finish(figure, title=title, note=note, height=plot_height + TOP + BOTTOM, top=TOP, bottom=BOTTOM)
     return figure
 
 
 def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool, first_column: bool) -> None:
-    rows = [i for i in range(len(leg.layers)) if not leg.strengths or leg.strengths[i] == leg.strength]
+    rows = _shown(leg)
     x = [leg.layers[i] for i in rows]
     for strength in sorted({*leg.strengths} - {leg.strength}):
         others = [i for i, value in enumerate(leg.strengths) if value == strength]
@@ -169,10 +171,6 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, **cell)
     verdict = {"color": VERDICT_COLOURS[leg.verdict.status], "width": 1, "dash": "dot"}
     figure.add_vline(x=leg.layer, line=verdict, **cell)
-    for i, name in enumerate(leg.curve_names):
-        colour = PALETTE[(i + 1) % len(PALETTE)]
-        line = _line(x, leg.curves[i][rows], colour, name, showlegend=first, legendgroup=name)
-        figure.add_trace(line, row + 1, column)
     if (
         leg.wording.unit == "nats"
     ):  # the first layers' lens distributions differ by hundreds of nats and would flatten the rest
@@ -184,6 +182,30 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     if first_column:
         figure.update_yaxes(title=f"effect ({leg.wording.unit})", row=row, col=column)
         figure.update_yaxes(title=leg.wording.curve_unit, row=row + 1, col=column)
+
+
+def _shown(leg: Leg) -> list[int]:
+    """Rows of the chosen strength; all of them where nothing is intervened with."""
+    return [i for i in range(len(leg.layers)) if not leg.strengths or leg.strengths[i] == leg.strength]
+
+
+def _curve_colours(legs: tuple[Leg, ...], leg: Leg) -> list[str]:
+    """A colour for each curve of a leg: the same for the same name in all legs, as far as there are colours."""
+    names = list(dict.fromkeys(name for one in legs for name in one.curve_names))
+    places = range(len(leg.curve_names))
+    if len(names) < len(PALETTE):
+        places = [names.index(name) for name in leg.curve_names]
+    return [PALETTE[(place + 1) % len(PALETTE)] for place in places]
+
+
+def _add_curves(figure: go.Figure, leg: Leg, row: int, column: int, colours: list[str], named: set[str]) -> None:
+    """The curves behind a leg's effect; a name stands in the legend once."""
+    rows = _shown(leg)
+    for name, curve, colour in zip(leg.curve_names, leg.curves, colours, strict=True):
+        group = f"{name} {colour}"
+        line = _line([leg.layers[i] for i in rows], curve[rows], colour, name, legendgroup=group)
+        figure.add_trace(line.update(showlegend=group not in named), row, column)
+        named.add(group)
 
 
 def _range(curves: Tensor) -> list[float]:

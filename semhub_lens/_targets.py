@@ -1,0 +1,55 @@
+"""What `target_lens` reads: positions of prompts, and sets of tokens for every target."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from semhub_lens.activations import read_positions
+from semhub_lens.models import Model
+from semhub_lens.prompts import Prompt
+from semhub_lens.tokens import Target, Variants, target_ids
+
+
+def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Positions to read in every prompt."""
+    if isinstance(read_at, str | int):
+        wanted = [read_positions(prompt, read_at) for prompt in prompts]
+        for prompt, positions in zip(prompts, wanted, strict=True):
+            if len(positions) != 1:
+                raise ValueError(
+                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use "
+                    "'NAME:last', or list the positions."
+                )
+        return wanted
+    if len(read_at) != len(prompts):
+        raise ValueError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
+    return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
+
+
+def collisions(sets: list[list[tuple[int, ...]]]) -> tuple[tuple[int, int, int], ...]:
+    """(item, target, target) where two targets of an item share a token."""
+    return tuple(
+        (item, first, second)
+        for item, row in enumerate(sets)
+        for (first, one), (second, other) in combinations(enumerate(row), 2)
+        if not set(one).isdisjoint(other)
+    )
+
+
+def target_sets(
+    model: Model, targets: Sequence[Target | Sequence[Target]], items: int, variants: Variants, first_token: bool
+) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
+    """Token ids of every item's targets, and their names."""
+    if isinstance(targets, str) or len(targets) != items:
+        raise ValueError(
+            f"Expected one entry of targets per item: {items} positions are read, got "
+            f"{1 if isinstance(targets, str) else len(targets)} entries."
+        )
+    rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
+    sets = [[target_ids(model.tokenizer, t, variants=variants, first_token=first_token) for t in row] for row in rows]
+    for token in {token for row in sets for ids in row for token in ids}:
+        if not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+    return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)
