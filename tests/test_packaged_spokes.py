@@ -11,6 +11,7 @@ from semhub_lens.spokes.spoke import _folder, available
 
 NAMES = ("audio-gemma-3-270m", "vision-gemma-3-270m")
 ITEMS = {"image": bundled_pictures, "audio": bundled_sounds}
+MEDIA = [name for name in shl.experiments.EXPERIMENTS if name.startswith(("vision", "audio"))]
 TEMPLATES = {"image": "<image> This is a picture of a", "audio": "<audio> The word is"}
 
 
@@ -52,3 +53,22 @@ def test_a_spoke_of_another_model_is_not_offered(tiny_model):
     assert not found and all("was trained through this model" in reason for reason in missing.values())
     with pytest.raises(ValueError, match="trained through another model"):
         shl.spokes.load(NAMES[1], tiny_model)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEDIA)
+def test_every_experiment_on_pictures_and_sound_runs_on_the_real_model(one_gemma, senses, name, tmp_path):
+    sense = senses["image" if name.startswith("vision") else "audio"]
+    result = shl.experiments.run(
+        name, one_gemma, n=16, seed=1, baseline=False, sense=sense, out=tmp_path, progress=False
+    )
+    assert result.id == name and len(result.legs) == len(result.summary()) > 0
+    for leg in result.legs:
+        assert torch.isfinite(leg.effect).all() and torch.isfinite(leg.null).all()
+        assert ((leg.low <= leg.mean + 1e-6) & (leg.mean <= leg.high + 1e-6)).all()
+        assert leg.provenance.data_hash
+    again = shl.experiments.run(
+        name, one_gemma, n=16, seed=1, baseline=False, sense=sense, out=tmp_path, progress=False
+    )
+    assert again.to_frame().equals(result.to_frame())

@@ -9,7 +9,6 @@ from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.spokes.pretraining import pretrain
 from semhub_lens.spokes.teacher import Teacher
-from semhub_lens.spokes.training import SLOW, _optimiser
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=200, learning_rate=3e-3)
 
@@ -54,15 +53,6 @@ def test_the_same_seed_gives_the_same_weights_and_a_killed_training_repeats_it(t
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert not torch.equal(first.enter.weight, other.enter.weight)
-
-
-def test_what_is_pretrained_learns_on_slowly(tiny_model):
-    made = projector()
-    (fast, slow) = _optimiser(made, SETTINGS).param_groups
-    assert (fast["share"], slow["share"]) == (1.0, SLOW)
-    assert {id(p) for p in slow["params"]} == {id(p) for part in (made.norm, made.enter) for p in part.parameters()}
-    (only,) = _optimiser(made, dataclasses.replace(SETTINGS, pretraining=0)).param_groups
-    assert only["share"] == 1.0 and len(only["params"]) == len(list(made.parameters()))
 
 
 def test_a_loss_that_is_not_finite_is_refused(tiny_model):

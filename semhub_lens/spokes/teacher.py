@@ -78,7 +78,7 @@ class Settings:
     of them with the same odds (Zhang et al. 2018)."""
     pretraining: int = 0
     """Steps in which the hidden layer first learns to tell the names apart, without the language model; see
-    `pretraining`. Afterwards it learns on at a tenth of the rate."""
+    `pretraining`."""
     seed: int = 0
     shuffle_pairs: bool = False
     """Train on names of other items: the null. What it finds is no knowledge of the pictures."""

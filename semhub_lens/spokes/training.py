@@ -34,9 +34,6 @@ from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.spokes.teacher import Head, Lesson, Settings, Teacher, batch_loss
 from semhub_lens.store import digest
 
-SLOW = 0.1
-"""Of the learning rate, for layers that were pretrained."""
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingCurve(Result):
@@ -114,7 +111,7 @@ def train(
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     if standardised:
         projector.standardise(lesson.features[:, 0])
-    optimiser = _optimiser(projector, settings)
+    optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     if joint and settings.regions:
         raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
     teacher = Teacher(model, lesson, settings, embeddings)
@@ -138,22 +135,12 @@ def train(
     return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
 
 
-def _optimiser(projector: Projector, settings: Settings) -> torch.optim.Optimizer:
-    slow = {id(p) for layer in (projector.norm, projector.enter) for p in layer.parameters() if settings.pretraining}
-    groups = [
-        {"params": [p for p in projector.parameters() if id(p) not in slow], "share": 1.0},
-        {"params": [p for p in projector.parameters() if id(p) in slow], "share": SLOW},
-    ]
-    decay = settings.weight_decay
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, weight_decay=decay)
-
-
 def _step(lm: FrozenModel, head: Head, teacher: Teacher, projector: Projector, optimiser: Any, step: int) -> float:
     features, rows = teacher.draw(step)
     device = next(projector.parameters()).device
     mask = teacher.mask(step, projector)
     for group in optimiser.param_groups:
-        group["lr"] = rate(teacher.settings, step) * group["share"]
+        group["lr"] = rate(teacher.settings, step)
     vectors = projector(features.to(device), mask if mask is None else mask.to(device))
     loss = batch_loss(lm, head, vectors[:, teacher.shown(step)], rows).mean()
     if not math.isfinite(value := float(loss.detach())):
