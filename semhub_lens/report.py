@@ -30,6 +30,8 @@ SHOWN = "dog"
 SEEN, HEARD = "<image> This is a picture of a", "<audio> The word is"
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
 UNREAD = "{names}: not run, because {reason}."
+INTERVENING = (".steering", ".patching")
+"""How the ids of experiments end that change states: a grid of runs for each item."""
 LONG = "Causality, {names}: not run here, because a sweep takes some minutes; semhub report --steering includes them."
 
 
@@ -52,8 +54,8 @@ def report(
         path: the HTML file; it appears only when complete and needs no network.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
-        only: ids of experiments; None runs all but the steering sweeps, on pictures and sound where a sense is there.
-        steering: run the steering sweeps as well, six to eight minutes each on two cores.
+        only: ids of experiments; None runs all but those that intervene, on pictures and sound where a sense is there.
+        steering: run the steering sweeps and `vision.patching` as well, up to ten minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
         senses: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
         progress: show progress bars.
@@ -64,7 +66,7 @@ def report(
     Raises:
         ValueError: unknown experiment, too few items, or a path whose folder cannot be written.
     """
-    default = [name for name in experiments.EXPERIMENTS if steering or not name.endswith(".steering")]
+    default = [name for name in experiments.EXPERIMENTS if steering or not name.endswith(INTERVENING)]
     chosen = default if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
     if unknown or not chosen:
@@ -137,7 +139,7 @@ def render(
 def _missing(found: Sequence[ExperimentResult], unread: Mapping[str, str]) -> list[str]:
     """What the page does not hold, and why."""
     ids = {result.id for result in found}
-    left = [name for name in experiments.EXPERIMENTS if name.endswith(".steering") and name not in {*ids, *unread}]
+    left = [name for name in experiments.EXPERIMENTS if name.endswith(INTERVENING) and name not in {*ids, *unread}]
     lines = [LONG.format(names=", ".join(left))] if left else []
     for reason in dict.fromkeys(unread.values()):
         names = [name for name, why in unread.items() if why == reason]

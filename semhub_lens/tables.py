@@ -166,7 +166,7 @@ def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, s
     lines = [
         f"## {name}",
         "",
-        f"{len(legs)} legs: {counts['supported']} supported, {counts['opposite']} opposite, "
+        f"{len(legs)} leg{'s' * (len(legs) != 1)}: {counts['supported']} supported, {counts['opposite']} opposite, "
         f"{len(legs) - sum(counts.values())} not supported. {where.model_class}, {where.dtype}, {where.device}, "
         f"weights {where.weights}, transformer-lens {where.transformer_lens}, semhub-lens {where.semhub_lens}, seed "
         f"{where.seed}. Its runs took {seconds / 60:.0f} minutes.",

@@ -8,7 +8,7 @@ import torch
 from semhub_lens import Prompt, experiments
 from semhub_lens.legs import ExperimentResult, Wording, make_leg
 from semhub_lens.media import Tile
-from semhub_lens.report import report
+from semhub_lens.report import INTERVENING, report
 from semhub_lens.results import Provenance
 from semhub_lens.stats import generator, sign_flips
 
@@ -56,7 +56,7 @@ def test_without_a_spoke_pictures_and_sound_are_listed_as_not_run(asked, tiny_mo
     path, _ = report(tiny_model, tmp_path / "page.html", progress=False)
     assert modalities(asked) == {""}
     page = path.read_text()
-    asked_for = [name for name in experiments.EXPERIMENTS if not name.endswith(".steering")]
+    asked_for = [name for name in experiments.EXPERIMENTS if not name.endswith(INTERVENING)]
     left = [name for name in asked_for if experiments.EXPERIMENTS[name].modality == "image"]
     assert f"{', '.join(left)}: not run, because no packaged spoke was trained through this model" in page
 
