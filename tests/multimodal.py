@@ -12,9 +12,6 @@ from tokenizers.models import WordLevel
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-from semhub_lens.data.corpus_colours import COLOURS
-from semhub_lens.data.pictures import bundled_pictures
-from semhub_lens.data.sounds import bundled_sounds
 from semhub_lens.media import Media
 from semhub_lens.prompts import Prompt
 
@@ -35,11 +32,6 @@ MEDIA = [
 WORDS = "What is this ? a dog cat house red blue Yes No".split()  # noqa: SIM905
 TILES = [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
 VOCABULARY = ["<unk>", "<bos>", "<eos>", *MEDIA, *WORDS, *TILES]
-VOCABULARY += sorted(
-    {word for item in (*bundled_pictures(), *bundled_sounds()) for names in item.names.values() for word in names}
-    | {*COLOURS}
-    - {*VOCABULARY}
-)
 WIDTH, LAYERS, PATCH, SIDE = 32, 3, 14, 28
 IMAGE, AUDIO = VOCABULARY.index("<image>"), VOCABULARY.index("<audio>")
 VISION = ("llava", "llava_next", "llava_onevision", "idefics3", "qwen2_5_vl", "qwen3_vl", "glm4v", "mistral3") + (
