@@ -142,7 +142,9 @@ def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
     runs: Annotated[Path | None, typer.Option(help="Folder of saved runs, to go on from and to keep.")] = None,
-    steering: Annotated[bool, typer.Option(help="Run the steering sweeps and vision.patching as well (some minutes each).")] = False,
+    steering: Annotated[
+        bool, typer.Option(help="Run the steering sweeps and vision.patching as well (some minutes each).")
+    ] = False,
     n: Items = None,
     seed: Seed = 0,
     backend: Backend = "auto",

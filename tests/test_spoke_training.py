@@ -39,6 +39,7 @@ def test_training_finds_the_names_of_planted_pictures_and_shuffled_pairs_do_not(
 
 
 def test_a_training_leaves_the_language_model_as_it_was(tiny_model):
+    tiny_model.zero_grad(set_to_none=True)  # of other tests
     before = {name: (p.detach().clone(), p.requires_grad) for name, p in tiny_model.named_parameters()}
     learn(tiny_model, dataclasses.replace(SHORT, steps=2))
     for name, parameter in tiny_model.named_parameters():
@@ -96,6 +97,7 @@ def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model
 
 
 def test_gradients_reach_only_the_vectors(tiny_model):
+    tiny_model.zero_grad(set_to_none=True)  # of other tests
     row = Teacher(tiny_model, lesson(*planted()), SHORT, 2).row("<image> plus", "dog")
     vectors = torch.randn(1, 2, 32, generator=generator(1), requires_grad=True)
     with frozen(tiny_model) as lm:
