@@ -11,7 +11,7 @@ from semhub_lens.spokes.spoke import _folder, available
 
 NAMES = ("audio-gemma-3-270m", "vision-gemma-3-270m")
 ITEMS = {"image": bundled_pictures, "audio": bundled_sounds}
-QUICK = ("vision.similarity", "vision.logit_lens_color", "vision.steering", "audio.similarity", "audio.logit_lens")
+QUICK = ("vision.similarity", "vision.logit_lens_color", "audio.similarity", "audio.logit_lens")
 """All nine run on tiny models (`test_multimodal_experiments`); of the others, `docs/results.md` holds whole runs."""
 TEMPLATES = {"image": "<image> This is a picture of a", "audio": "<audio> The word is"}
 
