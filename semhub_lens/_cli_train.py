@@ -36,6 +36,7 @@ def train_spoke(
     candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
+    codes: Annotated[bool, typer.Option(help="Mix one learned vector for each name; needs --pretraining.")] = False,
     shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
     seed: Seed = 0,
     device: Device = None,
@@ -72,6 +73,7 @@ def train_spoke(
         embeddings=embeddings or (4 if joint else grid * grid),
         joint=joint,
         standardised=kind == "vision",
+        codes=codes,
         every=every,
         judge=None if dtype == "float32" else load_model(model, "auto", device, "float32"),
     )

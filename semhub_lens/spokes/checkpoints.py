@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from semhub_lens.files import require_folder, write_aside
 from semhub_lens.spokes.projector import Projector
@@ -22,7 +23,7 @@ def save(
     if folder is None:
         return
     tensors = {f"weight.{name}": value for name, value in projector.state_dict().items()}
-    for name, parameter in projector.named_parameters():
+    for name, parameter in _learned(projector, optimiser):
         tensors |= {f"{key}.{name}": optimiser.state[parameter][key] for key in MOMENTS}
     header = {"identity": identity, "history": history}
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
@@ -52,8 +53,13 @@ def restore(folder: str | Path | None, identity: str, projector: Projector, opti
         )
     device = next(projector.parameters()).device
     projector.load_state_dict({k.removeprefix("weight."): v for k, v in tensors.items() if k.startswith("weight.")})
-    for name, parameter in projector.named_parameters():
+    for name, parameter in _learned(projector, optimiser):
         moments = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
         optimiser.state[parameter] = {k: v.clone() if k == "step" else v.to(device) for k, v in moments.items()}
     with torch.no_grad():
         return {split: list(losses) for split, losses in header["history"].items()}
+
+
+def _learned(projector: Projector, optimiser: Any) -> list[tuple[str, Tensor]]:
+    moved = {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
+    return [(name, parameter) for name, parameter in projector.named_parameters() if id(parameter) in moved]

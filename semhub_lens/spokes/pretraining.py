@@ -35,14 +35,10 @@ def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -
         ValueError: a loss that is not finite.
     """
     settings = teacher.settings
-    names = sorted({listed[0] for listed in teacher.named})
-    classes = {name: i for i, name in enumerate(names)}
+    classes = {name: i for i, name in enumerate(teacher.lesson.classes)}
     targets = torch.tensor([classes[listed[0]] for listed in teacher.named])
     device = next(projector.parameters()).device
-    head = nn.Linear(projector.shape.hidden, len(names)).to(device)
-    with torch.no_grad():
-        head.weight.normal_(0.0, head.in_features**-0.5, generator=generator(settings.seed))
-        head.bias.zero_()
+    head = projector.code or _classifier(projector.shape.hidden, len(classes), settings.seed).to(device)
     learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     losses: list[float] = []
@@ -62,7 +58,16 @@ def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _share(step, settings.pretraining)
         optimiser.step()
+    optimiser.zero_grad()  # gradients left here would count where the training clips its own
     return sum(losses[-50:]) / max(1, len(losses[-50:]))
+
+
+def _classifier(hidden: int, classes: int, seed: int) -> nn.Linear:
+    head = nn.Linear(hidden, classes)
+    with torch.no_grad():
+        head.weight.normal_(0.0, hidden**-0.5, generator=generator(seed))
+        head.bias.zero_()
+    return head
 
 
 def _mask(size: torch.Size, rate: float, source: torch.Generator) -> torch.Tensor:

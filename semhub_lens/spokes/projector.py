@@ -39,6 +39,9 @@ class Shape:
     mean of all, so that a region of a picture stays a position of the prompt."""
     standardised: bool = False
     """Whether features are standardised first."""
+    codes: int = 0
+    """Above 0: the hidden layer is followed by a softmax over so many codes (one for each training name), and every
+    vector is a mixture of the codes' own (Lu et al. 2024, Ovis: a table of visual embeddings)."""
 
     def __post_init__(self) -> None:
         if not self.joint and self.embeddings != self.chunks:
@@ -78,7 +81,8 @@ class Projector(nn.Module):
         self.shape = shape
         self.norm = nn.LayerNorm(shape.entering)
         self.enter = nn.Linear(shape.entering, shape.hidden)
-        self.leave = nn.Linear(shape.hidden, shape.leaving)
+        self.code = nn.Linear(shape.hidden, shape.codes) if shape.codes else None
+        self.leave = nn.Linear(shape.codes or shape.hidden, shape.leaving)
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale)))
@@ -89,7 +93,7 @@ class Projector(nn.Module):
             self.register_buffer("deviation", torch.ones(shape.d_in))
         source = generator(seed)
         with torch.no_grad():
-            for layer in (self.enter, self.leave):
+            for layer in filter(None, (self.enter, self.leave, self.code)):
                 layer.weight.normal_(0.0, layer.in_features**-0.5, generator=source)
                 layer.bias.zero_()
 
@@ -104,7 +108,8 @@ class Projector(nn.Module):
     ) -> Float[Tensor, "item embedding d_model"]:
         """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
         hidden = self.hidden(features)
-        out = self.leave(hidden if dropout is None else hidden * dropout)
+        hidden = hidden if dropout is None else hidden * dropout
+        out = self.leave(hidden if self.code is None else self.code(hidden).softmax(-1))
         out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
         return self.scale * nn.functional.normalize(out + self.place, dim=-1)
 

@@ -196,6 +196,7 @@ def run_course(
     embeddings: int = 4,
     joint: bool = True,
     standardised: bool = True,
+    codes: bool = False,
     every: int = 100,
     judge: Model | None = None,
     progress: bool = True,
@@ -215,6 +216,7 @@ def run_course(
         embeddings: vectors of one picture or clip.
         joint: see `Shape`.
         standardised: see `Shape`.
+        codes: see `train`.
         every: steps between checkpoints.
         judge: the language model to test with, where it differs from `model` in dtype; None takes `model`.
         progress: whether to show a bar.
@@ -233,6 +235,7 @@ def run_course(
         embeddings=embeddings,
         joint=joint,
         standardised=standardised,
+        codes=codes,
         folder=folder,
         checks=checks,
         every=every,

@@ -50,6 +50,11 @@ class Lesson:
                 raise ValueError(f"The names {listed} need at least one name and templates for {missing or 'it'}.")
 
     @property
+    def classes(self) -> list[tuple[str, str]]:
+        """The items' first names, each once."""
+        return sorted({listed[0] for listed in self.names})
+
+    @property
     def hash(self) -> str:
         """Hash of features, names and templates."""
         sums = [float(self.features[i].double().sum()) for i in range(len(self.features))]
@@ -128,8 +133,6 @@ class Teacher:
         features, items = self.sample(source, self.settings.batch)
         count = len(self.shown(step))
         chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
-        if self.settings.mixup > 0:
-            features, items = self._mixed(features, items, source)
         rows = []
         for item, (a, b, c) in zip(items.tolist(), chance, strict=True):
             english = [pair for pair in self.named[item] if pair[0] == "en"]
@@ -140,18 +143,19 @@ class Teacher:
         return features, rows
 
     def sample(self, source: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Features of items drawn at random, one view each, and the items' indices."""
+        """Features of items drawn at random, one view each, and the items' indices; mixed where that is asked for."""
         items = torch.multinomial(self._odds, count, replacement=True, generator=source)
         views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
-        return self.lesson.features[items, views].float(), items
+        features = self.lesson.features[items, views].float()
+        return self._mixed(features, items, source) if self.settings.mixup > 0 else (features, items)
 
     def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix every row with the next one; the name comes from the one or the other."""
         alpha = self.settings.mixup
-        share = torch.rand(self.settings.batch, generator=source)
+        share = torch.rand(len(items), generator=source)
         share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
         mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
-        return mixed, torch.where(torch.rand(self.settings.batch, generator=source) < share, items, items.roll(1))
+        return mixed, torch.where(torch.rand(len(items), generator=source) < share, items, items.roll(1))
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
         """Dropout of the projector's hidden layer."""

@@ -15,7 +15,7 @@ weights to the last bit on the same machine and number of threads.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ def train(
     embeddings: int = 4,
     joint: bool = True,
     standardised: bool = True,
+    codes: bool = False,
     folder: str | Path | None = None,
     checks: Mapping[str, Lesson] | None = None,
     every: int = 100,
@@ -92,6 +93,8 @@ def train(
         embeddings: vectors of one picture or clip in the prompt.
         joint: see `Shape`.
         standardised: see `Shape`.
+        codes: whether vectors are mixtures of one code's for each name. Then only these are learned through the
+            language model; what tells the names apart comes from the pretraining alone.
         folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
         checks: lessons whose loss is watched, by split.
         every: steps between checkpoints and checks.
@@ -102,18 +105,22 @@ def train(
 
     Raises:
         ValueError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
-            projector.
+            projector; `codes` without pretraining.
     """
     checks = dict(checks or {})
+    if joint and settings.regions:
+        raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
+    if codes and not settings.pretraining:
+        raise ValueError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
     _, _, chunks, d_in = lesson.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
+    shape = replace(shape, codes=len(lesson.classes)) if codes else shape
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     if standardised:
         projector.standardise(lesson.features[:, 0])
-    optimiser = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    if joint and settings.regions:
-        raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
+    moved = [*projector.leave.parameters(), projector.place] if codes else [*projector.parameters()]
+    optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     teacher = Teacher(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
     history = restore(folder, identity, projector, optimiser)
@@ -122,6 +129,8 @@ def train(
         return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
     if not steps.start:
         pretrain(projector, teacher, progress=progress)
+    for parameter in projector.parameters():
+        parameter.requires_grad_(any(parameter is one for one in moved))
     head = Head(model, teacher.candidates())
     with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
         for step in steps:
