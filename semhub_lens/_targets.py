@@ -1,6 +1,7 @@
 """What `target_lens` reads: positions of prompts, and sets of tokens for every target."""
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from itertools import combinations
 
 from semhub_lens.activations import read_positions
@@ -27,12 +28,16 @@ def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]
 
 def collisions(sets: list[list[tuple[int, ...]]]) -> tuple[tuple[int, int, int], ...]:
     """(item, target, target) where two targets of an item share a token."""
-    return tuple(
-        (item, first, second)
-        for item, row in enumerate(sets)
-        for (first, one), (second, other) in combinations(enumerate(row), 2)
-        if not set(one).isdisjoint(other)
-    )
+    shared = cache(_shared)  # many items have the same targets
+    return tuple((item, *pair) for item, row in enumerate(sets) for pair in shared(tuple(row)))
+
+
+def _shared(row: tuple[tuple[int, ...], ...]) -> list[tuple[int, int]]:
+    owners: dict[int, list[int]] = {}
+    for target, ids in enumerate(row):
+        for token in set(ids):
+            owners.setdefault(token, []).append(target)
+    return sorted({pair for listed in owners.values() for pair in combinations(listed, 2)})
 
 
 def target_sets(
@@ -48,7 +53,12 @@ def target_sets(
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
         raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
-    sets = [[target_ids(model.tokenizer, t, variants=variants, first_token=first_token) for t in row] for row in rows]
+
+    @lru_cache(maxsize=None, typed=True)  # tokenizing a word's spellings costs more than reading its probability
+    def known(target: Target) -> tuple[int, ...]:
+        return target_ids(model.tokenizer, target, variants=variants, first_token=first_token)
+
+    sets = [[known(tuple(t) if isinstance(t, list) else t) for t in row] for row in rows]
     for token in {token for row in sets for ids in row for token in ids}:
         if not 0 <= token < model.cfg.d_vocab:
             raise ValueError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")

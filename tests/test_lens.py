@@ -7,6 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 import models
 import semhub_lens as shl
 from semhub_lens import _kernel
+from semhub_lens.tokens import target_ids
 
 TEXT = "three plus two equals red dog"
 TEXTS = ["three plus two equals", "chat", "red house perro dog is"]
@@ -255,6 +256,20 @@ def test_targets_that_share_a_token_are_reported(tiny_model):
         tiny_model, ["three plus"] * 2, [["two", "five", " two"], ["two", "red", "dog"]], progress=False
     )
     assert found.collisions == ((0, 0, 2),)
+
+
+def test_the_same_targets_at_many_positions_are_tokenized_once(tiny_model, monkeypatch):
+    seen = []
+
+    def counted(tokenizer, target, **options):
+        seen.append(target)
+        return target_ids(tokenizer, target, **options)
+
+    monkeypatch.setattr("semhub_lens._targets.target_ids", counted)
+    shl.target_lens(tiny_model, ["three plus two"], [["two", ["red", "dog"]]] * 3, read_at=[[0, 1, 2]], progress=False)
+    assert seen == ["two", ("red", "dog")]
+    with pytest.raises(ValueError, match="True"):  # equal to the id 1, but no id
+        shl.target_lens(tiny_model, ["three plus"], [[1, True]], progress=False)
 
 
 def test_targets_without_details_are_the_same_and_the_details_undefined(tiny_model):
