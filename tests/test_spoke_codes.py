@@ -25,7 +25,9 @@ def test_vectors_are_the_mixture_of_the_codes_own():
 
 def test_what_tells_names_apart_is_not_moved_through_the_language_model(tiny_model):
     data = lesson(*planted())
-    told = Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES), standardised=True), seed=SHORT.seed)
+    told = Projector(
+        Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES), standardised=True), seed=SHORT.seed
+    )
     told.standardise(data.features[:, 0])
     pretrain(told, Teacher(tiny_model, data, SETTINGS, 2), progress=False)
     made, _ = train(tiny_model, data, SETTINGS, hidden=32, embeddings=2, codes=True, progress=False)

@@ -1,8 +1,9 @@
 """Before the language model takes part: the hidden layer learns to tell names apart.
 
 A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
-together, and the classifier is thrown away. A step costs a thousandth of one through the language model. Nothing of the
-language model enters, so what a lens later reads at the vectors' positions is not put there by this.
+together, and the classifier is thrown away, or kept as the codes of a projector that has them. A step costs a
+thousandth of one through the language model. Nothing of the language model enters, so what a lens later reads at the
+vectors' positions is not put there by this.
 """
 
 import math
@@ -24,7 +25,7 @@ def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -
     """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
 
     Args:
-        projector: its norm and first layer change in place.
+        projector: its norm, first layer and codes change in place.
         teacher: draws the items; with shuffled pairs, names are those of other items here too.
         progress: whether to show a bar.
 

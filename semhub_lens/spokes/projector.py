@@ -4,6 +4,10 @@ $$e_j = s\,\frac{p_j}{\lVert p_j \rVert}, \qquad p = W_2 \operatorname{gelu}(W_1
 
 with features x that were standardised one by one (mean and deviation over what is trained on), because an encoder's
 layers have scales of their own; so every vector has the norm s, the mean norm of a text token at the input of block 0.
+
+With codes, one for each training name, the vectors are mixtures of the codes' own, weighed by a classifier C of names:
+
+$$p = W_2 \operatorname{softmax}(C \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + c) + b_2$$
 """
 
 import hashlib
