@@ -37,6 +37,7 @@ def train_spoke(
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
     codes: Annotated[bool, typer.Option(help="Mix one learned vector for each name; needs --pretraining.")] = False,
+    rank: Annotated[int, typer.Option(help="Numbers of a code, for a smaller table; 0: as many as vectors have.")] = 0,
     shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
     seed: Seed = 0,
     device: Device = None,
@@ -74,6 +75,7 @@ def train_spoke(
         joint=joint,
         standardised=kind == "vision",
         codes=codes,
+        rank=rank,
         every=every,
         judge=None if dtype == "float32" else load_model(model, "auto", device, "float32"),
     )

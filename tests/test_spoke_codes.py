@@ -23,6 +23,17 @@ def test_vectors_are_the_mixture_of_the_codes_own():
     torch.testing.assert_close(projector(features), expected)
 
 
+def test_a_table_of_low_rank_is_the_product_of_its_factors():
+    small = Projector(Shape(CHUNKS, D, 8, hidden=6, embeddings=3, codes=5, rank=2), scale=2.0, seed=1)
+    whole = Projector(Shape(CHUNKS, D, 8, hidden=6, embeddings=3, codes=5), scale=2.0, seed=1)
+    whole.load_state_dict({k: v for k, v in small.state_dict().items() if "leave" not in k and "table" not in k}, False)
+    whole.leave.weight.data = small.leave.weight.detach() @ small.table.weight.detach()
+    features = torch.randn(4, CHUNKS, D, generator=generator(0))
+    torch.testing.assert_close(small(features), whole(features))
+    with pytest.raises(ValueError, match="no codes"):
+        Shape(CHUNKS, D, 8, rank=2)
+
+
 def test_what_tells_names_apart_is_not_moved_through_the_language_model(tiny_model):
     data = lesson(*planted())
     told = Projector(
@@ -37,9 +48,10 @@ def test_what_tells_names_apart_is_not_moved_through_the_language_model(tiny_mod
     assert not torch.equal(before["leave.weight"], after["leave.weight"])
 
 
-def test_planted_names_are_found_and_shuffled_pairs_find_none(tiny_model):
-    _, curve, result = learn(tiny_model, SETTINGS, codes=True)
-    _, _, null = learn(tiny_model, dataclasses.replace(SETTINGS, shuffle_pairs=True), codes=True)
+@pytest.mark.parametrize("rank", [0, 6])
+def test_planted_names_are_found_and_shuffled_pairs_find_none(tiny_model, rank):
+    _, curve, result = learn(tiny_model, SETTINGS, codes=True, rank=rank)
+    _, _, null = learn(tiny_model, dataclasses.replace(SETTINGS, shuffle_pairs=True), codes=True, rank=rank)
     assert curve.smooth[-1] < 0.5 * curve.smooth[10]
     assert result.accuracy(1, "new_item").mean > 0.7
     assert null.accuracy(1, "new_item").mean < 0.4

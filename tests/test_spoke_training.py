@@ -55,7 +55,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("codes", [False, True])
 def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, monkeypatch, codes):
     settings = dataclasses.replace(SHORT, steps=30, pretraining=10 if codes else 0)
-    whole, curve, _ = learn(tiny_model, settings, every=10, codes=codes)
+    whole, curve, _ = learn(tiny_model, settings, every=10, codes=codes, rank=4 if codes else 0)
     draw = Teacher.draw
 
     def dying(self, step):
@@ -65,11 +65,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, mon
 
     monkeypatch.setattr(Teacher, "draw", dying)
     with pytest.raises(Killed):
-        learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes)
+        learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes, rank=4 if codes else 0)
     monkeypatch.setattr(Teacher, "draw", draw)
-    resumed, again, _ = learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes)
+    resumed, again, _ = learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes, rank=4 if codes else 0)
     assert torch.equal(curve.losses, again.losses)
-    finished, _, _ = learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes)  # killed after its last step
+    finished, _, _ = learn(
+        tiny_model, settings, every=10, folder=tmp_path, codes=codes, rank=4 if codes else 0
+    )  # killed after its last step
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
         assert torch.equal(value, finished.state_dict()[name]), name

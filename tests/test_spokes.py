@@ -67,11 +67,12 @@ def test_embeddings_that_do_not_fit_their_span_are_refused():
         shl.Prompt(torch.arange(5), {"image": (1, 2)}, embeddings={"image": torch.zeros(3, 4)})
 
 
-@pytest.mark.parametrize("codes", [0, 7])
+@pytest.mark.parametrize(("codes", "rank"), [(0, 0), (7, 0), (7, 4)])
 @pytest.mark.parametrize("standardised", [True, False])
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_projectors_file_gives_back_the_same_vectors(tmp_path, joint, standardised, codes):
-    shape = Shape(CHUNKS, D, 8, 6, 3 if joint else CHUNKS, joint=joint, standardised=standardised, codes=codes)
+def test_a_projectors_file_gives_back_the_same_vectors(tmp_path, joint, standardised, codes, rank):
+    kind = {"joint": joint, "standardised": standardised, "codes": codes, "rank": rank}
+    shape = Shape(CHUNKS, D, 8, 6, 3 if joint else CHUNKS, **kind)
     projector = Projector(shape, scale=5.0, seed=1)
     if standardised:
         projector.standardise(3 + 2 * torch.randn(9, CHUNKS, D, generator=generator(5)))

@@ -46,6 +46,8 @@ class Shape:
     codes: int = 0
     """Above 0: the hidden layer is followed by a softmax over so many codes (one for each training name), and every
     vector is a mixture of the codes' own (Lu et al. 2024, Ovis: a table of visual embeddings)."""
+    rank: int = 0
+    """Above 0, with codes: a code has so many numbers, of which one linear map makes the vectors; a smaller table."""
 
     def __post_init__(self) -> None:
         if not self.joint and self.embeddings != self.chunks:
@@ -53,6 +55,8 @@ class Shape:
                 f"A projector with joint=False gives one embedding for each of the {self.chunks} chunks, not "
                 f"{self.embeddings}."
             )
+        if self.rank and not self.codes:
+            raise ValueError(f"rank={self.rank} makes a table of codes smaller, and there are no codes.")
 
     @property
     def entering(self) -> int:
@@ -86,7 +90,8 @@ class Projector(nn.Module):
         self.norm = nn.LayerNorm(shape.entering)
         self.enter = nn.Linear(shape.entering, shape.hidden)
         self.code = nn.Linear(shape.hidden, shape.codes) if shape.codes else None
-        self.leave = nn.Linear(shape.codes or shape.hidden, shape.leaving)
+        self.table = nn.Linear(shape.codes, shape.rank, bias=False) if shape.rank else None
+        self.leave = nn.Linear(shape.rank or shape.codes or shape.hidden, shape.leaving)
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale)))
@@ -97,9 +102,10 @@ class Projector(nn.Module):
             self.register_buffer("deviation", torch.ones(shape.d_in))
         source = generator(seed)
         with torch.no_grad():
-            for layer in filter(None, (self.enter, self.leave, self.code)):
+            for layer in filter(None, (self.enter, self.leave, self.code, self.table)):
                 layer.weight.normal_(0.0, layer.in_features**-0.5, generator=source)
-                layer.bias.zero_()
+                if layer.bias is not None:
+                    layer.bias.zero_()
 
     def standardise(self, features: Float[Tensor, "item chunk d"]) -> None:
         """Take mean and deviation of each feature from these."""
@@ -113,7 +119,8 @@ class Projector(nn.Module):
         """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
         hidden = self.hidden(features)
         hidden = hidden if dropout is None else hidden * dropout
-        out = self.leave(hidden if self.code is None else self.code(hidden).softmax(-1))
+        mixed = hidden if self.code is None else self.code(hidden).softmax(-1)
+        out = self.leave(mixed if self.table is None else self.table(mixed))
         out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
         return self.scale * nn.functional.normalize(out + self.place, dim=-1)
 

@@ -197,6 +197,7 @@ def run_course(
     joint: bool = True,
     standardised: bool = True,
     codes: bool = False,
+    rank: int = 0,
     every: int = 100,
     judge: Model | None = None,
     progress: bool = True,
@@ -217,6 +218,7 @@ def run_course(
         joint: see `Shape`.
         standardised: see `Shape`.
         codes: see `train`.
+        rank: see `Shape`.
         every: steps between checkpoints.
         judge: the language model to test with, where it differs from `model` in dtype; None takes `model`.
         progress: whether to show a bar.
@@ -236,6 +238,7 @@ def run_course(
         joint=joint,
         standardised=standardised,
         codes=codes,
+        rank=rank,
         folder=folder,
         checks=checks,
         every=every,

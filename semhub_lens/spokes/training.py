@@ -77,6 +77,7 @@ def train(
     joint: bool = True,
     standardised: bool = True,
     codes: bool = False,
+    rank: int = 0,
     folder: str | Path | None = None,
     checks: Mapping[str, Lesson] | None = None,
     every: int = 100,
@@ -95,6 +96,7 @@ def train(
         standardised: see `Shape`.
         codes: whether vectors are mixtures of one code's for each name. Then only these are learned through the
             language model; what tells the names apart comes from the pretraining alone.
+        rank: see `Shape`.
         folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
         checks: lessons whose loss is watched, by split.
         every: steps between checkpoints and checks.
@@ -114,12 +116,13 @@ def train(
         raise ValueError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
     _, _, chunks, d_in = lesson.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
-    shape = replace(shape, codes=len(lesson.classes)) if codes else shape
+    shape = replace(shape, codes=len(lesson.classes) if codes else 0, rank=rank)
     scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     if standardised:
         projector.standardise(lesson.features[:, 0])
-    moved = [*projector.leave.parameters(), projector.place] if codes else [*projector.parameters()]
+    told = {"norm", "enter", "code"} if codes else set()
+    moved = [parameter for name, parameter in projector.named_parameters() if name.partition(".")[0] not in told]
     optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     teacher = Teacher(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
