@@ -38,6 +38,8 @@ def train_spoke(
     pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
     codes: Annotated[bool, typer.Option(help="Mix one learned vector for each name; needs --pretraining.")] = False,
     rank: Annotated[int, typer.Option(help="Numbers of a code, for a smaller table; 0: as many as vectors have.")] = 0,
+    folds: Annotated[int, typer.Option(help="Codes also learn behind classifiers that have not seen the item.")] = 0,
+    summed: Annotated[bool, typer.Option(help="Learn a name's whole log-likelihood, not its mean by token.")] = False,
     shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
     seed: Seed = 0,
     device: Device = None,
@@ -62,7 +64,8 @@ def train_spoke(
     joint = kind == "audio" or embeddings is not None
     settings = spokes.Settings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
-        english=english, regions=regions, pretraining=pretraining, seed=seed, shuffle_pairs=shuffle_pairs,
+        english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
+        shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
     _, curve, result = spokes.run_course(
         load_model(model, "auto", device, dtype),

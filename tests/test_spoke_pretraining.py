@@ -1,5 +1,6 @@
 """Telling names apart before the language model takes part: what it changes, what it leaves, and its null."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -60,3 +61,32 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_model):
     broken = lesson(features * float("nan"), labels)
     with pytest.raises(ValueError, match="loss of step 0 of the pretraining is nan"):
         pretrain(projector(), Teacher(tiny_model, broken, SETTINGS, 2), progress=False)
+
+
+def test_only_some_regions_are_seen_in_a_step(tiny_model, monkeypatch):
+    seen = []
+    hidden = Projector.hidden
+
+    def watched(self, features, shown=None):
+        out = hidden(self, features, shown)
+        seen.append((tuple(shown), out.shape[1]))
+        return out
+
+    monkeypatch.setattr(Projector, "hidden", watched)
+    made = projector(joint=False)
+    settings = dataclasses.replace(SETTINGS, pretraining=20, regions=1)
+    pretrain(made, Teacher(tiny_model, lesson(*planted()), settings, CHUNKS), progress=False)
+    assert set(seen) == {((0,), 1), ((1,), 1)}
+
+
+def test_a_model_in_half_precision_is_enough(tiny_model):
+    data, made = lesson(*planted()), projector()
+    half = copy.deepcopy(tiny_model).to(torch.bfloat16)
+    assert pretrain(made, Teacher(half, data, SETTINGS, 2), progress=False) < 0.3 * torch.tensor(10.0).log()
+    assert made.enter.weight.dtype == torch.float32
+
+
+def test_chosen_chunks_are_those_of_the_whole():
+    made = projector(joint=False)
+    features = planted()[0]
+    torch.testing.assert_close(made.hidden(features, [1]), made.hidden(features)[:, [1]])

@@ -21,9 +21,10 @@ from semhub_lens.spokes import (
     evaluate,
     load_projector,
     run_course,
+    train,
 )
 from semhub_lens.spokes.evaluation import accepted
-from semhub_lens.spokes.frozen import frozen
+from semhub_lens.spokes.frozen import frozen, input_norm
 from semhub_lens.spokes.teacher import Head, Teacher, batch_loss
 from semhub_lens.stats import generator
 
@@ -52,9 +53,9 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("codes", [False, True])
-def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, monkeypatch, codes):
-    settings = dataclasses.replace(SHORT, steps=30, pretraining=10 if codes else 0)
+@pytest.mark.parametrize(("codes", "folds"), [(False, 0), (True, 0), (True, 2)])
+def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, monkeypatch, codes, folds):
+    settings = dataclasses.replace(SHORT, steps=30, pretraining=10 if codes else 0, folds=folds)
     whole, curve, _ = learn(tiny_model, settings, every=10, codes=codes, rank=4 if codes else 0)
     draw = Teacher.draw
 
@@ -124,7 +125,7 @@ def test_items_of_one_language_are_drawn_as_often_as_told(tiny_model):
     pairs = [[("en" if i < 6 else "fr", NAMES[k])] for i, k in enumerate(labels)]
     own = Lesson(features[:, None], pairs, TEMPLATES | {"fr": ("<image> is",)}, "image")
     teacher = Teacher(tiny_model, own, dataclasses.replace(SHORT, batch=4000, english=0.8), 2)
-    rows = teacher.draw(0)[1]
+    rows = teacher.draw(0).rows
     english = {tuple(teacher.row(t, n)[0]) for t in TEMPLATES["en"] for n in NAMES}
     assert sum(tuple(ids) in english for ids, _, _ in rows) / 4000 == pytest.approx(0.8, abs=0.03)
 
@@ -210,3 +211,32 @@ def test_candidates_hold_every_token_of_the_names(tiny_model):
     teacher = Teacher(tiny_model, lesson(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
     rows = [teacher.row("<image> plus", name) for name in NAMES]
     assert {token for ids, _, start in rows for token in ids[start:]} <= set(teacher.candidates().tolist())
+
+
+def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_model, monkeypatch):
+    """Two names, of one and three tokens: the step equals one that is taken by hand on the sum."""
+    data = Lesson(planted()[0][:2, None], [[("en", "dog")], [("en", "cat dog house")]], TEMPLATES, "image")
+    settings = dataclasses.replace(SHORT, steps=1, summed=True, dropout=0.0)
+    kept = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def watched(parameters, most):
+        parameters = list(parameters)
+        kept.append([p.grad.clone() for p in parameters])
+        return clip(parameters, most)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+    _, curve = train(tiny_model, data, settings, hidden=32, embeddings=2, progress=False)
+    projector = Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, standardised=True), 1.0, settings.seed)
+    projector.scale.fill_(input_norm(tiny_model, [" this is a", " plus"]))
+    projector.standardise(data.features[:, 0])
+    teacher = Teacher(tiny_model, data, settings, 2)
+    batch = teacher.draw(0)
+    head = Head(tiny_model, teacher.candidates())
+    with frozen(tiny_model) as lm:
+        means = batch_loss(lm, head, projector(batch.features), batch.rows)
+    sums = means * torch.tensor([1.0 if item == 0 else 3.0 for item in batch.items])
+    sums.mean().backward()
+    assert curve.losses[0] == pytest.approx(float(means.detach().mean()), rel=1e-5)
+    for found, parameter in zip(kept[0], projector.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-6)

@@ -2,8 +2,8 @@
 
 A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
 together, and the classifier is thrown away, or kept as the codes of a projector that has them. A step costs a
-thousandth of one through the language model. Nothing of the language model enters, so what a lens later reads at the
-vectors' positions is not put there by this.
+hundredth of one through the language model and is computed in that model's precision. Nothing of the language model
+enters, so what a lens later reads at the vectors' positions is not put there by this.
 """
 
 import math
@@ -21,12 +21,13 @@ WARMUP = 0.1
 """Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
 
 
-def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -> float:
+def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = None, progress: bool = True) -> float:
     """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
 
     Args:
         projector: its norm, first layer and codes change in place.
         teacher: draws the items; with shuffled pairs, names are those of other items here too.
+        without: a fold of the items that takes no part; None takes all.
         progress: whether to show a bar.
 
     Returns:
@@ -42,15 +43,18 @@ def pretrain(projector: Projector, teacher: Teacher, *, progress: bool = True) -
     head = projector.code or _classifier(projector.shape.hidden, len(classes), settings.seed).to(device)
     learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    half = next(teacher.model.parameters()).dtype == torch.bfloat16
     losses: list[float] = []
     for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
         source = generator(settings.seed * PRIME + PRIME // 2 + step)
-        features, items = teacher.sample(source, BATCH)
-        hidden = projector.hidden(features.to(device))
-        if settings.dropout:
-            hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)
-        hidden = hidden if projector.shape.joint else hidden.mean(1)
-        loss = nn.functional.cross_entropy(head(hidden), targets[items].to(device))
+        features, items = teacher.sample(source, BATCH, without=without)
+        shown = teacher.some(source)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            hidden = projector.hidden(features.to(device), shown)
+            if settings.dropout:
+                hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)
+            logits = head(hidden if projector.shape.joint else hidden.mean(1))
+        loss = nn.functional.cross_entropy(logits.float(), targets[items].to(device))
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise ValueError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")

@@ -12,7 +12,7 @@ $$p = W_2 \operatorname{softmax}(C \operatorname{gelu}(W_1 \operatorname{norm}(x
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,19 +119,40 @@ class Projector(nn.Module):
         """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
         hidden = self.hidden(features)
         hidden = hidden if dropout is None else hidden * dropout
-        mixed = hidden if self.code is None else self.code(hidden).softmax(-1)
+        return self.vectors(hidden if self.code is None else self.code(hidden).softmax(-1))
+
+    def shares(self, features: Float[Tensor, "item chunk d"]) -> Float[Tensor, "... code"]:
+        """How much of each code the vectors are mixed of: [item code], or [item chunk code] if not joint.
+
+        Raises:
+            ValueError: the projector has no codes.
+        """
+        if self.code is None:
+            raise ValueError("A projector without codes has no shares; make its Shape with codes.")
+        return self.code(self.hidden(features)).softmax(-1)
+
+    def vectors(self, mixed: Float[Tensor, "..."]) -> Float[Tensor, "item embedding d_model"]:
+        """Vectors of the residual stream from the hidden layer or, with codes, from their shares."""
         out = self.leave(mixed if self.table is None else self.table(mixed))
         out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
         return self.scale * nn.functional.normalize(out + self.place, dim=-1)
 
-    def hidden(self, features: Float[Tensor, "item chunk d"]) -> Float[Tensor, "..."]:
-        """The hidden layer: [item hidden] of a joint projector, else [item chunk hidden]."""
+    def hidden(
+        self, features: Float[Tensor, "item chunk d"], shown: Sequence[int] | None = None
+    ) -> Float[Tensor, "..."]:
+        """The hidden layer: [item hidden] of a joint projector, else [item chunk hidden].
+
+        Args:
+            features: standardised here where the shape says so.
+            shown: of a projector that is not joint the chunks to give; None gives all.
+        """
         if self.shape.standardised:
             features = (features - self.mean) / self.deviation
         if self.shape.joint:
             x = features.flatten(1)
         else:
-            x = torch.cat([features, features.mean(1, keepdim=True).expand_as(features)], dim=-1)
+            own = features if shown is None else features[:, list(shown)]
+            x = torch.cat([own, features.mean(1, keepdim=True).expand_as(own)], dim=-1)
         return nn.functional.gelu(self.enter(self.norm(x)))
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -77,16 +78,30 @@ class Settings:
     share of English items."""
     regions: int = 0
     """Above 0: a step shows only so many of a picture's vectors, drawn at random (shorter prompts; Liu et al. 2023,
-    PatchDropout), for projectors that are not joint. The last fifth of the steps shows all."""
+    PatchDropout), for projectors that are not joint. The last fifth of the steps shows all; the pretraining never."""
     mixup: float = 0.0
     """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
     of them with the same odds (Zhang et al. 2018)."""
+    summed: bool = False
+    """Learn the log-likelihood of the whole name, the sum over its tokens; with their mean, a name of several tokens
+    weighs less at its first one, which tells most. Losses are noted as means in both cases."""
     pretraining: int = 0
     """Steps in which the hidden layer first learns to tell the names apart, without the language model; see
     `pretraining`."""
+    folds: int = 0
+    """Above 1, with codes: in every second step the codes learn from classifiers that have not seen the item, one for
+    each of so many folds; see `stacking`."""
     seed: int = 0
     shuffle_pairs: bool = False
     """Train on names of other items: the null. What it finds is no knowledge of the pictures."""
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    features: Float[Tensor, "batch chunk d"]
+    items: Int[Tensor, " batch"]
+    rows: list[Row]
 
 
 class Teacher:
@@ -100,6 +115,20 @@ class Teacher:
         order = derangement(items, generator(settings.seed)) if settings.shuffle_pairs else torch.arange(items)
         self.named = [lesson.names[int(i)] for i in order]
         self._odds = self._item_odds()
+        self.fold = self._dealt()
+
+    def _dealt(self) -> Int[Tensor, " item"]:
+        """The fold of each item: the items of one name are dealt out in turn; -1 for the only item of a name."""
+        fold = torch.full((len(self.named),), -1)
+        if self.settings.folds:
+            source = generator(self.settings.seed)
+            own: dict[tuple[str, str], list[int]] = {}
+            for i in torch.randperm(len(self.named), generator=source).tolist():
+                own.setdefault(self.named[i][0], []).append(i)
+            for count, items in enumerate(own.values()):
+                if len(items) > 1:
+                    fold[items] = (torch.arange(len(items)) + count) % self.settings.folds
+        return fold
 
     def _item_odds(self) -> Tensor:
         """How often each item is drawn."""
@@ -109,12 +138,21 @@ class Teacher:
         share = self.settings.english
         return torch.where(english, share / english.sum(), (1 - share) / (~english).sum())
 
+    def stacked(self, step: int) -> bool:
+        """Whether a step learns from classifiers that have not seen its items."""
+        return bool(self.settings.folds) and step % 2 == 1
+
     def shown(self, step: int) -> list[int]:
         """Which of the vectors a step shows."""
-        few = self.settings.regions
-        if not 0 < few < self._count or step >= 0.8 * self.settings.steps:
+        if step >= 0.8 * self.settings.steps:
             return list(range(self._count))
-        source = generator(self.settings.seed * PRIME - step - 1)
+        return self.some(generator(self.settings.seed * PRIME - step - 1))
+
+    def some(self, source: torch.Generator) -> list[int]:
+        """`Settings.regions` of the vectors, drawn at random; all where it does not apply."""
+        few = self.settings.regions
+        if not 0 < few < self._count:
+            return list(range(self._count))
         return sorted(torch.randperm(self._count, generator=source)[:few].tolist())
 
     def row(self, template: str, name: str, count: int | None = None) -> Row:
@@ -127,10 +165,10 @@ class Teacher:
             self._rows[key] = (ids + target, positions, len(ids))
         return self._rows[key]
 
-    def draw(self, step: int) -> tuple[Tensor, list[Row]]:
-        """Features and token rows of the batch of a step."""
+    def draw(self, step: int) -> Batch:
+        """The batch of a step: features, the items' indices and token rows."""
         source = generator(self.settings.seed * PRIME + step)
-        features, items = self.sample(source, self.settings.batch)
+        features, items = self.sample(source, self.settings.batch, mixed=not self.stacked(step))
         count = len(self.shown(step))
         chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
         rows = []
@@ -140,14 +178,24 @@ class Teacher:
             language, name = pool[int(b * len(pool))]
             templates = self.lesson.templates[language]
             rows.append(self.row(templates[int(c * len(templates))], name, count))
-        return features, rows
+        return Batch(features, items, rows)
 
-    def sample(self, source: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Features of items drawn at random, one view each, and the items' indices; mixed where that is asked for."""
-        items = torch.multinomial(self._odds, count, replacement=True, generator=source)
+    def sample(
+        self, source: torch.Generator, count: int, *, mixed: bool = True, without: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features of items drawn at random, one view each, and the items' indices.
+
+        Args:
+            source: of the draw.
+            count: number of items.
+            mixed: whether `Settings.mixup` applies.
+            without: leaves out the items of this fold.
+        """
+        odds = self._odds if without is None else self._odds * (self.fold != without)
+        items = torch.multinomial(odds, count, replacement=True, generator=source)
         views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
         features = self.lesson.features[items, views].float()
-        return self._mixed(features, items, source) if self.settings.mixup > 0 else (features, items)
+        return self._mixed(features, items, source) if mixed and self.settings.mixup > 0 else (features, items)
 
     def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix every row with the next one; the name comes from the one or the other."""
@@ -158,9 +206,9 @@ class Teacher:
         return mixed, torch.where(torch.rand(len(items), generator=source) < share, items, items.roll(1))
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
-        """Dropout of the projector's hidden layer."""
+        """Dropout of the projector's hidden layer; none behind classifiers that have not seen the item."""
         rate, shape = self.settings.dropout, projector.shape
-        if rate == 0:
+        if rate == 0 or self.stacked(step):
             return None
         size = (self.settings.batch, shape.hidden) if shape.joint else (self.settings.batch, shape.chunks, shape.hidden)
         return (torch.rand(size, generator=generator(self.settings.seed * PRIME - step - 1)) >= rate) / (1 - rate)

@@ -5,7 +5,8 @@ For a picture x with a name of tokens $t_1 \dots t_m$ after a template,
 $$\mathcal L = -\frac1m \sum_j \log \frac{\exp z_{t_j}}{\sum_{c \in C} \exp z_c}$$
 
 with the model's logits z at the position before each token and candidate tokens C: all tokens of the training names,
-the tokens that the model itself expects after the templates, and the commonest of its vocabulary. The full vocabulary
+the tokens that the model itself expects after the templates, and the commonest of its vocabulary. With
+`Settings.summed` the gradient is that of the sum over the name's tokens, without 1/m. The full vocabulary
 would cost as much as the model. The loss sits at the name, behind all blocks: what a lens reads at the picture's own
 positions is not put there directly.
 
@@ -15,6 +16,7 @@ weights to the last bit on the same machine and number of threads.
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from semhub_lens.spokes.checkpoints import restore, save
 from semhub_lens.spokes.frozen import FrozenModel, device_of, frozen, input_norm
 from semhub_lens.spokes.pretraining import pretrain
 from semhub_lens.spokes.projector import Projector, Shape
+from semhub_lens.spokes.stacking import Unseen
 from semhub_lens.spokes.teacher import Head, Lesson, Settings, Teacher, batch_loss
 from semhub_lens.store import digest
 
@@ -107,13 +110,15 @@ def train(
 
     Raises:
         ValueError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
-            projector; `codes` without pretraining.
+            projector; `codes` without pretraining; folds without codes.
     """
     checks = dict(checks or {})
     if joint and settings.regions:
         raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
     if codes and not settings.pretraining:
         raise ValueError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
+    if settings.folds and (settings.folds < 2 or not codes):
+        raise ValueError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
     _, _, chunks, d_in = lesson.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
     shape = replace(shape, codes=len(lesson.classes) if codes else 0, rank=rank)
@@ -126,10 +131,12 @@ def train(
     optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     teacher = Teacher(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
+    start = deepcopy(projector)
     history = restore(folder, identity, projector, optimiser)
     steps = range(len(history["train"]), settings.steps)
     if not steps:  # killed after its last step
         return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+    unseen = Unseen(start, teacher, progress=progress) if settings.folds else None
     if not steps.start:
         pretrain(projector, teacher, progress=progress)
     for parameter in projector.parameters():
@@ -137,7 +144,7 @@ def train(
     head = Head(model, teacher.candidates())
     with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
         for step in steps:
-            history["train"].append(_step(lm, head, teacher, projector, optimiser, step))
+            history["train"].append(_step(lm, head, teacher, projector, unseen, optimiser, step))
             bar.update()
             bar.set_postfix(loss=f"{history['train'][-1]:.2f}", refresh=False)
             if (step + 1) % every == 0 or step + 1 == settings.steps:
@@ -147,15 +154,28 @@ def train(
     return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
 
 
-def _step(lm: FrozenModel, head: Head, teacher: Teacher, projector: Projector, optimiser: Any, step: int) -> float:
-    features, rows = teacher.draw(step)
-    device = next(projector.parameters()).device
+def _step(
+    lm: FrozenModel,
+    head: Head,
+    teacher: Teacher,
+    projector: Projector,
+    unseen: Unseen | None,
+    optimiser: Any,
+    step: int,
+) -> float:
+    batch = teacher.draw(step)
+    features = batch.features.to(next(projector.parameters()).device)
     mask = teacher.mask(step, projector)
     for group in optimiser.param_groups:
         group["lr"] = rate(teacher.settings, step)
-    vectors = projector(features.to(device), mask if mask is None else mask.to(device))
-    loss = batch_loss(lm, head, vectors[:, teacher.shown(step)], rows).mean()
-    if not math.isfinite(value := float(loss.detach())):
+    if unseen is not None and teacher.stacked(step):
+        vectors = projector.vectors(unseen.shares(features, batch.items))
+    else:
+        vectors = projector(features, mask if mask is None else mask.to(features.device))
+    losses = batch_loss(lm, head, vectors[:, teacher.shown(step)], batch.rows)
+    lengths = torch.tensor([len(ids) - first for ids, _, first in batch.rows], device=losses.device)
+    loss = (losses * lengths if teacher.settings.summed else losses).mean()
+    if not math.isfinite(value := float(losses.detach().mean())):
         raise ValueError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
     optimiser.zero_grad()
     loss.backward()
