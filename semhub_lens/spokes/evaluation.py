@@ -208,7 +208,7 @@ def evaluate(
         vectors = projector(features.float())
         texts = [templates[code] for code in languages]
         ranks, tops = _ranks(model, vectors, texts, modality, [right, [right[i] for i in other]])
-        blind, _ = _ranks(model, vectors.mean(0).expand_as(vectors), texts, modality, [right])
+        blind = _blind(model, vectors.mean(0), texts, modality, right)
     alike = torch.tensor([items[i].concept == items[int(j)].concept for i, j in enumerate(other)])
     single = [
         is_single_token(model.tokenizer, name if text.endswith(GLUED) else f" {name}", "exact")
@@ -216,7 +216,7 @@ def evaluate(
     ]
     return SpokeEvaluation(
         ranks[0],
-        blind[0],
+        blind,
         ranks[1].masked_fill(alike, torch.nan),
         torch.tensor(single),
         keys=tuple(item.key for item in items),
@@ -251,6 +251,21 @@ def _ranks(
                 for row, ids in zip(logits, wanted[chosen], strict=True):
                     found.append(float((row > row[list(ids)].max()).sum()))
     return [torch.tensor(found) for found in ranks], torch.tensor(tops)
+
+
+def _blind(
+    model: Model,
+    vectors: Float[Tensor, "k d_model"],
+    texts: Sequence[str],
+    modality: str,
+    targets: Sequence[tuple[int, ...]],
+) -> Float[Tensor, " item"]:
+    """Rank of every item's best token where all texts hold the same vectors: one prediction a text."""
+    listed, readout = list(dict.fromkeys(texts)), Readout(model)
+    with frozen(model) as lm:
+        logits = _last_logits(lm, readout, model, vectors.expand(len(listed), -1, -1), listed, modality)
+    rows = [logits[listed.index(text)] for text in texts]
+    return torch.tensor([float((row > row[list(ids)].max()).sum()) for row, ids in zip(rows, targets, strict=True)])
 
 
 def _last_logits(

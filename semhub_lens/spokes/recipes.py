@@ -50,6 +50,8 @@ CHECKED = 128
 """Items of a split whose loss is watched during training."""
 TESTED = 200
 """Items of a split, style and language that are tested at most, drawn at random; the others are not even encoded."""
+MOST = 600
+"""Items of a split that are tested at most; the split by style is not cut, since a style may have few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,15 +280,17 @@ def card(model: Model, course: Course, settings: Settings, name: str, curve: Tra
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:
-    """At most `count` indices of every style and language in every part that has any, the same ones every time."""
+    """At most `count` indices of a style and language, and `MOST` of a part, the same ones every time."""
     found = {}
     for part, indices in split.parts().items():
+        most = len(indices) if part == "new_style" else MOST
         order = [indices[i] for i in torch.randperm(len(indices), generator=generator(0)).tolist()]
         styles: dict[tuple[str, str], list[int]] = {}
         for i in order:
             styles.setdefault((items[i].style, asked_in(items[i])), []).append(i)
         if order:
-            found[part] = sorted(i for listed in styles.values() for i in listed[:count])
+            kept = {i for listed in styles.values() for i in listed[:count]}
+            found[part] = sorted([i for i in order if i in kept][:most])
     return found
 
 
