@@ -240,3 +240,17 @@ def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_m
     assert curve.losses[0] == pytest.approx(float(means.detach().mean()), rel=1e-5)
     for found, parameter in zip(kept[0], projector.parameters(), strict=True):
         torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_a_split_has_the_same_colour_in_the_figure_of_every_training():
+    points = ((2, 1.5), (4, 1.0))
+    eyes = dict.fromkeys(("choosing", "new_concept", "new_item", "new_style", "own"), points)
+    ears = dict.fromkeys(("new_style", "new_concept"), points)
+    drawn = []
+    for checks in (eyes, ears):
+        figure = shl.figure(TrainingCurve(torch.arange(4.0), checks, provenance=unnamed()))
+        drawn.append({trace.name: trace for trace in figure.data if trace.mode == "lines+markers"})
+    for name in ("new style", "new concept"):
+        assert drawn[0][name].line.color == drawn[1][name].line.color
+        assert (tuple(drawn[0][name].x), tuple(drawn[0][name].y)) == ((2, 4), (1.5, 1.0))
+    assert len({trace.line.color for trace in drawn[0].values()}) == len(eyes)
