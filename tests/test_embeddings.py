@@ -44,7 +44,7 @@ def test_batches_of_prompts_with_and_without_embeddings_equal_single_runs(tiny_m
         prompt(tiny_model, 1, "dog cat house plus two"),
     ]
     for one, together in zip(listed, states_of(tiny_model, listed), strict=True):
-        torch.testing.assert_close(together, states_of(tiny_model, [one])[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(together, states_of(tiny_model, [one])[0], atol=5e-5, rtol=1e-5)
 
 
 def test_your_own_run_takes_the_prompts_hooks(tiny_model):
