@@ -84,6 +84,8 @@ def test_a_model_in_half_precision_is_enough(tiny_model):
     half = copy.deepcopy(tiny_model).to(torch.bfloat16)
     assert pretrain(made, Teacher(half, data, SETTINGS, 2), progress=False) < 0.3 * torch.tensor(10.0).log()
     assert made.enter.weight.dtype == torch.float32
+    whole, _, _ = sorted_out(tiny_model, SETTINGS)
+    assert not torch.equal(made.enter.weight, whole.enter.weight)
 
 
 def test_chosen_chunks_are_those_of_the_whole():

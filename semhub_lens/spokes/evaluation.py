@@ -248,8 +248,7 @@ def _ranks(
             logits = _last_logits(lm, readout, model, vectors[chosen], texts[chosen], modality)
             tops += logits.argmax(-1).tolist()
             for found, wanted in zip(ranks, targets, strict=True):
-                for row, ids in zip(logits, wanted[chosen], strict=True):
-                    found.append(float((row > row[list(ids)].max()).sum()))
+                found += [_rank(row, ids) for row, ids in zip(logits, wanted[chosen], strict=True)]
     return [torch.tensor(found) for found in ranks], torch.tensor(tops)
 
 
@@ -265,7 +264,12 @@ def _blind(
     with frozen(model) as lm:
         logits = _last_logits(lm, readout, model, vectors.expand(len(listed), -1, -1), listed, modality)
     rows = [logits[listed.index(text)] for text in texts]
-    return torch.tensor([float((row > row[list(ids)].max()).sum()) for row, ids in zip(rows, targets, strict=True)])
+    return torch.tensor([_rank(row, ids) for row, ids in zip(rows, targets, strict=True)])
+
+
+def _rank(logits: Float[Tensor, " vocab"], accepted: tuple[int, ...]) -> float:
+    """Number of tokens before the best accepted one."""
+    return float((logits > logits[list(accepted)].max()).sum())
 
 
 def _last_logits(

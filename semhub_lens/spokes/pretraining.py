@@ -2,8 +2,8 @@
 
 A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
 together, and the classifier is thrown away, or kept as the codes of a projector that has them. A step costs a
-hundredth of one through the language model and is computed in that model's precision. Nothing of the language model
-enters, so what a lens later reads at the vectors' positions is not put there by this.
+hundredth of one through the language model and is computed in bfloat16 where that model is. Nothing of the language
+model enters, so what a lens later reads at the vectors' positions is not put there by this.
 """
 
 import math
@@ -43,13 +43,13 @@ def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = No
     head = projector.code or _classifier(projector.shape.hidden, len(classes), settings.seed).to(device)
     learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    half = next(teacher.model.parameters()).dtype == torch.bfloat16
+    brief = next(teacher.model.parameters()).dtype == torch.bfloat16
     losses: list[float] = []
     for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
         source = generator(settings.seed * PRIME + PRIME // 2 + step)
         features, items = teacher.sample(source, BATCH, without=without)
         shown = teacher.some(source)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=brief):
             hidden = projector.hidden(features.to(device), shown)
             if settings.dropout:
                 hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)

@@ -28,6 +28,8 @@ class Unseen:
         teacher: its settings hold the number of folds.
         progress: whether to show bars.
 
+    A killed training that goes on trains these classifiers again, to the same weights.
+
     Raises:
         ValueError: fewer than two folds, or a projector without codes.
     """
