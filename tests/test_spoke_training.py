@@ -9,6 +9,7 @@ import torch
 import semhub_lens as shl
 from planted_spokes import CHUNKS, NAMES, SHORT, TEMPLATES, D, FakeEncoder, learn, lesson, planted
 from semhub_lens.data.media import MediaItem, Split
+from semhub_lens.readout import Readout
 from semhub_lens.results import unnamed
 from semhub_lens.spokes import (
     Course,
@@ -20,11 +21,12 @@ from semhub_lens.spokes import (
     TrainingCurve,
     evaluate,
     load_projector,
+    recipes,
     run_course,
     train,
 )
 from semhub_lens.spokes.evaluation import accepted
-from semhub_lens.spokes.frozen import frozen, input_norm
+from semhub_lens.spokes.frozen import frozen, input_norm, layout
 from semhub_lens.spokes.teacher import Head, Teacher, batch_loss
 from semhub_lens.stats import generator
 
@@ -254,3 +256,29 @@ def test_a_split_has_the_same_colour_in_the_figure_of_every_training():
         assert drawn[0][name].line.color == drawn[1][name].line.color
         assert (tuple(drawn[0][name].x), tuple(drawn[0][name].y)) == ((2, 4), (1.5, 1.0))
     assert len({trace.line.color for trace in drawn[0].values()}) == len(eyes)
+
+
+def test_the_blind_rank_is_that_of_the_mean_vectors_item_by_item(tiny_model):
+    projector, _, found = learn(tiny_model, dataclasses.replace(SHORT, steps=20))
+    features, labels = planted()
+    held = torch.arange(len(labels)) % 6 == 5
+    mean = projector(features[held]).mean(0)[None]
+    for item, name in enumerate(found.names):
+        ids, positions, _ = layout(tiny_model, TEMPLATES["en"][0], "image", 2)
+        with torch.no_grad(), frozen(tiny_model) as lm:
+            state = lm(torch.tensor([ids]), mean, torch.tensor([list(positions)]))[:, -1:]
+        logits = Readout(tiny_model)(state[0])[0].detach()
+        right = max(float(logits[token]) for token in accepted(tiny_model, [name]))
+        assert found.blind[item] == int((logits > right + 1e-5).sum())
+
+
+def test_a_split_is_tested_on_so_many_items_but_every_style_of_the_split_by_style_is(monkeypatch):
+    monkeypatch.setattr(recipes, "MOST", 5)
+    items = [
+        MediaItem(f"{s}{i}", s, f"{s}{i}", {"en": (NAMES[i],)}, "", str) for s in ("a", "b", "c") for i in range(10)
+    ]
+    split = Split(train=tuple(range(30)), new_item=(), new_style=tuple(range(30)), new_concept=(0, 1))
+    found = recipes._drawn(items, split, 4)
+    assert {part: len(chosen) for part, chosen in found.items()} == {"train": 5, "new_style": 12, "new_concept": 2}
+    assert [sum(items[i].style == s for i in found["new_style"]) for s in "abc"] == [4, 4, 4]
+    assert found == recipes._drawn(items, split, 4)
