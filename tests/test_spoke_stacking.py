@@ -82,6 +82,25 @@ def test_planted_names_are_found_and_shuffled_pairs_find_none(tiny_model):
     assert null.accuracy(1, "new_item").mean < 0.4
 
 
+def test_in_every_second_step_the_codes_learn_from_the_unseen_classifiers_shares(tiny_model, monkeypatch):
+    asked, shares = [], Unseen.shares
+
+    def watched(self, features, items):
+        asked.append(items.tolist())
+        return shares(self, features, items)
+
+    monkeypatch.setattr(Unseen, "shares", watched)
+    settings = dataclasses.replace(SETTINGS, steps=6)
+    stacked, _, _ = learn(tiny_model, settings, codes=True)
+    features, labels = planted()
+    held = torch.arange(len(labels)) % 6 == 5
+    teacher = Teacher(tiny_model, lesson(features[~held], labels[~held]), settings, 2)
+    assert asked == [teacher.draw(step).items.tolist() for step in (1, 3, 5)]
+    monkeypatch.setattr(Unseen, "shares", lambda self, features, items: shares(self, features, items).flip(-1))
+    other, _, _ = learn(tiny_model, settings, codes=True)
+    assert not torch.equal(stacked.leave.weight, other.leave.weight)
+
+
 def test_what_is_kept_is_the_classifier_of_all_items(tiny_model):
     plain, _, _ = learn(tiny_model, dataclasses.replace(SETTINGS, folds=0), codes=True)
     stacked, _, _ = learn(tiny_model, SETTINGS, codes=True)
