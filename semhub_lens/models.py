@@ -98,6 +98,30 @@ def recording_cache(model: Model) -> Any:
     return None if new_cache(model, 1) is None else whole_cache(config, int(model.cfg.n_layers))
 
 
+def require_filled(cache: Any) -> None:
+    """Refuse a Hugging Face cache that a pass has left empty: later passes would read nothing of the prompt.
+
+    transformers 5.24 renamed the argument by which its layers pass the cache on; the attention of transformer-lens's
+    bridges (3.9 and 4.3) looks for the old name and then keeps nothing, without a word.
+
+    Raises:
+        ValueError: no attention layer has kept keys and values.
+    """
+    from transformers import Cache
+    from transformers import __version__ as version
+    from transformers.cache_utils import DynamicLayer
+
+    if not isinstance(cache, Cache):
+        return
+    attention = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    if (attention or not cache.layers) and not any(layer.is_initialized for layer in attention):
+        raise ValueError(
+            f"The model has kept nothing in its key-value cache, so cached passes would be wrong. transformers "
+            f"{version} may pass it under a name that this transformer-lens does not know: install 'transformers<5.24'. "
+            "`generate` also works without a cache (use_cache=False)."
+        )
+
+
 def rows_join(model: Model) -> bool:
     """Whether rows may join a batch between blocks; not where a block is given picture features row by row."""
     config = getattr(getattr(model, "original_model", None), "config", None)

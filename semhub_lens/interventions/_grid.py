@@ -29,7 +29,7 @@ from semhub_lens.hook_points import (
 )
 from semhub_lens.interventions.hooks import at
 from semhub_lens.media import joined
-from semhub_lens.models import Model, recording_cache, rows_join, step_inputs
+from semhub_lens.models import Model, recording_cache, require_filled, rows_join, step_inputs
 from semhub_lens.prompts import Prompt
 from semhub_lens.results import check_finite
 
@@ -72,6 +72,7 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     hooks: Hooks = [*((site_name(i, site), keep) for i in layers), (residual_names(model)[-1], keep)]
     with hooked(model, hooks) as run:
         _forward(run, prompt, 0, len(prompt), cache)
+    require_filled(cache)
     *states, final = kept
     stacked = torch.stack(states)
     check_finite(stacked, f"The activations at {site!r}")

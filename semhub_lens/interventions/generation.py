@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from semhub_lens.activations import batches, check_edits
 from semhub_lens.hook_points import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
 from semhub_lens.media import extended
-from semhub_lens.models import Model, new_cache, provenance, step_inputs
+from semhub_lens.models import Model, new_cache, provenance, require_filled, step_inputs
 from semhub_lens.prompts import Prompt, as_prompts
 from semhub_lens.readout import Readout
 from semhub_lens.results import Result, check_finite
@@ -69,7 +69,8 @@ def generate(
 
     Raises:
         ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
-            1, negative temperature, `use_cache=True` on a model without a cache, NaN or infinite logits.
+            1, negative temperature, `use_cache=True` on a model without a cache, a cache that the model leaves empty,
+            NaN or infinite logits.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -153,6 +154,7 @@ class _Decoder:
             **step_inputs(self.model, self.cache, mask, columns, media=bool(self.media)),
             **media,
         )
+        require_filled(self.cache)
         return self.readout(self.last[0]).cpu()
 
     def _choose(self, logits: Tensor, sources: list[torch.Generator]) -> Int[Tensor, " batch"]:
