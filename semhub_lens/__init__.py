@@ -6,55 +6,49 @@
 """
 
 from semhub_lens import experiments, spokes
-from semhub_lens.activations import Capture, residual_stream
-from semhub_lens.cosine_probe import CosineResult, CosineTo
-from semhub_lens.hook_points import residual_names
-from semhub_lens.interventions import directions as direction
-from semhub_lens.interventions import hooks
-from semhub_lens.interventions import metrics as metric
+from semhub_lens.base.results import Provenance, Result, load_result
+from semhub_lens.evidence.legs import ExperimentResult, Leg
+from semhub_lens.geometry.cosine import CosineResult, CosineTo
+from semhub_lens.geometry.similarity import SimilarityResult, similarity
+from semhub_lens.inputs.media import Media
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import printable, word_tokens
+from semhub_lens.interventions import direction, hooks, metric
 from semhub_lens.interventions.calibration import Calibration, calibrate
+from semhub_lens.interventions.concept_items import TranslationItems, translation_items, translation_prompt
 from semhub_lens.interventions.concepts import ConceptPatchResult, concept_patch
-from semhub_lens.interventions.generation import Generation, generate
 from semhub_lens.interventions.hooks import at
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
-from semhub_lens.interventions.translation import TranslationItems, translation_items, translation_prompt
 from semhub_lens.interventions.vectors import SteeringVector
-from semhub_lens.language_mass import MassResult, language_mass
-from semhub_lens.languages import LanguageTable, language_table, script_table
-from semhub_lens.legs import ExperimentResult, Leg
-from semhub_lens.linear_probes import (
-    ClassResult,
-    LinearClassifier,
-    LinearProbe,
-    Peak,
-    Predictions,
-    ProbeResult,
-    ProbeSetup,
-    TransferResult,
-    linear_probe,
-    train_probe,
-    transfer_matrix,
-)
-from semhub_lens.loading import load
-from semhub_lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
-from semhub_lens.media import Media
-from semhub_lens.prompts import Prompt
-from semhub_lens.readout import Readout
-from semhub_lens.results import Provenance, Result
-from semhub_lens.scores import measures
+from semhub_lens.lens.language_mass import MassResult, language_mass
+from semhub_lens.lens.language_tables import LanguageTable, language_table, script_table
+from semhub_lens.lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
+from semhub_lens.model.capture import Capture, residual_stream
+from semhub_lens.model.generation import Generation, generate
+from semhub_lens.model.hooking import residual_names
+from semhub_lens.model.loading import load
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.untrained import untrained
+from semhub_lens.probes.attached import ClassResult, LinearClassifier, LinearProbe, train_probe
+from semhub_lens.probes.fitting import ProbeSetup
+from semhub_lens.probes.predictions import Peak, Predictions
+from semhub_lens.probes.probe import ProbeResult, linear_probe
+from semhub_lens.probes.transfer import TransferResult, transfer_matrix
+from semhub_lens.scores import steering_scores
 from semhub_lens.scores.classifier import SentimentClassifier, sentiment
 from semhub_lens.scores.damage import kl_to_clean
 from semhub_lens.scores.language import language_of
 from semhub_lens.scores.lexicon import lexicon_sentiment
 from semhub_lens.scores.likelihood import SentimentFrame, continuation_perplexity, likelihood_sentiment
 from semhub_lens.scores.relevance import SentenceEncoder, relevance
-from semhub_lens.similarity import SimilarityResult, similarity
-from semhub_lens.tokens import printable, word_tokens
-from semhub_lens.untrained import untrained
-from semhub_lens.viz import figure, token_strip, write_html
+from semhub_lens.views.figure import figure
+from semhub_lens.views.media_maps import picture_map, sound_map
+from semhub_lens.views.page import write_html
+from semhub_lens.views.sign_map import sign_map
+from semhub_lens.views.token_strip import token_strip
 
 __all__ = [
     "ApproximatePatchResult",
@@ -113,18 +107,22 @@ __all__ = [
     "likelihood_sentiment",
     "linear_probe",
     "load",
+    "load_result",
     "logit_lens",
-    "measures",
     "metric",
     "patch_grid",
+    "picture_map",
     "printable",
     "relevance",
     "residual_names",
     "residual_stream",
     "script_table",
     "sentiment",
+    "sign_map",
     "similarity",
+    "sound_map",
     "spokes",
+    "steering_scores",
     "sweep",
     "target_lens",
     "token_strip",

@@ -2,7 +2,7 @@
 
 import semhub_lens as shl
 from semhub_lens import Prompt
-from semhub_lens.data.media import MediaItem
+from semhub_lens.data.media.items import MediaItem
 
 
 class Planted:

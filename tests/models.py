@@ -52,7 +52,7 @@ def tiny(backend: str = "bridge", layers: int = 3, seed: int = 0, dtype: torch.d
     tokenizer = tokenizer or tiny_tokenizer()
     hf = tiny_llama(layers, seed, dtype, len(tokenizer.get_vocab()))
     if backend == "hooked":
-        from semhub_lens.loading import _hooked_by_config
+        from semhub_lens.model.loading import _hooked_by_config
 
         model = _hooked_by_config(hf, tokenizer, "cpu", dtype)
         model.tokenizer.padding_side = "right"

@@ -12,8 +12,8 @@ from tokenizers.models import WordLevel
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-from semhub_lens.media import Media
-from semhub_lens.prompts import Prompt
+from semhub_lens.inputs.media import Media
+from semhub_lens.inputs.prompts import Prompt
 
 NEW_LINE = int(version("transformer-lens").split(".")[0]) >= 4
 MEDIA = [

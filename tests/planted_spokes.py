@@ -2,14 +2,11 @@
 
 import torch
 
-from semhub_lens.data.media import MediaItem
-from semhub_lens.spokes import (
-    Lesson,
-    Settings,
-    evaluate,
-    train,
-)
-from semhub_lens.stats import generator
+from semhub_lens.base.rng import generator
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.training.evaluation import evaluate
+from semhub_lens.training.teacher import Lesson, Settings
+from semhub_lens.training.train import train
 
 NAMES = ("dog", "cat", "house", "red", "blue", "green", "two", "three", "nine", "five")
 TEMPLATES = {"en": ("<image> this is a", "<image> plus")}

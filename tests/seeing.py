@@ -8,8 +8,8 @@ from PIL import Image
 
 import semhub_lens as shl
 from semhub_lens import Prompt
-from semhub_lens.data.media import MediaItem
-from semhub_lens.media import Tile
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.inputs.media import Tile
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house chat".split()  # noqa: SIM905
 PALETTE = {name: (12 * i, 255 - 12 * i, (97 * i) % 256) for i, name in enumerate(NAMES)}

@@ -8,10 +8,10 @@ import torch
 
 import models
 import semhub_lens as shl
-from semhub_lens.activations import read_positions
-from semhub_lens.languages import LanguageTable
-from semhub_lens.prompts import as_prompts
-from semhub_lens.tokens import spellings, target_ids
+from semhub_lens.inputs.tokens import spellings, target_ids
+from semhub_lens.lens.language_tables import LanguageTable
+from semhub_lens.model.capture import read_positions
+from semhub_lens.model.resolve import as_prompts
 
 QUIET = {"progress": False}
 SPANNED = {"ab": "red dog"}

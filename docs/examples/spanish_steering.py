@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import semhub_lens as shl
-from semhub_lens.data.prompts import openings
-from semhub_lens.data.texts import BUNDLED, sentences
+from semhub_lens.data.text.openings import openings
+from semhub_lens.data.text.texts import BUNDLED, sentences
 
 ITEMS, LAYERS, STRENGTHS = 16, (6, 12), (1.0, 2.0, 4.0)
 
@@ -30,9 +30,9 @@ def main(page: Path) -> None:
         }
 
     everywhere = shl.adding(model, positions=None)
-    measure = shl.measures.together(
-        shl.measures.continuations(model, prompts, score, max_new_tokens=16, progress=False),
-        shl.measures.damage(model, sentences()["en"][:ITEMS], items=ITEMS, progress=False),
+    measure = shl.steering_scores.together(
+        shl.steering_scores.continuations(model, prompts, score, max_new_tokens=16, progress=False),
+        shl.steering_scores.damage(model, sentences()["en"][:ITEMS], items=ITEMS, progress=False),
     )
     found = shl.sweep(
         model,

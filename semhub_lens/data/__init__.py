@@ -1,10 +1,8 @@
-"""Items to measure on: bundled texts, generated sentences and numbers, real Python programs, readers for your own."""
+"""Items to measure on, generated or bundled, and readers of users' corpora.
 
-import hashlib
-import json
-from typing import Any
-
-
-def data_hash(items: Any) -> str:
-    """First 12 hex digits of the SHA-256 of the items as JSON: two runs with one hash saw the same data."""
-    return hashlib.sha256(json.dumps(items, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
+- `text`: sentences, passages, glosses, openings, sentiment; GALE, CC-CEDICT, files of your own.
+- `numbers`: arithmetic, number words, items for probing.
+- `code`: real Python programs.
+- `semantics`: sentences with logical forms, and who did what to whom.
+- `media`: pictures and sound; COCO, VGGSound.
+"""

@@ -8,18 +8,19 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.activations import residual_reads, residual_stream
-from semhub_lens.hook_points import Hooks
-from semhub_lens.interventions.generation import generate
-from semhub_lens.logit_lens import target_lens
-from semhub_lens.models import Model, provenance
-from semhub_lens.prompts import Prompt
-from semhub_lens.readout import Norm, Readout
-from semhub_lens.results import Provenance
-from semhub_lens.senses import Sense
-from semhub_lens.store import Store, digest
-from semhub_lens.tokens import Target, Variants
-from semhub_lens.untrained import untrained
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.store import Store
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.tokens import Target, Variants
+from semhub_lens.lens.logit_lens import target_lens
+from semhub_lens.model.capture import residual_reads, residual_stream
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.generation import generate
+from semhub_lens.model.hooking import Hooks
+from semhub_lens.model.readout import Norm, Readout
+from semhub_lens.model.untrained import untrained
 
 Convention = Literal["corrected", "paper"]
 Text = str | Prompt

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semhub_lens import stats
-from semhub_lens.data.arithmetic import LIMIT
-from semhub_lens.data.probing import ProbingItem, concept_items, number_items
-from semhub_lens.experiments.items import sample
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import generator
+from semhub_lens.data.numbers.arithmetic import LIMIT
+from semhub_lens.data.numbers.probing import ProbingItem, concept_items, number_items
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
 from semhub_lens.experiments.job import Job
-from semhub_lens.legs import ExperimentResult, Leg, Wording, make_leg
-from semhub_lens.linear_probes import Predictions, ProbeSetup, TransferResult, transfer_matrix
-from semhub_lens.results import Provenance
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.probes.fitting import ProbeSetup
+from semhub_lens.probes.predictions import Predictions
+from semhub_lens.probes.transfer import TransferResult, transfer_matrix
 
 SETUP = ProbeSetup(folds=5)
 NAMES = {
@@ -97,7 +99,7 @@ def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
 
 def _numbers(n: int, seed: int) -> tuple[ProbingItem, ...]:
     """All or n numbers below 100, as many of every magnitude as there are."""
-    order = torch.randperm(LIMIT, generator=stats.generator(seed)).tolist()
+    order = torch.randperm(LIMIT, generator=generator(seed)).tolist()
     magnitudes: dict[str, list[int]] = defaultdict(list)
     for item in number_items(order, label="magnitude"):
         if item.data_type == "digits":

@@ -15,14 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.store import Store
+from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Convention, Job
-from semhub_lens.files import require_folder, write_aside
-from semhub_lens.legs import ExperimentResult, describe
-from semhub_lens.models import Model, provenance
-from semhub_lens.readout import Norm
-from semhub_lens.senses import Sense
-from semhub_lens.store import Store, digest
-from semhub_lens.viz import write_html
+from semhub_lens.inputs.senses import Sense
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.readout import Norm
+from semhub_lens.views.page import write_html
 
 FORMAT = 3
 """Raised when parts of an older version must not be read."""

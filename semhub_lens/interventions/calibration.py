@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from semhub_lens.interventions.sweep import Measure, Recipe, adding
-from semhub_lens.models import Model
+from semhub_lens.model.facts import Model
 
 DOUBLINGS = 20
 
@@ -42,7 +42,7 @@ def calibrate(
 
     Args:
         model: any TransformerLens model.
-        measure: returns one score, the damage (`measures.damage`); higher is worse.
+        measure: returns one score, the damage (`steering_scores.damage`); higher is worse.
         direction: `[d_model]` or `[item d_model]`.
         layer: residual entry (0 = embedding).
         budget: mean damage to reach, in the measure's unit.
@@ -55,7 +55,7 @@ def calibrate(
             is not reached at `start` times 2 to the 20th.
 
     Example:
-        >>> cost = measures.damage(tiny_model, ["three plus two"], items=1, read_at="last", progress=False)
+        >>> cost = steering_scores.damage(tiny_model, ["three plus two"], items=1, read_at="last", progress=False)
         >>> found = calibrate(tiny_model, cost, torch.ones(tiny_model.cfg.d_model), 1, budget=0.1)
         >>> 0.095 <= found.damage <= 0.1
         True

@@ -25,17 +25,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens._kernel import read
-from semhub_lens.activations import prompt_states, read_positions, residual_stream
-from semhub_lens.hook_points import Hooks, residual_names
-from semhub_lens.interventions.directions import SALT
+from semhub_lens.base.results import Result
+from semhub_lens.base.rng import derangement, generator
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import Target, Variants, target_ids
+from semhub_lens.interventions.direction import SALT
 from semhub_lens.interventions.hooks import PositionedHook
-from semhub_lens.models import Model, provenance
-from semhub_lens.prompts import Prompt, as_prompts
-from semhub_lens.readout import Readout
-from semhub_lens.results import Result
-from semhub_lens.stats import derangement, generator
-from semhub_lens.tokens import Target, Variants, target_ids
+from semhub_lens.lens.kernel import read
+from semhub_lens.model.capture import prompt_states, read_positions, residual_stream
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, residual_names
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
 
 FOUR_WAY = (
     "source concept, source language",

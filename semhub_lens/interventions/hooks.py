@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.hook_points import Chunks, HookFunction, site_name
+from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions import positions as place
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.prompts import Prompt
+from semhub_lens.model.hooking import Chunks, HookFunction, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.results import Result
+from semhub_lens.base.results import Result
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,16 +18,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens._kernel import BLOCK_ENTRIES
-from semhub_lens.hook_points import Hooks, hooked, n_layers, require_hooks, residual_names, site_name
-from semhub_lens.interventions._grid import Cell, Reference, final_states, reference, unplaced
-from semhub_lens.interventions.metrics import Metric, MetricFunction, read_position
+from semhub_lens.inputs.media import joined
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import printable
+from semhub_lens.interventions.grid import Cell, Reference, final_states, reference, unplaced
+from semhub_lens.interventions.metric import Metric, MetricFunction, read_position
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
-from semhub_lens.media import joined
-from semhub_lens.models import Model, provenance
-from semhub_lens.prompts import Prompt, as_prompts
-from semhub_lens.readout import Readout
-from semhub_lens.tokens import printable
+from semhub_lens.lens.kernel import BLOCK_ENTRIES
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, hooked, n_layers, require_hooks, residual_names, site_name
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
 
 R = TypeVar("R", bound=PatchResult)
 Pairs = Sequence[tuple[int, int]]

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from semhub_lens.hook_points import Window
-from semhub_lens.prompts import Prompt
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.hooking import Window
 
 Positions = slice | int | Sequence[int] | Tensor | str | None
 """None: everywhere, generated tokens included. A slice, an index (negative from the prompt's end), indices `[k]` or per

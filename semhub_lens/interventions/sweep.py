@@ -16,17 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.hook_points import Hooks, residual_names
-from semhub_lens.interventions.directions import random_like, rescaled
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.store import Store
+from semhub_lens.interventions.direction import random_like, rescaled
 from semhub_lens.interventions.hooks import add
 from semhub_lens.interventions.positions import Positions
 from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
-from semhub_lens.models import Model, provenance
-from semhub_lens.results import Provenance
-from semhub_lens.store import Store
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, residual_names
 
 Measure = Callable[[Hooks], Mapping[str, Float[Tensor, " item"]]]
-"""`hooks -> {name: score of every item}`; `semhub_lens.measures` makes some. Called without hooks for the clean run."""
+"""`hooks -> {name: score of every item}`; `steering_scores` makes some. Called without hooks for the clean run."""
 Direction = Callable[[int], Float[Tensor, "*item d_model"]]
 """`layer -> direction`, one `[d_model]` or one for each item `[item d_model]`."""
 Recipe = Callable[[Tensor, float, int], Hooks]
@@ -105,7 +105,7 @@ def sweep(
     Source: layer x strength grids as in Turner et al. 2023 (ActAdd) and Rimsky et al. 2024 (CAA).
 
     Example:
-        >>> score = measures.next_token(tiny_model, ["three plus", "dog"], {"two": "two"}, progress=False)
+        >>> score = steering_scores.next_token(tiny_model, ["three plus", "dog"], {"two": "two"}, progress=False)
         >>> vector = lambda layer: direction.words(tiny_model, "two", "five", layer)
         >>> found = sweep(tiny_model, score, vector, [1, 2], [1.0, 2.0], progress=False)
         >>> found.effect("two").shape

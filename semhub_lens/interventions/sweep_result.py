@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.results import Result
-from semhub_lens.stats import bootstrap_mean, halves
+from semhub_lens.base.results import Result
+from semhub_lens.evidence.stats import bootstrap_mean, halves
 
 STEERED, RANDOM, FLIPPED = "steered", "random", "flipped"
 UNRELATED, LAST = "unrelated", "last layer"

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from semhub_lens.hook_points import Hooks, n_layers, site_name
+from semhub_lens.base.results import Result
 from semhub_lens.interventions.hooks import add
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.models import Model, provenance
-from semhub_lens.results import Result
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, n_layers, site_name
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens._extras import optional
-from semhub_lens.data import data_hash
-from semhub_lens.data.corpora import SentimentText, sentiments
-from semhub_lens.scores._inputs import as_texts
+from semhub_lens.base.fingerprints import data_hash
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.data.text.corpora import SentimentText, sentiments
+from semhub_lens.scores.inputs import as_texts
 from semhub_lens.scores.relevance import SentenceEncoder
 
 INVERSE_REGULARISATION = 10.0

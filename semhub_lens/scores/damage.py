@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.activations import check_edits, read_positions
-from semhub_lens.hook_points import BEFORE_THE_END, Hooks, require_hooks
-from semhub_lens.models import Model
-from semhub_lens.prompts import Prompt, as_prompts
-from semhub_lens.readout import Readout
-from semhub_lens.scores._final import divergence, final_states
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.capture import check_edits, read_positions
+from semhub_lens.model.facts import Model
+from semhub_lens.model.hooking import BEFORE_THE_END, Hooks, require_hooks
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+from semhub_lens.scores.final_states import divergence, final_states
 
 
 def kl_to_clean(

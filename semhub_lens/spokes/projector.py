@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from semhub_lens.files import write_aside
-from semhub_lens.stats import generator
+from semhub_lens.base.files import write_aside
+from semhub_lens.base.rng import generator
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.loading import load as load_model
-from semhub_lens.media import Tile
-from semhub_lens.models import Model, require_model
-from semhub_lens.prompts import Prompt
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.inputs.media import Tile
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.facts import Model, require_model
+from semhub_lens.model.loading import load as load_model
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
-from semhub_lens.spokes.frozen import fingerprint, layout, vocabulary_hash
+from semhub_lens.spokes.layout import fingerprint, layout, vocabulary_hash
 from semhub_lens.spokes.projector import Card, Projector, checksum, load_projector
-from semhub_lens.store import digest
 
 SUFFIX = ".safetensors"
 

@@ -10,7 +10,7 @@ import torch
 import semhub_lens as shl
 from benchmarks.table import Row, as_transformer_lens_makes_it
 from semhub_lens import Prompt
-from semhub_lens.data.texts import sentences
+from semhub_lens.data.text.texts import sentences
 
 PROMPTS, NEW_TOKENS, PEER_PROMPTS = 64, 24, 8
 STRENGTH = 20.0

@@ -1,0 +1,11 @@
+"""What every room stands on. Nothing here knows a model or draws.
+
+- `errors`: `SemhubError` for what a user can mend, `Unfit` for what a model cannot be measured for.
+- `results`: `Result`, `Provenance`, `load_result`; result classes and their drawers register here.
+- `files`: files that appear only when complete.
+- `store`: finished parts of a long run, kept on disk.
+- `fingerprints`: the one home of hashing.
+- `rng`: random draws from explicit seeds.
+- `optional_packages`: extras and verified files in them.
+- `allocator`: freed memory kept by a command's process.
+"""

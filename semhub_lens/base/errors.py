@@ -1,0 +1,13 @@
+"""Errors that speak to the user.
+
+Everything that a user can mend is a `SemhubError`: it says what was received, what was expected and what to do. It is a
+`ValueError`, so scripts that catch those go on working. Anything else that is raised is a bug and keeps its traceback.
+"""
+
+
+class SemhubError(ValueError):
+    """What was asked for cannot be done as asked; the message says what to change."""
+
+
+class Unfit(SemhubError):
+    """What was asked for cannot be measured on this model (its tokenizer, its parts, its kind); others may do."""

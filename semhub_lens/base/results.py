@@ -1,0 +1,231 @@
+"""Frozen results: what was measured, where it came from, and how to keep it.
+
+A result stores the raw measurement; everything derived is a property. `save` writes one safetensors file (tensors plus
+a JSON header); nothing is ever pickled.
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import write_aside
+
+R = TypeVar("R", bound="Result")
+D = TypeVar("D", bound=Callable[..., Any])
+
+SCHEMA = 2
+"""Of saved files. 1 is what version 0.1.0 wrote, without a number."""
+_CLASSES: dict[str, type["Part"]] = {}
+_DRAWERS: dict[type, Callable[[Any], Any]] = {}
+
+
+class Part:
+    """Base of every dataclass that may lie in a saved result; a subclass registers itself by its name."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        known = _CLASSES.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            raise TypeError(f"{cls.__module__} and {known.__module__} both define a result class {cls.__name__!r}.")
+        _CLASSES[cls.__name__] = cls
+
+
+def draws(kind: type["Result"]) -> Callable[[D], D]:
+    """Register the decorated function as what draws results of that class; the room `views` does so."""
+
+    def register(drawer: D) -> D:
+        _DRAWERS[kind] = drawer
+        return drawer
+
+    return register
+
+
+def drawn(result: "Result") -> Any:
+    """The figure of a result, by the drawer of its class.
+
+    Raises:
+        SemhubError: not a result, or one that nothing draws.
+    """
+    for kind in type(result).__mro__:
+        if kind in _DRAWERS:
+            return _DRAWERS[kind](result)
+    names = ", ".join(sorted(kind.__name__ for kind in _DRAWERS))
+    raise SemhubError(f"Cannot draw a {type(result).__name__}; expected one of {names}.")
+
+
+def result_classes() -> dict[str, type["Result"]]:
+    """Every result class that is known by now, by its name."""
+    return {name: kind for name, kind in _CLASSES.items() if issubclass(kind, Result)}
+
+
+@dataclass(frozen=True)
+class Provenance(Part):
+    """Which model, read how, on which data, with which seed."""
+
+    model: str
+    weights: str
+    """First 12 hex digits of a SHA-256 over a sample of the unembedding: tells two checkpoints of one name apart."""
+    model_class: str
+    dtype: str
+    device: str
+    processing: str
+    """What TransformerLens did to the weights: "none", or "folded" / "centred"."""
+    bos: bool
+    padding: str = "right"
+    norm: str | None = None
+    data: str | None = None
+    data_hash: str | None = None
+    seed: int | None = None
+    transformer_lens: str = field(default_factory=lambda: version("transformer-lens"))
+    semhub_lens: str = field(default_factory=lambda: version("semhub-lens"))
+
+    def line(self) -> str:
+        """One short line for the foot of a figure."""
+        parts = [self.model, f"weights {self.weights}", self.model_class, self.dtype]
+        parts += [f"processing {self.processing}", "BOS" if self.bos else "no BOS"]
+        parts += [f"norm {self.norm}"] if self.norm else []
+        parts += [f"data {self.data}" + (f" ({self.data_hash})" if self.data_hash else "")] if self.data else []
+        parts += [f"seed {self.seed}"] if self.seed is not None else []
+        return " · ".join([*parts, f"transformer-lens {self.transformer_lens}", f"semhub-lens {self.semhub_lens}"])
+
+
+def unnamed(seed: int | None = None) -> Provenance:
+    """The provenance of states that the caller did not name."""
+    return Provenance("unnamed states", "-", "-", "float32", "cpu", "unknown", False, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Part):
+    """Base of all results: provenance, a tidy table, a file, and a figure in a notebook."""
+
+    provenance: Provenance = field(kw_only=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the measurement as a tidy table, one observation a row."""
+        raise NotImplementedError(f"{type(self).__name__} has no table form")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to one safetensors file and return its path; the file appears only when complete."""
+        path = Path(path)
+        tensors: dict[str, Tensor] = {}
+        whole = _encode(self, "", tensors) | {"schema": SCHEMA, "module": type(self).__module__}
+        header = json.dumps(whole)
+        return write_aside(path, lambda aside: save_file(tensors, aside, metadata={"semhub_lens": header}))
+
+    @classmethod
+    def load(cls: type[R], path: str | Path) -> R:
+        """Read a result that `save` wrote.
+
+        Raises:
+            ValueError: no such file, not one of ours, or a result of another class.
+        """
+        result = load_result(path)
+        if not isinstance(result, cls):
+            raise SemhubError(
+                f"{path} holds a {type(result).__name__}, not a {cls.__name__}; use {type(result).__name__}.load or "
+                "load_result."
+            )
+        return result
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        return drawn(self)._repr_mimebundle_(include, exclude)
+
+
+def load_result(path: str | Path) -> Result:
+    """Read any result that `save` wrote, whatever its class.
+
+    Raises:
+        SemhubError: no such file, not one of ours, damaged, or written by a version that this one cannot read; the
+            message says which and what to do.
+
+    Example:
+        >>> load_result("lens.safetensors")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SemhubError(f"No saved result at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["semhub_lens"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:  # the reader raises its own types on a file of another kind
+        raise SemhubError(f"{path} is not a result that semhub_lens saved: {error}") from error
+    written = header.get("schema", 1)
+    if written > SCHEMA:
+        raise SemhubError(
+            f"{path} was written by a newer semhub_lens (schema {written}; this one reads up to {SCHEMA}): upgrade "
+            "semhub-lens, or measure again."
+        )
+    _require_class(header, path)
+    try:
+        return _decode(header, tensors)
+    except (KeyError, TypeError) as error:
+        raise SemhubError(
+            f"{path} was written by another version of semhub_lens (schema {written}), whose {header['class']} has "
+            f"other fields ({error}): open it with that version, or measure again."
+        ) from error
+
+
+def _require_class(header: dict[str, Any], path: Path) -> None:
+    """Import the module that defines the class where nothing has imported it yet (the room `training`)."""
+    name, module = header.get("class"), str(header.get("module", ""))
+    if name not in _CLASSES and module.startswith("semhub_lens."):
+        importlib.import_module(module)
+    if name not in _CLASSES:
+        raise SemhubError(
+            f"{path} holds a {name}, which this version of semhub_lens does not know. If a room defines it that is "
+            "imported when asked (semhub_lens.training), import that first; else open the file with the version that "
+            "wrote it, or measure again."
+        )
+
+
+def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[key] = value.detach().cpu().contiguous()
+        return {"tensor": key}
+    if dataclasses.is_dataclass(value):
+        names = [f.name for f in dataclasses.fields(value)]
+        encoded = {name: _encode(getattr(value, name), f"{key}.{name}".lstrip("."), tensors) for name in names}
+        return {"class": type(value).__name__, "fields": encoded}
+    if isinstance(value, dict):
+        return {"mapping": [[k, _encode(v, f"{key}.{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        return [_encode(item, f"{key}.{i}", tensors) for i, item in enumerate(value)]
+    return value
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item, tensors) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "mapping" in value:
+        return {key: _decode(entry, tensors) for key, entry in value["mapping"]}
+    if "class" not in value:  # schema 1 wrote mappings as they are
+        return {key: _decode(entry, tensors) for key, entry in value.items()}
+    return _CLASSES[value["class"]](**{k: _decode(v, tensors) for k, v in value["fields"].items()})
+
+
+def check_finite(states: Tensor, name: str) -> None:
+    """Raise a ValueError that says where `states` is NaN or infinite."""
+    bad = ~torch.isfinite(states)
+    if bad.any():
+        first = [int(i) for i in bad.nonzero()[0]]
+        raise ValueError(
+            f"{name} of shape {tuple(states.shape)} holds {int(bad.sum())} NaN or infinite entries, the first at "
+            f"{first}. Check the model's dtype (float16 overflows) and the prompts."
+        )

@@ -1,0 +1,23 @@
+"""Random numbers from explicit seeds: every draw feeds a local generator, the caller's random state is untouched."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError
+
+
+def generator(seed: int) -> torch.Generator:
+    """A local random generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+def derangement(items: int, rng: torch.Generator) -> Int[Tensor, " item"]:
+    """A random permutation that leaves nothing in place (two items at least): a wrong partner for everyone."""
+    if items < 2:
+        raise SemhubError(f"A permuted pairing needs at least two items, got {items}.")
+    order = torch.randperm(items, generator=rng)
+    shift = int(torch.randint(1, items, (1,), generator=rng))
+    permuted = torch.empty_like(order)
+    permuted[order] = order.roll(shift)
+    return permuted

@@ -1,0 +1,5 @@
+"""The command `semhub`.
+
+- `main`: its commands.
+- `options`: what the commands share.
+"""

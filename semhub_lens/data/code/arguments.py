@@ -1,0 +1,51 @@
+"""The arguments of a call, read from text that goes on after the opening parenthesis."""
+
+import re
+
+PIECE = re.compile(
+    r"""
+    (?P<triple>\"{3}|'{3})(?:\\.|.)*?(?P=triple)
+    | (?P<quote>["'])(?!(?P=quote){2})(?:\\.|(?!(?P=quote))[^\\\n])*(?P=quote)
+    | \#[^\n]*
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A whole string, a comment, or one character."""
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def split_arguments(text: str) -> list[str] | None:
+    """Arguments up to the parenthesis that closes the call; None where the text does not close it.
+
+    Commas count outside brackets and strings only; comments are left out. A comma after the last argument adds none.
+    The commas of a bare `lambda a, b: ...` are taken for commas between arguments.
+
+    Example:
+        >>> from semhub_lens.data.code.arguments import split_arguments
+        >>> split_arguments("0, len(pair[1, 2])):")
+        ['0', 'len(pair[1, 2])']
+        >>> split_arguments("len(items")
+    """
+    found, open_brackets = [""], [")"]
+    for match in PIECE.finditer(text):
+        piece = match[0]
+        if piece in ("'", '"'):  # of a string without an end
+            return None
+        if piece in CLOSING:
+            open_brackets.append(CLOSING[piece])
+        elif piece in CLOSING.values():
+            if piece != open_brackets.pop():
+                return None
+            if not open_brackets:
+                return _plain(found)
+        if piece == "," and len(open_brackets) == 1:
+            found.append("")
+        elif not piece.startswith("#"):
+            found[-1] += piece
+    return None
+
+
+def _plain(arguments: list[str]) -> list[str]:
+    stripped = [argument.strip() for argument in arguments]
+    return stripped if stripped[-1] else stripped[:-1]

@@ -1,0 +1,1 @@
+"""Pictures and sound: bundled ones, drawn ones, readers of COCO and VGGSound."""

@@ -1,0 +1,242 @@
+"""A reader for a COCO folder of your own: pictures, segments with their category's name, captions.
+
+Nothing of COCO is bundled. Source of the format: Lin et al. 2014 (Microsoft COCO) and the public description of its
+annotation files.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.media.segments import Masks, SegmentedPicture
+
+LAYOUT = "FOLDER/annotations/instances_NAME.json (and captions_NAME.json), pictures in FOLDER/NAME or FOLDER/images"
+FINE = 4
+"""Polygons are drawn so many times finer than the picture: Pillow also fills the pixels on the outline."""
+
+
+@dataclass(frozen=True, eq=False)
+class CocoPicture:
+    """One picture of a COCO folder with its annotations."""
+
+    path: Path
+    size: tuple[int, int]
+    """Height and width."""
+    segments: Mapping[str, tuple[Any, ...]]
+    """Per category name its segmentations, as in the file."""
+    captions: tuple[str, ...]
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """Per category name the pixels `[y x]` that any of its segments covers."""
+        return {name: np.any([decoded(s, *self.size) for s in found], axis=0) for name, found in self.segments.items()}
+
+
+def read_coco(path: str | Path) -> list[CocoPicture]:
+    """Read the pictures of a COCO folder, or of one `instances_*.json` in its `annotations`.
+
+    Expected layout::
+
+        FOLDER/annotations/instances_NAME.json
+        FOLDER/annotations/captions_NAME.json       (optional)
+        FOLDER/NAME/*.jpg, FOLDER/images/NAME/*.jpg, FOLDER/images/*.jpg or FOLDER/*.jpg
+
+    Crowds (`iscrowd`) count as segments of their category. Pictures without a segment are left out.
+
+    Raises:
+        ValueError: no annotations, several `instances_*.json` in a folder, a malformed file, a picture that is missing.
+    """
+    file = _instances(Path(path).expanduser())
+    root, name = file.parent.parent, file.stem.removeprefix("instances_")
+    instances = _json(file, ("images", "annotations", "categories"))
+    captions_file = file.with_name(f"captions_{name}.json")
+    written = _json(captions_file, ("annotations",))["annotations"] if captions_file.is_file() else []
+    captions: dict[int, list[str]] = defaultdict(list)
+    segments: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    try:
+        names = {entry["id"]: str(entry["name"]) for entry in instances["categories"]}
+        for entry in written:
+            captions[entry["image_id"]].append(entry["caption"])
+        for entry in instances["annotations"]:
+            segments[entry["image_id"]][names[entry["category_id"]]].append(entry["segmentation"])
+        listed = [(e["id"], str(e["file_name"]), (int(e["height"]), int(e["width"]))) for e in instances["images"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not a COCO annotation file: no {error} where it was expected.") from error
+    folder = _pictures(root, name, [file_name for key, file_name, _ in listed if key in segments])
+    return [
+        CocoPicture(folder / file_name, size, {k: tuple(v) for k, v in segments[key].items()}, tuple(captions[key]))
+        for key, file_name, size in listed
+        if key in segments
+    ]
+
+
+def _instances(path: Path) -> Path:
+    found = [path] if path.suffix == ".json" else sorted((path / "annotations").glob("instances_*.json"))
+    if len(found) != 1 or not found[0].is_file():
+        several = f"several files ({', '.join(f.name for f in found)}): name one of them" if found[1:] else "none"
+        raise ValueError(f"Expected a COCO folder, {LAYOUT}; in {path} there is {several}.")
+    return found[0]
+
+
+def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if missing := [key for key in keys if not isinstance(found, dict) or not isinstance(found.get(key), list)]:
+        raise ValueError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
+    return found
+
+
+def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
+    """The folder that holds the pictures."""
+    if not files:
+        raise ValueError(f"instances_{name}.json of {root} has no picture with a segment.")
+    tried = [root / name, root / "images" / name, root / "images", root]
+    folder = next((place for place in tried if (place / files[0]).is_file()), None)
+    if folder is None:
+        raise ValueError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise ValueError(f"{len(missing)} of {len(files)} pictures are not in {folder}, the first is {missing[0]}.")
+    return folder
+
+
+def coco_segments(path: str | Path) -> list[SegmentedPicture]:
+    """Pictures with a mask for every category in them, the category of the fewest pictures first.
+
+    Example:
+        >>> [item.labels for item in coco_segments("val2017/annotations/instances_val2017.json")]  # doctest: +SKIP
+    """
+    read = read_coco(path)
+    frequent = Counter(name for picture in read for name in picture.segments)
+    return [
+        SegmentedPicture(
+            picture.path.name,
+            tuple(sorted(picture.segments, key=lambda name: (frequent[name], name))),
+            partial(_segmented, picture),
+        )
+        for picture in read
+    ]
+
+
+def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
+    opened = _opened(picture.path)
+    if opened.size != picture.size[::-1]:
+        raise ValueError(f"{picture.path} has {opened.size[::-1]} rows and columns, its annotation {picture.size}.")
+    return opened, picture.masks()
+
+
+def coco_captions(path: str | Path) -> list[MediaItem]:
+    """Pictures with the nouns of their captions as English names, the rarest first; pictures without are left out.
+
+    Nouns are the names of the picture's own categories that occur in one of its captions as whole words, in the
+    singular or with -s or -es. Other nouns ("man" for a person) are not looked for.
+
+    Raises:
+        ValueError: as `read_coco`; no caption names a category.
+    """
+    read = read_coco(path)
+    named = [(picture, caption_nouns(picture.captions, list(picture.segments))) for picture in read]
+    frequent = Counter(noun for _, nouns in named for noun in nouns)
+    items = []
+    for picture, nouns in named:
+        if nouns:
+            listed = tuple(sorted(nouns, key=lambda noun: (frequent[noun], noun)))
+            content = f"{picture.path.name} {picture.path.stat().st_size}"
+            opened = partial(_opened, picture.path)
+            items.append(MediaItem(picture.path.name, "photo", listed[0], {"en": listed}, content, opened))
+    if not items:
+        raise ValueError(f"No caption of {path} names a category of its picture; is there a captions_*.json?")
+    return items
+
+
+def caption_nouns(captions: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of the names that occur in a caption.
+
+    Example:
+        >>> from semhub_lens.data.media.coco import caption_nouns
+        >>> caption_nouns(["Two Dogs chase a catfish."], ["dog", "cat", "person"])
+        ['dog']
+    """
+    text = "\n".join(captions)
+    return [name for name in names if re.search(rf"\b{re.escape(name)}(?:e?s)?\b", text, re.IGNORECASE)]
+
+
+def _opened(path: Path) -> Any:
+    with optional("PIL.Image", "pillow", "vision").open(path) as opened:
+        return opened.convert("RGB")
+
+
+def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """The pixels `[y x]` of a segmentation as COCO writes it: polygons, or run lengths as numbers or compressed.
+
+    A polygon covers the pixels whose centre lies inside; on the outline other programs choose otherwise.
+
+    Raises:
+        ValueError: another form, or run lengths that do not fill the picture.
+
+    Example:
+        >>> from semhub_lens.data.media.coco import decoded
+        >>> decoded({"counts": [1, 2, 3], "size": [2, 3]}, 2, 3).astype(int).tolist()
+        [[0, 1, 0], [1, 0, 0]]
+    """
+    if isinstance(segmentation, list):
+        return _filled(segmentation, height, width)
+    if not isinstance(segmentation, Mapping) or not {"counts", "size"} <= segmentation.keys():
+        raise ValueError(f"A segmentation is a list of polygons or has counts and size, got {segmentation!r:.80}.")
+    counts = segmentation["counts"]
+    runs = list(counts) if isinstance(counts, list) else run_lengths(counts)
+    if list(segmentation["size"]) != [height, width] or sum(runs) != height * width or min(runs, default=-1) < 0:
+        raise ValueError(
+            f"Run lengths of {sum(runs)} pixels and size {list(segmentation['size'])} do not fit a picture of "
+            f"{height} x {width}."
+        )
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T  # COCO's runs go down the columns
+
+
+def _filled(polygons: Sequence[Sequence[float | int]], height: int, width: int) -> np.ndarray:
+    canvas = optional("PIL.Image", "pillow", "vision").new("1", (FINE * width, FINE * height))
+    draw = optional("PIL.ImageDraw", "pillow", "vision").Draw(canvas)
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"A polygon has x and y of at least three corners, got {len(polygon)} numbers.")
+        draw.polygon([FINE * number for number in polygon], fill=1)
+    return np.asarray(canvas, dtype=bool)[FINE // 2 :: FINE, FINE // 2 :: FINE]  # at the centres of the pixels
+
+
+def run_lengths(text: str | bytes) -> list[int]:
+    """Run lengths that COCO has packed into characters.
+
+    Each is written in groups of five bits, the lowest first, offset by 48; bit 5 says that another group follows, and
+    the highest bit of the last group is the sign. From the fourth on they are differences to the run two before.
+
+    Raises:
+        ValueError: a character outside the code, or a text that breaks off.
+
+    Example:
+        >>> from semhub_lens.data.media.coco import run_lengths
+        >>> run_lengths("23X1")
+        [2, 3, 40]
+    """
+    codes = [ord(c) - 48 for c in (text.decode("ascii") if isinstance(text, bytes) else text)]
+    if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 32):
+        raise ValueError(f"These are no compressed run lengths: {text!r:.60}.")
+    runs: list[int] = []
+    value = shift = 0
+    for code in codes:
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (1 << shift) if code & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

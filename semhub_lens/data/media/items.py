@@ -1,0 +1,157 @@
+"""Pictures and sounds with names, and their division by concept and style."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class MediaItem:
+    """A picture or a sound with its names."""
+
+    key: str
+    style: str
+    """What made it look or sound as it does: "stamp", "emoji", or the name of a voice."""
+    concept: str
+    """Items of one concept show or say the same; splits keep it whole or know that they divide it."""
+    names: Mapping[str, tuple[str, ...]]
+    """By language; the first is the name to learn, any of them is right."""
+    content: str
+    """Hash of the picture's or sound's source."""
+    open: Callable[[], Any]
+    """Reads the picture (PIL) or the sound (samples, rate)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of items.
+
+    Args:
+        train: to learn from.
+        new_item: other items, of styles that are trained for their concept.
+        new_style: items of trained concepts in a style that was not trained for that concept.
+        new_concept: items of concepts that were never trained.
+        choosing: more such items, to choose a recipe by; what is reported of `new_concept` stays untouched by that.
+    """
+
+    train: tuple[int, ...]
+    new_item: tuple[int, ...]
+    new_style: tuple[int, ...]
+    new_concept: tuple[int, ...]
+    choosing: tuple[int, ...] = ()
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """The split by name."""
+        return {"train": self.train, "new_item": self.new_item, "new_style": self.new_style} | {
+            "new_concept": self.new_concept,
+            "choosing": self.choosing,
+        }
+
+
+def split_items(
+    items: Sequence[MediaItem],
+    *,
+    seed: int,
+    concepts: float = 0.15,
+    styles: float = 0.3,
+    repeats: float = 0.3,
+    held_styles: Sequence[str] = (),
+    held: Collection[str] = (),
+    families: Sequence[str] | None = None,
+    choosing: float = 0.0,
+) -> Split:
+    """Divide items so that test items are new in a known way.
+
+    Args:
+        items: all items.
+        seed: of the division.
+        concepts: share of concepts that are never trained.
+        styles: of the other concepts with several styles, the share of which one style is held out.
+        repeats: of the concepts with several items in one style, the share of which one such item is held out.
+        held_styles: styles that are never trained at all.
+        held: keys of items that are never trained.
+        families: for every item a group of concepts that are never trained together, see `families.families`; None
+            takes each concept for itself.
+        choosing: share of the unseen families that is set apart to choose a recipe by.
+
+    Raises:
+        ValueError: nothing is left to train on.
+
+    Example:
+        >>> from semhub_lens.data.media.items import MediaItem, split_items
+        >>> names = {"en": ("dog",)}
+        >>> items = [MediaItem(f"{c}{s}", s, c, names, "", str) for c in "abcdefgh" for s in ("photo", "emoji")]
+        >>> split = split_items(items, seed=0)
+        >>> {items[i].concept for i in split.train} & {items[i].concept for i in split.new_concept}
+        set()
+    """
+    source = torch.Generator().manual_seed(seed)
+    by_concept: dict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        by_concept[item.concept].append(i)
+    listed = sorted(by_concept)
+    family = {item.concept: group for item, group in zip(items, families, strict=True)} if families else {}
+    groups = sorted({family.get(concept, concept) for concept in listed})
+    drawn = torch.randperm(len(groups), generator=source)[: round(concepts * len(groups))].tolist()
+    hidden = {groups[i] for i in drawn}
+    unseen = {concept for concept in listed if family.get(concept, concept) in hidden}
+    apart = {groups[i] for i in drawn[: round(choosing * len(drawn))]}
+    parts: dict[str, list[int]] = {"train": [], "new_item": [], "new_style": [], "new_concept": []}
+    for concept in listed:
+        draws = torch.rand(4, generator=source).tolist()
+        if concept in unseen or all(items[i].style in held_styles for i in by_concept[concept]):
+            parts["new_concept"] += by_concept[concept]
+        else:
+            _divide(items, by_concept[concept], draws, (styles, repeats), held_styles, parts)
+    _hold(items, held, parts)
+    if not parts["train"]:
+        raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
+    choice = {i for i in parts["new_concept"] if family.get(items[i].concept, items[i].concept) in apart}
+    parts["new_concept"] = [i for i in parts["new_concept"] if i not in choice]
+    listed = {name: tuple(sorted(indices)) for name, indices in parts.items()}
+    return Split(**listed, choosing=tuple(sorted(choice)))
+
+
+def _divide(
+    items: Sequence[MediaItem],
+    own: list[int],
+    draws: list[float],
+    shares: tuple[float, float],
+    held_styles: Sequence[str],
+    parts: dict[str, list[int]],
+) -> None:
+    """Divide one concept's items."""
+    parts["new_style"] += [i for i in own if items[i].style in held_styles]
+    own = [i for i in own if items[i].style not in held_styles]
+    present = sorted({items[i].style for i in own})
+    if len(present) > 1 and draws[0] < shares[0]:
+        held = present[int(draws[1] * len(present))]
+        parts["new_style"] += [i for i in own if items[i].style == held]
+        own = [i for i in own if items[i].style != held]
+    crowded = [style for style in present if sum(items[i].style == style for i in own) > 1]
+    if crowded and draws[2] < shares[1]:
+        same = [i for i in own if items[i].style == crowded[0]]
+        chosen = same[int(draws[3] * len(same))]
+        parts["new_item"].append(chosen)
+        own = [i for i in own if i != chosen]
+    parts["train"] += own
+
+
+def _hold(items: Sequence[MediaItem], held: Collection[str], parts: dict[str, list[int]]) -> None:
+    """Take items out of training, and name every test item by what is then still trained of its concept."""
+    if not held:
+        return
+    tests = [i for part in ("new_item", "new_style", "new_concept") for i in parts[part]]
+    tests += [i for i in parts["train"] if items[i].key in held]
+    parts["train"] = [i for i in parts["train"] if items[i].key not in held]
+    trained: dict[str, set[str]] = defaultdict(set)
+    for i in parts["train"]:
+        trained[items[i].concept].add(items[i].style)
+    for part in ("new_item", "new_style", "new_concept"):
+        parts[part] = []
+    for i in tests:
+        known = trained[items[i].concept]
+        parts["new_item" if items[i].style in known else "new_style" if known else "new_concept"].append(i)

@@ -1,0 +1,46 @@
+"""Sound files as mono samples at one rate."""
+
+from pathlib import Path
+
+import numpy as np
+
+from semhub_lens.base.optional_packages import optional
+
+HERTZ = 16_000
+"""What the audio encoders take."""
+
+
+def resampled(samples: np.ndarray, rate: int, to: int = HERTZ) -> np.ndarray:
+    """Samples at another rate (polyphase filter); as they are where the rates are equal.
+
+    Example:
+        >>> import numpy as np
+        >>> from semhub_lens.data.media.waves import resampled
+        >>> len(resampled(np.zeros(44_100, np.float32), 44_100))
+        16000
+    """
+    from scipy.signal import resample_poly
+
+    if rate == to:
+        return samples
+    common = np.gcd(rate, to)
+    return resample_poly(samples, to // common, rate // common).astype(np.float32)
+
+
+def read_wave(path: str | Path, to: int = HERTZ) -> tuple[np.ndarray, int]:
+    """A sound file (wav, flac, ogg, mp3) as mono samples, float32, and their rate.
+
+    Raises:
+        ValueError: the package soundfile is missing, no such file, one that cannot be read, or one without samples.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"No sound file at {file}.")
+    package = optional("soundfile", "soundfile", "audio")
+    try:
+        samples, rate = package.read(str(file), dtype="float32", always_2d=True)
+    except package.LibsndfileError as error:
+        raise ValueError(f"{file} cannot be read as sound ({error}); expected wav, flac, ogg or mp3.") from error
+    if not len(samples):
+        raise ValueError(f"{file} holds no samples.")
+    return resampled(samples.mean(axis=1), int(rate), to), to

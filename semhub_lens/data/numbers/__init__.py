@@ -1,0 +1,1 @@
+"""Arithmetic expressions, number words, and items for probing."""

@@ -1,0 +1,79 @@
+"""Sums and products as symbols and as English words."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+LIMIT = 100
+
+
+@dataclass(frozen=True)
+class Expression:
+    """`first` + `second`, or `first` * `second`."""
+
+    first: int
+    second: int
+    sign: Literal["+", "*"]
+
+    @property
+    def result(self) -> int:
+        """The value."""
+        return self.first + self.second if self.sign == "+" else self.first * self.second
+
+    @property
+    def symbols(self) -> str:
+        """As in "3+2"."""
+        return f"{self.first}{self.sign}{self.second}"
+
+    @property
+    def words(self) -> str:
+        """As in "three plus two"."""
+        return f"{number_word(self.first)} {'plus' if self.sign == '+' else 'times'} {number_word(self.second)}"
+
+
+def number_word(number: int) -> str:
+    """English name of a number from 0 to 99.
+
+    Example:
+        >>> from semhub_lens.data.numbers.arithmetic import number_word
+        >>> number_word(7), number_word(42)
+        ('seven', 'forty-two')
+    """
+    if not 0 <= number < LIMIT:
+        raise ValueError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
+    if number < len(ONES):
+        return ONES[number]
+    tens, ones = divmod(number, 10)
+    return TENS[tens - 2] + (f"-{ONES[ones]}" if ones else "")
+
+
+def sums() -> list[Expression]:
+    """The 846 sums o + t with o >= 1, t in 1..9 and a result below 100."""
+    return [Expression(o, t, "+") for o in range(1, LIMIT) for t in range(1, 10) if o + t < LIMIT]
+
+
+def products() -> list[Expression]:
+    """The 277 products o * t with o >= 1, t in 1..9 and a result below 100."""
+    return [Expression(o, t, "*") for o in range(1, LIMIT) for t in range(1, 10) if o * t < LIMIT]

@@ -1,0 +1,1 @@
+"""Sentences with their logical forms, and who did what to whom."""

@@ -1,0 +1,126 @@
+"""Sentences that break off before a proper name: does the state there hold the role that the name will have?
+
+A role word read at the token before the name can reflect the position or the preceding word instead of the role. So
+every role comes in plain constructions, where these differ by role, and in pseudo-clefts ("The one who ... was NAME"),
+where position and preceding word are the same for every role and only the earlier words tell them apart.
+
+What the left context fixes: after "was helped by" a name is the agent. A few continuations against it stay possible
+("gave NAME to ..." makes the name a theme). What it cannot fix: the role of a subject, which the verb decides later.
+`role_items(determined=False)` yields subjects, as a control: the texts before the name are drawn alike for every role,
+so nothing before the name can tell its role.
+
+Confounds that remain: plain agents follow "by" or "that", plain recipients "to" or a dative verb, plain themes a verb
+of persons; recipients go with other verbs than themes; in clefts the relative pronoun differs ("who", "whom",
+"to whom"). Names are drawn independently of all of this.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semhub_lens.data.semantics.lexicon import DATIVE, NAMES, OF_PERSONS, OF_THINGS, PERSONS, THINGS
+
+PLAIN = {
+    "agent": {"by phrase": "{A} was {helped} by NAME.", "object relative": "{A} found the {cake} that NAME {drew}."},
+    "theme": {"object": "{A} {saw} NAME.", "embedded object": "{A} said that {b} {saw} NAME."},
+    "recipient": {"to phrase": "{A} {gave} {a_cake} to NAME.", "first object": "{A} {gave} NAME {a_cake}."},
+}
+CLEFT = {
+    "agent": {
+        "cleft who": "The one who {saw} {a} was NAME.",
+        "cleft by whom": "The one by whom {a} was {helped} was NAME.",
+    },
+    "theme": {
+        "cleft whom": "The one whom {a} {saw} was NAME.",
+        "cleft who was": "The one who was {helped} by {a} was NAME.",
+    },
+    "recipient": {
+        "cleft to whom": "The one to whom {a} {gave} {a_cake} was NAME.",
+        "cleft who was given": "The one who was {given} {a_cake} by {a} was NAME.",
+    },
+}
+SUBJECT = {
+    "agent": {"subject of active": "{A} said that NAME {saw} {b}."},
+    "theme": {"subject of passive": "{A} said that NAME was {helped} by {b}."},
+    "recipient": {"subject of dative passive": "{A} said that NAME was {given} {a_cake} by {b}."},
+}
+MOST_PER_NAME = 2000
+"""Of the rarest construction there are 360 sentences a name; this asks for less than half of them."""
+
+
+@dataclass(frozen=True)
+class RoleItem:
+    """A sentence with one proper name."""
+
+    sentence: str
+    name: str
+    role: str
+    """agent, theme or recipient."""
+    start: int
+    """Character offset of the name in the sentence."""
+    construction: str
+    determined: bool
+    """Whether the words before the name fix its role."""
+
+    @property
+    def prefix(self) -> str:
+        """The sentence up to the name, without the space before it."""
+        return self.sentence[: self.start].rstrip(" ")
+
+    @property
+    def cleft(self) -> bool:
+        """Whether position and preceding word are the same for every role."""
+        return self.construction.startswith("cleft")
+
+
+def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determined: bool = True) -> list[RoleItem]:
+    """`n` different sentences, roles in turn, constructions in turn within a role, names at random.
+
+    Args:
+        n: how many; a multiple of 12 (of 3 for the control) has every construction equally often.
+        seed: of the draws.
+        names: names to draw from; None takes the 44 names of the grammar. Pass those that your tokenizer keeps whole.
+        determined: False yields the control in which the words before the name do not fix its role.
+
+    Raises:
+        ValueError: fewer than two different names, an empty one, or `n` below 1 or above 2,000 a name.
+
+    Example:
+        >>> from semhub_lens.data.semantics.roles import role_items
+        >>> [(item.role, item.sentence[item.start :] == f"{item.name}.") for item in role_items(3, seed=0)]
+        [('agent', True), ('theme', True), ('recipient', True)]
+    """
+    pool = list(NAMES if names is None else names)
+    if (
+        isinstance(names, str)
+        or len(set(pool)) < 2
+        or not all(isinstance(w, str) and w.strip() == w != "" for w in pool)
+    ):
+        raise ValueError(f"Names must be at least two different words without spaces around them, got {names!r}.")
+    most = MOST_PER_NAME * len(set(pool))
+    if not 1 <= n <= most:
+        raise ValueError(f"n = {n}; with {len(set(pool))} names expected 1 to {most}.")
+    source, found = random.Random(seed), {}
+    patterns = {role: _patterns(role, determined) for role in PLAIN}
+    while len(found) < n:
+        role = list(PLAIN)[len(found) % 3]
+        construction, pattern = patterns[role][len(found) // 3 % len(patterns[role])]
+        item = _item(source, pattern, source.choice(pool), role, construction, determined)
+        found.setdefault(item.sentence, item)
+    return list(found.values())
+
+
+def _patterns(role: str, determined: bool) -> list[tuple[str, str]]:
+    if not determined:
+        return list(SUBJECT[role].items())
+    return [entry for pair in zip(CLEFT[role].items(), PLAIN[role].items(), strict=True) for entry in pair]
+
+
+def _item(source: random.Random, pattern: str, name: str, role: str, construction: str, determined: bool) -> RoleItem:
+    first, second = (f"{source.choice(('the', 'a'))} {noun}" for noun in source.sample(PERSONS, 2))
+    person, thing, dative = source.choice(OF_PERSONS), source.choice(OF_THINGS), source.choice(DATIVE)
+    cake = source.choice(THINGS)
+    words = {"A": first.capitalize(), "a": first, "b": second, "cake": cake, "drew": thing.past}
+    words |= {"saw": person.past, "helped": person.participle, "gave": dative.past, "given": dative.participle}
+    before, after = pattern.format(a_cake=f"{source.choice(('the', 'a'))} {cake}", **words).split("NAME")
+    return RoleItem(before + name + after, name, role, len(before), construction, determined)

@@ -1,0 +1,1 @@
+"""Texts: translated sentences, passages, glosses, openings, sentiment; readers of your own corpora."""

@@ -1,0 +1,216 @@
+"""Running texts and labelled texts from files of your own or from Hugging Face `datasets`."""
+
+import csv
+import importlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from semhub_lens.data.text.texts import bundled_rows
+
+INSTALL = 'pip install "semhub-lens[data]"'
+TEXT_SUFFIXES = (".txt", ".jsonl", ".parquet")
+LABELLED_SUFFIXES = (".jsonl", ".csv", ".tsv")
+LABELS = ("positive", "negative", "neutral")
+LANGUAGES = {
+    "arabic": "ar",
+    "chinese": "zh",
+    "english": "en",
+    "french": "fr",
+    "german": "de",
+    "hindi": "hi",
+    "indonesian": "id",
+    "italian": "it",
+    "japanese": "ja",
+    "malay": "ms",
+    "portuguese": "pt",
+    "spanish": "es",
+}
+"""Language names of the multilingual-sentiments collection; codes are taken as they are."""
+_HUB_NAME = re.compile(
+    r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", flags=re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class SentimentText:
+    """A text with its sentiment."""
+
+    text: str
+    label: str
+    """positive, negative or neutral."""
+    language: str
+
+    @property
+    def positive(self) -> bool:
+        """Whether the label is positive."""
+        return self.label == "positive"
+
+
+def read_texts(source: str | Path, *, limit: int | None = None, column: str = "text") -> list[str]:
+    """Texts from a file, a folder or a Hugging Face data set; empty ones are left out.
+
+    Args:
+        source: a .txt file (one text a line), a .jsonl or .parquet file with a column of texts, a folder of such files
+            (read in the order of their names), or a data set as `owner/name:config` (streamed, its `train` split), such
+            as `wikimedia/wikipedia:20231101.fr` or `allenai/c4:zh`. A path that exists is read as a path.
+        limit: read at most so many texts; needed for a data set, which may be endless.
+        column: the column that holds the text.
+
+    Raises:
+        ValueError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot
+            be loaded.
+    """
+    _check_limit(limit)
+    path = Path(source)
+    if path.exists():
+        texts = _clean(text for file in _files(path, TEXT_SUFFIXES) for text in _file_texts(file, column))
+    else:
+        rows, _ = _streamed(str(source), limit)
+        texts = _clean(_field(row, column, f"{source}, row {i}") for i, row in enumerate(rows))
+    found = list(islice(texts, limit))
+    if not found:
+        raise ValueError(f"No texts in {source}.")
+    return found
+
+
+def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[SentimentText]:
+    """Labelled texts from a file, a folder or a Hugging Face data set.
+
+    Columns are `text`, `label` and `language` (or `lang`). Labels are positive, negative or neutral; in a data set
+    they may be numbers if the set itself names them. Languages are codes, or English names as multilingual-sentiments
+    has them.
+
+    Args:
+        source: a .jsonl, .csv or .tsv file, a folder of such files, or a data set as `owner/name:config@revision`,
+            such as `tyqiangz/multilingual-sentiments:all`. If `datasets` refuses one for its loading script, try
+            `@refs/convert/parquet`.
+        limit: read at most so many rows; needed for a data set.
+
+    Raises:
+        ValueError: nothing there, a row without these columns or with another label (its place is named), or the data
+            set cannot be loaded.
+    """
+    _check_limit(limit)
+    path = Path(source)
+    if path.exists():
+        rows = (entry for file in _files(path, LABELLED_SUFFIXES) for entry in _labelled_rows(file))
+        names = None
+    else:
+        streamed, names = _streamed(str(source), limit)
+        rows = ((row, f"{source}, row {i}") for i, row in enumerate(streamed))
+    found = [_labelled(row, where, names) for row, where in islice(rows, limit)]
+    if not found:
+        raise ValueError(f"No rows in {source}; expected columns text, label and language.")
+    return found
+
+
+def sentiments() -> list[SentimentText]:
+    """The bundled sentences with a sentiment: 248 in English, 84 each in French, Spanish, German and Chinese.
+
+    Half of each are positive, half negative (our own writing). Topics differ between languages, so that a classifier
+    cannot learn translations by heart.
+    """
+    return [SentimentText(row["text"], row["label"], row["lang"]) for row in bundled_rows("sentiment.tsv")]
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit = {limit}; expected a positive number, or None for everything.")
+
+
+def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    files = sorted(file for file in path.iterdir() if file.suffix in suffixes) if path.is_dir() else [path]
+    if not files or files[0].suffix not in suffixes:
+        raise ValueError(f"Expected a file {', '.join(suffixes)} or a folder with such files, got {path}.")
+    return files
+
+
+def _clean(texts: Iterable[str]) -> Iterator[str]:
+    return (stripped for text in texts if (stripped := text.strip()))
+
+
+def _field(row: Any, column: str, where: str) -> str:
+    if not isinstance(row, dict) or not isinstance(row.get(column), str):
+        found = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(f"{where}: expected a text in {column!r}, found {found}.")
+    return row[column]
+
+
+def _file_texts(file: Path, column: str) -> Iterator[str]:
+    if file.suffix == ".txt":
+        with file.open(encoding="utf-8") as lines:
+            yield from lines
+    elif file.suffix == ".jsonl":
+        yield from (_field(row, column, where) for row, where in _json_rows(file))
+    else:
+        _optional("pyarrow", "parquet files")
+        with importlib.import_module("pyarrow.parquet").ParquetFile(file) as table:
+            if column not in table.schema_arrow.names:
+                raise ValueError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
+            for i, batch in enumerate(table.iter_batches(columns=[column])):
+                yield from (_field(row, column, f"{file}, batch {i}") for row in batch.to_pylist())
+
+
+def _json_rows(file: Path) -> Iterator[tuple[Any, str]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield json.loads(line), f"{file}:{number}"
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{file}:{number}: expected a JSON object: {error}.") from error
+
+
+def _labelled_rows(file: Path) -> Iterator[tuple[Any, str]]:
+    if file.suffix == ".jsonl":
+        yield from _json_rows(file)
+        return
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        tabs = file.suffix == ".tsv"
+        rows = csv.DictReader(
+            lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+        )
+        for row in rows:
+            yield row, f"{file}:{rows.line_num}"
+
+
+def _labelled(row: Any, where: str, names: list[str] | None) -> SentimentText:
+    text = _field(row, "text", where).strip()
+    language = _field(row, "language" if "language" in row else "lang", where).strip()
+    label = row.get("label")
+    if names is not None and isinstance(label, int) and 0 <= label < len(names):
+        label = names[label]
+    if not text or not language or label not in LABELS:
+        raise ValueError(f"{where}: expected a text, a language and a label among {', '.join(LABELS)}, got {row}.")
+    return SentimentText(text, label, LANGUAGES.get(language.lower(), language))
+
+
+def _optional(package: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(f"Reading {purpose} needs the package {package}, not installed: {INSTALL}") from error
+
+
+def _streamed(source: str, limit: int | None) -> tuple[Iterable[Any], list[str] | None]:
+    """Rows of a data set, and the names of its labels if it has any."""
+    match = _HUB_NAME.fullmatch(source)
+    if match is None or source.endswith(TEXT_SUFFIXES + LABELLED_SUFFIXES):
+        raise ValueError(f"Expected a file or folder, or a data set as owner/name:config; found nothing at {source!r}.")
+    if limit is None:
+        raise ValueError(f"{source!r} is no path here, so it is read as a data set: give a limit.")
+    datasets = _optional("datasets", f"the data set {source!r}")
+    try:
+        data = datasets.load_dataset(
+            match["name"], match["config"], split="train", streaming=True, revision=match["revision"]
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a loading script
+        raise ValueError(f"{source!r} is no path here, and as a data set it cannot be loaded: {error}") from error
+    features = data.features or {}
+    return data, getattr(features.get("label"), "names", None)

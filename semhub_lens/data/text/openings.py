@@ -1,0 +1,53 @@
+"""Neutral openings whose continuation can turn out good or bad, parallel in five languages (our own writing).
+
+45 openings about restaurants, films, products, trips, days, work and so on. Each breaks off where either sentiment can
+follow; word order moves the break a little between languages. A base model may go on in another language: the prefix
+states the language before the opening.
+"""
+
+from dataclasses import dataclass
+
+from semhub_lens.data.text.texts import BUNDLED, bundled_rows
+
+LANGUAGE_PREFIXES = {
+    "en": "The following text is written in English: ",
+    "fr": "Le texte suivant est écrit en français : ",
+    "es": "El siguiente texto está escrito en español: ",
+    "de": "Der folgende Text ist auf Deutsch geschrieben: ",
+    "zh": "以下文字是用中文写的：",
+}
+"""Put before an opening, they keep the continuation in its language. They say nothing about what comes."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The start of a short text."""
+
+    text: str
+    language: str
+    context: str
+    """What it is about, such as "restaurant"."""
+    row: int
+    """The same in every language for translations of one opening."""
+
+    @property
+    def prompt(self) -> str:
+        """Language prefix and text."""
+        return LANGUAGE_PREFIXES[self.language] + self.text
+
+
+def openings(language: str) -> list[Opening]:
+    """The openings in one language.
+
+    Raises:
+        ValueError: no openings in that language.
+
+    Example:
+        >>> from semhub_lens.data.text.openings import openings
+        >>> openings("es")[0].prompt
+        'El siguiente texto está escrito en español: Después de la primera cucharada de sopa, pensé que'
+    """
+    if language not in BUNDLED:
+        raise ValueError(f"No openings in {language!r}; there are {', '.join(BUNDLED)}.")
+    rows = bundled_rows("continuations.tsv")
+    return [Opening(row[language], language, row["context"], i) for i, row in enumerate(rows)]

@@ -1,0 +1,55 @@
+"""Bundled parallel texts and glossaries (our own writing, MIT like the code).
+
+`sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese,
+row by row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one
+first. `concepts`: 72 everyday nouns in the five languages, one word each.
+"""
+
+import csv
+from importlib.resources import files
+
+BUNDLED = ("en", "fr", "es", "de", "zh")
+
+
+def sentences() -> dict[str, list[str]]:
+    """Parallel sentences by language; entry i says the same in each.
+
+    Example:
+        >>> from semhub_lens.data.text.texts import sentences
+        >>> {code: len(column) for code, column in sentences().items()}
+        {'en': 160, 'fr': 160, 'es': 160, 'de': 160, 'zh': 160}
+    """
+    return _columns("sentences.tsv")
+
+
+def passages() -> dict[str, list[str]]:
+    """Parallel passages of three to five sentences by language."""
+    return _columns("passages.tsv")
+
+
+def concepts() -> dict[str, list[str]]:
+    """Nouns by language; entry i names the same concept in each."""
+    return _columns("nouns.tsv")
+
+
+def glossary(language: str) -> dict[str, tuple[str, ...]]:
+    """English one-word glosses of words in `language`, the best first.
+
+    Raises:
+        ValueError: no glossary for that language.
+    """
+    rows = [row for row in bundled_rows("glosses.tsv") if row["lang"] == language]
+    if not rows:
+        raise ValueError(f"No bundled glossary for {language!r}; there are fr, es, de and zh.")
+    return {row["word"]: tuple(row["gloss"].split("|")) for row in rows}
+
+
+def _columns(name: str) -> dict[str, list[str]]:
+    rows = bundled_rows(name)
+    return {code: [row[code] for row in rows] for code in BUNDLED}
+
+
+def bundled_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a bundled table by column."""
+    with (files("semhub_lens.data") / "bundled" / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -1,0 +1,232 @@
+"""Legs of the hypothesis: one measured effect with its interval, its null, its controls and its verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Part, Provenance, Result
+from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
+
+NULL_DRAWS = 500
+
+
+@dataclass(frozen=True)
+class Wording(Part):
+    """What a leg is about, in words."""
+
+    title: str
+    data_type: str
+    """"languages", "arithmetic", "code", ..."""
+    kind: str
+    """"similarity" (Eq. 1), "readability" (Eq. 2), "language mass", "causality", "probing"."""
+    claim: str
+    """What a positive effect means, in plain words."""
+    control: str
+    """What the null exchanges."""
+    unit: str
+    curve_unit: str
+
+
+@dataclass(frozen=True)
+class Check(Part):
+    """One control of a leg, at the verdict's layer, on the reporting half."""
+
+    name: str
+    estimate: float
+    """What is left of the effect after the control; for a placebo, the placebo's own effect."""
+    low: float
+    high: float
+    holds: bool
+    """The 95 % interval of what is left lies above 0; for a placebo, its own verdict is not *supported*."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leg(Result):
+    """One effect over layers and items, positive as the hypothesis predicts."""
+
+    wording: Wording
+    effect: Float[Tensor, "layer item"]
+    """One row a layer, or a cell of a grid of interventions (`layers`, `strengths`)."""
+    low: Float[Tensor, " layer"]
+    high: Float[Tensor, " layer"]
+    """95 % bootstrap interval of the mean."""
+    null: Float[Tensor, "draw layer"]
+    """Mean effect under effect-free pairings of all items."""
+    curve_names: tuple[str, ...]
+    curves: Float[Tensor, "curve layer"]
+    """What lies behind the effect, for the figure."""
+    verdict: Verdict
+    control_names: tuple[str, ...]
+    controls: Float[Tensor, "control layer item"]
+    """Per control, the effect minus the control's: what is left of it; per placebo, the placebo's effect."""
+    checks: tuple[Check, ...]
+    labels: tuple[str, ...]
+    """The items, in words; empty where they have none."""
+    layers: tuple[int, ...]
+    """The residual layer of every row."""
+    strengths: tuple[float, ...]
+    """The strength of every row of a grid of interventions; empty where nothing is changed."""
+
+    @property
+    def title(self) -> str:
+        """The leg's name."""
+        return self.wording.title
+
+    @property
+    def mean(self) -> Float[Tensor, " layer"]:
+        """Mean effect of every row, over all items."""
+        return self.effect.mean(1)
+
+    @property
+    def layer(self) -> int:
+        """The layer that one half of the items chose."""
+        return self.layers[self.verdict.row]
+
+    @property
+    def strength(self) -> float | None:
+        """The strength that one half of the items chose, for interventions."""
+        return self.strengths[self.verdict.row] if self.strengths else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer (and strength) and item."""
+        rows, items = self.effect.shape
+        columns: dict[str, Any] = {"leg": self.title}
+        index = pd.MultiIndex.from_product([range(rows), range(items)], names=["row", "item"])
+        frame = pd.DataFrame({"effect": self.effect.flatten().numpy()}, index).reset_index()
+        columns["layer"] = [self.layers[row] for row in frame.pop("row")]
+        if self.strengths:
+            columns["strength"] = [strength for strength in self.strengths for _ in range(items)]
+        columns["item"] = frame.pop("item")
+        if self.labels:
+            columns["label"] = list(self.labels) * rows
+        columns["effect"] = frame["effect"]
+        for name, control in zip(self.control_names, self.controls, strict=True):
+            columns[f"effect {name}"] = control.flatten().numpy()
+        return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentResult(Result):
+    """All legs of one experiment."""
+
+    id: str
+    title: str
+    legs: tuple[Leg, ...]
+    notes: tuple[str, ...]
+    """What was dropped, and what the numbers do not show."""
+    extras: tuple[Result, ...] = ()
+    """Other results behind the legs (a transfer matrix, trajectories)."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per leg, layer (and strength) and item."""
+        return pd.concat([leg.to_frame() for leg in self.legs], ignore_index=True)
+
+    def summary(self) -> pd.DataFrame:
+        """One row per leg: the verdict, on the half of the items that did not choose the layer."""
+        rows = []
+        for leg in self.legs:
+            found = leg.verdict
+            rows.append(
+                {
+                    "experiment": self.id,
+                    "leg": leg.title,
+                    "verdict": found.status,
+                    "effect": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "null 95 %": found.threshold,
+                    "layer": leg.layer,
+                    "strength": leg.strength,
+                    "embedding": float("nan") if leg.strengths else float(leg.mean[0]),
+                    "unit": leg.wording.unit,
+                    "items": found.items,
+                    "holds": tuple(check.name for check in leg.checks if check.holds),
+                    "fails": tuple(check.name for check in leg.checks if not check.holds),
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def make_leg(
+    effect: Float[Tensor, "layer item"],
+    draw: NullDraw,
+    wording: Wording,
+    *,
+    provenance: Provenance,
+    seed: int,
+    curves: Mapping[str, Float[Tensor, " layer"]],
+    controls: Mapping[str, Float[Tensor, "layer item"]] | None = None,
+    placebos: Mapping[str, tuple[Float[Tensor, "layer item"], NullDraw]] | None = None,
+    labels: Sequence[str] = (),
+    grid: Sequence[tuple[int, float]] = (),
+) -> Leg:
+    """Put interval, null, controls and verdict to an effect (`stats.verdict` says how a leg is judged).
+
+    Args:
+        effect: every item's effect; positive as predicted.
+        draw: mean effect per layer of given items under one effect-free pairing.
+        wording: what the leg is about.
+        provenance: of the model and the data.
+        seed: for bootstrap, null and split.
+        curves: named mean curves behind the effect.
+        controls: per control on the same scale, the effect minus the control's, item by item.
+        placebos: effects that should not be there, with their nulls: the same items on a random-weight model, whose
+            scale is another.
+        labels: the items, in words.
+        grid: layer and strength of every row, for interventions; else rows are the residual layers from the embedding.
+
+    Raises:
+        ValueError: too few items or layers, a NaN effect, labels or grid that do not fit the effect.
+    """
+    rows, items = effect.shape
+    if (labels and len(labels) != items) or (grid and len(grid) != rows):
+        raise ValueError(
+            f"The effect has {rows} rows and {items} items, got {len(grid)} cells and {len(labels)} labels."
+        )
+    interval = bootstrap_mean(effect, seed=seed)
+    found = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
+    controls, placebos = dict(controls or {}), dict(placebos or {})
+    kept = controls | {name: values for name, (values, _) in placebos.items()}
+    checks = [_check(name, left[found.row], seed) for name, left in controls.items()]
+    checks += [_placebo(name, *entry, found.row, seed, not grid) for name, entry in placebos.items()]
+    return Leg(
+        wording,
+        effect,
+        interval.low,
+        interval.high,
+        null_curves(draw, torch.arange(items), seed=seed + 3, draws=NULL_DRAWS),
+        tuple(curves),
+        torch.stack(list(curves.values())) if curves else torch.zeros(0, rows),
+        found,
+        tuple(kept),
+        torch.stack(list(kept.values())) if kept else torch.zeros(0, rows, items),
+        tuple(checks),
+        tuple(labels),
+        tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
+        tuple(float(strength) for _, strength in grid),
+        provenance=provenance,
+    )
+
+
+def _check(name: str, left: Float[Tensor, " item"], seed: int) -> Check:
+    _, report = halves(len(left), seed)
+    interval = bootstrap_mean(left[None, report], seed=seed + 1)
+    return Check(name, float(interval.mean), float(interval.low), float(interval.high), bool(interval.low > 0))
+
+
+def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, baseline: bool) -> Check:
+    status = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=baseline).status
+    return replace(_check(name, effect[row], seed), holds=status != "supported")
+
+
+def describe(leg: Leg) -> dict[str, Any]:
+    """The verdict of a leg as plain values, for JSON."""
+    found = {field.name: getattr(leg.verdict, field.name) for field in fields(leg.verdict)}
+    checks = [{field.name: getattr(check, field.name) for field in fields(check)} for check in leg.checks]
+    place = {"layer": leg.layer} | ({} if leg.strength is None else {"strength": leg.strength})
+    return {"leg": leg.title, "unit": leg.wording.unit, **place, **found, "checks": checks}

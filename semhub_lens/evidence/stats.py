@@ -1,0 +1,286 @@
+"""Items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg.
+
+Seeds are explicit and feed a local generator; the caller's random state is untouched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.base.results import Part
+from semhub_lens.base.rng import derangement, generator
+
+Status = Literal["supported", "opposite", "not supported"]
+NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " layer"]]
+"""`(items, generator) -> mean effect per layer` of the items under a pairing in which there is no effect."""
+
+LEVEL = 0.95
+DRAWS = 1000
+FEWEST_ITEMS = 16
+"""Below this, the reporting half is too small for a percentile bootstrap (false positives above 4 %)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """Percentile bootstrap interval of a mean over items, at every layer."""
+
+    mean: Float[Tensor, " layer"]
+    low: Float[Tensor, " layer"]
+    high: Float[Tensor, " layer"]
+
+
+@dataclass(frozen=True)
+class Verdict(Part):
+    """What one leg shows: layer chosen on one half of the items, effect and interval on the other."""
+
+    status: Status
+    row: int
+    """The chosen row of the effect: the layer, or for a grid of interventions the cell."""
+    estimate: float
+    low: float
+    high: float
+    threshold: float
+    """What the effect must exceed at that layer: the null's mean plus its standard deviation times the 95th percentile
+    of the
+    standardised null's maximum over layers; on the reporting half."""
+    items: int
+    """Items in the reporting half."""
+
+
+def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw item"]:
+    """How often each item occurs in each bootstrap sample of `items` items."""
+    chosen = torch.randint(items, (draws, items), generator=generator(seed))
+    return torch.zeros(draws, items).scatter_add_(1, chosen, torch.ones(draws, items))
+
+
+def bootstrap_mean(
+    values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """Mean over items with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: no items.
+
+    Example:
+        >>> interval = bootstrap_mean(torch.ones(1, 5), seed=0)
+        >>> float(interval.low), float(interval.high)
+        (1.0, 1.0)
+    """
+    if values.shape[-1] == 0:
+        raise ValueError("A bootstrap needs at least one item, got none.")
+    means = values @ bootstrap_weights(values.shape[-1], draws, seed).T / values.shape[-1]
+    return Interval(values.mean(-1), *percentiles(means, level))
+
+
+def percentiles(
+    draws: Float[Tensor, "layer draw"], level: float = LEVEL
+) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
+    """The central interval that holds `level` of the draws."""
+    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
+    low, high = torch.quantile(draws, edges, dim=-1)
+    return low, high
+
+
+def null_curves(draw: NullDraw, items: Int[Tensor, " item"], *, seed: int, draws: int) -> Float[Tensor, "draw layer"]:
+    """Mean effect per layer under `draws` effect-free pairings."""
+    source = generator(seed)
+    return torch.stack([draw(items, source) for _ in range(draws)])
+
+
+def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, " report"]]:
+    """Split items at random: one half to choose a layer, the other to report on."""
+    order = torch.randperm(items, generator=generator(seed))
+    return order[: items // 2].sort().values, order[items // 2 :].sort().values
+
+
+def verdict(
+    effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500, baseline: bool = True
+) -> Verdict:
+    r"""Judge a leg without choosing and reporting on the same items.
+
+    Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and
+    standard deviation of the null at that layer, because raw effects differ in scale from layer to layer (early lens
+    distributions by a hundred nats). On one half of the items the layer with the largest z is chosen, among those with
+    a positive mean if there are any; layer 0, the embedding, is a baseline and cannot be chosen. On the other half:
+    *supported* if the 95 % bootstrap interval lies above 0 and z exceeds the 95th percentile of the standardised null's
+    maximum over layers 1 to L; *opposite* if the interval lies below 0; *not supported* otherwise.
+
+    Args:
+        effect: the effect of every item; positive as predicted.
+        draw: the mean effect per layer of given items under one effect-free pairing.
+        seed: for the split, the bootstrap and the null.
+        draws: null pairings.
+        baseline: row 0 is a baseline that cannot be chosen (the embedding layer); False for a grid of interventions,
+            whose rows are cells of layer and strength.
+
+    Raises:
+        ValueError: too few items or layers, or a NaN effect.
+    """
+    layers, items = effect.shape
+    first = int(baseline)
+    if layers <= first:
+        raise ValueError("A verdict needs the embedding layer and at least one more, got one layer.")
+    if not torch.isfinite(effect).all():
+        raise ValueError(
+            f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
+        )
+    if items < FEWEST_ITEMS:
+        raise ValueError(
+            f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}."
+        )
+    choose, report = halves(items, seed)
+    layer = _best_row(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws), first)
+    interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
+    centre, scale, standard = _standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
+    highest = torch.quantile(standard[:, first:].amax(1), LEVEL)
+    threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
+    estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
+    status: Status = "not supported"
+    if low > 0 and estimate > threshold:
+        status = "supported"
+    elif high < 0:
+        status = "opposite"
+    return Verdict(status, layer, estimate, low, high, threshold, len(report))
+
+
+def _best_row(mean: Tensor, null: Tensor, first: int) -> int:
+    centre, scale, _ = _standardised(null)
+    z = (mean - centre) / scale
+    allowed = torch.arange(len(mean)) >= first
+    if bool((mean[first:] > 0).any()):
+        allowed &= mean > 0
+    return int(z.masked_fill(~allowed, -torch.inf).argmax())
+
+
+def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Null mean and standard deviation at every layer, and the draws in these units (0 where there is no spread)."""
+    centre, scale = null.mean(0), null.std(0)
+    scale = torch.where(scale > 1e-9, scale, torch.inf)
+    return centre, scale, (null - centre) / scale
+
+
+def paired_contrast(
+    matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], reference: Float[Tensor, "layer item"]
+) -> tuple[Float[Tensor, "layer item"], NullDraw]:
+    r"""Each item's score for its own key minus a reference, and the null in which keys are exchanged.
+
+    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$; a null draw takes $M_{\ell i \pi(k_i)}$ with $\pi$ leaving no key in
+    place. With cosines as M, item i as its own key and the mean of the other keys as r, the mean effect is Eq. 1's D.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+        reference: what the score is compared with; `other_keys` gives the mean over the other keys.
+
+    Raises:
+        ValueError: fewer than three keys (with two there is only one way to exchange them).
+    """
+    if matrix.shape[2] < 3:
+        raise ValueError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
+    rows = torch.arange(matrix.shape[1])
+    effect = matrix[:, rows, key] - reference
+
+    def exchanged(items: Tensor, source: torch.Generator) -> Tensor:
+        wrong = derangement(matrix.shape[2], source)[key[items]]
+        return (matrix[:, items, wrong] - reference[:, items]).mean(1)
+
+    return effect, exchanged
+
+
+def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
+    """Mean score of each item with all keys but its own."""
+    own = matrix[:, torch.arange(matrix.shape[1]), key]
+    return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
+
+
+def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
+    r"""Each item's score for its own key above its scores for the others, every key's score centred first.
+
+    $$M'_{\ell i r} = M_{\ell i r} - \operatorname{mean}_g \operatorname{mean}_{i : k_i = g} M_{\ell i r}, \qquad
+      e_{\ell i} = M'_{\ell i k_i} - \operatorname{mean}_{r \ne k_i} M'_{\ell i r}$$
+
+    A key that always scores high gains nothing by it. Every key g that occurs weighs alike in the centring, however
+    many items have it. All items enter it, an item's own score included: where all keys are equally frequent, centring
+    leaves the mean of e as it is, and elsewhere that mean is 0 in expectation for scores that do not depend on the
+    item's key.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+
+    Example:
+        >>> always = torch.tensor([5.0, 0.0, 0.0]).expand(1, 6, 3)
+        >>> centred_contrast(always, torch.tensor([0, 0, 0, 1, 2, 2])).abs().max()
+        tensor(0.)
+    """
+    centred = centred_keys(matrix, key)
+    return centred[:, torch.arange(matrix.shape[1]), key] - other_keys(centred, key)
+
+
+def centred_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item key"]:
+    """Scores minus each key's mean score, in which every key that some item has as its own weighs alike."""
+    groups = torch.stack([matrix[:, key == one].mean(1) for one in key.unique()])
+    return matrix - groups.mean(0)[:, None]
+
+
+def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> NullDraw:
+    """The null of `centred_contrast` in which the items' keys are shuffled among the items.
+
+    For few keys that many items share: exchanging three keys as a whole (`paired_contrast`) has two distinct outcomes.
+    The centring is computed anew in every draw, with the shuffled keys and from the given items only.
+
+    Args:
+        matrix: score of every item with every key.
+        key: the index of each item's own key.
+
+    Raises:
+        ValueError: all items have the same key, so that shuffling changes nothing.
+    """
+    if len(key.unique()) < 2:
+        raise ValueError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
+
+    def shuffled(items: Tensor, source: torch.Generator) -> Tensor:
+        order = torch.randperm(len(items), generator=source)
+        return centred_contrast(matrix[:, items], key[items][order]).mean(1)
+
+    return shuffled
+
+
+def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
+    """The null in which an effect and its control are exchangeable.
+
+    Every item's sign is drawn anew, the same at all layers.
+    """
+
+    def flipped(items: Tensor, source: torch.Generator) -> Tensor:
+        signs = torch.randint(2, (len(items),), generator=source) * 2.0 - 1
+        return (effect[:, items] * signs).mean(1)
+
+    return flipped
+
+
+def grouped_bootstrap_mean(
+    values: Float[Tensor, "layer item"],
+    groups: Int[Tensor, " item"],
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean over items with its percentile bootstrap interval over groups of items, which are drawn whole.
+
+    Items of a group (one sentence in several languages) are not independent; drawing them one by one would make the
+    interval too narrow.
+
+    Raises:
+        ValueError: no items.
+    """
+    if values.shape[-1] == 0:
+        raise ValueError("A bootstrap needs at least one item, got none.")
+    distinct, member = groups.unique(return_inverse=True)
+    weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
+    return Interval(values.mean(-1), *percentiles(values @ weights.T / weights.sum(1), level))

@@ -1,0 +1,1 @@
+"""Arithmetic: similarity, the lens, trajectories, steering."""

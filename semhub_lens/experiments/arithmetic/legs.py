@@ -1,0 +1,213 @@
+"""Arithmetic: expressions in symbols against words, and number words in the lens."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.data.numbers.arithmetic import Expression, number_word, products, sums
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import (
+    NOT_RANDOM,
+    LensItems,
+    Preference,
+    Stacks,
+    measure_stacks,
+    pair_stacks,
+    preference_legs,
+    similarity_leg,
+)
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.geometry.similarity import cosine_matrix
+from semhub_lens.interventions.direction import unembedding
+from semhub_lens.lens.trajectories import TrajectoryResult, trajectories
+
+NUMBER_WORDS = Preference(
+    data_type="arithmetic",
+    control="number words exchanged",
+    over_own=("number word over digit", "the lens prefers the English number word over the digit that comes next"),
+    over_wrong=("right word over wrong words", "the lens prefers the right number word over other number words"),
+    own="digit",
+    matched="its number word",
+    wrong="other number words",
+)
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Eq. 1 on "3+2" against "three plus two".
+
+    The exact pair, and other expressions of the same result, are set against different results.
+    """
+    legs: list[Leg] = []
+    for name, every in (("sums", sums()), ("products", products())):
+        items = [every[i] for i in sample(len(every), job.n, job.seed)]
+        texts = {"symbols": [e.symbols for e in items], "words": [e.words for e in items]}
+        where = job.where(f"generated {name}", texts)
+        measured = measure_stacks(job, {f"{name}-{key}": listed for key, listed in texts.items()})
+        stacks = pair_stacks(
+            job.model, measured, f"{name}-symbols", f"{name}-words", {f"{name}-{k}": v for k, v in texts.items()}
+        )
+        legs.append(
+            similarity_leg(stacks, _wording(f"{name}: the same expression"), where, job.seed, labels=texts["symbols"])
+        )
+        if (other := _same_result(name, items, stacks, where, job.seed)) is not None:
+            legs.append(other)
+    notes = (
+        "Expressions that share an operand share words and digits: only the second leg of each kind is free of the "
+        "exact overlap.",
+    )
+    return ExperimentResult(
+        "arithmetic.similarity", "symbols against words", tuple(legs), notes, provenance=legs[0].provenance
+    )
+
+
+def _wording(title: str) -> Wording:
+    exact = title.endswith("the same expression")
+    return Wording(
+        title,
+        "arithmetic",
+        "similarity",
+        "an expression lies closer to its own words than to others"
+        if exact
+        else "an expression lies closer to words of its result than of another",
+        "partners exchanged at random" if exact else "results exchanged at random",
+        "cosine",
+        "cosine / share" if exact else "cosine",
+    )
+
+
+def _same_result(name: str, items: list[Expression], stacks: Stacks, where: Provenance, seed: int) -> Leg | None:
+    """Other expressions of the same result (exact pairs excluded) against those of different results."""
+    results = torch.tensor([e.result for e in items])
+    same = results[:, None] == results[None]
+    exact = torch.eye(len(items), dtype=torch.bool)
+    paired = (same & ~exact).any(1)
+    if int(paired.sum()) < FEWEST_ITEMS:
+        return None
+    values = results[paired].unique()
+    key = torch.searchsorted(values, results[paired])
+
+    def contrast(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        matrix = cosine_matrix(a, b)
+        others = torch.stack(
+            [mean_where(matrix[:, paired], (results == value)[None] & ~exact[paired]) for value in values], -1
+        )
+        return others, mean_where(matrix, ~same)[:, paired], matrix
+
+    others, different, matrix = contrast(stacks.a, stacks.b)
+    effect, draw = paired_contrast(others, key, different)
+    controls = {}
+    if stacks.random is not None:
+        random_others, random_different, _ = contrast(*stacks.random)
+        controls["beyond random weights"] = effect - paired_contrast(random_others, key, random_different)[0]
+    return make_leg(
+        effect,
+        draw,
+        _wording(f"{name}: another expression of the same result"),
+        provenance=where,
+        seed=seed,
+        curves={
+            "exact pair": matrix[:, exact].mean(1),
+            "same result": mean_where(matrix, same & ~exact).nanmean(1),
+            "different result": mean_where(matrix, ~same).mean(1),
+        },
+        controls=controls,
+        labels=[e.symbols for e, chosen in zip(items, paired.tolist(), strict=True) if chosen],
+    )
+
+
+def mean_where(matrix: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each row's masked entries, `[layer item]`; NaN where a row has none."""
+    return (matrix * mask).sum(-1) / mask.sum(-1)
+
+
+def run_logit_lens(job: Job) -> ExperimentResult:
+    """Eq. 2 on "5=3+": does the lens prefer the number word " two" over the digit "2", and over other number words?"""
+    every = [*sums(), *products()] if job.paper else sums()
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    prompts = [f"{e.result}={e.first}{e.sign}" for e in items]
+    key = torch.tensor([e.second - 1 for e in items])
+
+    def measure(on: Job) -> LensItems:
+        space, variants = (" ", "exact") if job.paper else ("", "all")
+        words = [space + number_word(number) for number in range(1, 10)]
+        targets = [[str(e.second), *words] for e in items]
+        found = on.lens("missing", prompts, targets, variants=variants)
+        return LensItems(found[..., 0], found[..., 1:], key)
+
+    where = job.where("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
+    random = measure(job.random()) if job.baseline else None
+    labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
+    legs = preference_legs(measure(job), NUMBER_WORDS, where, job.seed, random=random, labels=labels)
+    notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
+    return ExperimentResult(
+        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=where
+    )
+
+
+def run_trajectories(job: Job) -> ExperimentResult:
+    """The path of the last state of "5=3+" through the layers, among the unembedding rows of digits and number words.
+
+    Is it nearer to the right number word than to the wrong ones, and to the right digit than to the wrong ones?
+    """
+    every = sums()
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    prompts = [f"{e.result}={e.first}+" for e in items]
+    labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
+    key = torch.tensor([e.second for e in items])
+    where = job.where("generated sums", prompts)
+    found = _paths(job, prompts, labels, where)
+    random = _paths(job.random(), prompts, labels, where) if job.baseline else None
+    legs = []
+    for name, rows in (("number word", slice(10, 20)), ("digit", slice(0, 10))):
+        matrix = found.cosine[..., rows]
+        effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
+        placebos = {}
+        if random is not None:
+            noise = random.cosine[..., rows]
+            placebos[NOT_RANDOM] = paired_contrast(noise, key, other_keys(noise, key))
+        wording = Wording(
+            f"nearer to the right {name}",
+            "arithmetic",
+            "readability",
+            f"the state points more to the unembedding of the right {name} than of wrong ones",
+            f"{name}s exchanged",
+            "cosine",
+            "cosine with the unembedding",
+        )
+        curves = {
+            f"right {name}": matrix[:, torch.arange(len(items)), key].mean(1),
+            f"wrong {name}s": other_keys(matrix, key).mean(1),
+        }
+        legs.append(
+            make_leg(
+                effect,
+                draw,
+                wording,
+                provenance=where,
+                seed=job.seed,
+                curves=curves,
+                placebos=placebos,
+                labels=labels,
+            )
+        )
+    notes = (
+        "States (after the final norm) and anchors are unit vectors: the reference code scales only the states.",
+        "The figure of the paths shows two of the state's dimensions; the legs use all of them.",
+    )
+    title = f"paths of {len(items)} sums through the layers"
+    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (found,), provenance=where)
+
+
+def _paths(job: Job, prompts: list[str], labels: list[str], where: Provenance) -> TrajectoryResult:
+    states = replace(job, convention="corrected").states("paths", prompts)  # normed once, below
+    weight = job.model.W_U
+    normed = [job.model.ln_final(layer[None].to(weight.device, weight.dtype))[0].float().cpu() for layer in states]
+    names = [*map(str, range(10)), *(" " + number_word(number) for number in range(10))]
+    rows = torch.stack([unembedding(job.model, name) for name in names])
+    return trajectories(
+        torch.stack(normed).detach(), rows, anchor_names=[n.strip() for n in names], labels=labels, provenance=where
+    )

@@ -1,0 +1,1 @@
+"""Programs: list literals, roles of arguments, instructions, steering."""

@@ -1,0 +1,112 @@
+"""Code: the word "and" in the lens at the commas of list literals."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from semhub_lens.base.rng import generator
+from semhub_lens.data.code.list_literals import ListLiteral, list_literals
+from semhub_lens.data.code.source_files import source_id
+from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.stats import NullDraw, other_keys, paired_contrast, sign_flips
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import token_texts
+from semhub_lens.model.facts import Model
+
+WORDS = (" and", " or", " not")
+OVER_OTHERS = Wording(
+    '"and" over "or", "not", more than elsewhere',
+    "code",
+    "readability",
+    'the lens prefers " and" to other short words at commas more than at other positions of the program',
+    "comma and other position exchanged",
+    "nats",
+    "log-probability at the comma",
+)
+OVER_NEXT = Wording(
+    '"and" over the next token',
+    "code",
+    "readability",
+    'the lens prefers " and" over the code that comes next',
+    '" or" and " not" in place of " and"',
+    "nats",
+    "log-probability at the comma",
+)
+
+
+def run_logit_lens_list(job: Job) -> ExperimentResult:
+    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the next token?
+
+    Two controls: the same contrast at another position of the same program, and the words exchanged.
+    """
+    prompts, places, following, origins = _items(job.model, list_literals(job.data), job.n, job.seed)
+    targets = [[next_id, *WORDS] for pair in following for next_id in pair]
+    first = torch.zeros(len(prompts), dtype=torch.long)
+
+    def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
+        """At the comma: all log-probabilities, " and" over the other words more than elsewhere, over the next token."""
+        found = on.lens("commas", prompts, targets, read_at=places, variants="exact")
+        comma, elsewhere = found[:, 0::2], found[:, 1::2]
+        contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
+        return comma, contrast - control, comma[..., 1] - comma[..., 0]
+
+    def legs_of(on: Job) -> tuple[Tensor, list[tuple[Tensor, NullDraw]]]:
+        comma, over_others, over_next = measure(on)
+        _, exchanged = paired_contrast(comma[..., 1:], first, comma[..., 0])
+        return comma, [(over_others, sign_flips(over_others)), (over_next, exchanged)]
+
+    comma, found = legs_of(job)
+    placebos = legs_of(job.random())[1] if job.baseline else None
+    corpus = source_id() if job.data is None else f"Python files in {job.data}"
+    where = job.where(corpus, origins, lens=True, bos=prompts[0].bos)
+    curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
+    legs = tuple(
+        make_leg(
+            effect,
+            draw,
+            wording,
+            provenance=where,
+            seed=job.seed,
+            curves=curves,
+            placebos={} if placebos is None else {NOT_RANDOM: placebos[place]},
+            labels=origins,
+        )
+        for place, ((effect, draw), wording) in enumerate(zip(found, (OVER_OTHERS, OVER_NEXT), strict=True))
+    )
+    notes = (f"Programs: {corpus}, one comma of each list literal.",)
+    return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)
+
+
+def _items(
+    model: Model, literals: Sequence[ListLiteral], n: int, seed: int
+) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
+    """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
+    source = generator(seed + 1)
+    prompts, places, following, origins = [], [], [], []
+    for index in torch.randperm(len(literals), generator=generator(seed)).tolist():
+        prompt, commas = _commas(model, literals[index])
+        others = [p for p in range(3, len(prompt) - 1) if p not in commas]
+        if not commas or not others:
+            continue
+        comma, other = (listed[int(torch.randint(len(listed), (1,), generator=source))] for listed in (commas, others))
+        prompts.append(prompt)
+        places.append([comma, other])
+        following.append((int(prompt.ids[comma + 1]), int(prompt.ids[other + 1])))
+        origins.append(literals[index].origin)
+        if len(prompts) == n:
+            break
+    sample(len(prompts), n, seed)  # refuses too small an n
+    return prompts, places, following, origins
+
+
+def _commas(model: Model, literal: ListLiteral) -> tuple[Prompt, list[int]]:
+    """Positions of the tokens that end with a comma between the list's elements."""
+    spans = {f"comma:{i}": (at, at + 1) for i, at in enumerate(literal.commas)}
+    prompt = Prompt.from_text(model, literal.snippet, spans=spans)
+    texts = token_texts(model.tokenizer, prompt.ids.tolist())
+    last = [positions[-1] for positions in prompt.spans.values()]
+    return prompt, [p for p in last if texts[p].endswith(",") and p + 1 < len(prompt)]

@@ -1,0 +1,112 @@
+"""Code: programs against what they should do, in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
+from semhub_lens.data.code.renaming import rename_shared
+from semhub_lens.data.code.source_files import source_id
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import measure_stacks, pair_stacks, similarity_leg
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.tokens import encode
+from semhub_lens.model.facts import Model
+
+LONGEST_PROGRAM = 96
+"""Tokens."""
+HUMAN_EVAL = "human_eval"
+LEGS = (
+    ("program", "mean", False, "mean over tokens"),
+    ("program", "mean", True, "mean over tokens, mean-centred"),
+    ("renamed", "mean", True, "shared names renamed, mean over tokens, mean-centred"),
+    ("program", "last", False, "last token"),
+)
+"""Which program, how it is read, whether states are mean-centred, and the leg's title."""
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Eq. 1 on programs and their instructions: is a program nearer to its own than to others'?
+
+    One leg takes the program with all names replaced that share a word with the instruction.
+    """
+    every, corpus = read_pairs(job.data)
+    short = short_programs(job.model, every)
+    pairs = [short[i] for i in sample(len(short), job.n, job.seed)]
+    texts = {
+        "instruction": [pair.instruction for pair in pairs],
+        "program": [pair.program for pair in pairs],
+        "renamed": [rename_shared(pair.program, pair.instruction) for pair in pairs],
+    }
+    where = job.where(corpus, texts)
+    measured = {}
+    legs: list[Leg] = []
+    for program, read, centred, title in LEGS[-1:] if job.paper else LEGS:
+        names = ("instruction", program)
+        for name in names:
+            if (name, read) not in measured:
+                measured[name, read] = measure_stacks(job, {name: texts[name]}, read)[name]
+        stacks = pair_stacks(job.model, {name: measured[name, read] for name in names}, *names, texts)
+        labels = texts["instruction"]
+        legs.append(similarity_leg(stacks, _wording(title), where, job.seed, labels=labels, centred=centred))
+    changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))
+    notes = (
+        f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} longer.",
+        f"{changed} programs have names that share a word with their instruction. Keywords and synonyms stay: renamed "
+        "programs are free of shared names, not of all words in common.",
+    )
+    return ExperimentResult(
+        "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=where
+    )
+
+
+def _wording(title: str) -> Wording:
+    return Wording(
+        title,
+        "code",
+        "similarity",
+        "a program lies closer to its own instruction than to others",
+        "partners exchanged at random",
+        "cosine",
+        "cosine / share",
+    )
+
+
+def read_pairs(data: str | None) -> tuple[list[InstructionPair], str]:
+    """Programs with instructions, and the corpus's name.
+
+    `data` is a folder of Python files (functions with a docstring), MBPP (a .jsonl file or a folder with one), or
+    "human_eval"; None takes the standard library. Functions with comments are left out: comments are natural language.
+
+    Raises:
+        ValueError: none of these, or no pair in it.
+    """
+    if data is None:
+        return instruction_pairs(comments=False), source_id()
+    if data == HUMAN_EVAL:
+        return read_human_eval(), "HumanEval"
+    path = Path(data)
+    if path.suffix == ".jsonl" or (path.is_dir() and any(path.glob("*.jsonl"))):
+        return read_mbpp(path), f"MBPP in {data}"
+    if path.is_dir() and any(path.glob("*.py")):
+        return instruction_pairs(path, comments=False), f"Python files in {data}"
+    raise ValueError(
+        f"Cannot read programs from {data!r}: expected a folder with Python files (*.py), MBPP as a .jsonl file or a "
+        f"folder with one, or {HUMAN_EVAL!r}."
+    )
+
+
+def short_programs(model: Model, pairs: Sequence[InstructionPair]) -> list[InstructionPair]:
+    """The pairs whose program has at most `LONGEST_PROGRAM` tokens.
+
+    Raises:
+        ValueError: too few of them.
+    """
+    short = [pair for pair in pairs if len(encode(model.tokenizer, pair.program)) <= LONGEST_PROGRAM]
+    if len(short) < FEWEST_ITEMS:
+        raise ValueError(
+            f"Only {len(short)} of {len(pairs)} programs have at most {LONGEST_PROGRAM} tokens, at least "
+            f"{FEWEST_ITEMS} are needed; give more or shorter ones."
+        )
+    return short

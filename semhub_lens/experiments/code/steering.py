@@ -1,0 +1,290 @@
+"""Code: a second argument of `range(` steered with the English words "start" and "end"."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import generator
+from semhub_lens.base.store import CHUNK
+from semhub_lens.data.code.arguments import split_arguments
+from semhub_lens.data.code.calls import RangePrompt, range_prompts
+from semhub_lens.data.code.source_files import source_id
+from semhub_lens.data.text.texts import sentences
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import token_id
+from semhub_lens.interventions import direction as directions
+from semhub_lens.interventions.sweep import Controls, Measure, adding
+from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
+from semhub_lens.model.facts import Model
+from semhub_lens.model.generation import Generation, generate
+from semhub_lens.model.hooking import WINDOW, Hooks, n_layers, residual_names
+from semhub_lens.model.readout import Readout
+from semhub_lens.scores import steering_scores
+from semhub_lens.scores.final_states import log_probs_of
+
+PLUS, MINUS = " start", " end"
+UNRELATED_PAIR = (" red", " blue")
+STRENGTHS = (0.25, 0.5, 1.0)
+"""In mean norms of the residual state at the last position."""
+PAPER_STRENGTHS = (10.0, 20.0, 40.0, 80.0)
+"""Of the raw difference of unembedding rows."""
+LAYERS = 3
+NEW_TOKENS = 12
+LONGEST = 48
+"""Tokens of a prompt; generation costs most at the prompt."""
+CHANGED, UNCHANGED, OTHER = "changed as predicted", "unchanged", "other"
+FIRST = "0"
+GRADED = 'log p("0")'
+DAMAGE = "KL to clean"
+UNRELATED_TEXTS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class RangeItem:
+    """A prompt that ends in `range(`, and the one argument that the unsteered model writes."""
+
+    prompt: Prompt
+    default: str
+    label: str
+    generated: bool
+    """Whether it is a made stub, not real code."""
+
+
+def run_steering(job: Job) -> ExperimentResult:
+    r"""Does W_U[" start"] - W_U[" end"] make the model write `range(0, n)` where it wrote `range(n)`?
+
+    $$v_\ell = \frac{W_U[\text{start}] - W_U[\text{end}]}{\lVert W_U[\text{start}] - W_U[\text{end}] \rVert}\;
+    \overline{\lVert h_\ell \rVert}$$
+
+    added with strengths .25, .5 and 1 at the last prompt position of residual entry $\ell$, in the prompt pass only.
+    The mean norm is taken over the items at that layer and position, because an unembedding row is small beside these
+    states. `convention="paper"` adds the raw difference times 10 to 80, after the block whose index is $\ell$ (entry
+    $\ell + 1$). Three layers spread over the depth; 12 greedy tokens.
+
+    A direction that writes "start" into the output may do so without any block reading it: compare with the control at
+    the last layer.
+
+    Raises:
+        ValueError: fewer than 16 prompts where the model writes one argument; a word that is several tokens.
+    """
+    _check_words(job.model)
+    items, report = range_items(job, range_prompts(job.data))
+    corpus = source_id() if job.data is None else f"Python files in {job.data}"
+    where = job.where(corpus, [(i.prompt.ids.tolist(), i.default) for i in items], bos=items[0].prompt.bos)
+    where = replace(where, padding="right, left in generation")
+    found = _sweep(job, items, where, written=True)
+    noise = _sweep(job.random(), items, where, written=False) if job.baseline else None
+    labels = [item.label for item in items]
+    legs = (
+        steering_leg(found, CHANGED, _share(), where, job.seed, labels=labels),
+        steering_leg(found, GRADED, _graded(), where, job.seed, labels=labels, random=noise),
+    )
+    notes = (*report, *_notes(found, legs[0], job.paper))
+    title = f"{len(items)} one-argument range( calls"
+    return ExperimentResult("code.steering", title, legs, notes, (found,), provenance=where)
+
+
+def _check_words(model: Model) -> None:
+    for word in (PLUS, MINUS, *UNRELATED_PAIR, FIRST):
+        token_id(model.tokenizer, word)
+
+
+def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[RangeItem], list[str]]:
+    """Draw prompts until `job.n` are found whose clean greedy continuation closes with exactly one argument.
+
+    A prompt loses its first lines until it has at most 48 tokens.
+
+    Returns:
+        The items, and in words what was kept and dropped.
+
+    Raises:
+        ValueError: `n` or the number of such prompts below 16.
+    """
+    sample(len(candidates), job.n, job.seed)  # refuses too few before the model runs
+    order = torch.randperm(len(candidates), generator=generator(job.seed)).tolist()
+    drawn = [(candidates[i], shortened(job.model, candidates[i].snippet)) for i in order]
+    fitting = [(candidate, prompt) for candidate, prompt in drawn if prompt is not None]
+    items: list[RangeItem] = []
+    dropped = {"another number of arguments": 0, f"no end within {NEW_TOKENS} tokens": 0}
+    for start in range(0, len(fitting), CHUNK):
+        part = fitting[start : start + CHUNK]
+        written = job.continuations("clean", [prompt.text or "" for _, prompt in part], max_new_tokens=NEW_TOKENS)
+        for (candidate, prompt), ids in zip(part, written, strict=True):
+            if len(items) == job.n:
+                break
+            arguments = split_arguments(job.model.tokenizer.decode(ids, skip_special_tokens=True))
+            if arguments is not None and len(arguments) == 1:
+                label = f"{candidate.origin} range({arguments[0]})"
+                items.append(RangeItem(prompt, arguments[0], label, candidate.generated))
+            else:
+                dropped[list(dropped)[arguments is None]] += 1
+        if len(items) == job.n:
+            break
+    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    counts += f", {len(drawn) - len(fitting)} with a last line that is too long"
+    if len(items) < FEWEST_ITEMS:
+        raise ValueError(
+            f"The unsteered model writes exactly one argument after only {len(items)} of {len(candidates)} prompts "
+            f"(dropped: {counts}); at least {FEWEST_ITEMS} are needed. Give more programs as data, or a model that "
+            "knows code."
+        )
+    made = sum(item.generated for item in items)
+    return items, [f"{len(items)} prompts ({made} of them generated stubs) of {len(candidates)}; dropped: {counts}."]
+
+
+def shortened(model: Model, snippet: str) -> Prompt | None:
+    """The last lines of a snippet, at most 48 tokens of them; None where its last line alone is longer."""
+    room = min(LONGEST, int(model.cfg.n_ctx) - NEW_TOKENS)
+    lines = snippet.split("\n")
+    for first in range(len(lines)):
+        prompt = Prompt.from_text(model, "\n".join(lines[first:]))
+        if len(prompt) <= room:
+            return prompt
+    return None
+
+
+def _sweep(job: Job, items: Sequence[RangeItem], where: Provenance, *, written: bool) -> SweepResult:
+    last = n_layers(job.model)
+    unrelated = directions.unembedding(job.model, *UNRELATED_PAIR)
+    controls = Controls(seed=job.seed, unrelated=lambda layer: unrelated)
+    if not written:
+        controls = Controls(seed=job.seed, flipped=False, last_layer=False)
+    plain = adding(job.model)
+
+    def one_block_later(direction: Tensor, strength: float, layer: int) -> Hooks:
+        return plain(direction, strength, min(layer + 1, last))
+
+    vectors = _directions(job, items)
+    return run_sweep(
+        job,
+        "steering" if written else "steering-random",
+        _measure(job, items, written),
+        lambda layer: vectors[layer],
+        spread(last, LAYERS),
+        PAPER_STRENGTHS if job.paper else STRENGTHS,
+        where=where,
+        recipe=one_block_later if job.paper else plain,
+        controls=controls,
+        damage=(OTHER, DAMAGE) if written else (),
+    )
+
+
+def _directions(job: Job, items: Sequence[RangeItem]) -> Float[Tensor, "layer d_model"]:
+    """The difference of unembedding rows for every layer: as it is (paper), or as long as the states are there."""
+    rows = directions.unembedding(job.model, PLUS, MINUS)
+    entries = n_layers(job.model) + 1
+    if job.paper:
+        return rows.expand(entries, -1)
+    states = job.states("range(", [item.prompt.text or "" for item in items])
+    return rows / rows.norm() * states.norm(dim=-1).mean(1, keepdim=True)
+
+
+def _measure(job: Job, items: Sequence[RangeItem], written: bool) -> Measure:
+    prompts = [item.prompt for item in items]
+    if not written:
+        return steering_scores.next_token(job.model, prompts, {GRADED: FIRST}, variants="exact", progress=job.progress)
+    texts = sentences()["en"][:UNRELATED_TEXTS]
+    cost = steering_scores.damage(
+        job.model, texts, items=UNRELATED_TEXTS, read_at="last", name=DAMAGE, progress=job.progress
+    )
+
+    def spread_cost(hooks: Hooks) -> Mapping[str, Tensor]:
+        """All items share one direction: each text is run once, and repeated over the items."""
+        return {DAMAGE: cost(hooks)[DAMAGE][torch.arange(len(items)) % UNRELATED_TEXTS]}
+
+    return steering_scores.together(_written(job, items), spread_cost)
+
+
+def _written(job: Job, items: Sequence[RangeItem]) -> Measure:
+    """Outcome shares of the continuations, and log p("0") read in the same passes (half the cost of separate ones)."""
+    prompts = [item.prompt for item in items]
+    zero = torch.full((len(items),), token_id(job.model.tokenizer, FIRST))
+    readout = Readout(job.model)
+
+    def measure(hooks: Hooks) -> Mapping[str, Tensor]:
+        states: dict[int, Tensor] = {}
+
+        def keep(activation: Tensor, hook) -> None:
+            window = hook.ctx[WINDOW]
+            if not window.generated:
+                states.update(zip(window.items.tolist(), activation[:, -1].detach().float().cpu(), strict=True))
+
+        watched = [*hooks, (residual_names(job.model)[-1], keep)]
+        made = generate(job.model, prompts, hooks=watched, max_new_tokens=NEW_TOKENS, progress=job.progress)
+        final = torch.stack([states[i] for i in range(len(items))])
+        return outcomes(made, [item.default for item in items]) | {GRADED: log_probs_of(readout, final, zero)}
+
+    return measure
+
+
+def outcomes(generation: Generation, defaults: Sequence[str]) -> dict[str, Float[Tensor, " item"]]:
+    """Whether each argument list is ["0", default], [default], or anything else; one without an end is "other"."""
+    written = [split_arguments(text) for text in generation.texts]
+    changed = torch.tensor([a == [FIRST, d] for a, d in zip(written, defaults, strict=True)])
+    same = torch.tensor([a == [d] for a, d in zip(written, defaults, strict=True)])
+    shares = {CHANGED: changed, UNCHANGED: same, OTHER: ~(changed | same)}
+    return {name: share.float() for name, share in shares.items()}
+
+
+def _share() -> Wording:
+    return Wording(
+        'range(n) becomes range(0, n) with "start"',
+        "code",
+        "causality",
+        'the direction from "end" to "start" makes the model write a start of 0 before its own argument, more often '
+        "than a random direction of its norm",
+        SIGNS,
+        "share",
+        "share / nats",
+    )
+
+
+def _graded() -> Wording:
+    return Wording(
+        '"0" as the next token with "start"',
+        "code",
+        "causality",
+        'the direction from "end" to "start" raises the log-probability of "0" right after range(, more than a random '
+        "direction of its norm",
+        SIGNS,
+        "nats",
+        "log-probability / nats",
+    )
+
+
+def _notes(found: SweepResult, leg: Leg, paper: bool) -> tuple[str, ...]:
+    names = (CHANGED, UNCHANGED, OTHER)
+
+    def shares(condition: str | None) -> str:
+        rows = [found.clean[found.names.index(name)] for name in names]
+        if condition is not None:
+            cell = found.layers.index(leg.layer), found.strengths.index(leg.strength or 0.0)
+            rows = [row + found.effect(name, condition)[cell] for name, row in zip(names, rows, strict=True)]
+        listed = ", ".join(f"{name} {float(row.mean()):.0%}" for name, row in zip(names, rows, strict=True))
+        return f"{condition or 'clean'}: {listed}"
+
+    scale = (
+        "Strengths multiply the raw difference of unembedding rows, added after the block whose index the layer is."
+        if paper
+        else "Strengths are in mean norms of the residual state at the last position, layer by layer."
+    )
+    conditions = (None, STEERED, RANDOM, FLIPPED, UNRELATED, LAST)
+    return (
+        f"Shares at layer {leg.layer}, strength {leg.strength:g} (all items). "
+        + "; ".join(shares(condition) for condition in conditions)
+        + ".",
+        scale,
+        "Where no list changes as predicted, the graded leg shows what there is. An unembedding direction can write "
+        "itself into the output: the check against the last layer asks whether blocks take part.",
+        f"Damage: the share of other lists, and the KL divergence at the last token of {UNRELATED_TEXTS} unrelated "
+        "English sentences. The random-weight model's scores are log-probabilities only.",
+    )

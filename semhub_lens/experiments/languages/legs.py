@@ -1,0 +1,207 @@
+"""Languages: similarity of translations, English glosses in the lens, and the mass of each language."""
+
+from collections.abc import Sequence
+
+import torch
+
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.stats import paired_contrast
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.languages.sources import parallel, plain, running
+from semhub_lens.experiments.legs_in_common import (
+    LensItems,
+    Preference,
+    measure_stacks,
+    pair_stacks,
+    preference_legs,
+    retitled,
+    similarity_leg,
+)
+from semhub_lens.experiments.sampling import GlossItems, UnfitTokenizer, gloss_items, sample
+from semhub_lens.lens.language_mass import language_mass
+from semhub_lens.lens.language_tables import UNKNOWN, LanguageTable, language_table
+
+NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
+OTHERS = ("fr", "es", "de", "zh")
+SUFFIX = {
+    "en": " This represents",
+    "fr": " Cela représente",
+    "es": " Esto representa",
+    "de": " Das bedeutet",
+    "zh": "这代表了",
+}
+
+
+READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
+"""How sentences are read, whether the mean-centred leg is reported as well, and the read's name."""
+
+
+GLOSSES = Preference(
+    data_type="languages",
+    control="glosses exchanged between positions",
+    over_own=("English gloss over own word", "the lens prefers the English word over the word that comes next"),
+    over_wrong=("right gloss over wrong glosses", "the lens prefers the right English word over other English words"),
+    own="actual next word",
+    matched="its English gloss",
+    wrong="other English glosses",
+)
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Eq. 1 on parallel sentences: are translations nearer to each other than unrelated sentences?
+
+    Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not
+    the full stop), as in the reference code.
+    """
+    texts, source = parallel(job.data)
+    others = [code for code in OTHERS if code in texts]
+    rows = sample(len(texts["en"]), job.n, job.seed)
+    where = job.where(source, [texts, rows])
+    legs: list[Leg] = []
+    for read, centred, name in READS[1:] if job.paper else READS:
+        chosen = {
+            code: [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows] for code in ("en", *others)
+        }
+        measured = measure_stacks(job, chosen, read)
+        for code in others:
+            stacks = pair_stacks(job.model, measured, "en", code, chosen)
+            for subtract in (False, True)[: 1 + centred]:
+                wording = Wording(
+                    f"{NAMES[code]}, {name}" + (", mean-centred" if subtract else ""),
+                    "languages",
+                    "similarity",
+                    "equivalent inputs lie closer together than unrelated ones",
+                    "partners exchanged at random",
+                    "cosine",
+                    "cosine / share",
+                )
+                legs.append(similarity_leg(stacks, wording, where, job.seed, labels=chosen[code], centred=subtract))
+    notes = (
+        "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
+        "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
+        "comparable between layers; the mean-centred effect and retrieval are.",
+    )
+    title = f"translations of {len(rows)} sentences"
+    return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=where)
+
+
+def run_logit_lens(job: Job) -> ExperimentResult:
+    """Eq. 2 on running text: is the English gloss of the next word more probable?
+
+    Items are the places where the next word is one token with a one-token gloss. The gloss is fixed before looking
+    (the glossary's first). Two legs a language: the gloss against the actual next word, and against the other items'
+    glosses (is it this word's English, or just English?).
+    """
+    legs: list[Leg] = []
+    notes = ["The probability of a word is the sum over its spellings (with / without space, lower-case, capitalised)."]
+    if job.paper:
+        notes = ["Reference conventions: the next token and the gloss exactly as spelled, the best of all glosses."]
+    texts, glossaries, source = running(job.data, OTHERS)
+    missing: list[str] = []
+    for code, listed in texts.items():
+        try:
+            items = gloss_items(job.model, listed, glossaries[code], job.n, job.seed, bos=False if job.paper else None)
+        except UnfitTokenizer as error:
+            missing.append(f"{NAMES[code]} was not measured. {error}")
+            continue
+        notes.append(f"{NAMES[code]}: {items.report}")
+        where = job.where(f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos)
+        measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
+        labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
+        random = measured[1] if job.baseline else None
+        preference = retitled(GLOSSES, f"{NAMES[code]}: ")
+        legs.extend(preference_legs(measured[0], preference, where, job.seed, random=random, labels=labels))
+    if not legs:
+        raise UnfitTokenizer(" ".join(missing))
+    return ExperimentResult(
+        "multilingual.logit_lens",
+        "English glosses in running text",
+        tuple(legs),
+        (*notes, *missing),
+        provenance=legs[0].provenance,
+    )
+
+
+def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
+    """Log-probability of the actual next word and of every item's gloss, at every item."""
+    key = torch.arange(len(items.words))
+    if not job.paper:
+        targets = [[word, *items.glosses] for word in items.words]
+        found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions)
+        return LensItems(found[..., 0], found[..., 1:], key)
+    listed = [token for tokens in items.alternatives for token in tokens]
+    owner = torch.tensor([i for i, tokens in enumerate(items.alternatives) for _ in tokens])
+    targets = [[own, *listed] for own in items.next_ids]
+    found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions, variants="exact")
+    best = torch.full((*found.shape[:2], len(key)), -torch.inf)
+    best.scatter_reduce_(2, owner.expand(*found.shape[:2], -1), found[..., 1:], "amax")
+    return LensItems(found[..., 0], best, key)
+
+
+def run_language_mass(job: Job) -> ExperimentResult:
+    """Mass of each language in the lens over text of one language.
+
+    Does English outweigh the text's own language anywhere? The null puts another language in English's place.
+    """
+    table = language_table(job.model, unknown="uniform" if job.paper else "own", progress=job.progress)
+    texts, source = plain(job.data, OTHERS)
+    chosen = {code: [listed[i] for i in sample(len(listed), job.n, job.seed)] for code, listed in texts.items()}
+    legs = tuple(_mass_leg(job, table, code, listed, source) for code, listed in chosen.items())
+    notes = (
+        f"Token table: {table.source}; {table.unknown_share:.0%} of the vocabulary belongs to no listed language.",
+        "In early layers the lens reads noise, and noise falls on English as often as English fills the vocabulary.",
+    )
+    return ExperimentResult(
+        "multilingual.language_mass",
+        f"{len(legs[0].labels)} texts a language",
+        legs,
+        notes,
+        provenance=legs[0].provenance,
+    )
+
+
+def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], source: str) -> Leg:
+    found = _masses(job, table, code, texts)
+    names = table.languages
+    english, own = names.index("en"), names.index(code)
+    rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
+    first = torch.zeros(len(texts), dtype=torch.long)
+    effect, draw = paired_contrast(found[..., rivals], first, found[..., own])
+    controls = {"beyond the embedding layer": effect - effect[0]}
+    if job.baseline:
+        random = _masses(job.random(), table, code, texts)
+        controls["beyond random weights"] = effect - (random[..., english] - random[..., own])
+    mass = found.mean(1)
+    unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
+    return make_leg(
+        effect,
+        draw,
+        Wording(
+            f"{NAMES[code]} text",
+            "languages",
+            "language mass",
+            "English tokens hold more of the lens distribution than the text's own language",
+            "another language in English's place",
+            "probability",
+            "probability mass",
+        ),
+        provenance=job.where(f"{source}, {code}", texts, lens=True),
+        seed=job.seed,
+        curves={
+            "English": mass[:, english],
+            "text's own language": mass[:, own],
+            "all other languages": mass[:, rivals[1:]].sum(1),
+        }
+        | unknown,
+        controls=controls,
+        labels=texts,
+    )
+
+
+def _masses(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> torch.Tensor:
+    """Mass of every language in each text, `[layer item lang]`."""
+    return job.measured(
+        f"mass-{code}",
+        texts,
+        lambda part: language_mass(job.model, list(part), table, readout=job.readout, progress=job.progress).item_mass,
+    )

@@ -1,0 +1,265 @@
+"""Steering text in other languages with an English direction: does "Good" minus "Bad" make Spanish more positive?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.data.text.corpora import SentimentText, read_sentiments
+from semhub_lens.data.text.openings import LANGUAGE_PREFIXES, openings
+from semhub_lens.data.text.texts import BUNDLED, sentences
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.interventions.direction import words
+from semhub_lens.interventions.sweep import Controls, Measure, adding
+from semhub_lens.interventions.sweep_result import SweepResult
+from semhub_lens.model.generation import Generation
+from semhub_lens.model.hooking import Hooks, n_layers
+from semhub_lens.scores.classifier import SentimentClassifier
+from semhub_lens.scores.language import language_of
+from semhub_lens.scores.likelihood import continuation_perplexity
+from semhub_lens.scores.relevance import SentenceEncoder, relevance
+from semhub_lens.scores.steering_scores import continuations, damage, together
+
+NAMES = {"es": "Spanish", "zh": "Chinese"}
+POSITIVE = "P(positive)"
+DAMAGE = ("log-perplexity", "KL to clean", "language lost", "relevance lost", "no text")
+STRENGTHS = (2.0, 8.0)
+NEW_TOKENS, TEMPERATURE = 16, 0.8
+PAPER_STRENGTH, PAPER_NEW_TOKENS, PAPER_TEMPERATURE = 5.0, 20, 1.0
+PERPLEXITY_ITEMS = 12
+"""Log-perplexity is measured on so many continuations a cell: it costs as much as writing them."""
+NEUTRAL = 0.5
+"""P(positive) of a continuation without text."""
+STREAMED_ROWS = 50_000
+LONGEST = {"es": 20, "zh": 30}
+"""Words (characters in Chinese) of an opening cut from a user's text."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two words whose difference is the direction, and two words whose difference should not matter."""
+
+    name: str
+    plus: str
+    minus: str
+    unrelated: tuple[str, str]
+    claim: str
+
+
+ENGLISH = Pair("English pair", "Good", "Bad", ("North", "South"), "an English direction moves the sentiment of {} text")
+NATIVE_CLAIM = "a direction from the language's own words moves the sentiment of {} text"
+NATIVE = {
+    "es": Pair("native pair", "Bueno", "Malo", ("Norte", "Sur"), NATIVE_CLAIM),
+    "zh": Pair("native pair", "好", "坏", ("北", "南"), NATIVE_CLAIM),
+}
+
+
+@dataclass(frozen=True)
+class Items:
+    """Openings in one language."""
+
+    language: str
+    openings: list[str]
+    source: str
+
+    @property
+    def prompts(self) -> list[str]:
+        """Openings after the prefix that keeps the model in the language."""
+        return [LANGUAGE_PREFIXES[self.language] + opening for opening in self.openings]
+
+
+ScoreTexts = Callable[[Items, Sequence[str]], Mapping[str, Float[Tensor, " item"]]]
+"""`(items, continuations) -> scores`."""
+
+
+class TextScores:
+    """Scores of continuations made by other models, loaded before anything is written.
+
+    Raises:
+        ValueError: a package of the extra `scores` is not installed.
+    """
+
+    def __init__(self) -> None:
+        self.encoder = SentenceEncoder()
+        self.classifier = SentimentClassifier(self.encoder)
+        language_of("ready")
+
+    def __call__(self, items: Items, texts: Sequence[str]) -> Mapping[str, Float[Tensor, " item"]]:
+        """Sentiment, and what is lost of language and relevance; a text without letters is in no language."""
+        adherence = language_of(texts, BUNDLED)[:, BUNDLED.index(items.language)]
+        return {
+            POSITIVE: self.classifier(texts).nan_to_num(NEUTRAL),
+            "language lost": 1 - adherence.nan_to_num(0.0),
+            "relevance lost": 1 - relevance(items.openings, texts, encoder=self.encoder),
+            "no text": torch.tensor([float(not text.strip()) for text in texts]),
+        }
+
+
+def run_steering(job: Job) -> ExperimentResult:
+    """Activation addition: an English direction and a native one, on openings in Spanish and Chinese.
+
+    The direction is added at the first position after BOS, in the prompt's pass only; the continuations are sampled.
+    """
+    listed = steering_items(job)
+    scores = TextScores()
+    legs: list[Leg] = []
+    for items in listed:
+        measure = item_measure(job, items, scores)
+        for pair in (ENGLISH, NATIVE[items.language]):
+            legs.append(pair_leg(job, items, pair, pair_sweep(job, items, pair, measure)))
+    title = f"sentiment of continuations, {len(listed[0].openings)} openings a language"
+    notes = _notes(job, scores.classifier.name)
+    return ExperimentResult("multilingual.steering", title, tuple(legs), notes, provenance=legs[0].provenance)
+
+
+def steering_items(job: Job) -> list[Items]:
+    """Openings of every language: the bundled ones, or the first halves of the texts in `job.data`.
+
+    Raises:
+        ValueError: too few items, or a corpus without enough texts in one of the languages.
+    """
+    if job.data is None:
+        found = {code: [opening.text for opening in openings(code)] for code in NAMES}
+        source = "bundled openings"
+    else:
+        limit = None if Path(job.data).exists() else STREAMED_ROWS
+        found = _cut(read_sentiments(job.data, limit=limit))
+        source = job.data
+        if not found:
+            raise ValueError(
+                f"{job.data} has fewer than {FEWEST_ITEMS} texts in each of the languages {', '.join(NAMES)} that can "
+                "be cut in halves (four words, or eight characters of Chinese)."
+            )
+    return [
+        Items(code, [texts[i] for i in sample(len(texts), job.n, job.seed)], f"{source}, {code}")
+        for code, texts in found.items()
+    ]
+
+
+def _cut(rows: Sequence[SentimentText]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for code in NAMES:
+        halves = [first_half(row.text, code) for row in rows if row.language == code]
+        kept = list(dict.fromkeys(half for half in halves if half))
+        if len(kept) >= FEWEST_ITEMS:
+            found[code] = kept
+    return found
+
+
+def first_half(text: str, code: str) -> str | None:
+    """The first half of a text's words (characters in Chinese), at most `LONGEST`; None where it is too short.
+
+    Example:
+        >>> from semhub_lens.experiments.languages.steering import first_half
+        >>> first_half("La sopa estaba muy rica", "es"), first_half("Muy rica", "es")
+        ('La sopa', None)
+    """
+    units, fewest, glue = (list(text), 8, "") if code == "zh" else (text.split(), 4, " ")
+    if len(units) < fewest:
+        return None
+    return glue.join(units[: min(len(units) // 2, LONGEST[code])])
+
+
+def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
+    """All scores of the items under hooks; the clean run is made once for all sweeps of a language."""
+    prompts = [Prompt.from_text(job.model, prompt) for prompt in items.prompts]
+
+    def score(written: Generation) -> Mapping[str, Float[Tensor, " item"]]:
+        surprise = torch.full((len(prompts),), torch.nan)
+        count = min(PERPLEXITY_ITEMS, len(prompts))
+        surprise[:count] = continuation_perplexity(
+            job.model, prompts[:count], written.token_ids[:count], progress=job.progress
+        )
+        return {**scores(items, written.texts), "log-perplexity": surprise}
+
+    writing = continuations(
+        job.model,
+        prompts,
+        score,
+        max_new_tokens=PAPER_NEW_TOKENS if job.paper else NEW_TOKENS,
+        temperature=PAPER_TEMPERATURE if job.paper else TEMPERATURE,
+        seed=job.seed,
+        progress=job.progress,
+    )
+    texts = sentences()[items.language]
+    spoilt = damage(job.model, texts, items=len(prompts), read_at="last", progress=job.progress)
+    measure, clean = together(writing, spoilt), {}
+
+    def once(hooks: Hooks) -> Mapping[str, Float[Tensor, " item"]]:
+        if hooks:
+            return measure(hooks)
+        if not clean:
+            clean.update(measure(()))
+        return clean
+
+    return once
+
+
+def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepResult:
+    """Layers and strengths of one pair of words.
+
+    The direction is given once for every item, so that each item has a random direction of its own: one for all would
+    move sentiment by luck.
+    There is no control "last layer": what is added to the last residual entry of a prompt's first position reaches no
+    new token, so that run is the clean one.
+    """
+    depth = n_layers(job.model)
+    first = int(Prompt.from_text(job.model, items.prompts[0]).bos)
+    return run_sweep(
+        job,
+        f"steering-{items.language}-{pair.name}",
+        measure,
+        lambda layer: words(job.model, pair.plus, pair.minus, layer).expand(len(items.openings), -1),
+        spread(depth, 1),
+        [PAPER_STRENGTH] if job.paper else STRENGTHS,
+        where=_where(job, items),
+        recipe=adding(job.model, first),
+        controls=Controls(
+            unrelated=lambda layer: words(job.model, *pair.unrelated, layer), last_layer=False, seed=job.seed
+        ),
+        damage=DAMAGE,
+    )
+
+
+def pair_leg(job: Job, items: Items, pair: Pair, result: SweepResult) -> Leg:
+    """The leg of one language and pair: P(positive) under the direction minus under a random one of its norm."""
+    wording = Wording(
+        f"{NAMES[items.language]}, {pair.name} ({pair.plus} - {pair.minus})",
+        "languages",
+        "causality",
+        pair.claim.format(NAMES[items.language]),
+        SIGNS,
+        "P(positive)",
+        "P(positive) / damage",
+    )
+    return steering_leg(result, POSITIVE, wording, _where(job, items), job.seed, labels=items.openings)
+
+
+def _where(job: Job, items: Items) -> Provenance:
+    bos = Prompt.from_text(job.model, items.prompts[0]).bos
+    return job.where(items.source, items.prompts, bos=bos)
+
+
+def _notes(job: Job, classifier: str) -> tuple[str, ...]:
+    kept = (
+        f"Sentiment is judged by a {classifier}. A continuation without text counts as {NEUTRAL}.",
+        "A strength is a factor of the direction's own norm. The vector is added at the first position after BOS, in "
+        "the prompt's pass only. It is the difference of the two words' last tokens: where both words are one token, "
+        "that is the reference's difference of the aligned prompts (its BOS part is 0); where not, it is not.",
+        "No control at the last layer: a vector added there at the first position reaches no new token. "
+        "No random-weight model: its continuations are no text in a language.",
+        f"Log-perplexity is of the first {PERPLEXITY_ITEMS} continuations, under the un-steered model; KL is at "
+        "the last token of an unrelated sentence of the language. Each item has a random direction of its own.",
+    )
+    if not job.paper:
+        return kept
+    return (*kept, "The reference samples with top_p = .3; here all tokens are sampled, at temperature 1.")

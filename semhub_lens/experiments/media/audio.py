@@ -1,0 +1,171 @@
+"""Sound: is it near its name, and do its positions read as it?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.media.sounds import bundled_sounds
+from semhub_lens.data.media.vggsound import label_words, read_vggsound
+from semhub_lens.evidence.legs import ExperimentResult, Leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.media.legs import (
+    ADAPTER,
+    LANGUAGES,
+    Kind,
+    name_of,
+    names_leg,
+    one_each,
+    read_names,
+    sense_of,
+    similarity_legs,
+    where_of,
+)
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.tokens import is_single_token
+
+SOUNDS = Kind("audio", "audio", "sound", "<audio> The word is")
+SCENES = replace(SOUNDS, question="<audio> This is the sound of")
+"""Clips of your own are seldom words."""
+FEWEST_NAMES = 3
+SPOKEN = (
+    "The clips are English words in a synthetic voice. No spoke is trained on that voice, but on most of the words in "
+    "other voices, and an encoder made for transcription hears the word, not the thing: English names at a sound's "
+    "positions are speech recognition. Names in other languages were never said; some are trained as names of their "
+    "own clips."
+)
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Are the states of a sound nearer to its own label than to other labels?
+
+    At the sound's positions against the label's tokens, and at the last token of the question against that of the
+    sentence with the label in it. Every label has one clip.
+    """
+    sense = sense_of(job, "audio")
+    kind, every, data = sounds(job)
+    every = one_each(every)
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    shown = [sense.prompt(kind.question, item.open()) for item in items]
+    names = [name_of(item) for item in items]
+    where = where_of(job, kind, shown, names, data=data)
+    legs = similarity_legs(job, kind, shown, names, where)
+    title = f"{len(items)} sounds against their names"
+    return ExperimentResult("audio.similarity", title, tuple(legs), _notes(job), provenance=where)
+
+
+def run_logit_lens(job: Job) -> ExperimentResult:
+    r"""Do the lens's words at a sound's positions name it, in English or in other languages?
+
+    $$e_{\ell i} = \log \bar p_\ell(\text{label}_i) - \operatorname{mean}_j \log \bar p_\ell(\text{label}_j)$$
+
+    with $\bar p$ the mean probability over the sound's positions, summed over the label's words that are one token, and
+    j the labels that share no word with label i.
+
+    Raises:
+        ValueError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
+            in common.
+    """
+    sense = sense_of(job, "audio")
+    kind, every, data = sounds(job)
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    notes = list(_notes(job))
+    found = {code: labelled_in(job, items, code) for code in LANGUAGES if any(code in one.names for one in items)}
+    for code, labelled in found.items():
+        notes.append(
+            f"{LANGUAGES[code]}: {len(labelled.items)} of {len(items)} sounds have a name with a word of one token, "
+            f"{len(labelled.names)} different ones."
+        )
+    found = {code: one for code, one in found.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
+    if not found:
+        raise ValueError(
+            f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
+            f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
+        )
+    legs = _legs(job, sense, (kind, data), items, found)
+    title = f"names of {len(items)} sounds at their positions"
+    return ExperimentResult("audio.logit_lens", title, tuple(legs), tuple(notes), provenance=legs[0].provenance)
+
+
+def sounds(job: Job) -> tuple[Kind, list[MediaItem], str | None]:
+    """The clips, how to ask for their names, and the data's name: bundled words, or a VGGSound folder."""
+    if job.data is None:
+        return SOUNDS, bundled_sounds(), None
+    return SCENES, read_vggsound(job.data), f"VGGSound folder {job.data}"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Sounds with a name that can be read in one language."""
+
+    items: list[MediaItem]
+    names: list[str]
+    """The different names."""
+    words: list[tuple[str, ...]]
+    """What is read for each: its words of one token."""
+    key: Int[Tensor, " item"]
+    apart: Bool[Tensor, "key other"]
+    """Names that share no word."""
+
+    @property
+    def compared(self) -> bool:
+        """Whether every name has others to be compared with."""
+        return len(self.names) >= FEWEST_NAMES and bool((self.apart.sum(1) >= FEWEST_NAMES - 1).all())
+
+
+def labelled_in(job: Job, items: Sequence[MediaItem], code: str) -> Labelled:
+    """The sounds whose name has a word of one token; outside English, names spelt as in English are left out.
+
+    An English label is read by its words, without the small ones; a name in another language is read whole.
+    """
+    kept: list[MediaItem] = []
+    found: dict[str, tuple[str, ...]] = {}
+    for item in items:
+        words = _words(item, code)
+        single = tuple(word for word in words if is_single_token(job.model.tokenizer, word, "all"))
+        if single:
+            kept.append(item)
+            found.setdefault(name_of(item, code).casefold(), single)
+    names = list(found)
+    whole = {name_of(item, code).casefold(): set(_words(item, code)) for item in kept}
+    apart = torch.tensor([[not whole[a] & whole[b] for b in names] for a in names], dtype=torch.bool)
+    key = torch.tensor([names.index(name_of(item, code).casefold()) for item in kept], dtype=torch.long)
+    return Labelled(kept, names, list(found.values()), key, apart.reshape(len(names), len(names)))
+
+
+def _words(item: MediaItem, code: str) -> tuple[str, ...]:
+    if code not in item.names:
+        return ()
+    name = name_of(item, code)
+    if code == "en":
+        return label_words(name)
+    return () if name.casefold() == name_of(item).casefold() else (name,)
+
+
+def _legs(
+    job: Job, sense: Sense, source: tuple[Kind, str | None], items: list[MediaItem], found: dict[str, Labelled]
+) -> list[Leg]:
+    """One leg a language; the words of all languages are read in the same passes."""
+    kind, data = source
+    shown = [sense.prompt(kind.question, item.open()) for item in items]
+    every = list(dict.fromkeys(words for labelled in found.values() for words in labelled.words))
+    reading = read_names(job, kind, "names", shown, every)
+    rows = {item.key: i for i, item in enumerate(items)}
+    legs = []
+    for code, labelled in found.items():
+        own = [rows[item.key] for item in labelled.items]
+        names = [*labelled.names, *map(name_of, labelled.items)]
+        where = where_of(job, kind, [shown[i] for i in own], names, lens=True, data=data)
+        part = reading.of(own, [every.index(words) for words in labelled.words])
+        title = f"{LANGUAGES[code]} names"
+        legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, where, apart=labelled.apart))
+    return legs
+
+
+def _notes(job: Job) -> tuple[str, ...]:
+    return (ADAPTER, SPOKEN) if job.data is None else (ADAPTER,)

@@ -1,0 +1,226 @@
+"""What the experiments on pictures and on sound share: nearness to names, and what the media's positions read as."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.evidence.legs import Leg, Wording, make_leg
+from semhub_lens.evidence.stats import other_keys, paired_contrast
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_leg
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.tokens import Target
+
+LANGUAGES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
+ADAPTER = (
+    "A spoke is an adapter probe: the language model was never trained with the encoder, and the projector was trained "
+    "to make it say names. That is weaker evidence than a model trained on both."
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pictures or sounds, and how legs speak of them."""
+
+    modality: str
+    """The span of their positions, and the placeholder in a text."""
+    data_type: str
+    noun: str
+    question: str
+    """A text with the placeholder first, after which the name would come."""
+
+    @property
+    def noise(self) -> str:
+        """What takes their place in the control."""
+        return f"noise in place of the {self.noun}"
+
+    @property
+    def not_noise(self) -> str:
+        """Name of the placebo: the same items with noise."""
+        return f"absent with {self.noise}"
+
+
+def sense_of(job: Job, modality: str) -> Sense:
+    """The job's sense.
+
+    Raises:
+        ValueError: it has none, or one of the other modality.
+    """
+    if job.sense is None or job.sense.modality != modality:
+        got = "none" if job.sense is None else f"one for {job.sense.modality} ({job.sense.name})"
+        raise ValueError(
+            f"This experiment needs sense=... for {modality}, got {got}. Give a spoke (spokes.load) for a text model, "
+            "or senses.ProcessorSense for a multimodal one."
+        )
+    return job.sense
+
+
+def name_of(item: MediaItem, code: str = "en") -> str:
+    """The item's name in a language."""
+    return item.names[code][0]
+
+
+def one_each(items: Sequence[MediaItem], code: str = "en") -> list[MediaItem]:
+    """One item for every name."""
+    return list({name_of(item, code).casefold(): item for item in items}.values())
+
+
+def where_of(
+    job: Job, kind: Kind, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False, data: str | None = None
+) -> Provenance:
+    """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
+    through = f"{data or f'{kind.noun}s'} through {sense_of(job, kind.modality).name}"
+    return job.where(through, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
+
+
+def similarity_legs(job: Job, kind: Kind, shown: list[Prompt], names: list[str], where: Provenance) -> list[Leg]:
+    """The media's positions against the name's tokens, and last tokens; each also mean-centred.
+
+    The last token of the question is compared with that of the sentence with the name in it.
+    """
+    noisy = noise_like(shown, job.seed)
+    sentences = [kind.question.removeprefix(f"<{kind.modality}> ") + f" {name}" for name in names]
+    legs = []
+    for title, read, texts, text_read in (
+        (f"{kind.noun}'s positions and name", kind.modality, names, "mean"),
+        ("last token", "last", sentences, "last"),
+    ):
+        random = job.random() if job.baseline else None
+        stacks = Stacks(
+            job.states(f"{kind.noun}-{read}", shown, read),
+            job.states(f"text-{text_read}", texts, text_read),
+            None
+            if random is None
+            else (
+                random.states(f"{kind.noun}-{read}", shown, read),
+                random.states(f"text-{text_read}", texts, text_read),
+            ),
+            others={kind.noise: job.states(f"noise-{read}", noisy, read)},
+        )
+        for centred in (False, True):
+            wording = _similarity(kind, title + (", mean-centred" if centred else ""))
+            legs.append(similarity_leg(stacks, wording, where, job.seed, labels=names, centred=centred))
+    return legs
+
+
+def _similarity(kind: Kind, title: str) -> Wording:
+    return Wording(
+        title,
+        kind.data_type,
+        "similarity",
+        f"a {kind.noun} lies closer to its own name than to other names",
+        "names exchanged at random",
+        "cosine",
+        "cosine / share",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What names read as at the media's positions: see `at_positions`."""
+
+    found: Float[Tensor, "layer item key"]
+    noise: Float[Tensor, "layer item key"]
+    """With noise in place of the media."""
+    random: Float[Tensor, "layer item key"] | None
+    """With random weights; None without a baseline."""
+
+    def of(self, items: Sequence[int], keys: Sequence[int]) -> "Reading":
+        """Only these items and names."""
+
+        def cut(matrix: Tensor) -> Tensor:
+            return matrix[:, list(items)][:, :, list(keys)]
+
+        return Reading(cut(self.found), cut(self.noise), None if self.random is None else cut(self.random))
+
+
+def read_names(job: Job, kind: Kind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> Reading:
+    """Read targets at the media's positions, with noise in their place, and with random weights.
+
+    Names of several languages are read together: the passes cost as much as for one.
+    """
+    found = at_positions(job, kind.modality, part, shown, targets)
+    noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
+    random = at_positions(job.random(), kind.modality, part, shown, targets) if job.baseline else None
+    return Reading(found, noise, random)
+
+
+def names_leg(
+    job: Job,
+    kind: Kind,
+    title: str,
+    reading: Reading,
+    names: list[str],
+    key: Int[Tensor, " item"],
+    where: Provenance,
+    *,
+    apart: Bool[Tensor, "key other"] | None = None,
+) -> Leg:
+    r"""The right name over the other names at the media's positions, with noise and random weights as placebos.
+
+    $$e_{\ell i} = \log \bar p_\ell(\text{name}_i) - \operatorname{mean}_{j} \log \bar p_\ell(\text{name}_j)$$
+
+    with $\bar p$ the mean probability over the positions and j the names other than the item's own.
+
+    Args:
+        job: the job.
+        kind: pictures or sounds.
+        title: whose names.
+        reading: of the items and names.
+        names: the different names.
+        key: which of them is each item's.
+        where: provenance of the leg.
+        apart: which names j may be compared with name i; None takes all but its own.
+    """
+    found, noise = reading.found, reading.noise
+    others = _others(found, key, apart)
+    effect, draw = paired_contrast(found, key, others)
+    placebos = {kind.not_noise: paired_contrast(noise, key, _others(noise, key, apart))}
+    own = torch.arange(len(key))
+    curves = {
+        "right name": found[:, own, key].mean(1),
+        "other names": others.mean(1),
+        f"right name, {kind.noise}": noise[:, own, key].mean(1),
+    }
+    if reading.random is not None:
+        placebos[NOT_RANDOM] = paired_contrast(reading.random, key, _others(reading.random, key, apart))
+    wording = Wording(
+        f"{title} at the {kind.noun}'s positions",
+        kind.data_type,
+        "readability",
+        f"the lens at a {kind.noun}'s positions prefers its name to other names",
+        f"names exchanged between {kind.noun}s",
+        "nats",
+        "log-probability",
+    )
+    labels = [names[i] for i in key.tolist()]
+    return make_leg(
+        effect, draw, wording, provenance=where, seed=job.seed, curves=curves, placebos=placebos, labels=labels
+    )
+
+
+def at_positions(
+    job: Job, span: str, part: str, shown: Sequence[Prompt], targets: Sequence[Target]
+) -> Float[Tensor, "layer item key"]:
+    """Log of the mean probability of every target over the positions of a span."""
+    places = [list(prompt.spans[span]) for prompt in shown]
+    found = job.lens(part, shown, [list(targets) for place in places for _ in place], read_at=places)
+    parts = found.split([len(place) for place in places], dim=1)
+    return torch.stack([one.logsumexp(1) - math.log(one.shape[1]) for one in parts], dim=1)
+
+
+def _others(
+    matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], apart: Bool[Tensor, "key other"] | None
+) -> Float[Tensor, "layer item"]:
+    """Mean score of each item with the names that its own may be compared with."""
+    if apart is None:
+        return other_keys(matrix, key)
+    chosen = apart[key].to(matrix.dtype)
+    return (matrix * chosen).sum(2) / chosen.sum(1)

@@ -1,0 +1,191 @@
+"""Patching across pictures and words: does a picture's state in a word's place make the model name the picture?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import derangement, generator
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, sign_flips
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM
+from semhub_lens.experiments.media.legs import ADAPTER, name_of, one_each, sense_of
+from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION, pictures_of
+from semhub_lens.experiments.steering_legs import SIGNS
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.tokens import is_single_token
+from semhub_lens.interventions.concepts import concept_patch
+from semhub_lens.model.facts import Model
+
+REPEATED = "one is one, ice is ice, north is north, {} is"
+"""A text that asks for its last word again."""
+SHOTS = ("one", "ice", "north")
+RANDOM_STATES = "beyond random states of the same norms"
+NO_PATCH = "beyond the unpatched prompt"
+CONDITIONS = ("patch", "another item's source", "random states", "no patch")
+
+
+@dataclass(frozen=True, eq=False)
+class PatchItems:
+    """Prompts with pictures and with words, and which item each is patched into."""
+
+    names: list[str]
+    pictures: list[Prompt]
+    """A question on each picture, with the span "image"."""
+    words: list[Prompt]
+    """A text that asks for each word again, with the span "word"."""
+    into: list[int]
+    """The item whose prompt is patched with the item's states."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """From which span into which."""
+
+    title: str
+    claim: str
+    source: str
+    target: str
+
+
+WAYS = (
+    Way(
+        "picture into a word's place",
+        "the state of a picture in the place of a word makes the model repeat the picture's name",
+        "image",
+        "word",
+    ),
+    Way(
+        "word into a picture's place",
+        "the state of a word at the positions of a picture makes the model call that picture by the word",
+        "word",
+        "image",
+    ),
+    Way(
+        "picture into another picture's place",
+        "the states of a picture at the positions of another make the model call that one by the first one's name",
+        "image",
+        "image",
+    ),
+)
+
+
+def run_patching(job: Job) -> ExperimentResult:
+    r"""Do states carry what a picture shows into a text, and what a word says into a picture?
+
+    For every first entry l, the states of item i's span replace those of another item j's span at all entries
+    $e \ge l$ (`concept_patch` with whole spans: position by position where the lengths agree, else the mean of the
+    source's states at every target position). At the end of j's prompt:
+
+    $$e_{\ell i} = \log p(\text{name}_i \mid h_i) - \log p(\text{name}_i \mid h_k), \qquad k \ne i$$
+
+    Raises:
+        ValueError: fewer than 16 pictures with a name of one token.
+    """
+    sense = sense_of(job, "image")
+    kept = [item for item in one_each(pictures_of(job), "en") if is_single_token(job.model.tokenizer, name_of(item))]
+    kept = [item for item in kept if name_of(item) not in SHOTS]
+    if len(kept) < FEWEST_ITEMS:
+        raise ValueError(
+            f"Only {len(kept)} pictures have an English name of one token for this tokenizer; at least {FEWEST_ITEMS} "
+            "are needed."
+        )
+    names = [name_of(item) for item in kept]
+    return patching_result(job, sense, patch_items(job.model, sense, names, [item.open() for item in kept], job.seed))
+
+
+def patch_items(
+    model: Model, sense: Sense, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
+) -> PatchItems:
+    """Prompts of pictures and words, every one to be patched into another's; `frame` has "{}" for the word."""
+    shown = [sense.prompt(QUESTION, picture) for picture in pictures]
+    start = frame.index("{}")
+    words = [Prompt.from_text(model, frame.format(name), spans={"word": (start, start + len(name))}) for name in names]
+    return PatchItems(list(names), shown, words, derangement(len(names), generator(seed)).tolist())
+
+
+def patching_result(job: Job, sense: Sense, items: PatchItems) -> ExperimentResult:
+    """One leg a way."""
+    hashes = [fingerprint(items.pictures), items.names, items.into]
+    where = job.where(f"pictures and words through {sense.name}", hashes, lens=True, bos=items.pictures[0].bos)
+    legs = tuple(way_leg(job, items, way, where) for way in WAYS)
+    notes = (
+        ADAPTER,
+        "From the first entries on, a patch amounts to exchanging the picture or the word itself, and a full effect is "
+        "expected where the model names pictures or repeats words at all. Informative is up to which entry it lasts, "
+        "and whether it crosses from pictures to words and back. At the last entry a patch before the last position "
+        "is read by nothing: 0.",
+        *(f"{leg.title}: {_reading(leg)}" for leg in legs),
+    )
+    title = f"{len(items.names)} pictures and their names"
+    return ExperimentResult("vision.patching", title, legs, notes, provenance=where)
+
+
+def way_leg(job: Job, items: PatchItems, way: Way, where: Provenance) -> Leg:
+    """The patch against another item's source, with random states and the unpatched prompt as further controls."""
+    found = _patched(job, items, way, items.pictures)
+    effect = found[0] - found[1]
+    placebos = {}
+    if way.source == "image":
+        noise = _patched(job, items, way, noise_like(items.pictures, job.seed))
+        placebos[NOT_NOISE] = (noise[0] - noise[1], sign_flips(noise[0] - noise[1]))
+    if job.baseline:
+        random = _patched(job.random(), items, way, items.pictures)
+        placebos[NOT_RANDOM] = (random[0] - random[1], sign_flips(random[0] - random[1]))
+    wording = Wording(way.title, "images", "causality", way.claim, SIGNS, "nats", "log-probability")
+    return make_leg(
+        effect,
+        sign_flips(effect),
+        wording,
+        provenance=where,
+        seed=job.seed,
+        curves={name: values.mean(1) for name, values in zip(CONDITIONS, found, strict=True)},
+        controls={RANDOM_STATES: found[0] - found[2], NO_PATCH: found[0] - found[3]},
+        placebos=placebos,
+        labels=[f"{name} into {items.names[i]}" for name, i in zip(items.names, items.into, strict=True)],
+    )
+
+
+def _patched(
+    job: Job, items: PatchItems, way: Way, pictures: Sequence[Prompt]
+) -> Float[Tensor, "condition layer item"]:
+    """Log-probability of every source's name under the four conditions.
+
+    The pictures that are patched into stay as they are where `pictures` hold noise.
+    """
+    sources = list(pictures) if way.source == "image" else items.words
+    targets = [(items.pictures if way.target == "image" else items.words)[i] for i in items.into]
+
+    def measure() -> Tensor:
+        found = concept_patch(
+            job.model,
+            sources,
+            targets,
+            [[name, items.names[i]] for name, i in zip(items.names, items.into, strict=True)],
+            seed=job.seed,
+            names=("source", "target"),
+            span=way.target,
+            source_span=way.source,
+            whole=True,
+            variants="all",
+            progress=job.progress,
+        )
+        if found.dropped:
+            raise ValueError(f"{found.dropped} pairs of names share a token; leave one name of each pair out.")
+        return torch.stack([values[..., 0] for values in found.conditions().values()])
+
+    part = digest([fingerprint(sources), fingerprint(targets), items.names, items.into])
+    return job.store.tensor(f"{job.model.cfg.model_name}-patch-{way.source}-{way.target}-{part}", measure)
+
+
+def _reading(leg: Leg) -> str:
+    curves = dict(zip(leg.curve_names, leg.curves, strict=True))
+    listed = ", ".join(f"{name} {float(curves[name][leg.layer]):.2f}" for name in CONDITIONS)
+    return f"mean log p(the source's name) when patched from entry {leg.layer} on: {listed}."

@@ -1,0 +1,274 @@
+"""Pictures: do the patches of a segment read as its label, and the patches outside it less so?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.rng import generator
+from semhub_lens.data.media.coco import coco_segments
+from semhub_lens.data.media.pictures import bundled_pictures
+from semhub_lens.data.media.segments import SegmentedPicture, composed_pictures, squared, squared_mask
+from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM
+from semhub_lens.experiments.media.legs import ADAPTER, sense_of
+from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.media import Tile
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.tokens import is_single_token
+
+BESIDE = "beyond the label of the picture's other part at the same patches"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentItem:
+    """A prompt with a picture, the label of one of its segments, and where that segment lies."""
+
+    prompt: Prompt
+    label: str
+    present: tuple[str, ...]
+    """All labels of the picture, this one included."""
+    inside: tuple[int, ...]
+    """Positions of the patches that the segment covers by more than half."""
+    outside: tuple[int, ...]
+    """Positions of the other patches."""
+
+
+def run_logit_lens_segments(job: Job) -> ExperimentResult:
+    r"""Do the patches of a segment read as its label?
+
+    With $\bar p_\ell(w, P)$ the mean probability of a word over the patches P, S the patches that the segment covers by
+    more than half, T the others, and A the labels that do not occur in the picture:
+
+    $$e_{\ell i} = \log \bar p_\ell(w_i, S_i) - \frac1{|A_i|} \sum_{a \in A_i} \log \bar p_\ell(a, S_i)$$
+
+    and, for locality, the same with $\log \bar p_\ell(\cdot, S_i) - \log \bar p_\ell(\cdot, T_i)$ in place of
+    $\log \bar p_\ell(\cdot, S_i)$: what raises all words at some place of the picture cancels. Items are pictures of
+    two bundled pictures side by side or one above the other, or those of a COCO folder; each counts once, with one
+    label.
+
+    `convention="paper"` transposes the masks, as the reference code does by mistake.
+
+    Raises:
+        ValueError: fewer than 16 items, labels of several tokens, a sense whose positions are no grid.
+    """
+    sense = sense_of(job, "image")
+    pictures, corpus = _pictures(job)
+    items, report = segment_items(job, sense, pictures)
+    return segment_result(job, sense, items, corpus, report)
+
+
+def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
+    def fits(name: str) -> bool:
+        return is_single_token(job.model.tokenizer, name, "all")
+
+    if job.data is None:
+        named = [item for item in bundled_pictures() if fits(item.names["en"][0])]
+        if len(named) < FEWEST_ITEMS:
+            raise ValueError(
+                f"Only {len(named)} of the bundled pictures have an English name of one token for this tokenizer; at "
+                f"least {FEWEST_ITEMS} are needed."
+            )
+        return composed_pictures(named, job.n, job.seed), "pictures put together of two bundled ones"
+    every = [
+        replace(picture, labels=labels)
+        for picture in coco_segments(job.data)
+        if (labels := tuple(name for name in picture.labels if fits(name)))
+    ]
+    order = torch.randperm(len(every), generator=generator(job.seed)).tolist()
+    return [every[i] for i in order], f"segments of {job.data}"
+
+
+def segment_items(job: Job, sense: Sense, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
+    """Take pictures in their order until `job.n` have a label with patches inside and outside its segment.
+
+    Each picture gives one item: its first label for which that holds.
+
+    Returns:
+        The items, and in words what was kept and dropped.
+
+    Raises:
+        ValueError: `n` or the number of such pictures below 16, or prompts without a tile of the whole picture.
+    """
+    sample(len(pictures), job.n, job.seed)  # refuses too few before a picture is read
+    items: list[SegmentItem] = []
+    tried = 0
+    for picture in pictures:
+        if len(items) == job.n:
+            break
+        tried += 1
+        opened, masks = picture.open()
+        prompt = sense.prompt(QUESTION, squared(opened))
+        tile = whole_tile(prompt)
+        for label in picture.labels:
+            mask = torch.from_numpy(squared_mask(masks[label]))
+            inside = tile.covered(mask.T if job.paper else mask)
+            outside = tuple(position for position in tile.positions if position not in inside)
+            if inside and outside:
+                items.append(SegmentItem(prompt, label, picture.labels, inside, outside))
+                break
+    report = f"{len(items)} of {tried} pictures have a segment over more than half of a patch, and a patch besides."
+    if len(items) < FEWEST_ITEMS:
+        raise ValueError(f"{report} At least {FEWEST_ITEMS} are needed.")
+    return items, report
+
+
+def whole_tile(prompt: Prompt) -> Tile:
+    """The first rectangle of patches that lies over the whole picture.
+
+    Raises:
+        ValueError: the prompt's positions are no grid.
+    """
+    found = [tile for tile in prompt.tiles if tile.whole]
+    if not found:
+        raise ValueError(
+            "The prompt does not say where in the picture its positions lie. This needs a processor whose grid is "
+            "known, or a spoke with one position for each region (a projector with joint=False)."
+        )
+    return found[0]
+
+
+def segment_result(job: Job, sense: Sense, items: Sequence[SegmentItem], corpus: str, report: str) -> ExperimentResult:
+    """The two legs of items: the label at its patches, and there more than elsewhere."""
+    names = sorted({label for item in items for label in item.present})
+    where = job.where(
+        f"{corpus} through {sense.name}",
+        [fingerprint([i.prompt for i in items]), [(i.label, i.inside) for i in items]],
+        lens=True,
+        bos=items[0].prompt.bos,
+    )
+    prompts = [item.prompt for item in items]
+    found = read_patches(job, "segments", items, prompts, names)
+    noise = read_patches(job, "segments-noise", items, noise_like(prompts, job.seed), names)
+    random = read_patches(job.random(), "segments", items, prompts, names) if job.baseline else None
+    labels = [item.label for item in items]
+    scene = _Scene(items, names)
+    legs = []
+    for wording, view in ((_at_patches(), _inside), (_local(), _difference)):
+        matrix = view(found)
+        effect, draw = scene.contrast(matrix)
+        placebos = {NOT_NOISE: scene.contrast(view(noise))}
+        if random is not None:
+            placebos[NOT_RANDOM] = scene.contrast(view(random))
+        beside = scene.beside(matrix)
+        curves = {
+            "own label": scene.own(matrix).mean(1),
+            "labels of other pictures": scene.absent(matrix).mean(1),
+            "own label, noise in place of the picture": scene.own(view(noise)).mean(1),
+        }
+        if beside is not None:
+            curves["label of the picture's other part"] = beside.mean(1)
+        controls = {} if beside is None else {BESIDE: scene.own(matrix) - beside}
+        legs.append(
+            make_leg(
+                effect,
+                draw,
+                wording,
+                provenance=where,
+                seed=job.seed,
+                curves=curves,
+                controls=controls,
+                placebos=placebos,
+                labels=labels,
+            )
+        )
+    return ExperimentResult(
+        "vision.logit_lens_segments",
+        f"{len(items)} pictures, one segment each",
+        tuple(legs),
+        (ADAPTER, report, *_notes(job)),
+        provenance=where,
+    )
+
+
+def read_patches(
+    job: Job, name: str, items: Sequence[SegmentItem], prompts: Sequence[Prompt], names: Sequence[str]
+) -> Float[Tensor, "side layer item key"]:
+    """Log of the mean probability of every name over the patches inside and outside each item's segment."""
+    places = [[*item.inside, *item.outside] for item in items]
+    targets = [list(names) for place in places for _ in place]
+    found = job.lens(name, list(prompts), targets, read_at=places)
+    parts = found.split([len(place) for place in places], dim=1)
+    sides = [part.split([len(i.inside), len(i.outside)], dim=1) for part, i in zip(parts, items, strict=True)]
+    means = [[side.logsumexp(1) - math.log(side.shape[1]) for side in pair] for pair in sides]
+    return torch.stack([torch.stack([pair[k] for pair in means], dim=1) for k in (0, 1)])
+
+
+def _inside(found: Float[Tensor, "side layer item key"]) -> Float[Tensor, "layer item key"]:
+    return found[0]
+
+
+def _difference(found: Float[Tensor, "side layer item key"]) -> Float[Tensor, "layer item key"]:
+    return found[0] - found[1]
+
+
+class _Scene:
+    """Which name is each item's own, which others its picture shows, and which it does not."""
+
+    def __init__(self, items: Sequence[SegmentItem], names: Sequence[str]) -> None:
+        self.key = torch.tensor([names.index(item.label) for item in items])
+        shown = torch.tensor([[name in item.present for name in names] for item in items])
+        if bool(shown.all(1).any()):
+            raise ValueError(f"A picture shows all of the {len(names)} labels, so there is none to compare with.")
+        self._absent = (~shown).float()
+        self._beside = shown.float().scatter(1, self.key[:, None], 0.0)
+
+    def own(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"]:
+        return matrix[:, torch.arange(len(self.key)), self.key]
+
+    def absent(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"]:
+        return (matrix * self._absent).sum(2) / self._absent.sum(1)
+
+    def beside(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"] | None:
+        """Mean over the picture's other labels; None where some picture has none."""
+        count = self._beside.sum(1)
+        return (matrix * self._beside).sum(2) / count if bool(count.all()) else None
+
+    def contrast(self, matrix: Float[Tensor, "layer item key"]) -> tuple[Float[Tensor, "layer item"], NullDraw]:
+        """Own label over the absent ones; the null exchanges the labels."""
+        return paired_contrast(matrix, self.key, self.absent(matrix))
+
+
+def _at_patches() -> Wording:
+    return Wording(
+        "label at the segment's patches",
+        "images",
+        "readability",
+        "the lens at the patches that a segment covers prefers the segment's label to labels of other pictures",
+        "labels exchanged",
+        "nats",
+        "log-probability",
+    )
+
+
+def _local() -> Wording:
+    return Wording(
+        "label inside over outside the segment",
+        "images",
+        "readability",
+        "the lens reads a segment's label rather at the patches it covers than at the picture's other patches, beyond "
+        "what labels of other pictures do",
+        "labels exchanged",
+        "nats",
+        "log-probability inside minus outside",
+    )
+
+
+def _notes(job: Job) -> tuple[str, ...]:
+    masks = (
+        "Masks are transposed (y taken for x), as in the reference code."
+        if job.paper
+        else "Masks and patches are row-major (y, then x); the reference code transposes its masks."
+    )
+    return (
+        f"{masks} Pictures lie in the middle of a white square, so that no processor crops or stretches them.",
+        "Patches see more of the picture than they cover (attention or receptive fields in the encoder; in a spoke "
+        "also the mean of all regions), and later positions read earlier ones: what is not local may be blurred there.",
+    )

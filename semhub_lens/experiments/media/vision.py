@@ -1,0 +1,180 @@
+"""Pictures: are they near their names, and do their positions read as them?"""
+
+from collections.abc import Sequence
+
+import torch
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import generator
+from semhub_lens.data.media.coco import coco_captions
+from semhub_lens.data.media.colours import COLOURS, colour_pictures
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.media.pictures import bundled_pictures
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM
+from semhub_lens.experiments.media.legs import (
+    ADAPTER,
+    LANGUAGES,
+    Kind,
+    name_of,
+    names_leg,
+    one_each,
+    read_names,
+    sense_of,
+    similarity_legs,
+    where_of,
+)
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.tokens import is_single_token
+
+QUESTION = "<image> This is a picture of a"
+QUESTIONS = {
+    "fr": "<image> C'est l'image d'un",
+    "es": "<image> Esta es la imagen de un",
+    "de": "<image> Das ist ein Bild von",
+    "zh": "<image>这是一张图片，上面是",
+}
+PICTURES = Kind("image", "images", "picture", QUESTION)
+NOT_NOISE = PICTURES.not_noise
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Are the states of a picture nearer to its own name than to other names?
+
+    At the picture's positions against the name's tokens, and at the last token of the question against that of the
+    sentence with the name in it.
+    """
+    sense, items = sense_of(job, "image"), pictures_of(job)
+    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    names = [name_of(item) for item in items]
+    where = _where(job, shown, names)
+    legs = similarity_legs(job, PICTURES, shown, names, where)
+    title = f"{len(items)} pictures against their names"
+    return ExperimentResult("vision.similarity", title, tuple(legs), (ADAPTER,), provenance=where)
+
+
+def run_logit_lens_caption(job: Job) -> ExperimentResult:
+    r"""Do the lens's words at a picture's positions name it, in English or in other languages?
+
+    $$e_{\ell i} = \log \bar p_\ell(\text{name}_i) - \frac1{n-1} \sum_{j \ne i} \log \bar p_\ell(\text{name}_j)$$
+
+    with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
+    or Chinese: does the English name rise above the name in that language at the last token?
+    """
+    sense, items = sense_of(job, "image"), pictures_of(job)
+    legs, notes = [], [ADAPTER]
+    named = {code: _named_in(job, items, code) for code in LANGUAGES}
+    for code, kept in named.items():
+        count = f"{len(kept)} of {len(items)} pictures have a name of one token, each name once."
+        notes.append(f"{LANGUAGES[code]}: {count}")
+    named = {code: kept for code, kept in named.items() if len(kept) >= FEWEST_ITEMS}
+    if named:
+        legs += _caption_legs(job, sense, items, named)
+    for code, question in QUESTIONS.items():
+        kept = [item for item in items if _two_names(job, item, code)]
+        if len(kept) >= FEWEST_ITEMS:
+            legs.append(_through_english(job, sense, kept, code, question))
+    if not legs:
+        raise ValueError("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
+    title = f"names of {len(items)} pictures at their positions"
+    return ExperimentResult(
+        "vision.logit_lens_caption", title, tuple(legs), tuple(notes), provenance=legs[0].provenance
+    )
+
+
+def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
+    """The pictures with a name of one token in a language, each name once."""
+    kept = [item for item in items if code in item.names]
+    return one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
+
+
+def _caption_legs(job: Job, sense: Sense, items: list[MediaItem], named: dict[str, list[MediaItem]]) -> list[Leg]:
+    """One leg a language; the names of all languages are read in the same passes."""
+    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    every = list(dict.fromkeys(name_of(item, code) for code, kept in named.items() for item in kept))
+    reading = read_names(job, PICTURES, "caption", shown, every)
+    rows = {item.key: i for i, item in enumerate(items)}
+    legs = []
+    for code, kept in named.items():
+        names = [name_of(item, code) for item in kept]
+        own = [rows[item.key] for item in kept]
+        where = _where(job, [shown[i] for i in own], names, lens=True)
+        part = reading.of(own, [every.index(name) for name in names])
+        key = torch.arange(len(kept))
+        legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, where))
+    return legs
+
+
+def run_logit_lens_color(job: Job) -> ExperimentResult:
+    """Do the positions of a picture of one colour read as the word for it?"""
+    sense = sense_of(job, "image")
+    colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, name, "all")]
+    every = [item for item in colour_pictures(shades=8, seed=job.seed) if item.concept in colours]
+    items = [every[i] for i in sample(len(every), job.n, job.seed)]
+    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    key = torch.tensor([colours.index(item.concept) for item in items])
+    where = _where(job, shown, [item.concept for item in items], lens=True)
+    reading = read_names(job, PICTURES, "colours", shown, colours)
+    leg = names_leg(job, PICTURES, "colour words", reading, colours, key, where)
+    title = f"{len(items)} pictures of one colour each"
+    return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=where)
+
+
+def pictures_of(job: Job) -> list[MediaItem]:
+    """Bundled pictures, or those of a COCO folder with a noun of their captions, each noun once."""
+    every = bundled_pictures()
+    if job.data is not None:
+        listed = coco_captions(job.data)
+        order = torch.randperm(len(listed), generator=generator(job.seed)).tolist()
+        every = one_each([listed[i] for i in order], "en")
+    return [every[i] for i in sample(len(every), min(job.n, len(every)), job.seed)]
+
+
+def _where(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
+    data = None if job.data is None else f"pictures of {job.data}"
+    return where_of(job, PICTURES, shown, names, lens=lens, data=data)
+
+
+def _two_names(job: Job, item: MediaItem, code: str) -> bool:
+    """Whether there are both names, each one token and spelt apart."""
+    if code not in item.names:
+        return False
+    names = [name_of(item, "en"), name_of(item, code)]
+    tokenizer = job.model.tokenizer
+    return names[0].casefold() != names[1].casefold() and all(is_single_token(tokenizer, n, "all") for n in names)
+
+
+def _through_english(job: Job, sense: Sense, items: list[MediaItem], code: str, question: str) -> Leg:
+    """The English name over the name in the question's language, at the last token."""
+    shown = [sense.prompt(question, item.open()) for item in items]
+    own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
+    key = torch.arange(len(items))
+    where = _where(job, shown, own, lens=True)
+    named = f"question-{code}"
+    read = job.lens(named, shown, [[word, *english] for word in own])
+    placebos = {}
+    if job.baseline:
+        random = job.random().lens(named, shown, [[word, *english] for word in own])
+        placebos[NOT_RANDOM] = paired_contrast(random[..., 1:], key, random[..., 0])
+    effect, draw = paired_contrast(read[..., 1:], key, read[..., 0])
+    wording = Wording(
+        f"{LANGUAGES[code]} question: English name over own name",
+        "images",
+        "readability",
+        "after a question in another language the lens prefers the picture's English name to its name in that language",
+        "English names exchanged between pictures",
+        "nats",
+        "log-probability",
+    )
+    curves = {
+        "English name": read[:, key, key + 1].mean(1),
+        "own name": read[..., 0].mean(1),
+        "other English names": other_keys(read[..., 1:], key).mean(1),
+    }
+    return make_leg(
+        effect, draw, wording, provenance=where, seed=job.seed, curves=curves, placebos=placebos, labels=own
+    )

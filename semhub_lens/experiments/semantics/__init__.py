@@ -1,0 +1,1 @@
+"""Formal semantics: logical forms and role words."""

@@ -1,0 +1,232 @@
+"""Formal semantics: sentences against their logical forms, and role words in the lens before a name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs, semantic_items, shuffled, swapped
+from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, centred_contrast, centred_keys, other_keys, permuted_keys
+from semhub_lens.experiments.job import Job, len_of
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, matched_negatives, similarity_leg
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.experiments.semantics.rivals import READS, Measured, Rivals, rivals_leg
+from semhub_lens.experiments.semantics.role_prompts import Place, Places, role_places
+
+UNDETERMINED = "absent where the words before the name leave its role open"
+"""Name of the placebo: subjects, whose role the verb decides later."""
+
+CONFOUNDS = (
+    "The state before a name does not see the name. What it can hold is what the words before it say: in plain "
+    'sentences agents follow "by" or "that", recipients "to" or a dative verb, themes a verb of persons, so a role '
+    "word can follow from the last word or from the verb. In clefts the last word is the same for every role; the "
+    "relative pronoun and the verb's voice differ.",
+    '"Agent" and "theme" are everyday words of other meanings too: a preference need not be about semantic roles.',
+)
+OWN_CONFOUNDS = (
+    "The state before a name does not see the name or what follows it. In COGS the word before a name differs by role, "
+    "and a subject inside the sentence has a role that only its verb tells.",
+    CONFOUNDS[1],
+)
+
+
+def run_similarity(job: Job) -> ExperimentResult:
+    """Eq. 1 on sentences and logical forms: against other sentences' forms, and against false forms of the same words.
+
+    The false form has the two proper names exchanged; once more with its conjuncts in another order, in the true form
+    as well (with `convention="paper"` in the false form only, and the last token only).
+    """
+    items, named, source = _sentences(job)
+    contests = [_swapped(named), _shuffled(named, job.seed, both=not job.paper)]
+    sentences, forms = [item.sentence for item in items], [item.form for item in items]
+    listed = [sentences, forms] + [texts for c in contests for texts in (c.sentences, c.true, c.false)]
+    measured = _measure(job, [text for texts in listed for text in texts])
+    where = job.where(source, listed)
+    legs: list[Leg] = []
+    for read in ("last",) if job.paper else READS:
+        wording = Wording(
+            f"own form, {READS[read]}",
+            "semantics",
+            "similarity",
+            "a sentence lies closer to its own logical form than to others",
+            "partners exchanged at random",
+            "cosine",
+            "cosine / share",
+        )
+        stacks = _stacks(job, measured, read, sentences, forms)
+        legs.append(similarity_leg(stacks, wording, where, job.seed, labels=sentences))
+        legs += [rivals_leg(measured, contest, read, where, job.seed) for contest in contests]
+    notes = (
+        "The false form has the tokens of the true one: at the embedding layer and in a bag of embeddings the two do "
+        "not differ, by construction.",
+        f"True forms name the persons in the sentence's order in {_share(contests[0])} of the items (names swapped) "
+        f"and in {_share(contests[1])} (names swapped, conjuncts shuffled). Where it is all of them, that order alone "
+        "tells the forms apart.",
+        "Last tokens: the sentence's full stop, the form's closing bracket.",
+    )
+    return ExperimentResult("semantics.similarity", f"{len(items)} sentences", tuple(legs), notes, provenance=where)
+
+
+def _sentences(job: Job) -> tuple[list[SemanticItem], list[SemanticItem], str]:
+    """Items, those with two names to swap, and the data's name."""
+    if job.data is None:
+        sample(job.n, job.n, job.seed)  # refuses too small an n
+        every = semantic_items(job.n, job.seed)
+        return every, every, "generated sentences and logical forms"
+    every = read_cogs(job.data)
+    two = [item for item in every if len({entry.name for entry in item.names}) == len(item.names) == 2]
+    if len(two) < FEWEST_ITEMS:
+        raise ValueError(
+            f"{len(two)} of {len(every)} sentences in {job.data} have exactly two different names, each with one role "
+            f"(agent, theme or recipient); swapping needs at least {FEWEST_ITEMS}."
+        )
+    chosen, named = ([some[i] for i in sample(len(some), job.n, job.seed)] for some in (every, two))
+    return chosen, named, f"COGS, {Path(job.data).name}"
+
+
+def _swapped(items: Sequence[SemanticItem]) -> Rivals:
+    return _rivals("names swapped", items, list(items), [swapped(item) for item in items])
+
+
+def _shuffled(items: Sequence[SemanticItem], seed: int, *, both: bool) -> Rivals:
+    """With `both`, true and false form have the same new order: only the places of the names tell them apart."""
+    other = [shuffled(item, seed + i) for i, item in enumerate(items)]
+    false = [swapped(item) for item in other]
+    if both:
+        return _rivals("names swapped, conjuncts shuffled in both", items, other, false)
+    return _rivals("names swapped, conjuncts shuffled in the false form", items, list(items), false)
+
+
+def _rivals(
+    title: str, items: Sequence[SemanticItem], true: Sequence[SemanticItem], false: Sequence[SemanticItem]
+) -> Rivals:
+    words = [item.form.split(" ") for item in true]
+    in_order = [
+        form.index(item.names[0].name) < form.index(item.names[1].name) for item, form in zip(items, words, strict=True)
+    ]
+    texts = ([item.sentence for item in items], [item.form for item in true], [item.form for item in false])
+    return Rivals(title, *texts, in_order)
+
+
+def _share(rivals: Rivals) -> str:
+    return f"{sum(rivals.in_order)} of {len(rivals.in_order)}"
+
+
+def _measure(job: Job, texts: Sequence[str]) -> Measured:
+    unique, reads = list(dict.fromkeys(texts)), list(READS)
+    random = job.random().reads("texts", unique, reads) if job.baseline else None
+    return Measured({text: i for i, text in enumerate(unique)}, job.reads("texts", unique, reads), random)
+
+
+def _stacks(job: Job, measured: Measured, read: str, sentences: list[str], forms: list[str]) -> Stacks:
+    (a, random_a, bag_a), (b, random_b, bag_b) = (measured.of(texts, read) for texts in (sentences, forms))
+    random = None if random_a is None or random_b is None else (random_a, random_b)
+    return Stacks(a, b, random, (bag_a, bag_b), matched_negatives(job.model, sentences, forms))
+
+
+def run_logit_lens(job: Job) -> ExperimentResult:
+    """Eq. 2 at the token before a proper name: the word for the role that the name will have, over other roles' words.
+
+    Every role word's log-probability is taken minus its mean over the roles, so that a word that is always likely
+    gains nothing by it. Two legs: all sentences, and clefts only.
+    """
+    places = role_places(job)
+    here, earlier = _role_words(job, "roles", places.listed)
+    bare = _role_words(job.random(), "roles", places.listed)[0] if job.baseline else None
+    left_open = _role_words(job, "open", places.undetermined)[0] if places.undetermined else None
+    where = job.where(places.source, [(p.prefix, p.name, p.role) for p in places.listed], lens=True)
+    found = Roles(places, here, earlier, bare, left_open, where)
+    legs, notes = [_roles_leg(job, found, "gold role over other roles")], list(places.report)
+    clefts = [i for i, place in enumerate(places.listed) if place.cleft]
+    if len(clefts) >= FEWEST_ITEMS:
+        legs.append(_roles_leg(job, found.at(clefts), "gold role over other roles, clefts only"))
+    else:
+        notes.append(f"Clefts only: not measured, {len(clefts)} clefts (fewer than {FEWEST_ITEMS}).")
+    notes += CONFOUNDS if job.data is None else OWN_CONFOUNDS
+    title = f"{len(places.listed)} sentences that break off before a name"
+    return ExperimentResult("semantics.logit_lens", title, tuple(legs), tuple(notes), provenance=where)
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """What the lens reads of every role word, at every item."""
+
+    places: Places
+    here: Float[Tensor, "layer item role"]
+    earlier: Float[Tensor, "layer item role"]
+    random: Float[Tensor, "layer item role"] | None
+    undetermined: Float[Tensor, "layer item role"] | None
+    where: Provenance
+
+    def at(self, items: list[int]) -> "Roles":
+        """Some of the items."""
+        random, undetermined = (None if x is None else x[:, items] for x in (self.random, self.undetermined))
+        places = replace(
+            self.places,
+            listed=[self.places.listed[i] for i in items],
+            undetermined=[self.places.undetermined[i] for i in items] if self.places.undetermined else [],
+        )
+        return Roles(places, self.here[:, items], self.earlier[:, items], random, undetermined, self.where)
+
+
+def _role_words(job: Job, name: str, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
+    """Log-probability of every role word before the name and at an earlier position (paper: probability)."""
+    words = [(" " if job.paper else "") + role for role in ROLES]
+    prompts = [place.prefix for place in places]
+    found = job.lens(
+        name,
+        prompts,
+        [words] * (2 * len(places)),
+        read_at=[[place.earlier, len_of(place.prefix, job.model) - 1] for place in places],
+        variants="exact" if job.paper else "all",
+        first_token=job.paper,
+    )
+    values = found.exp() if job.paper else found
+    return values[:, 1::2], values[:, 0::2]
+
+
+def _roles_leg(job: Job, found: Roles, title: str) -> Leg:
+    key = _keys(found.places.listed)
+    effect, centred = centred_contrast(found.here, key), centred_keys(found.here, key)
+    own = centred[:, torch.arange(len(key)), key]
+    curves = {"gold role's word": own.mean(1), "other roles' words": other_keys(centred, key).mean(1)}
+    curves |= {f"gold {role} over others": effect[:, key == i].mean(1) for i, role in enumerate(ROLES)}
+    placebos = {}
+    if found.random is not None:
+        placebos[NOT_RANDOM] = (centred_contrast(found.random, key), permuted_keys(found.random, key))
+    if found.undetermined is not None:
+        other = _keys(found.places.undetermined)
+        placebos[UNDETERMINED] = (
+            centred_contrast(found.undetermined, other),
+            permuted_keys(found.undetermined, other),
+        )
+    unit = "probability" if job.paper else "nats"
+    wording = Wording(
+        title,
+        "semantics",
+        "readability",
+        "before a name, the lens prefers the word for the name's role to the words for other roles",
+        "roles shuffled among the sentences",
+        unit,
+        f"{'probability' if job.paper else 'log-probability'} minus its mean over roles",
+    )
+    return make_leg(
+        effect,
+        permuted_keys(found.here, key),
+        wording,
+        provenance=found.where,
+        seed=job.seed,
+        curves=curves,
+        controls={"more than at an earlier position": effect - centred_contrast(found.earlier, key)},
+        placebos=placebos,
+        labels=[f"{place.prefix} [{place.role}]" for place in found.places.listed],
+    )
+
+
+def _keys(places: Sequence[Place]) -> Tensor:
+    return torch.tensor([place.key for place in places])

@@ -1,0 +1,129 @@
+"""Choosing items: texts that break off before a proper name of one token."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semhub_lens.data.semantics.lexicon import NAMES
+from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs
+from semhub_lens.data.semantics.roles import role_items
+from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import encode
+from semhub_lens.model.facts import Model
+
+FEWEST_NAMES = 8
+"""Names of one token that the tokenizer must have, so that drawing them anew means something."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A text up to the token before a name, and the role that the name has in the whole sentence."""
+
+    prefix: str
+    name: str
+    role: str
+    earlier: int
+    """Another position of the text, drawn at random."""
+    cleft: bool = False
+    """Position and preceding word are the same for every role."""
+
+    @property
+    def key(self) -> int:
+        """The role's index."""
+        return ROLES.index(self.role)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Items of `semantics.logit_lens`."""
+
+    listed: list[Place]
+    undetermined: list[Place]
+    """Subjects, whose role the words before them leave open; empty for the user's own data."""
+    source: str
+    report: tuple[str, ...]
+    """What was kept and what was dropped."""
+
+
+def role_places(job: Job) -> Places:
+    """Find the places, generated or in the user's COGS files, with names that are one token each.
+
+    Raises:
+        ValueError: too few names of one token, or too few sentences of some role.
+    """
+    sample(job.n, job.n, job.seed)  # refuses too small an n
+    names = [name for name in NAMES if len(encode(job.model.tokenizer, " " + name)) == 1]
+    names = [name for name in names if encode(job.model.tokenizer, " " + name)[0] != _unknown(job.model)]
+    if len(names) < FEWEST_NAMES:
+        raise ValueError(
+            f"{len(names)} of {len(NAMES)} names are one token each for this tokenizer; expected at least "
+            f"{FEWEST_NAMES}. Take a model whose tokenizer keeps common first names whole."
+        )
+    report = f"{len(NAMES) - len(names)} of {len(NAMES)} names are several tokens and are not drawn"
+    if job.data is not None:
+        places, dropped = _cogs_places(job, names)
+        return Places(places, [], f"COGS, {Path(job.data).name}", (f"{report}; {dropped}.",))
+    chosen, control = (role_items(job.n, job.seed, names, determined=fixed) for fixed in (True, False))
+    source = random.Random(job.seed)
+    places, open_places = (
+        [_place(job.model, item.prefix, item.name, item.role, source, item.cleft) for item in items]
+        for items in (chosen, control)
+    )
+    both = [(a, b) for a, b in zip(places, open_places, strict=True) if a and b]
+    dropped = f"{job.n - len(both)} of {job.n} sentences dropped because the name joins the token before it"
+    sample(len(both), job.n, job.seed)
+    return Places([a for a, _ in both], [b for _, b in both], "generated role sentences", (f"{report}; {dropped}.",))
+
+
+def _unknown(model: Model) -> int | None:
+    return getattr(model.tokenizer, "unk_token_id", None)
+
+
+def _place(model: Model, prefix: str, name: str, role: str, source: random.Random, cleft: bool = False) -> Place | None:
+    """None where the name does not begin a token of its own, or the text has no other position."""
+    before, whole = (encode(model.tokenizer, text) for text in (prefix, f"{prefix} {name}"))
+    prompt = Prompt.from_text(model, prefix)
+    positions = range(int(prompt.bos), len(prompt) - 1)
+    if whole[:-1] != before or not positions:
+        return None
+    return Place(prefix, name, role, source.choice(positions), cleft)
+
+
+def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[Place], str]:
+    """One name a sentence, not at its start; equally many of each role (the rarest decides); all names drawn anew."""
+    assert job.data is not None
+    every, source = read_cogs(job.data), random.Random(job.seed)
+    source.shuffle(every)
+    found: dict[str, Place] = {}
+    joined = 0
+    for item in every:
+        inner = [entry for entry in item.names if entry.start > 0]
+        if inner and len(item.names) <= len(names):
+            target = source.choice(inner)
+            place = _place(job.model, *_redrawn(item, target.start, names, source), target.role, source)
+            joined += place is None
+            if place:
+                found.setdefault(place.prefix, place)
+    groups = [[place for place in found.values() if place.role == role] for role in ROLES]
+    each = min(job.n // len(ROLES), *map(len, groups))
+    counts = ", ".join(f"{len(group)} {role}" for role, group in zip(ROLES, groups, strict=True))
+    if each < FEWEST_NAMES:
+        raise ValueError(
+            f"{job.data} has too few sentences with a name that is not their first word: {counts}; expected at least "
+            f"{FEWEST_NAMES} of each role."
+        )
+    report = f"{each} of each role, from {counts}; {joined} dropped because the name joins the token before it"
+    return [place for row in zip(*(group[:each] for group in groups), strict=True) for place in row], report
+
+
+def _redrawn(item: SemanticItem, at: int, names: Sequence[str], source: random.Random) -> tuple[str, str]:
+    """The text before the name at `at`, and that name, with all names drawn anew."""
+    drawn = dict(zip((entry.start for entry in item.names), source.sample(list(names), len(item.names)), strict=True))
+    prefix = item.sentence[:at]
+    for entry in sorted(item.names, key=lambda e: -e.start):
+        if entry.start < at:
+            prefix = prefix[: entry.start] + drawn[entry.start] + prefix[entry.start + len(entry.name) :]
+    return prefix.rstrip(" "), drawn[at]

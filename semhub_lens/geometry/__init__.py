@@ -1,0 +1,6 @@
+"""How two stacks of states lie to each other.
+
+- `similarity`: `similarity`, with nulls.
+- `alignment`: mutual neighbours and CKA, with nulls.
+- `cosine`: `CosineTo`: cosine with reference states in any run.
+"""

@@ -1,0 +1,8 @@
+"""What goes into a model, and what its tokens are called.
+
+- `tokens`: words to token ids, token ids to printable text.
+- `prompts`: `Prompt`: token ids with named spans.
+- `media`: pictures and sound beside the token ids.
+- `processors`: what a Hugging Face processor made of text, pictures and sound.
+- `senses`: what turns a text with a picture or a sound into a prompt.
+"""

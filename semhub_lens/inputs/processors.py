@@ -1,0 +1,214 @@
+"""What a Hugging Face processor made of text, pictures and sound: token ids, spans, tiles and times."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from semhub_lens.inputs.media import Media, Tile
+
+DROPPED = ("input_ids", "attention_mask")
+
+
+@dataclass(frozen=True)
+class Read:
+    """A processor's output, located."""
+
+    ids: Int[Tensor, " pos"]
+    spans: dict[str, tuple[int, ...]]
+    media: Media
+
+
+def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int | None) -> Read:
+    """Run the processor on one prompt and find its media among the tokens.
+
+    Raises:
+        ValueError: see `Prompt.from_processor`.
+    """
+    pictures, sounds = _listed(images), _listed(audio)
+    if not text.strip() or not (pictures or sounds):
+        raise ValueError(
+            f"Expected a text and at least one picture or sound, got {text!r}, {len(pictures)} pictures and "
+            f"{len(sounds)} sounds; text alone goes through Prompt.from_text."
+        )
+    for kind, given in (("image", pictures), ("audio", sounds)):
+        _check_placeholders(processor, text, kind, len(given))
+    rate = _rate(processor, sampling_rate) if sounds else None
+    waves = [np.asarray(sound, dtype=np.float32) for sound in sounds]
+    if any(wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all() for wave in waves):
+        raise ValueError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
+    encoded = _call(processor, text, pictures, waves, rate)
+    if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
+        raise ValueError("The processor padded the prompt; turn its padding off.")
+    ids = encoded["input_ids"][0]
+    spans: dict[str, tuple[int, ...]] = {}
+    tiles: dict[str, tuple[Tile, ...]] = {}
+    times: dict[str, tuple[float, ...]] = {}
+    if pictures:
+        parts = _parts(ids, processor, "image", pictures, rate)
+        spans |= _named("image", parts)
+        for i, part in enumerate(parts):
+            tiles[f"image:{i}"] = picture_tiles(processor, encoded, part, i)
+    if sounds:
+        parts = _parts(ids, processor, "audio", waves, rate)
+        spans |= _named("audio", parts)
+        for i, part in enumerate(parts):
+            times[f"audio:{i}"] = _times(processor, len(waves[i]), len(part))
+    inputs = {name: value for name, value in encoded.items() if name not in DROPPED and isinstance(value, Tensor)}
+    return Read(ids, spans, Media(inputs, tiles, times))
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def placeholder(processor: Any, kind: str) -> tuple[str, int]:
+    """What stands for a picture or sound in the text, and the id of the tokens that it becomes.
+
+    Raises:
+        ValueError: the processor takes no such media.
+    """
+    token = getattr(processor, f"{kind}_token", None)
+    if token is None:
+        raise ValueError(f"{type(processor).__name__} takes no {kind}.")
+    if kind == "image" and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
+        return str(processor.boi_token), int(processor.tokenizer.image_token_id)
+    found = getattr(processor, f"{kind}_token_id", None)
+    return str(token), int(processor.tokenizer.convert_tokens_to_ids(str(token)) if found is None else found)
+
+
+def _check_placeholders(processor: Any, text: str, kind: str, count: int) -> None:
+    if not count and getattr(processor, f"{kind}_token", None) is None:
+        return
+    token, _ = placeholder(processor, kind)
+    if (seen := text.count(token)) != count:
+        raise ValueError(
+            f"The text has {seen} placeholders {token!r} for {count} of kind {kind}: {text!r}. Write one for each; "
+            "processor.apply_chat_template does."
+        )
+
+
+def _rate(processor: Any, given: int | None) -> int:
+    own = int(processor.feature_extractor.sampling_rate)
+    if given not in (None, own):
+        raise ValueError(f"The processor takes sound at {own} Hz, got {given} Hz; resample it.")
+    return own
+
+
+def _call(processor: Any, text: str, pictures: list[Any], waves: list[Any], rate: int | None) -> Mapping[str, Tensor]:
+    settings: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+    if pictures:
+        settings["images"] = pictures
+    if waves:
+        settings |= {"audio": waves, "sampling_rate": rate}
+    return processor(**settings)
+
+
+def _alone(processor: Any, kind: str, given: Any, rate: int | None) -> int:
+    """How many placeholders one picture or sound alone becomes."""
+    written, token = placeholder(processor, kind)
+    pictures, waves = ([given], []) if kind == "image" else ([], [given])
+    return int((_call(processor, written, pictures, waves, rate)["input_ids"][0] == token).sum())
+
+
+def _parts(ids: Tensor, processor: Any, kind: str, given: list[Any], rate: int | None) -> list[tuple[int, ...]]:
+    """The placeholder positions of each picture or sound, in order."""
+    _, token = placeholder(processor, kind)
+    positions = (ids == token).nonzero()[:, 0].tolist()
+    if len(given) == 1:
+        return [tuple(positions)]
+    counts = [_alone(processor, kind, entry, rate) for entry in given]
+    if sum(counts) != len(positions):
+        raise ValueError(
+            f"The prompt has {len(positions)} {kind} positions, but its media alone make {counts}; give one at a time."
+        )
+    ends = list(accumulate(counts))
+    return [tuple(positions[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+
+
+def _named(kind: str, parts: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    spans = {kind: tuple(position for part in parts for position in part)}
+    return spans | {f"{kind}:{i}": part for i, part in enumerate(parts)}
+
+
+def _times(processor: Any, samples: int, positions: int) -> tuple[float, ...]:
+    """The second at which each position begins: frames of the feature extractor, a whole number of them a position."""
+    extractor = processor.feature_extractor
+    frames = samples / extractor.hop_length
+    stride = 2 ** round(math.log2(max(1.0, frames / positions)))  # encoders halve their input some times
+    return tuple(i * stride * extractor.hop_length / extractor.sampling_rate for i in range(positions))
+
+
+def runs_of(positions: Sequence[int]) -> list[tuple[int, ...]]:
+    """Split positions into runs without a gap.
+
+    Example:
+        >>> from semhub_lens.inputs.processors import runs_of
+        >>> runs_of([1, 2, 5, 6, 7])
+        [(1, 2), (5, 6, 7)]
+    """
+    starts = [0, *(i for i in range(1, len(positions)) if positions[i] != positions[i - 1] + 1), len(positions)]
+    return [tuple(positions[a:b]) for a, b in pairwise(starts)]
+
+
+def picture_tiles(
+    processor: Any, encoded: Mapping[str, Tensor], positions: tuple[int, ...], index: int
+) -> tuple[Tile, ...]:
+    """The rectangles of patches of one picture."""
+    family = type(processor).__name__
+    if "image_grid_thw" in encoded:  # Qwen-VL, GLM-V: patches merged in squares
+        _, rows, columns = encoded["image_grid_thw"][index].tolist()
+        merge = int(processor.image_processor.merge_size)
+        return (Tile(positions, rows // merge, columns // merge),)
+    found = runs_of(positions)
+    if hasattr(processor, "_get_unpadded_features"):  # LLaVA-NeXT, OneVision
+        return _any_resolution(processor, encoded, positions, index)
+    if family == "PixtralProcessor":  # every row ends with a token of its own
+        return (Tile(positions, len(found), len(found[0])),)
+    tiles = []
+    first = family.startswith("Gemma3")  # there the whole picture comes before its crops, elsewhere behind its parts
+    for number, run in enumerate(found):  # a picture, or each part that it is cut into, is a square
+        side = math.isqrt(len(run))
+        if side * side != len(run):
+            raise ValueError(
+                f"{family} gave a picture {len(run)} positions in a row, which is no square; its grid is not known."
+            )
+        tiles.append(Tile(run, side, side, whole=number == (0 if first else len(found) - 1)))
+    return tuple(tiles)
+
+
+def _any_resolution(
+    processor: Any, encoded: Mapping[str, Tensor], positions: tuple[int, ...], index: int
+) -> tuple[Tile, ...]:
+    """The whole picture in small, then the picture in full resolution, whose rows end with a newline position."""
+    height, width = encoded["pixel_values"].shape[-2:]
+    whole = getattr(processor, "num_image_tokens", None)
+    side = math.isqrt(whole) if whole else height // processor.patch_size
+    first, rest = positions[: side * side], positions[side * side :]
+    overview = Tile(first, side, side)
+    if not rest:
+        return (overview,)
+    original = encoded["image_sizes"][index].tolist()
+    scale = _best_scale(processor, original, height, width)
+    unpadded, newlines = processor._get_unpadded_features(*original, side, side, *scale)[:2]
+    columns = unpadded // newlines
+    if len(rest) != newlines * (columns + 1):
+        raise ValueError(
+            f"The picture has {len(rest)} positions in full resolution, expected {newlines * (columns + 1)}."
+        )
+    kept = tuple(p for i, p in enumerate(rest) if i % (columns + 1) < columns)
+    return overview, Tile(kept, newlines, columns)
+
+
+def _best_scale(processor: Any, original: Sequence[int], height: int, width: int) -> tuple[int, int]:
+    from transformers.image_processing_utils import select_best_resolution
+
+    rows, columns = select_best_resolution(tuple(original), processor.image_processor.image_grid_pinpoints)
+    return rows // height, columns // width

@@ -1,0 +1,130 @@
+"""Senses: what turns a text with a picture or a sound into a prompt, whichever model reads it.
+
+A spoke is one (`spokes.load(...)`), and `ProcessorSense` wraps the processor of a multimodal model, so that an
+experiment does not know which of the two it runs on.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.rng import generator
+from semhub_lens.inputs.processors import placeholder
+from semhub_lens.inputs.prompts import Prompt
+
+Modality = Literal["image", "audio"]
+
+
+@runtime_checkable
+class Sense(Protocol):
+    """What an experiment on pictures or sound is given."""
+
+    @property
+    def name(self) -> str:
+        """For tables and provenance."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Of all that decides its prompts, for settings of saved runs."""
+        ...
+
+    @property
+    def modality(self) -> str:
+        """What it reads: "image" or "audio"; a text has "<image>" or "<audio>" in its place."""
+        ...
+
+    def prompt(self, text: str, media: Any) -> Prompt:
+        """The prompt with its span "image" or "audio"."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessorSense:
+    """The processor of a Hugging Face multimodal model as a sense.
+
+    Args:
+        processor: what `AutoProcessor.from_pretrained(name)` gives.
+        modality: "image" or "audio".
+        template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
+
+    Example:
+        >>> from semhub_lens.inputs.senses import ProcessorSense
+        >>> eyes = ProcessorSense(processor, "image", "USER: {} ASSISTANT:")  # doctest: +SKIP
+        >>> eyes.prompt("<image> What is this?", picture).spans["image"]  # doctest: +SKIP
+    """
+
+    processor: Any
+    modality: Modality = "image"
+    template: str = "{}"
+
+    def __post_init__(self) -> None:
+        placeholder(self.processor, self.modality)
+        if self.template.count("{}") != 1:
+            raise ValueError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
+
+    @property
+    def name(self) -> str:
+        """The processor's class."""
+        return type(self.processor).__name__
+
+    @property
+    def hash(self) -> str:
+        """Of the processor's settings and the template."""
+        return digest([self.processor.to_json_string(), self.modality, self.template])
+
+    def prompt(self, text: str, media: Any) -> Prompt:
+        """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""
+        written, _ = placeholder(self.processor, self.modality)
+        whole = self.template.replace("{}", text.replace(f"<{self.modality}>", written))
+        if self.modality == "image":
+            return Prompt.from_processor(self.processor, text=whole, images=media)
+        samples, rate = media if isinstance(media, tuple) else (media, None)
+        return Prompt.from_processor(self.processor, text=whole, audio=samples, sampling_rate=rate)
+
+
+def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Put noise in place of what prompts show: embeddings of the same norms, media of the same mean and spread.
+
+    Raises:
+        ValueError: a prompt without embeddings and media.
+    """
+    drawn = []
+    for index, prompt in enumerate(prompts):
+        if not prompt.embeddings and prompt.media is None:
+            raise ValueError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
+        source = generator(seed + index)
+        vectors = {name: _same_norms(given, source) for name, given in prompt.embeddings.items()}
+        media = prompt.media
+        if media is not None:
+            inputs = {name: _same_moments(given, source) for name, given in media.inputs.items()}
+            media = replace(media, inputs=inputs)
+        drawn.append(replace(prompt, embeddings=vectors, media=media))
+    return drawn
+
+
+def _same_norms(vectors: Tensor, source: torch.Generator) -> Tensor:
+    noise = torch.randn(vectors.shape, generator=source)
+    return noise * (vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+
+
+def _same_moments(values: Tensor, source: torch.Generator) -> Tensor:
+    if not values.is_floating_point():
+        return values
+    return values.mean() + values.std() * torch.randn(values.shape, generator=source)
+
+
+def fingerprint(prompts: Sequence[Prompt]) -> str:
+    """A hash of what the prompts hold, for settings of saved runs."""
+    found = hashlib.sha256()
+    for prompt in prompts:
+        tensors = [prompt.ids, *prompt.embeddings.values()]
+        tensors += [] if prompt.media is None else [prompt.media.inputs[name] for name in sorted(prompt.media.inputs)]
+        for tensor in tensors:
+            found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]

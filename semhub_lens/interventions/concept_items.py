@@ -1,0 +1,122 @@
+"""Few-shot translation prompts over bundled concepts: the items of `concept_patch`.
+
+A prompt shows some words with their translations and leaves the last translation open, so that the next token is a word
+in the output language:
+
+    Français: livre - English: book
+    Français: eau - English:
+
+The words stand without quotation marks, because after a mark the next token has no leading space, and few words are one
+token without it; Chinese follows its colon directly. The word to translate is the span "word". Which words serve as
+examples is drawn, never the concepts of the item itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from semhub_lens.base.rng import generator
+from semhub_lens.data.text.texts import concepts
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import is_single_token
+from semhub_lens.interventions.concepts import FOUR_WAY
+from semhub_lens.model.facts import Model
+
+LANGUAGE_NAMES = {"en": "English", "fr": "Français", "es": "Español", "de": "Deutsch", "zh": "中文"}
+Pair = tuple[str, str]
+"""Language of the word, language of its translation."""
+
+
+@dataclass(frozen=True)
+class TranslationItems:
+    """Items for `concept_patch`: `concept_patch(model, items.sources, items.targets, items.words, ...)`."""
+
+    sources: tuple[tuple[Prompt, ...], ...]
+    """Per item, a prompt that asks for the source concept, in every pair of source languages."""
+    targets: tuple[Prompt, ...]
+    words: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+    concepts: tuple[Pair, ...]
+    """English names of the source and the target concept."""
+    dropped: int
+    """Bundled concepts left out because a read-out word has no one-token spelling."""
+
+
+def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[tuple[str, str]]) -> Prompt:
+    """Build a few-shot prompt for the translation of a word, which is its span "word".
+
+    Args:
+        model: any TransformerLens model with a tokenizer.
+        word: the word to translate.
+        pair: its language and the language of the translation, as codes.
+        examples: words with their translations.
+
+    Raises:
+        ValueError: an unknown language code.
+
+    Example:
+        >>> from semhub_lens.interventions.concept_items import translation_prompt
+        >>> print(translation_prompt(tiny_model, "chat", ("fr", "en"), [("chien", "dog")]).text)
+        Français: chien - English: dog
+        Français: chat - English:
+    """
+    for code in pair:
+        if code not in LANGUAGE_NAMES:
+            raise ValueError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
+    left, right = (f"{LANGUAGE_NAMES[code]}:" for code in pair)
+    before, after = ("" if code == "zh" else " " for code in pair)
+    shown = "".join(f"{left}{before}{a} - {right}{after}{b}\n" for a, b in examples)
+    start = len(shown) + len(left) + len(before)
+    text = f"{shown}{left}{before}{word} - {right}"
+    return Prompt.from_text(model, text, spans={"word": (start, start + len(word))})
+
+
+def translation_items(
+    model: Model, sources: Sequence[Pair], target: Pair, *, n: int, seed: int, shots: int = 4
+) -> TranslationItems:
+    """Draw items: a source concept asked for in every pair of `sources`, a target concept in the pair `target`.
+
+    The source language of the read-out is the output language of the first pair. No concept is both a source and a
+    target. Concepts with a read-out word of several tokens are dropped and counted; items whose words share a token are
+    dropped by `concept_patch`.
+
+    Args:
+        model: any TransformerLens model with a tokenizer.
+        sources: language pairs of the source prompts; several are averaged by `concept_patch`.
+        target: language pair of the target prompt.
+        n: number of items; every concept occurs in one.
+        seed: of the draw of concepts and examples.
+        shots: examples in a prompt.
+
+    Raises:
+        ValueError: the two read-out languages are the same, or too few concepts are left.
+    """
+    columns, outputs = concepts(), (sources[0][1], target[1])
+    if outputs[0] == outputs[1]:
+        raise ValueError(f"Source and target prompts both ask for {outputs[0]!r}; the read-out needs two languages.")
+    total = len(columns["en"])
+    single = [
+        i for i in range(total) if all(is_single_token(model.tokenizer, columns[code][i], "space") for code in outputs)
+    ]
+    if not 2 <= n <= len(single) // 2:
+        raise ValueError(
+            f"Expected 2 to {len(single) // 2} items ({len(single)} concepts have one token in {outputs}), got n={n}."
+        )
+    source = generator(seed)
+    order = [single[i] for i in torch.randperm(len(single), generator=source)[: 2 * n].tolist()]
+    pairs = list(zip(order[:n], order[n:], strict=True))
+
+    def prompt(concept: int, avoid: tuple[int, int], pair: Pair) -> Prompt:
+        others = [i for i in torch.randperm(total, generator=source).tolist() if i not in avoid][:shots]
+        examples = [(columns[pair[0]][i], columns[pair[1]][i]) for i in others]
+        return translation_prompt(model, columns[pair[0]][concept], pair, examples)
+
+    return TranslationItems(
+        tuple(tuple(prompt(pair[0], pair, languages) for languages in sources) for pair in pairs),
+        tuple(prompt(pair[1], pair, target) for pair in pairs),
+        tuple(tuple(columns[code][concept] for concept in pair for code in outputs) for pair in pairs),
+        tuple(f"{name} ({code})" for name, code in zip(FOUR_WAY, outputs * 2, strict=True)),
+        tuple((columns["en"][a], columns["en"][b]) for a, b in pairs),
+        total - len(single),
+    )

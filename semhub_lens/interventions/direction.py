@@ -1,0 +1,93 @@
+"""Directions in the residual stream: from words, prompts or the unembedding, and a norm-matched random one as control.
+
+A direction read at residual entry `layer` belongs at `at(layer, ..., site="resid_pre")`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.rng import generator
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import token_id
+from semhub_lens.model.capture import residual_stream
+from semhub_lens.model.facts import Model
+
+SALT = 0x5EED
+"""Keeps a control drawn with some seed apart from the user's own draws with that seed."""
+
+
+def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_model"]:
+    """State of one word minus another's, each alone after BOS, read at its last token (Turner et al. 2023, ActAdd).
+
+    Args:
+        model: any TransformerLens model.
+        plus, minus: the words.
+        layer: residual entry (0 = embedding).
+
+    Raises:
+        ValueError: empty word, the same word twice, or a layer out of range.
+
+    Example:
+        >>> words(tiny_model, "two", "five", layer=1).shape == (tiny_model.cfg.d_model,)
+        True
+    """
+    if plus == minus:
+        raise ValueError(f"The two words are the same ({plus!r}): their difference is zero.")
+    return prompts(model, [plus], [minus], layer)
+
+
+def prompts(
+    model: Model, plus: Sequence[str | Prompt], minus: Sequence[str | Prompt], layer: int, *, read: str | int = "last"
+) -> Float[Tensor, " d_model"]:
+    """Mean state of some prompts minus the mean state of others, at one residual entry."""
+    if not 0 <= layer <= model.cfg.n_layers:
+        raise ValueError(f"Layer {layer} is out of range: the residual stream has entries 0 to {model.cfg.n_layers}.")
+    states = [residual_stream(model, side, read=read, progress=False)[layer] for side in (list(plus), list(minus))]
+    return mean_difference(*states)
+
+
+def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tensor, " d_model"]:
+    """Unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$.
+
+    Tokens are spelled exactly, with their space.
+    """
+    rows = [
+        model.W_U[:, token_id(model.tokenizer, word)].detach().float().cpu()
+        for word in (plus, minus)
+        if word is not None
+    ]
+    return rows[0] if minus is None else rows[0] - rows[1]
+
+
+def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, " d_model"]:
+    """Mean of some states minus the mean of others (difference of means)."""
+    for name, states in (("a", a), ("b", b)):
+        if states.shape[0] == 0:
+            raise ValueError(f"mean_difference needs at least one state on each side, {name} has none.")
+    return a.float().mean(0) - b.float().mean(0)
+
+
+def random_like(direction: Float[Tensor, "*item d_model"], *, seed: int) -> Float[Tensor, "*item d_model"]:
+    """A random direction of the same norm: the control for "any vector of this size would do".
+
+    Of a direction per item `[item d_model]`, each row gets a random direction of its own, of the row's norm.
+    """
+    drawn = torch.randn(direction.shape, generator=generator(seed + SALT))
+    return rescaled(drawn, direction)
+
+
+def rescaled(
+    direction: Float[Tensor, "*row d_model"], like: Float[Tensor, "*item d_model"]
+) -> Float[Tensor, "*item d_model"]:
+    """A direction with the norm of another one, row by row.
+
+    Raises:
+        ValueError: a direction of norm 0.
+    """
+    norm = direction.float().cpu().norm(dim=-1, keepdim=True)
+    if bool((norm == 0).any()):
+        raise ValueError("A direction of norm 0 cannot be rescaled.")
+    return direction.float().cpu() / norm * like.float().cpu().norm(dim=-1, keepdim=True)

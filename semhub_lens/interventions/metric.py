@@ -1,0 +1,132 @@
+r"""`shl.metric`: what a patch is judged by, one number of the logits at the position that is read.
+
+A metric maps logits `[batch vocab]` at one position to `[batch]`. Any function of that form works in `patch_grid` and
+`attribution_grid`; the ones made here also say which logits they need, so that the others are never computed. A metric
+sees one position of one prompt: what else a patch breaks, it does not show.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import Target, Variants, target_ids
+from semhub_lens.interventions.grid import reference
+from semhub_lens.model.capture import read_positions
+from semhub_lens.model.facts import Model, require_model
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+
+MetricFunction = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
+"""A function of the logits at the position that is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A function of the logits at one position, with its name; made by `logit_difference`, `log_prob` and `kl`."""
+
+    name: str
+    reduce: MetricFunction
+    """Takes the logits at `tokens`, in their order, or all of them where `tokens` is None."""
+    tokens: Int[Tensor, " k"] | None = None
+
+    def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+        """The metric of full logits at one position."""
+        return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+
+
+def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Variants = "exact") -> Metric:
+    r"""Return the metric $\log \sum_{v \in R} e^{z_v} - \log \sum_{v \in W} e^{z_v}$.
+
+    With one spelling on each side this is the plain difference of two logits.
+
+    Args:
+        model: the model whose tokenizer is used.
+        right, wrong: a word with its leading space, a token id, or several of them (probabilities summed).
+        variants: which spellings of a word count; see `word_tokens`.
+
+    Raises:
+        ValueError: a word without a one-token spelling, a token id outside the vocabulary, or a token on both sides.
+
+    Example:
+        >>> metric = logit_difference(tiny_model, " two", " five")
+        >>> metric.name
+        "logit difference: ' two' - ' five'"
+    """
+    one, other = (_ids(model, side, variants) for side in (right, wrong))
+    if shared := set(one) & set(other):
+        raise ValueError(f"{right!r} and {wrong!r} share the token ids {sorted(shared)}; their logits would cancel.")
+
+    def difference(logits: Tensor) -> Tensor:
+        return logits[:, : len(one)].logsumexp(-1) - logits[:, len(one) :].logsumexp(-1)
+
+    return Metric(f"logit difference: {right!r} - {wrong!r}", difference, torch.tensor([*one, *other]))
+
+
+def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Metric:
+    r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats; arguments and errors as `logit_difference`.
+
+    Example:
+        >>> uniform = torch.zeros(1, tiny_model.cfg.d_vocab)
+        >>> round(log_prob(tiny_model, " two")(uniform).exp().item() * tiny_model.cfg.d_vocab, 4)
+        1.0
+    """
+    ids = torch.tensor(_ids(model, word, variants))
+
+    def log_probability(logits: Tensor) -> Tensor:
+        return logits.log_softmax(-1)[:, ids.to(logits.device)].logsumexp(-1)
+
+    return Metric(f"log p({word!r})", log_probability)
+
+
+def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metric:
+    r"""Return the metric $\sum_v p_v \log (p_v / q_v)$ in nats: p is `prompt`'s distribution, q the judged run's.
+
+    With the clean prompt it is 0 in the clean run, so the normalised effect of a patch is the share of the divergence
+    that it removes.
+
+    Args:
+        model: any TransformerLens model; it is run once.
+        prompt: usually the clean prompt.
+        read: which position of it; see `residual_stream`. It must name one.
+
+    Raises:
+        ValueError: empty prompt, or a `read` that does not name one position.
+    """
+    one = as_prompts(model, prompt)[0]
+    position = read_position(one, read)
+    final = reference(model, one, "resid_pre", position).final
+    with torch.no_grad():
+        clean = Readout(model)(final[None]).log_softmax(-1)
+
+    def divergence(logits: Tensor) -> Tensor:
+        return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1)
+
+    return Metric("KL to the clean run", divergence)
+
+
+def read_position(prompt: Prompt, read: str | int) -> int:
+    """The one position that `read` names.
+
+    Raises:
+        ValueError: it names none or several.
+    """
+    positions = read_positions(prompt, read)
+    if len(positions) != 1 or read in ("mean", "raw_mean"):
+        raise ValueError(
+            f"read={read!r} does not name one position of {prompt.text!r}, and a metric reads one: use 'last', a "
+            "position, or 'NAME:last'."
+        )
+    return positions[0]
+
+
+def _ids(model: Model, target: Target, variants: Variants) -> tuple[int, ...]:
+    require_model(model)
+    ids = target_ids(model.tokenizer, target, variants=variants)
+    for token in ids:
+        if not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"Token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+    return ids

@@ -1,0 +1,111 @@
+"""Language mass: how much of the lens distribution belongs to each language, layer by layer.
+
+A language's mass shows which tokens the state reads out to; it does not show in which language the model "thinks".
+Digits, punctuation and tokens that no listed language uses are counted apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.results import Result, check_finite
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.lens.kernel import read
+from semhub_lens.lens.language_tables import LanguageTable
+from semhub_lens.model.capture import prompt_states
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.resolve import as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class MassResult(Result):
+    """Probability mass per language at every layer, for each prompt."""
+
+    item_mass: Float[Tensor, "layer item lang"]
+    """Mean over the prompt's positions of the sum over tokens of p(token) p(language | token)."""
+    positions: Int[Tensor, " item"]
+    """How many positions each prompt contributes."""
+    languages: tuple[str, ...]
+    source: str
+
+    @property
+    def mass(self) -> Float[Tensor, "layer lang"]:
+        """Mean over all positions of all prompts; each layer sums to 1."""
+        weights = self.positions / self.positions.sum()
+        return torch.einsum("ijk,j->ik", self.item_mass, weights)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, item and language."""
+        layers, items, _ = self.item_mass.shape
+        index = pd.MultiIndex.from_product(
+            [range(layers), range(items), self.languages], names=["layer", "item", "lang"]
+        )
+        return pd.DataFrame({"mass": self.item_mass.flatten().numpy()}, index).reset_index()
+
+
+def language_mass(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    table: LanguageTable,
+    *,
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> MassResult:
+    r"""Return the probability mass of each language at every layer.
+
+    $$m_\ell(\text{lang}) = \operatorname{mean}_{\text{pos}} \sum_v p_\ell(v)\, p(\text{lang} \mid v)$$
+
+    The BOS position, which has seen no text, is left out.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        table: from `language_table(model)` or `script_table(model)`.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own in place of `norm`.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Returns:
+        `.mass` [layer lang] (sums to 1 over languages), `.item_mass` [layer item lang].
+
+    Raises:
+        ValueError: empty input, or a table for another vocabulary.
+    """
+    listed = as_prompts(model, prompts)
+    require_hooks(model, [name for name, _ in hooks])
+    if len(table.weights) != model.cfg.d_vocab:
+        raise ValueError(
+            f"The table covers {len(table.weights)} tokens, the model's vocabulary has {model.cfg.d_vocab}; build it "
+            "for this model."
+        )
+    reader = make_readout(model, norm, readout)
+    item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages))
+    counts = torch.tensor([len(p) - _first(p) for p in listed])
+    bar = tqdm(total=len(listed), desc="language mass", unit="prompt", disable=not progress, leave=False)
+    with bar:
+        for batch in prompt_states(model, listed, hooks):
+            texts = [states[:, _first(listed[item]) :] for item, states in batch]
+            joined = torch.cat(texts, dim=1)
+            check_finite(joined, "The residual stream")
+            mass = read(reader, joined, table=table.weights, details=False).mass
+            assert mass is not None
+            for (item, _), part in zip(batch, mass.split([t.shape[1] for t in texts], dim=1), strict=True):
+                item_mass[:, item] = part.mean(1)
+            bar.update(len(batch))
+    where = provenance(model, norm=reader.name, bos=listed[0].bos)
+    return MassResult(item_mass, counts, table.languages, table.source, provenance=where)
+
+
+def _first(prompt: Prompt) -> int:
+    """First position that has seen text."""
+    return 1 if prompt.bos and len(prompt) > 1 else 0

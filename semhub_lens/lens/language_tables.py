@@ -1,0 +1,199 @@
+"""Token -> language and token -> script tables: how a lens distribution is counted per language.
+
+The table holds p(language | token) with a uniform prior over languages. p(token | language) is estimated by tokenising
+a language's most frequent words, weighted by their frequency, so that pieces of words and characters count as well.
+What no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.inputs.tokens import token_texts
+from semhub_lens.model.facts import Model, require_model
+from semhub_lens.model.packaged import CACHE_ADVICE, cache_root
+
+LANGUAGES = ("en", "fr", "es", "de", "zh", "it", "pt", "nl", "ru", "ja", "ko", "ar")
+UNKNOWN = "unknown"
+SCRIPTS = {
+    "LATIN": "latin", "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "ARABIC": "arabic",
+    "CYRILLIC": "cyrillic", "GREEK": "greek", "HEBREW": "hebrew", "DEVANAGARI": "devanagari", "THAI": "thai",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageTable:
+    """p(language | token) for every token id; each row sums to 1."""
+
+    languages: tuple[str, ...]
+    weights: Float[Tensor, "vocab lang"]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.weights.ndim != 2 or self.weights.shape[1] != len(self.languages):
+            raise ValueError(
+                f"Expected one column a language {self.languages}, got weights of shape {tuple(self.weights.shape)}."
+            )
+
+    @property
+    def unknown_share(self) -> float:
+        """Mean over the vocabulary's tokens of the `unknown` column."""
+        return float(self.weights[:, self.languages.index(UNKNOWN)].mean()) if UNKNOWN in self.languages else 0.0
+
+
+def language_table(
+    model: Model,
+    languages: Sequence[str] = LANGUAGES,
+    *,
+    words: int = 20_000,
+    unknown: Literal["own", "uniform"] = "own",
+    progress: bool = True,
+) -> LanguageTable:
+    r"""Build (once, then from the cache) the table p(language | token) for the model's vocabulary.
+
+    $$p(\ell \mid v) = \frac{p(v \mid \ell)}{\sum_{\ell'} p(v \mid \ell')},\qquad p(v \mid \ell) \propto \sum_w
+    f_\ell(w)\, n_v(w)$$
+
+    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word, spelled
+    in lower case and capitalised, with and without a leading space (Latin-script words of a language written otherwise
+    are left out). Loanwords and names make soft posteriors; Chinese and Japanese share characters.
+
+    Args:
+        model: its tokenizer and vocabulary size are used.
+        languages: ISO 639-1 codes that `wordfreq` has.
+        words: how many of each language's most frequent words.
+        unknown: "own" counts tokens that no language uses in a column of their own; "uniform" spreads them evenly over
+            the languages (what the reference code of the Semantic Hub paper does).
+        progress: show a progress bar while building.
+
+    Raises:
+        ValueError: no tokenizer, or a language that `wordfreq` lacks.
+    """
+    _require_tokenizer(model)
+    if unknown not in ("own", "uniform") or words < 1:
+        raise ValueError(f"Expected unknown='own' or 'uniform' and words >= 1, got {unknown!r} and {words}.")
+    languages = tuple(languages)
+    _check_languages(languages)
+    posterior = _cached_posterior(model, languages, words, progress)
+    source = f"wordfreq {version('wordfreq')}, {words} words a language"
+    rest = 1 - posterior.sum(1, keepdim=True)
+    if unknown == "uniform":
+        return LanguageTable(tuple(languages), posterior + rest / len(languages), source + ", unknown spread evenly")
+    return LanguageTable((*languages, UNKNOWN), torch.cat([posterior, rest], 1), source)
+
+
+def _require_tokenizer(model: Model) -> None:
+    if getattr(model, "tokenizer", None) is None:
+        require_model(model)
+        raise ValueError("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
+
+
+def _cached_posterior(
+    model: Model, languages: tuple[str, ...], words: int, progress: bool
+) -> Float[Tensor, "vocab lang"]:
+    size = int(model.cfg.d_vocab)
+    folder = cache_root() / "tables"
+    path = folder / f"{_key(model.tokenizer, languages, words, size)}.safetensors"
+    try:
+        return load_file(path)["posterior"]
+    except (OSError, KeyError, SafetensorError):  # not built yet, or damaged
+        require_folder(folder, CACHE_ADVICE)
+    posterior = _posterior(model.tokenizer, languages, words, size, progress)
+    write_aside(path, lambda aside: save_file({"posterior": posterior}, aside))
+    return posterior
+
+
+def _check_languages(languages: Sequence[str]) -> None:
+    import wordfreq
+
+    available = wordfreq.available_languages("best")
+    missing = [code for code in languages if code not in available]
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"A language is listed twice: {', '.join(languages)}.")
+    if missing or not languages:
+        raise ValueError(
+            f"No word frequencies for {missing or 'an empty list'}; available: {', '.join(sorted(available))}."
+        )
+
+
+def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str:
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    settings = repr((2, languages, words, size, version("wordfreq"), vocabulary))
+    return hashlib.sha256(settings.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _posterior(
+    tokenizer: Any, languages: Sequence[str], words: int, size: int, progress: bool
+) -> Float[Tensor, "vocab lang"]:
+    likelihood = np.zeros((size, len(languages)))
+    for column, code in enumerate(tqdm(languages, desc="language table", disable=not progress, leave=False)):
+        likelihood[:, column] = _token_counts(tokenizer, code, words, size)
+    likelihood[~_has_letters(tokenizer, size)] = 0
+    likelihood /= np.maximum(likelihood.sum(0), 1e-30)
+    total = likelihood.sum(1, keepdims=True)
+    return torch.from_numpy(np.where(total > 0, likelihood / np.maximum(total, 1e-30), 0)).float()
+
+
+def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarray:
+    import wordfreq
+
+    ranked = sorted(wordfreq.get_frequency_dict(code).items(), key=lambda entry: (-entry[1], entry[0]))[:words]
+    main: dict[str, float] = defaultdict(float)
+    for word, frequency in ranked:
+        main[script(word)] += frequency
+    if (
+        max(main, key=main.__getitem__) != "latin"
+    ):  # Latin words in Japanese or Russian text are not Japanese or Russian
+        ranked = [entry for entry in ranked if script(entry[0]) != "latin"]
+    texts, weights = [], []
+    for word, frequency in ranked:
+        for spelled in {word, word[:1].upper() + word[1:]}:
+            texts += [spelled, " " + spelled]
+            weights += [frequency / 2] * 2
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    counts = np.zeros(size)
+    flat = np.fromiter((i for ids in encoded for i in ids), dtype=np.int64)
+    np.add.at(counts, flat, np.repeat(weights, [len(ids) for ids in encoded]))
+    return counts
+
+
+def _has_letters(tokenizer: Any, size: int) -> np.ndarray:
+    return np.array([any(c.isalpha() for c in text) for text in token_texts(tokenizer, range(size))])
+
+
+def script_table(model: Model) -> LanguageTable:
+    """Build the table token -> Unicode script of its letters; tokens without letters are `unknown`.
+
+    It needs no word list.
+    """
+    _require_tokenizer(model)
+    names = (*dict.fromkeys(SCRIPTS.values()), "other", UNKNOWN)
+    column = {name: i for i, name in enumerate(names)}
+    weights = torch.zeros(int(model.cfg.d_vocab), len(names))
+    for token, text in enumerate(token_texts(model.tokenizer, range(len(weights)))):
+        weights[token, column[script(text)]] = 1
+    return LanguageTable(names, weights, "Unicode character names")
+
+
+def script(text: str) -> str:
+    """The script of most letters of a text: "latin", "han", ..., "other", or "unknown" without letters.
+
+    Example:
+        >>> script("朋友"), script(" casa"), script("12")
+        ('han', 'latin', 'unknown')
+    """
+    found = Counter(SCRIPTS.get(unicodedata.name(c, "?").split()[0], "other") for c in text if c.isalpha())
+    return found.most_common(1)[0][0] if found else UNKNOWN

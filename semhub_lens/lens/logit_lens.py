@@ -1,0 +1,279 @@
+r"""Logit lens: what the model would predict from each intermediate residual state.
+
+$$p_\ell = \operatorname{softmax}\bigl(\operatorname{readout}(h_\ell)\bigr)$$
+
+`logit_lens` reads every layer and position of one prompt, `target_lens` given words at one position of many; both run
+on the kernel that also serves `language_mass`. A lens shows readability through the unembedding, not what the model
+"thinks in"; early layers are read through a norm and an unembedding that they were not trained for.
+
+Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq.
+2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.results import Result, check_finite
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import Target, Variants, printable
+from semhub_lens.lens.kernel import read
+from semhub_lens.lens.targets import collisions, positions, target_sets
+from semhub_lens.model.capture import Capture, prompt_states
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.resolve import as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class LensResult(Result):
+    """The lens over one prompt: most probable tokens, entropy and KL at every layer and position."""
+
+    token_ids: Int[Tensor, " pos"]
+    """-1 where the probe was not told the tokens."""
+    labels: tuple[str, ...]
+    """The prompt's tokens, printable."""
+    top_ids: Int[Tensor, "layer pos k"]
+    top_logprobs: Float[Tensor, "layer pos k"]
+    """Log-probabilities in nats, most probable first."""
+    entropy: Float[Tensor, "layer pos"]
+    """Entropy of the lens distribution in nats."""
+    kl_to_final: Float[Tensor, "layer pos"]
+    r"""$D_{KL}(p_L \Vert p_\ell)$ in nats: what the layer's distribution misses of the final one."""
+    vocabulary: tuple[tuple[int, str], ...]
+    """Printable text of every id in `top_ids`."""
+
+    def strings(self) -> list[list[list[str]]]:
+        """Printable `top_ids`, nested as [layer][pos][k]."""
+        text = dict(self.vocabulary)
+        return [[[text[i] for i in cell] for cell in row] for row in self.top_ids.tolist()]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, position and rank."""
+        layers, positions, k = self.top_ids.shape
+        index = pd.MultiIndex.from_product([range(layers), range(positions), range(k)], names=["layer", "pos", "rank"])
+        text = dict(self.vocabulary)
+        ids = self.top_ids.flatten().tolist()
+        frame = pd.DataFrame(
+            {"id": ids, "token": [text[i] for i in ids], "logprob": self.top_logprobs.flatten().numpy()}, index
+        )
+        for name in ("entropy", "kl_to_final"):
+            frame[name] = getattr(self, name).flatten().repeat_interleave(k).numpy()
+        frame["input"] = [self.labels[pos] for pos in frame.index.get_level_values("pos")]
+        return frame.reset_index()
+
+
+@dataclass(frozen=True, eq=False)
+class TargetResult(Result):
+    """Log-probabilities of given targets at one position of each prompt."""
+
+    log_probs: Float[Tensor, "layer item target"]
+    """Log of the summed probability of each target's tokens, in nats."""
+    names: tuple[tuple[str, ...], ...]
+    """Per item, the targets."""
+    collisions: tuple[tuple[int, int, int], ...]
+    """(item, target, target) where two targets share a token: there the token is compared with itself in part."""
+    entropy: Float[Tensor, "layer item"]
+    kl_to_final: Float[Tensor, "layer item"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, item and target."""
+        layers, items, targets = self.log_probs.shape
+        index = pd.MultiIndex.from_product(
+            [range(layers), range(items), range(targets)], names=["layer", "item", "target"]
+        )
+        frame = pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
+        frame["name"] = [self.names[item][target] for item, target in zip(frame["item"], frame["target"], strict=True)]
+        return frame
+
+
+class LogitLens:
+    """Probe that reads a run through the logit lens: read-only hooks and a `result()`.
+
+    Args:
+        model: any TransformerLens model.
+        top_k: most probable tokens to keep per cell.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
+
+    Example:
+        >>> lens = LogitLens(tiny_model, top_k=3)
+        >>> _ = tiny_model.run_with_hooks("three plus two", fwd_hooks=lens.hooks)
+        >>> lens.result().top_ids.shape[-1]
+        3
+    """
+
+    def __init__(self, model: Model, *, top_k: int = 10, norm: Norm = "final", readout: Readout | None = None) -> None:
+        self._readout = make_readout(model, norm, readout)
+        self._top_k = _check_top_k(top_k, self._readout.d_vocab)
+        self._model = model
+        self._states = Capture(model)
+        self.hooks = self._states.hooks
+
+    def result(self, row: int = 0, *, tokens: Int[Tensor, " pos"] | Prompt | None = None) -> LensResult:
+        """Read the latest run's `row` out.
+
+        Args:
+            row: which row of the batch.
+            tokens: the row's token ids, to label the columns (hooks do not see them); without them columns carry their
+                positions.
+
+        Raises:
+            ValueError: nothing ran yet, no such row, or `tokens` of another length than the run.
+        """
+        states = self._states.result(row)
+        if tokens is None:
+            tokens = torch.full((states.shape[1],), -1)
+        if len(tokens) != states.shape[1]:
+            raise ValueError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
+        prompt = tokens if isinstance(tokens, Prompt) else Prompt(tokens)
+        return _lens_result(self._model, self._readout, states, prompt, self._top_k, None)
+
+
+def logit_lens(
+    model: Model,
+    prompt: str | Prompt,
+    *,
+    top_k: int = 10,
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> LensResult:
+    """Read every layer and position of a prompt through the logit lens.
+
+    Args:
+        model: any TransformerLens model.
+        prompt: a text or `Prompt`.
+        top_k: most probable tokens to keep per cell.
+        norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
+        readout: a `Readout` of your own in place of `norm`.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Returns:
+        `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
+
+    Raises:
+        ValueError: empty text, several prompts, top_k out of range, both `norm="none"` and `readout`.
+
+    Example:
+        >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
+        >>> lens.top_logprobs.shape[-1]
+        2
+    """
+    listed = as_prompts(model, prompt)
+    if len(listed) != 1:
+        raise ValueError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
+    _check_top_k(top_k, model.cfg.d_vocab)
+    require_hooks(model, [name for name, _ in hooks])
+    reader = make_readout(model, norm, readout)
+    (((_, states),),) = prompt_states(model, listed, hooks)
+    return _lens_result(model, reader, states, listed[0], top_k, listed[0].bos, progress)
+
+
+def _lens_result(
+    model: Model, readout: Readout, states: Tensor, prompt: Prompt, top_k: int, bos: bool | None, progress: bool = False
+) -> LensResult:
+    check_finite(states, "The residual stream")
+    reading = read(readout, states, top_k=top_k, progress=progress)
+    assert reading.top_ids is not None and reading.top_logprobs is not None
+    tokenizer = model.tokenizer
+    known = reading.top_ids.unique().tolist()
+    return LensResult(
+        prompt.ids,
+        tuple(_labels(tokenizer, prompt)),
+        reading.top_ids,
+        reading.top_logprobs,
+        reading.entropy,
+        reading.kl_to_final,
+        tuple(zip(known, printable(tokenizer, known), strict=True)),
+        provenance=provenance(model, norm=readout.name, bos=bos),
+    )
+
+
+def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
+    """What stands at every position: its token, a place of what a spoke shows, or, where unknown, its number."""
+    if int(prompt.ids[0]) < 0:
+        return [f"#{i}" for i in range(len(prompt))]
+    labels = printable(tokenizer, prompt.ids.tolist())
+    for name in prompt.embeddings:
+        for place, position in enumerate(prompt.spans[name]):
+            labels[position] = f"{name} {place + 1}"
+    return labels
+
+
+def target_lens(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    targets: Sequence[Target | Sequence[Target]],
+    *,
+    read_at: str | int | Sequence[Sequence[int]] = "last",
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    variants: Variants = "all",
+    first_token: bool = False,
+    details: bool = True,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> TargetResult:
+    r"""Return the log-probability of given words at chosen positions of prompts, at every layer.
+
+    $$\log p_\ell(w) = \log \sum_{v \in V(w)} p_\ell(v)$$
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
+            word stands for its variants, an id for itself, and a list of words or ids for all of them together
+            (probabilities summed). Equally many targets for every item.
+        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
+            prompt, a list of positions: one item each, in order.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own in place of `norm`.
+        variants: which spellings of a word count; see `word_tokens`.
+        first_token: let a word of several tokens stand for itself by its first token.
+        details: also entropy and KL to the final layer; without (faster) they are NaN.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
+            end.
+
+    Example:
+        >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
+        torch.Size([1, 2])
+    """
+    listed = as_prompts(model, prompts)
+    wanted = positions(listed, read_at)
+    sets, names = target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
+    require_hooks(model, [name for name, _ in hooks])
+    reader = make_readout(model, norm, readout)
+    found: dict[int, Tensor] = {}
+    bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
+    with bar:
+        for batch in prompt_states(model, listed, hooks):
+            found.update((item, states[:, list(wanted[item])]) for item, states in batch)
+            bar.update(len(batch))
+    states = torch.cat([found[i] for i in range(len(listed))], dim=1)
+    check_finite(states, "The residual stream")
+    reading = read(reader, states, targets=sets, details=details, progress=progress)
+    assert reading.targets is not None
+    where = provenance(model, norm=reader.name, bos=listed[0].bos)
+    return TargetResult(
+        reading.targets, names, collisions(sets), reading.entropy, reading.kl_to_final, provenance=where
+    )
+
+
+def _check_top_k(top_k: int, d_vocab: int) -> int:
+    if not 1 <= top_k <= d_vocab:
+        raise ValueError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
+    return top_k

@@ -1,0 +1,13 @@
+"""The host model: the only room that knows which class it is, and the only one that runs it.
+
+- `facts`: what the measurements must know of a model; its `provenance`.
+- `loading`: `load`.
+- `packaged`: weights from packages, converted once.
+- `prefix`: a key-value prefix that rows share.
+- `resolve`: what a user passes, turned into prompts that fit.
+- `hooking`: hook names, hooked runs, the window of positions.
+- `capture`: exact batches, `Capture`, `residual_stream`.
+- `readout`: `Readout`: states to logits as the model does it, checked.
+- `generation`: `generate`.
+- `untrained`: `untrained`: the same shape with random weights.
+"""

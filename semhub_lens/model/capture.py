@@ -1,0 +1,306 @@
+"""Residual states of many prompts: exact batches, and `Capture`, the probe that keeps what passes a hook point.
+
+Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
+mask.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.results import check_finite
+from semhub_lens.inputs.media import joined
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.facts import Model
+from semhub_lens.model.hooking import (
+    Chunks,
+    HookFunction,
+    Hooks,
+    Window,
+    hooked,
+    n_layers,
+    require_hooks,
+    residual_names,
+    site_name,
+)
+from semhub_lens.model.resolve import as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Prompts of similar length as one right-padded block of tokens."""
+
+    tokens: Int[Tensor, "batch pos"]
+    window: Window
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    """Pictures and sound, as keyword arguments of the model."""
+
+
+def batches(prompts: Sequence[Prompt], max_tokens: int = 1024) -> list[Batch]:
+    """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
+
+    Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
+    positions in both directions, and padding would be among them.
+    """
+    kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
+    groups: list[list[int]] = []
+    for i in order:
+        fits = bool(groups) and (len(groups[-1]) + 1) * len(prompts[i]) <= max_tokens
+        if fits and kinds[groups[-1][-1]] == kinds[i]:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [_batch([prompts[i] for i in group], group) for group in groups]
+
+
+def _batch(prompts: list[Prompt], items: list[int]) -> Batch:
+    lengths = torch.tensor([len(p) for p in prompts])
+    tokens = torch.nn.utils.rnn.pad_sequence([p.ids for p in prompts], batch_first=True)
+    spans, writes = tuple(p.spans for p in prompts), tuple(p.writes for p in prompts)
+    window = Window(torch.tensor(items), torch.zeros_like(lengths), lengths, spans, writes=writes)
+    return Batch(tokens, window, joined([p.media for p in prompts]))
+
+
+def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) -> None:
+    """Let every position-aware hook check its positions against the prompts, before the model runs."""
+    for _, fn in hooks:
+        check = getattr(fn, "check", None)
+        if check is not None:
+            check(prompts, new_tokens)
+
+
+class Capture:
+    """Probe that keeps activations: read-only hooks for a run of your own, and a `result()`.
+
+    `hooks` go into `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`; the
+    states are cloned, so later edits do not reach them; what hooks listed before it edit is captured as edited. In
+    cached generation the new tokens' states are appended; a new prompt starts afresh.
+
+    Args:
+        model: any TransformerLens model.
+        layers: which blocks; None takes all. With `site="resid"`, indices of the residual axis (0 = embedding).
+        site: "resid", or one of the sites of a block ("resid_mid", "attn_out", "mlp_out", ...).
+
+    Raises:
+        ValueError: unknown layer or site.
+
+    Example:
+        >>> capture = Capture(tiny_model)
+        >>> _ = tiny_model.run_with_hooks("three plus two", fwd_hooks=capture.hooks)
+        >>> capture.result().shape[0] == tiny_model.cfg.n_layers + 1
+        True
+    """
+
+    def __init__(self, model: Model, layers: Sequence[int] | None = None, site: str = "resid") -> None:
+        names = residual_names(model) if site == "resid" else [site_name(i, site) for i in range(n_layers(model))]
+        chosen = range(len(names)) if layers is None else layers
+        if not len(chosen):
+            raise ValueError("Capture got an empty list of layers; give at least one, or None for all.")
+        for layer in chosen:
+            if not 0 <= layer < len(names):
+                raise ValueError(
+                    f"Layer {layer} is out of range: site {site!r} of this model has layers 0 to {len(names) - 1}."
+                )
+        self.names = [names[layer] for layer in chosen]
+        require_hooks(model, self.names)
+        self._chunks = Chunks()
+        self._runs: dict[str, object] = {}
+        self._rows: dict[str, dict[int, list[Tensor]]] = {name: {} for name in self.names}
+        self.hooks: list[tuple[str, HookFunction]] = [(name, self._recorder(name)) for name in self.names]
+
+    def _recorder(self, name: str) -> HookFunction:
+        rows = self._rows[name]
+
+        def record(activation: Tensor, hook: Any) -> None:
+            window, columns = self._chunks.window(activation, hook)
+            if window.run is not self._runs.get(name):
+                self._runs[name] = window.run
+                rows.clear()
+            states = activation.detach().float().cpu().clone()
+            for row, (item, absolute) in enumerate(zip(window.items.tolist(), window.positions(columns), strict=True)):
+                real = absolute >= 0
+                if real.any() and int(absolute[real][0]) == 0:
+                    rows[item] = []
+                rows.setdefault(item, []).append(states[row, real])
+
+        return record
+
+    def result(self, row: int | None = None) -> Float[Tensor, "layer ..."]:
+        """States `[layer batch pos d_model]` (float32, CPU) of the latest run, or `[layer pos d_model]` of one `row`.
+
+        In runs of this library rows are the prompts in the order given, without their padding.
+
+        Raises:
+            ValueError: nothing ran yet; no such row; prompts of unequal length and no `row` given.
+        """
+        items = sorted(self._rows[self.names[0]])
+        if not items:
+            raise ValueError("The probe has seen no run yet: pass its hooks to model.run_with_hooks(...) first.")
+        if row is not None:
+            if row not in items:
+                raise ValueError(f"Row {row} is out of range: the run had {len(items)} rows.")
+            return torch.stack([torch.cat(self._rows[name][row]) for name in self.names])
+        rows = [self.result(item) for item in items]
+        if len({states.shape[1] for states in rows}) > 1:
+            raise ValueError("The prompts have unequal lengths: ask for one at a time with result(row=i).")
+        return torch.stack(rows, dim=1)
+
+    def take(self, row: int) -> Float[Tensor, "layer ..."]:
+        """As `result(row)`, and forget the row."""
+        states = self.result(row)
+        for name in self.names:
+            del self._rows[name][row]
+        return states
+
+
+@torch.no_grad()
+def prompt_states(
+    model: Model,
+    prompts: Sequence[Prompt],
+    hooks: Hooks = (),
+    *,
+    layers: Sequence[int] | None = None,
+    max_tokens: int = 1024,
+) -> Iterator[list[tuple[int, Float[Tensor, "layer pos d_model"]]]]:
+    """Yield, batch by batch (shortest prompts first), each prompt's index and its residual states at all positions.
+
+    `layers` are indices of the residual axis; None takes all.
+    """
+    check_edits(hooks, prompts)
+    capture = Capture(model, layers)
+    with hooked(model, [*hooks, *capture.hooks]) as run:
+        for batch in batches(prompts, max_tokens):
+            run(batch.tokens, batch.window, **batch.inputs)
+            yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
+
+
+def residual_stream(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    *,
+    read: str | int = "last",
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+) -> Float[Tensor, "layer item d_model"]:
+    r"""Return one residual-stream vector per prompt at every layer.
+
+    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
+    time.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
+            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
+            because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
+            mean. A span's name: as "mean", over that span; "NAME:last": the state of the span's last token.
+        hooks: interventions to run under, as `(hook name, function)` pairs.
+        max_tokens: token budget of a batch, padding included.
+        progress: show a progress bar.
+
+    Returns:
+        Float32 on CPU, `n_layers + 1` entries on the layer axis, all before the final norm.
+
+    Raises:
+        ValueError: empty input, unknown span, position past the end, NaN states, a hook that never fired.
+
+    Example:
+        >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
+        2
+    """
+    (found,) = residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)
+    return found
+
+
+def residual_reads(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    reads: Sequence[str | int],
+    *,
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+) -> Float[Tensor, "read layer item d_model"]:
+    """As `residual_stream`, for several reads of the same runs.
+
+    Raises:
+        ValueError: as `residual_stream`.
+
+    Example:
+        >>> last, mean = residual_reads(tiny_model, ["three plus two", "five"], ["last", "mean"], progress=False)
+        >>> bool((last == residual_stream(tiny_model, ["three plus two", "five"], progress=False)).all())
+        True
+    """
+    listed = as_prompts(model, prompts)
+    wanted = [[read_positions(prompt, read) for prompt in listed] for read in reads]
+    check_edits(hooks, listed)
+    names = residual_names(model)
+    out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
+    current: list[Batch] = []
+
+    def reader(layer: int) -> HookFunction:
+        def read_states(activation: Tensor, hook: Any) -> None:
+            items = current[0].window.items
+            plain = activation.detach().float()
+            for place, (read, positions) in enumerate(zip(reads, wanted, strict=True)):
+                weights = _weights([positions[int(i)] for i in items], activation.shape[1])
+                states = torch.nn.functional.normalize(plain, dim=-1) if _unit_norm(read) else plain
+                out[place, layer, items] = torch.einsum("bp,bpd->bd", weights.to(states.device), states).cpu()
+
+        return read_states
+
+    readers = [(name, reader(layer)) for layer, name in enumerate(names)]
+    bar = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=not progress, leave=False)
+    with torch.no_grad(), bar, hooked(model, [*hooks, *readers]) as run:
+        for batch in batches(listed, max_tokens):
+            current[:] = [batch]
+            run(batch.tokens, batch.window, **batch.inputs)
+            bar.update(len(batch.tokens))
+    for states in out:
+        check_finite(states, "The residual stream")
+    return out
+
+
+def _unit_norm(read: str | int) -> bool:
+    return isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
+
+
+def _weights(wanted: list[tuple[int, ...]], columns: int) -> Float[Tensor, "batch pos"]:
+    weights = torch.zeros(len(wanted), columns)
+    for row, positions in enumerate(wanted):
+        weights[row, list(positions)] = 1 / len(positions)
+    return weights
+
+
+def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
+    """Positions that `read` names in one prompt.
+
+    Raises:
+        ValueError: a position past the end or a span that the prompt lacks.
+    """
+    length = len(prompt)
+    if isinstance(read, bool) or not isinstance(read, str | int):
+        raise ValueError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
+    if isinstance(read, int):
+        if not -length <= read < length:
+            raise ValueError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
+        return (read % length,)
+    if read == "last":
+        return (length - 1,)
+    if read in ("mean", "raw_mean"):
+        start = 1 if prompt.bos and length > 1 else 0
+        return tuple(range(start, length))
+    name, _, last = read.rpartition(":") if read.endswith(":last") else (read, "", "")
+    if name not in prompt.spans:
+        raise ValueError(
+            f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
+            "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
+        )
+    return prompt.spans[name][-1:] if last else prompt.spans[name]

@@ -1,0 +1,177 @@
+"""Facts about models that the measurements need.
+
+Only this module and `loading` know whether a model is a `HookedTransformer` (transformer-lens 3.9) or a
+`TransformerBridge` (3.9 and 4.x).
+"""
+
+import hashlib
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from semhub_lens.base.results import Provenance
+from semhub_lens.model.prefix import whole_cache
+
+try:
+    from transformer_lens import HookedTransformer as _Hooked
+except ImportError:  # removed in transformer-lens 4
+    _Hooked = None
+HookedTransformer: Any = _Hooked
+
+
+Model = Any
+"""A `HookedTransformer` or a `TransformerBridge`."""
+
+
+def require_model(model: Model) -> None:
+    """Raise a ValueError for an object that is not a TransformerLens model."""
+    if not hasattr(model, "run_with_hooks"):
+        raise ValueError(
+            f"Expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}. Wrap a Hugging Face "
+            "model with TransformerBridge.boot_transformers(name, hf_model=..., tokenizer=...), or use shl.load(name)."
+        )
+
+
+def require_media(model: Model) -> None:
+    """Raise a ValueError for a model that takes no pictures or sound, or that reads them wrongly."""
+    if not is_bridge(model) or not getattr(model.cfg, "is_multimodal", False):
+        raise ValueError(
+            f"The prompt has pictures or sound, which {model.cfg.model_name} ({type(model).__name__}) cannot take: "
+            "boot a multimodal model as a TransformerBridge."
+        )
+    if HookedTransformer is not None and type(model.adapter).__name__ == "Gemma3MultimodalArchitectureAdapter":
+        raise ValueError(
+            "transformer-lens 3.9 computes the layer norms of Gemma 3's vision tower as RMS norms, so its pictures "
+            "come out wrong; install transformer-lens 4."
+        )
+
+
+def is_bridge(model: Model) -> bool:
+    """Whether the model is a `TransformerBridge`; for this module only."""
+    return isinstance(model, TransformerBridge)
+
+
+def input_device(model: Model) -> torch.device:
+    """Device on which the model expects token ids."""
+    return next(model.parameters()).device
+
+
+def output_transform(model: Model, logits: Tensor) -> Tensor:
+    """Apply what the model does after the unembedding: a soft-cap c * tanh(x / c) or a logit scale."""
+    if is_bridge(model):
+        return model.adapter.apply_output_logits_transform(logits)
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)
+    return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
+
+
+def weight_processing(model: Model) -> str:
+    """Say what TransformerLens did to the weights: "none", or a list of "folded" and "centred"."""
+    found = []
+    if model.cfg.normalization_type in ("LNPre", "RMSPre") or getattr(model, "_weights_processed", False):
+        found.append("folded")
+    embedding = model.W_E[:256].float()
+    if embedding.mean(-1).abs().max() < 1e-6 * embedding.abs().max():
+        found.append("centred")
+    return ", ".join(found) or "none"
+
+
+def new_cache(model: Model, rows: int) -> Any:
+    """An empty key-value cache, or None where the model has none."""
+    if not is_bridge(model):
+        from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+        return TransformerLensKeyValueCache.init_cache(model.cfg, input_device(model), rows)
+    from transformers import DynamicCache, PreTrainedModel
+
+    inner = model.original_model
+    return DynamicCache(config=inner.config) if isinstance(inner, PreTrainedModel) else None
+
+
+def recording_cache(model: Model) -> Any:
+    """An empty cache that keeps every position of one prompt, or None where it would not hold all that a prefix is."""
+    if not is_bridge(model):
+        return new_cache(model, 1)
+    config = getattr(model.original_model, "config", None)
+    return None if new_cache(model, 1) is None else whole_cache(config, int(model.cfg.n_layers))
+
+
+def require_filled(cache: Any) -> None:
+    """Refuse a Hugging Face cache that a pass has left empty: later passes would read nothing of the prompt.
+
+    transformers 5.24 renamed the argument by which its layers pass the cache on; the attention of transformer-lens's
+    bridges (3.9 and 4.3) looks for the old name and then keeps nothing, without a word.
+
+    Raises:
+        ValueError: no attention layer has kept keys and values.
+    """
+    from transformers import Cache
+    from transformers import __version__ as version
+    from transformers.cache_utils import DynamicLayer
+
+    if not isinstance(cache, Cache):
+        return
+    attention = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    if (attention or not cache.layers) and not any(layer.is_initialized for layer in attention):
+        raise ValueError(
+            "The model has kept nothing in its key-value cache, so cached passes would be wrong. transformers "
+            f"{version} may pass it under a name that this transformer-lens does not know: install "
+            "'transformers<5.24'. "
+            "`generate` also works without a cache (use_cache=False)."
+        )
+
+
+def rows_join(model: Model) -> bool:
+    """Whether rows may join a batch between blocks; not where a block is given picture features row by row."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return not getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None)
+
+
+def step_inputs(
+    model: Model, cache: Any, mask: Bool[Tensor, "batch seen"], columns: int, *, media: bool = False
+) -> dict[str, Any]:
+    """Keyword arguments of a pass over the last `columns` of left-padded rows; `mask` marks the real tokens so far.
+
+    Rows with media are never padded, and their model numbers positions itself (a picture's in two dimensions), behind
+    a cache rightly only without a mask.
+    """
+    mask = mask.long()
+    if not is_bridge(model):
+        return {"attention_mask": mask[:, -columns:] if cache is not None else mask, "past_kv_cache": cache}
+    inputs: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache, "use_cache": cache is not None}
+    if media:
+        return inputs | {"attention_mask": mask if columns == mask.shape[1] else None}
+    if cache is not None or bool((mask == 0).any()):
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -columns:]
+        inputs["position_ids"] = positions.to(input_device(model))
+    return inputs
+
+
+def provenance(
+    model: Model,
+    *,
+    norm: str | None = None,
+    data: str | None = None,
+    data_hash: str | None = None,
+    seed: int | None = None,
+    bos: bool | None = None,
+) -> Provenance:
+    """Describe a measurement on `model`."""
+    unembedding = model.W_U
+    step = max(1, unembedding.shape[1] // 64)
+    sample = unembedding[:, ::step].detach().float().cpu().contiguous()
+    return Provenance(
+        model=str(getattr(model.cfg, "model_name", None) or type(model).__name__),
+        weights=hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:12],
+        model_class=type(model).__name__,
+        dtype=str(unembedding.dtype).removeprefix("torch."),
+        device=str(input_device(model)),
+        processing=weight_processing(model),
+        bos=bool(model.cfg.default_prepend_bos) if bos is None else bos,
+        norm=norm,
+        data=data,
+        data_hash=data_hash,
+        seed=seed,
+    )

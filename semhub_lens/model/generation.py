@@ -1,0 +1,168 @@
+"""Generation under hooks, exact under batching and with a KV cache.
+
+Prompts are padded on the left, with positions counted from each prompt's own start; hooks see absolute prompt positions
+in every step. Each prompt samples from a generator of its own, so a batch gives what one prompt at a time gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.results import Result, check_finite
+from semhub_lens.base.rng import generator
+from semhub_lens.inputs.media import extended
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.capture import batches, check_edits
+from semhub_lens.model.facts import Model, new_cache, provenance, require_filled, step_inputs
+from semhub_lens.model.hooking import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Result):
+    """Continuations of prompts."""
+
+    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+    """The continuations, without the prompts."""
+    token_ids: tuple[tuple[int, ...], ...]
+    """The continuations' tokens; an end-of-sequence token, if reached, is the last."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per prompt."""
+        return pd.DataFrame(
+            {"prompt": self.prompts, "text": self.texts, "n_tokens": [len(ids) for ids in self.token_ids]}
+        )
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    *,
+    hooks: Hooks = (),
+    max_new_tokens: int = 32,
+    seed: int = 0,
+    temperature: float = 0.0,
+    use_cache: bool | None = None,
+    max_tokens: int = 4096,
+    progress: bool = True,
+) -> Generation:
+    """Continue prompts, greedily or by sampling, under interventions and probes.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s, of any lengths.
+        hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices,
+            "generated" all new tokens.
+        max_new_tokens: at most so many; a prompt ends earlier at the end-of-sequence token.
+        seed: of the sampling; prompt i draws from seed + i whatever batch it is in.
+        temperature: 0 is greedy; else softmax(logits / temperature) is sampled.
+        use_cache: keep keys and values between steps; None does where the model can. The output is the same.
+        max_tokens: token budget of a batch.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
+            1, negative temperature, `use_cache=True` on a model without a cache, a cache that the model leaves empty,
+            NaN or infinite logits.
+
+    Example:
+        >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
+        2
+    """
+    listed = as_prompts(model, prompts)
+    if max_new_tokens < 1 or temperature < 0:
+        raise ValueError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
+    if use_cache and new_cache(model, 1) is None:
+        raise ValueError("This model has no key-value cache; pass use_cache=False (or leave it out).")
+    longest = max(map(len, listed)) + max_new_tokens
+    if longest > model.cfg.n_ctx:
+        raise ValueError(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
+    require_hooks(model, [name for name, _ in hooks])
+    check_edits(hooks, listed, max_new_tokens)
+    readout = Readout(model)
+    found: dict[int, list[int]] = {}
+    last: list[Tensor] = []
+
+    def keep_last(activation: Tensor, hook: object) -> None:
+        last[:] = [activation[:, -1].clone()]
+
+    watched: list[tuple[str, HookFunction]] = [*hooks, (residual_names(model)[-1], keep_last)]
+    bar = tqdm(total=len(listed), desc="generating", unit="prompt", disable=not progress, leave=False)
+    with bar, hooked(model, watched) as run:
+        for batch in batches(listed, max(1, max_tokens - max_new_tokens)):
+            rows = [listed[i] for i in batch.window.items.tolist()]
+            cache = new_cache(model, len(rows)) if use_cache in (None, True) else None
+            decoder = _Decoder(model, run, readout, last, temperature, cache, batch.inputs)
+            new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
+            found.update(zip(batch.window.items.tolist(), new, strict=True))
+            bar.update(len(rows))
+    ids = tuple(tuple(found[i]) for i in range(len(listed)))
+    texts = tuple("" if model.tokenizer is None else model.tokenizer.decode(i, skip_special_tokens=True) for i in ids)
+    where = provenance(model, norm="final", seed=seed, bos=listed[0].bos)
+    return Generation(tuple(p.text or "" for p in listed), texts, ids, provenance=where)
+
+
+@dataclass
+class _Decoder:
+    """Decodes one left-padded batch, a token at a time."""
+
+    model: Model
+    run: Run
+    readout: Readout
+    last: list[Tensor]
+    temperature: float
+    cache: object
+    media: dict[str, Tensor]
+
+    def decode(self, prompts: list[Prompt], window: Window, seeds: list[int], steps: int) -> list[list[int]]:
+        width = int(window.lengths.max())
+        tokens = torch.stack([torch.nn.functional.pad(p.ids, (width - len(p), 0)) for p in prompts])
+        mask = torch.arange(width)[None] >= width - window.lengths[:, None]
+        sources = [generator(seed) for seed in seeds]
+        eos = getattr(self.model.tokenizer, "eos_token_id", None)
+        new: list[list[int]] = [[] for _ in prompts]
+        for _ in range(steps):
+            chosen = self._choose(self._step(tokens, mask, window), sources)
+            for row, token in enumerate(chosen.tolist()):
+                if eos is None or eos not in new[row]:
+                    new[row].append(token)
+            if eos is not None and all(eos in row for row in new):
+                break
+            tokens = torch.cat([tokens, chosen[:, None]], 1)
+            mask = torch.cat([mask, torch.ones(len(chosen), 1, dtype=torch.bool)], 1)
+        return new
+
+    def _step(
+        self, tokens: Int[Tensor, "batch seen"], mask: Bool[Tensor, "batch seen"], window: Window
+    ) -> Float[Tensor, "batch vocab"]:
+        """Logits after the last column; with a cache only the columns not yet seen are run."""
+        width = int(window.lengths.max())
+        seen = tokens.shape[1]
+        columns = 1 if self.cache is not None and seen > width else seen
+        starts = window.lengths - width + (seen - columns)
+        media = extended(self.media, seen - width) if columns == seen else {}
+        self.run(
+            tokens[:, -columns:],
+            replace(window, starts=starts, generated=seen - width),
+            **step_inputs(self.model, self.cache, mask, columns, media=bool(self.media)),
+            **media,
+        )
+        require_filled(self.cache)
+        return self.readout(self.last[0]).cpu()
+
+    def _choose(self, logits: Tensor, sources: list[torch.Generator]) -> Int[Tensor, " batch"]:
+        check_finite(logits.amax(-1), "The logits in generation")  # the largest one is NaN where any is
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        ends = (logits / self.temperature).softmax(-1).double().cumsum(-1)
+        draws = torch.cat([torch.rand(1, 1, generator=source, dtype=torch.float64) for source in sources])
+        # right=True never takes a token of probability 0; the total may miss 1 by rounding
+        return torch.searchsorted(ends, draws * ends[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

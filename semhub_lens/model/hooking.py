@@ -1,0 +1,228 @@
+"""Hook points: their names, and runs of a model under hooks.
+
+Layer axis: index 0 is the embedding (input of block 0), index l the residual stream after block l-1, the last one
+after the last block; all before the final norm. Runs end at that last state: the unembedding is never computed here.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from semhub_lens.inputs.media import ENTRY, Writes
+from semhub_lens.model.facts import Model, input_device, require_model
+
+HookFunction = Callable[..., Tensor | None]
+"""`(activation, hook) -> activation`, or None for a hook that only reads."""
+Hooks = Sequence[tuple[str, HookFunction]]
+"""What `model.run_with_hooks(fwd_hooks=...)` takes: pairs of hook name and hook function."""
+
+WINDOW = "semhub_window"
+BEFORE_THE_END = ("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
+"""Hook points with these names lie before the last residual state."""
+SITES = {
+    "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "z": "attn.hook_z",
+}
+
+
+def n_layers(model: Model) -> int:
+    """Number of blocks; results have `n_layers + 1` residual entries."""
+    require_model(model)
+    return int(model.cfg.n_layers)
+
+
+def site_name(layer: int, site: str = "resid_post") -> str:
+    """Hook name of a site of block `layer`, valid on both model classes.
+
+    Raises:
+        ValueError: unknown site or negative layer.
+    """
+    if site not in SITES:
+        raise ValueError(f"Unknown site {site!r}; expected one of {', '.join(SITES)}.")
+    if layer < 0:
+        raise ValueError(f"Layer {layer} is negative; blocks are numbered from 0.")
+    return f"blocks.{layer}.{SITES[site]}"
+
+
+def residual_names(model: Model) -> list[str]:
+    """Hook names of the residual axis: the input of every block, then the output of the last."""
+    blocks = n_layers(model)
+    return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
+
+
+def require_hooks(model: Model, names: Sequence[str]) -> None:
+    """Raise a ValueError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
+    known = model.hook_dict
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            raise ValueError(
+                f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: "
+                f"{', '.join(close) or 'none'}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
+
+    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see
+    it too.
+    """
+
+    items: Int[Tensor, " batch"]
+    """Index of each row in the list of prompts that the user gave."""
+    starts: Int[Tensor, " batch"]
+    """Absolute position of the first column; negative where a row is padded on the left."""
+    lengths: Int[Tensor, " batch"]
+    """Prompt lengths."""
+    spans: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    generated: int = 0
+    """Tokens generated after each prompt so far; columns behind them are padding."""
+    run: object = None
+    """Tells the passes of one run from those of another."""
+    writes: tuple[Writes | None, ...] = ()
+    """Per row, embeddings that are written over some of its positions before block 0."""
+
+    def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
+        """Absolute position of every column; -1 in padding."""
+        absolute = self.starts[:, None] + torch.arange(columns)
+        real = (absolute >= 0) & (absolute < self.lengths[:, None] + self.generated)
+        return torch.where(real, absolute, -1)
+
+
+NOWHERE = Window(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+"""A window without positions: interventions leave a pass under it alone."""
+
+
+def _write(activation: Tensor, hook: Any) -> Tensor | None:
+    window: Window | None = hook.ctx.get(WINDOW)
+    if window is None or not any(window.writes):
+        return None
+    out = activation.clone()
+    for row, writes in enumerate(window.writes):
+        if writes is not None:
+            writes.write(out, row, int(window.starts[row]))
+    return out
+
+
+class _Done(Exception):
+    """Raised by our own last hook to leave the forward pass before the unembedding."""
+
+
+def _contexts(model: Model) -> list[dict]:
+    """The context of every hook point (several names share one)."""
+    return list({id(point.ctx): point.ctx for point in model.hook_dict.values()}.values())
+
+
+@contextmanager
+def windowed(model: Model, window: Window | None = None) -> Iterator[Callable[[Window], None]]:
+    """Let all hook points see a window; yields the function that sets the next one."""
+    contexts = _contexts(model)
+
+    def show(shown: Window) -> None:
+        for context in contexts:
+            context[WINDOW] = shown
+
+    if window is not None:
+        show(window)
+    try:
+        yield show
+    finally:
+        for context in contexts:
+            context.pop(WINDOW, None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
+
+    model: Model
+    show: Callable[[Window], None]
+
+    def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
+        """Run the model once on a batch of this window, which is shown first."""
+        self.show(replace(window, run=self))
+        device = input_device(self.model)
+        inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
+        dtype = next(self.model.parameters()).dtype
+        placed = {
+            name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
+        try:
+            self.model(tokens.to(device), **placed)
+        except _Done:
+            return
+
+
+@contextmanager
+def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
+    """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
+
+    Passes end at the last residual state, unless a hook sits behind it.
+
+    Raises:
+        ValueError: unknown hook name (before anything runs); a hook that did not fire in any pass.
+    """
+    require_hooks(model, [name for name, _ in hooks])
+    fired: set[int] = set()
+    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks))]
+    if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
+        counted.append((residual_names(model)[-1], _leave))
+    with windowed(model) as show, model.hooks(fwd_hooks=counted):
+        yield Run(model, show)
+    silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
+    if silent:
+        raise ValueError(
+            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
+        )
+
+
+def _counting(fn: HookFunction, fired: set[int], index: int) -> HookFunction:
+    def counted(activation: Tensor, hook: Any) -> Tensor | None:
+        fired.add(index)
+        return fn(activation, hook=hook)
+
+    return counted
+
+
+def _leave(activation: Tensor, hook: Any) -> None:
+    raise _Done
+
+
+class Chunks:
+    """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
+
+    The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV
+    cache). A one-token prompt directly after another one is taken for its continuation, and without a cache every
+    longer pass counts as a prompt of its own: use new hooks for each such run, or `semhub_lens.generate`.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Window] = {}
+
+    def window(self, activation: Tensor, hook: Any) -> tuple[Window, int]:
+        """The pass's window and its number of columns."""
+        rows, columns = activation.shape[:2]
+        if WINDOW in hook.ctx:
+            return hook.ctx[WINDOW], columns
+        latest = self._latest.get(hook.name)
+        if columns > 1 or latest is None:
+            items, zeros = torch.arange(rows), torch.zeros(rows, dtype=torch.long)
+            window = Window(items, zeros, torch.full_like(items, columns), run=object())
+        else:
+            step = latest.generated + 1
+            window = replace(latest, starts=latest.lengths + step - 1, generated=step)
+        self._latest[hook.name] = window
+        return window, columns

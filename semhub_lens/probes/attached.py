@@ -1,0 +1,148 @@
+"""`LinearProbe`: a trained classifier as a probe, read at every layer and position of any run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.model.capture import Capture
+from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import provenance as describe
+from semhub_lens.probes.fitting import ProbeSetup, Standard
+from semhub_lens.probes.items import Key, Keys, check_classes, check_states, keys
+from semhub_lens.probes.probe import items_of, unrelated
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier(Result):
+    """A trained linear classifier for every layer: logits = `weights` (state - `mean`) + `bias`."""
+
+    mean: Float[Tensor, "layer d_model"]
+    weights: Float[Tensor, "layer label d_model"]
+    """On raw states: the scale of the training items is divided in."""
+    bias: Float[Tensor, "layer label"]
+    classes: tuple[Key, ...]
+    items: int
+    """Items that it was trained on."""
+    setup: ProbeSetup
+
+    def log_probs(self, states: Float[Tensor, "layer *rest d_model"]) -> Float[Tensor, "layer *rest label"]:
+        """Log-probabilities of the classes for states of every layer.
+
+        Raises:
+            ValueError: states of other layers or width.
+        """
+        if (states.shape[0], states.shape[-1]) != tuple(self.mean.shape):
+            raise ValueError(
+                f"Expected states of {self.mean.shape[0]} layers and width {self.mean.shape[1]}, got shape "
+                f"{tuple(states.shape)}."
+            )
+        rows = states.detach().float().cpu().flatten(1, -2) - self.mean[:, None]
+        logits = torch.einsum("lpd,lkd->lpk", rows, self.weights) + self.bias[:, None]
+        return logits.log_softmax(-1).reshape(*states.shape[:-1], len(self.classes))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer and class: the bias and the norm of the weights."""
+        index = pd.MultiIndex.from_product([range(len(self.mean)), self.classes], names=["layer", "class"])
+        columns = {"bias": self.bias.flatten().numpy(), "norm": self.weights.norm(dim=-1).flatten().numpy()}
+        return pd.DataFrame(columns, index).reset_index()
+
+
+def train_probe(
+    states: Float[Tensor, "layer item d_model"],
+    labels: Keys,
+    *,
+    setup: ProbeSetup | None = None,
+    provenance: Provenance | None = None,
+) -> LinearClassifier:
+    """Train a linear classifier at every layer on all items, to apply it elsewhere.
+
+    The same classifier that `linear_probe` cross-validates; how well it predicts, only `linear_probe` says. Its
+    log-probabilities are as sharp as the regularisation lets them be, not calibrated. Of `setup`, only `c` and `tol`
+    matter here: nothing is split and nothing is random.
+
+    Raises:
+        ValueError: NaN states, unequal lengths, one class only.
+
+    Example:
+        >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
+        >>> train_probe(states, ["two", "five", "two", "five"]).classes
+        ('five', 'two')
+    """
+    setup = setup or ProbeSetup()
+    check_states(states, "states")
+    (items,), classes = items_of([states], [keys(labels, states.shape[1], "labels")], unrelated([states]))
+    check_classes(items, classes, 1, "states")
+    means, weights, biases = [], [], []
+    for layer in states.detach().double().cpu().numpy():
+        space = Standard(layer)
+        found, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
+        means.append(torch.as_tensor(space.mean).float())
+        weights.append(torch.as_tensor(space.undo(found)).float())
+        biases.append(torch.as_tensor(bias).float())
+    return LinearClassifier(
+        torch.stack(means),
+        torch.stack(weights),
+        torch.stack(biases),
+        classes,
+        states.shape[1],
+        setup,
+        provenance=provenance or unnamed(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResult(Result):
+    """Log-probabilities of a linear classifier's classes over one run."""
+
+    log_probs: Float[Tensor, "layer pos label"]
+    classes: tuple[Key, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, position and class."""
+        layers, positions, _ = self.log_probs.shape
+        levels = [range(layers), range(positions), self.classes]
+        index = pd.MultiIndex.from_product(levels, names=["layer", "pos", "class"])
+        return pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
+
+
+class LinearProbe:
+    """Probe that reads a trained classifier's classes off every residual state of a run.
+
+    Away from the kind of position that the classifier was trained on (say, last tokens) it extrapolates: a class must
+    win there, also where the text says nothing about it. It shows what can be decoded, not what the model uses.
+
+    Args:
+        model: any TransformerLens model.
+        classifier: from `train_probe`, on states of this model.
+
+    Raises:
+        ValueError: a classifier of other layers or width than the model's residual axis.
+
+    Example:
+        >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
+        >>> probe = LinearProbe(tiny_model, train_probe(states, ["two", "five", "two", "five"]))
+        >>> _ = tiny_model.run_with_hooks("five", fwd_hooks=probe.hooks)
+        >>> probe.result().log_probs.shape[0] == tiny_model.cfg.n_layers + 1
+        True
+    """
+
+    def __init__(self, model: Model, classifier: LinearClassifier) -> None:
+        self._capture = Capture(model)
+        expected = (len(self._capture.names), model.cfg.d_model)
+        if tuple(classifier.mean.shape) != expected:
+            raise ValueError(
+                f"The classifier has layers and width {tuple(classifier.mean.shape)}, the model {expected}: train it "
+                "on states of this model."
+            )
+        self._model, self._classifier = model, classifier
+        self.hooks: list[tuple[str, Any]] = self._capture.hooks
+
+    def result(self, row: int = 0) -> ClassResult:
+        """Log-probabilities `[layer pos label]` of the latest run's `row`."""
+        log_probs = self._classifier.log_probs(self._capture.result(row))
+        return ClassResult(log_probs, self._classifier.classes, provenance=describe(self._model))

@@ -1,0 +1,132 @@
+"""Predictions out of fold: accuracy, interval, chance, controls, and the peak layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.base.results import Part
+from semhub_lens.base.rng import generator
+from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean, halves
+from semhub_lens.probes.fitting import Centre, ProbeSetup, out_of_fold
+from semhub_lens.probes.items import Items, Key, follow, shuffled, shuffled_in_folds, split
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best layer, chosen on one half of the groups, and its accuracy on the other half."""
+
+    layer: int
+    accuracy: float
+    low: float
+    high: float
+    """95 % bootstrap interval over the groups of the reporting half."""
+    chance: float
+    """Share of the largest class in the reporting half."""
+    items: int
+    """Items in the reporting half."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(Part):
+    """What probes predicted for the items of one data type, at every layer, each item out of fold."""
+
+    predicted: Int[Tensor, "layer item"]
+    """Index of the predicted class."""
+    labels: Int[Tensor, " item"]
+    """Index of the item's own class."""
+    groups: Int[Tensor, " item"]
+    """Code of the item's group; groups that data types share have one code."""
+    control: Float[Tensor, "draw layer"]
+    """Accuracy of probes trained on shuffled labels."""
+
+    @property
+    def correct(self) -> Float[Tensor, "layer item"]:
+        """1 where the predicted class is the item's own, else 0."""
+        return (self.predicted == self.labels).float()
+
+    @property
+    def accuracy(self) -> Float[Tensor, " layer"]:
+        """Share of items whose class is predicted."""
+        return self.correct.mean(1)
+
+    @property
+    def chance(self) -> float:
+        """Share of the largest class: what the best constant guess gets."""
+        return float(self.labels.bincount().max()) / len(self.labels)
+
+    @property
+    def above_chance(self) -> Float[Tensor, "layer item"]:
+        """`correct` minus `chance`: with `permuted`, the effect of a leg."""
+        return self.correct - self.chance
+
+    @property
+    def selectivity(self) -> Float[Tensor, " layer"]:
+        """Accuracy minus the mean accuracy of probes trained on shuffled labels; NaN without control draws."""
+        return self.accuracy - self.control.mean(0)
+
+    def permuted(self, items: Int[Tensor, " item"], source: torch.Generator) -> Float[Tensor, " layer"]:
+        """Mean of `above_chance` over `items` with labels exchanged between their groups: one draw of a null."""
+        labels = shuffled(self.labels[items], self.groups[items], source)
+        return (self.predicted[:, items] == labels).float().mean(1) - self.chance
+
+    def interval(self, seed: int = 0) -> Interval:
+        """Accuracy with its 95 % bootstrap interval over groups; the fitted probes are kept."""
+        return grouped_bootstrap_mean(self.correct, self.groups, seed=seed)
+
+    def peak(self, seed: int = 0) -> Peak:
+        """Choose the layer of highest accuracy on one half of the groups and report it on the other.
+
+        Layer 0, the embedding, is a baseline and cannot be chosen. Of equally good layers the first counts.
+
+        Raises:
+            ValueError: a single layer or a single group.
+        """
+        distinct, member = self.groups.unique(return_inverse=True)
+        if len(self.predicted) < 2 or len(distinct) < 2:
+            raise ValueError(
+                f"A peak needs a layer above the embedding and two groups, got {len(self.predicted)} layers and "
+                f"{len(distinct)} groups."
+            )
+        choose, report = halves(len(distinct), seed)
+        chosen, kept = torch.isin(member, choose), torch.isin(member, report)
+        layer = 1 + int(self.correct[1:, chosen].mean(1).argmax())
+        found = grouped_bootstrap_mean(self.correct[layer : layer + 1, kept], self.groups[kept], seed=seed + 1)
+        chance = float(self.labels[kept].bincount().max()) / int(kept.sum())
+        return Peak(layer, float(found.mean), float(found.low), float(found.high), chance, int(kept.sum()))
+
+    def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:
+        """One row per layer and item."""
+        layers, items = self.predicted.shape
+        names = dict(enumerate(classes))
+        index = pd.MultiIndex.from_product([range(layers), range(items)], names=["layer", "item"])
+        columns = {
+            "group": self.groups.repeat(layers).numpy(),
+            "label": [names[code] for code in self.labels.tolist()] * layers,
+            "predicted": [names[code] for code in self.predicted.flatten().tolist()],
+            "correct": self.correct.flatten().bool().numpy(),
+        }
+        return pd.DataFrame(columns, index).reset_index()
+
+
+def probe_types(
+    train: Items, tests: Sequence[Items], classes: int, *, setup: ProbeSetup, centre: Centre, seed: int
+) -> list[Predictions]:
+    """Train on one data type and predict the items of each of `tests`; the training type may be among them."""
+    fold = split(train, setup.folds, seed)
+    source = generator(seed + 1)
+    draws = [shuffled_in_folds(train.labels, train.groups, fold, source) for _ in range(setup.control_draws)]
+    placed = [(test, follow(test.groups, train.groups, fold, setup.folds, seed + 2)) for test in tests]
+    if centre == "own" and any(len(where.unique()) < 2 for _, where in placed):
+        raise ValueError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
+    found = out_of_fold(train, fold, placed, torch.stack([train.labels, *draws]), classes, setup, centre)
+    results = []
+    for test, predicted in zip(tests, found, strict=True):
+        # a shuffled item of the training type is scored by its shuffled label, as in any cross-validation
+        truth = torch.stack(draws)[:, None] if draws and test is train else test.labels
+        control = (predicted[1:] == truth).float().mean(2)
+        results.append(Predictions(predicted[0].clone(), test.labels.clone(), test.groups.clone(), control))
+    return results

@@ -1,0 +1,211 @@
+"""`linear_probe`: one label, decoded at every layer, within a data type and in another."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
+from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, coded, keys
+from semhub_lens.probes.predictions import Predictions, probe_types
+
+Test = tuple[Float[Tensor, "layer other d_model"], Keys] | tuple[Float[Tensor, "layer other d_model"], Keys, Keys]
+"""States and labels of the data type to test on, and its groups where `groups` is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult(Result):
+    """Linear probes at every layer, out of fold, with controls; and their transfer if other data was given."""
+
+    within: Predictions
+    """Items of the type trained on, each predicted by the probe of the other folds."""
+    across: Predictions | None
+    """Items of the type tested on, by the same probes; None without `test`."""
+    classes: tuple[Key, ...]
+    centre: str
+    setup: ProbeSetup
+    seed: int
+
+    @property
+    def correct(self) -> Float[Tensor, "layer item"]:
+        """1 where the item's class was predicted, else 0."""
+        return self.within.correct
+
+    @property
+    def accuracy(self) -> Float[Tensor, " layer"]:
+        """Share of items whose class was predicted."""
+        return self.within.accuracy
+
+    @property
+    def low(self) -> Float[Tensor, " layer"]:
+        """Lower end of the accuracy's 95 % bootstrap interval over groups."""
+        return self.within.interval(self.seed).low
+
+    @property
+    def high(self) -> Float[Tensor, " layer"]:
+        """Upper end of the accuracy's 95 % bootstrap interval over groups."""
+        return self.within.interval(self.seed).high
+
+    @property
+    def control(self) -> Float[Tensor, "draw layer"]:
+        """Accuracy of the same probes trained on shuffled labels."""
+        return self.within.control
+
+    @property
+    def selectivity(self) -> Float[Tensor, " layer"]:
+        """Accuracy minus the mean accuracy on shuffled labels."""
+        return self.within.selectivity
+
+    @property
+    def chance(self) -> float:
+        """Share of the largest class."""
+        return self.within.chance
+
+    @property
+    def transfer_correct(self) -> Float[Tensor, "layer item"]:
+        """As `correct`, for the items of `test`."""
+        return self._tested.correct
+
+    @property
+    def transfer(self) -> Float[Tensor, " layer"]:
+        """Share of items of `test` whose class was predicted by probes of the other data type.
+
+        Raises:
+            ValueError: the probe was made without `test`; so do the properties beside it.
+        """
+        return self._tested.accuracy
+
+    @property
+    def transfer_low(self) -> Float[Tensor, " layer"]:
+        """As `low`, for `transfer`."""
+        return self._tested.interval(self.seed).low
+
+    @property
+    def transfer_high(self) -> Float[Tensor, " layer"]:
+        """As `high`, for `transfer`."""
+        return self._tested.interval(self.seed).high
+
+    @property
+    def transfer_control(self) -> Float[Tensor, "draw layer"]:
+        """Accuracy in `test` of probes trained on shuffled labels."""
+        return self._tested.control
+
+    @property
+    def transfer_selectivity(self) -> Float[Tensor, " layer"]:
+        """`transfer` minus the mean of `transfer_control`."""
+        return self._tested.selectivity
+
+    @property
+    def transfer_chance(self) -> float:
+        """Share of the largest class in `test`."""
+        return self._tested.chance
+
+    @property
+    def _tested(self) -> Predictions:
+        if self.across is None:
+            raise ValueError("This probe was not tested on other data; pass test=(states, labels) to linear_probe.")
+        return self.across
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer and item; the column `part` tells "within" from "transfer"."""
+        parts = {"within": self.within} | ({"transfer": self.across} if self.across else {})
+        frames = [found.to_frame(self.classes).assign(part=name) for name, found in parts.items()]
+        return pd.concat(frames, ignore_index=True)
+
+
+def linear_probe(
+    states: Float[Tensor, "layer item d_model"],
+    labels: Keys,
+    *,
+    test: Test | None = None,
+    groups: Keys | None = None,
+    centre: Centre = "none",
+    setup: ProbeSetup | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+) -> ProbeResult:
+    r"""Train a linear classifier at every layer and predict each item by a probe that did not see its group.
+
+    $\hat y_i = \arg\max_k\,(W z_i + b)_k$ with $z$ the states, standardised by mean and standard deviation of the
+    training part alone, and $W, b$ as `ProbeSetup` says. The folds are stratified by class. Every item of `test` is
+    predicted once, by one of the same probes: the one of its group's fold where `states` has that group, else the one
+    of a random fold. So `accuracy` and `transfer` speak of the same probes.
+
+    **What this does not show.** Accuracy says that a class can be decoded linearly, not that the model uses it
+    (Belinkov 2022), and what goes along with the label (length, one word) decodes as well. Shuffled labels show what
+    the procedure gets where there is nothing to find; they reveal neither such confounds nor copies of an item on both
+    sides of a split (name `groups`). High transfer shows a direction that both data types have in common; low transfer
+    may come from a mere offset between them (see `centre`).
+
+    Args:
+        states: residual states from `residual_stream`.
+        labels: one string or integer per item.
+        test: `(states, labels)` of another data type, or `(states, labels, groups)` if `groups` is given.
+        groups: items of one group (copies; one sentence in several languages) are never on both sides of a split. None:
+            every item is a group of its own, and `test` shares none. If `test` holds translations of `states`, name
+            groups, or the probe is tested on content that it was trained on.
+        centre: "own" subtracts, from every data type, its own mean over the training folds (labels are not used), so
+            that an offset between types does not hide shared directions. It supposes that both have similar shares of
+            the classes. "none" subtracts the training type's mean from both.
+        setup: folds, regularisation and control draws; None takes `ProbeSetup()`.
+        seed: for folds and shuffled labels.
+        provenance: where the states come from, carried along.
+
+    Raises:
+        ValueError: NaN states; unequal lengths, layers or widths; one class only; a class with fewer groups than folds;
+            a label in `test` that was not trained; groups on one side only; an unknown option.
+
+    Sources: Alain and Bengio 2017 (linear probes); Hewitt and Liang 2019 (selectivity; their control task lets the
+    probe memorise word types; here shuffled labels are predicted out of fold, so they cannot be memorised).
+
+    Example:
+        >>> labels = ["even", "odd"] * 20
+        >>> noise = torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(0))
+        >>> noise[2, ::2, 0] += 9  # decodable at layer 2 only
+        >>> found = linear_probe(noise, labels, seed=0)
+        >>> [bool(accuracy > 0.9) for accuracy in found.accuracy]
+        [False, False, True]
+    """
+    check_centre(centre)
+    setup = setup or ProbeSetup()
+    check_states(states, "states")
+    label_lists, group_lists, stacks = [keys(labels, states.shape[1], "labels")], [], [states]
+    if test is not None:
+        check_states(test[0], "The states of test", like=states)
+        stacks.append(test[0])
+        label_lists.append(keys(test[1], test[0].shape[1], "The labels of test"))
+        if (groups is None) != (len(test) == 2):
+            raise ValueError(
+                "Groups are given on one side only: pass groups= for the states and test=(states, labels, groups), "
+                "with equal names for what belongs together, or neither."
+            )
+    if groups is not None:
+        group_lists.append(keys(groups, states.shape[1], "groups"))
+    if test is not None and len(test) == 3:
+        group_lists.append(keys(test[2], test[0].shape[1], "The groups of test"))
+    parts, classes = items_of(stacks, label_lists, group_lists or unrelated(stacks))
+    trained = {classes[code] for code in parts[0].labels.tolist()}
+    unseen = set(classes) - trained
+    if unseen:
+        raise ValueError(f"test has labels that were not trained: {sorted(unseen)}; trained: {sorted(trained)}.")
+    check_classes(parts[0], classes, setup.folds, "states")
+    found = probe_types(parts[0], parts, len(classes), setup=setup, centre=centre, seed=seed)
+    across = found[1] if test is not None else None
+    return ProbeResult(found[0], across, classes, centre, setup, seed, provenance=provenance or unnamed(seed))
+
+
+def unrelated(stacks: list[Tensor]) -> list[list[Key]]:
+    """A group of its own for every item of every stack."""
+    starts = [sum(stack.shape[1] for stack in stacks[:i]) for i in range(len(stacks))]
+    return [list(range(start, start + stack.shape[1])) for start, stack in zip(starts, stacks, strict=True)]
+
+
+def items_of(
+    stacks: list[Tensor], labels: list[list[Key]], groups: list[list[Key]]
+) -> tuple[list[Items], tuple[Key, ...]]:
+    """Stacks with their labels and groups as codes that are common to all, and the classes."""
+    classes, label_codes = coded(labels, "labels")
+    _, group_codes = coded(groups, "groups")
+    return [Items(*part) for part in zip(stacks, label_codes, group_codes, strict=True)], classes

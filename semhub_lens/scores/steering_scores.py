@@ -1,0 +1,186 @@
+"""Measures of a sweep: what items score under hooks, one number an item.
+
+Each maker checks and prepares its items once and returns a function `hooks -> {name: scores}`; `together` joins them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import Target, Variants, target_ids
+from semhub_lens.interventions.sweep import Measure
+from semhub_lens.lens.kernel import read
+from semhub_lens.model.capture import check_edits
+from semhub_lens.model.facts import Model
+from semhub_lens.model.generation import Generation, generate
+from semhub_lens.model.hooking import Hooks
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+from semhub_lens.scores.damage import CleanRun
+from semhub_lens.scores.final_states import final_states
+
+Scores = Mapping[str, Float[Tensor, " item"]]
+
+
+def next_token(
+    model: Model,
+    prompts: Sequence[str | Prompt],
+    targets: Mapping[str, Target | Sequence[Target]],
+    *,
+    margins: Sequence[tuple[str, str]] = (),
+    variants: Variants = "all",
+    progress: bool = True,
+) -> Measure:
+    r"""Log-probability of targets as the next token of each prompt, and margins between two of them.
+
+    $$m_i = \log p(t_i \mid x_i), \qquad m_i^{a, b} = \log p(a_i \mid x_i) - \log p(b_i \mid x_i)$$
+
+    Args:
+        model: any TransformerLens model.
+        prompts: the items.
+        targets: per score a word or token id for all prompts, or a list of one for each prompt; a target whose
+            spellings are several tokens has their summed probability.
+        margins: pairs of these names; each gives a score "a over b".
+        variants: which spellings count; see `tokens.word_tokens`.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no targets, a target that is no single token, lists of another length than the prompts, an unknown
+            name in `margins`.
+
+    Example:
+        >>> measure = next_token(tiny_model, ["three plus"], {"2": "2", "3": "3"}, margins=[("2", "3")], progress=False)
+        >>> list(measure(()))
+        ['2', '3', '2 over 3']
+    """
+    listed = as_prompts(model, list(prompts))
+    columns = [_column(model, name, target, len(listed), variants) for name, target in targets.items()]
+    names = list(targets)
+    if not names or any(name not in names for pair in margins for name in pair):
+        raise ValueError(f"targets must not be empty and margins name two of them, got {names} and {list(margins)}.")
+    ids = [list(row) for row in zip(*columns, strict=True)]
+    positions = [[len(prompt) - 1] for prompt in listed]
+    readout = Readout(model)
+
+    def measure(hooks: Hooks) -> Scores:
+        check_edits(hooks, listed)
+        states = final_states(model, listed, positions, hooks, progress)
+        found = read(readout, states[None], targets=ids).targets
+        assert found is not None
+        scores = dict(zip(names, found[0].unbind(1), strict=True))
+        return scores | {f"{a} over {b}": scores[a] - scores[b] for a, b in margins}
+
+    return measure
+
+
+def _column(
+    model: Model, name: str, target: Target | Sequence[Target], count: int, variants: Variants
+) -> list[tuple[int, ...]]:
+    if isinstance(target, str | int):
+        return [target_ids(model.tokenizer, target, variants=variants)] * count
+    if len(target) != count:
+        raise ValueError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")
+    return [target_ids(model.tokenizer, one, variants=variants) for one in target]
+
+
+def continuations(
+    model: Model,
+    prompts: Sequence[str | Prompt],
+    score: Callable[[Generation], Scores],
+    *,
+    max_new_tokens: int = 32,
+    temperature: float = 0.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Measure:
+    """Scores of what the model writes under the hooks, greedily or by sampling.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: the items.
+        score: `Generation -> {name: one number an item}`; it runs without the hooks.
+        max_new_tokens: length of the continuations.
+        temperature: 0 is greedy.
+        seed: of the sampling; the same in every run, so that runs differ by their hooks only.
+        progress: show progress bars.
+
+    Example:
+        >>> length = lambda written: {"characters": torch.tensor([float(len(text)) for text in written.texts])}
+        >>> measure = continuations(tiny_model, ["three plus"], length, max_new_tokens=2, progress=False)
+        >>> float(measure(())["characters"][0]) > 0
+        True
+    """
+    listed = as_prompts(model, list(prompts))
+
+    def measure(hooks: Hooks) -> Scores:
+        written = generate(
+            model,
+            listed,
+            hooks=hooks,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            progress=progress,
+        )
+        return score(written)
+
+    return measure
+
+
+def damage(
+    model: Model,
+    texts: Sequence[str | Prompt],
+    *,
+    items: int,
+    read_at: str | int = "mean",
+    name: str = "KL to clean",
+    progress: bool = True,
+) -> Measure:
+    r"""Mean $D_{KL}(\text{clean} \Vert \text{steered})$ on unrelated texts, in nats (`kl_to_clean`).
+
+    Item i is measured on text i (modulo their number), so that a hook with a direction for each item fits. Read where
+    the hooks act: an edit of the last position changes nothing before it, so its damage is read at "last".
+
+    Args:
+        model: any TransformerLens model.
+        texts: unrelated texts.
+        items: how many items the sweep has.
+        read_at: positions to average over.
+        name: of the score.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no texts or items, or a position that a text lacks.
+
+    Example:
+        >>> measure = damage(tiny_model, ["three plus two", "dog"], items=3, progress=False)
+        >>> measure(())["KL to clean"]
+        tensor([0., 0., 0.])
+    """
+    listed = as_prompts(model, list(texts))
+    if items < 1:
+        raise ValueError(f"Damage is measured for at least one item, got items={items}.")
+    run = CleanRun(model, [listed[i % len(listed)] for i in range(items)], read_at=read_at, progress=progress)
+    return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items)}
+
+
+def together(*parts: Measure) -> Measure:
+    """One measure from several on the same items.
+
+    Raises:
+        ValueError: (when run) two of them return a score of one name.
+    """
+
+    def measure(hooks: Hooks) -> Scores:
+        found: dict[str, Tensor] = {}
+        for part in parts:
+            scores = part(hooks)
+            if both := found.keys() & scores.keys():
+                raise ValueError(f"Two measures return {', '.join(sorted(both))}; rename one.")
+            found |= scores
+        return found
+
+    return measure

@@ -1,0 +1,58 @@
+"""Prompts of a spoke: token ids with placeholders that vectors are written over, and which model they are for."""
+
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.inputs.tokens import encode
+from semhub_lens.model.facts import Model
+
+
+def fingerprint(model: Model) -> str:
+    """First 12 hex digits of a SHA-256 over a sample of the unembedding in bfloat16: the same for every dtype."""
+    unembedding = model.W_U
+    sample = unembedding[:, :: max(1, unembedding.shape[1] // 64)].detach().cpu().bfloat16().contiguous()
+    return sha256(sample.view(torch.int16).numpy().tobytes()).hexdigest()[:12]
+
+
+def vocabulary_hash(model: Model) -> str:
+    """First 12 hex digits of a SHA-256 over the tokenizer's vocabulary."""
+    return digest(sorted(_tokenizer(model).get_vocab().items()))
+
+
+def placeholder(model: Model) -> int:
+    """The token id that holds a place for a vector: the tokenizer's unknown token, or where it has none, the full stop.
+
+    Vectors are written over it, so it plays no part; a padding token would be masked.
+    """
+    tokenizer = _tokenizer(model)
+    return encode(tokenizer, ".")[-1] if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
+
+
+def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], tuple[int, ...], bool]:
+    """Token ids of a text with one placeholder `<name>`, the placeholder's positions, and whether it begins with BOS.
+
+    Raises:
+        ValueError: the text has no such placeholder, or several.
+    """
+    mark = f"<{name}>"
+    if text.count(mark) != 1:
+        raise ValueError(f"The text {text!r} has {text.count(mark)} placeholders {mark}; expected exactly one.")
+    tokenizer = _tokenizer(model)
+    before, after = text.split(mark)
+    first = tokenizer.bos_token_id if model.cfg.default_prepend_bos else None
+    ids = ([] if first is None else [first]) + (encode(tokenizer, before) if before else [])
+    positions = tuple(range(len(ids), len(ids) + count))
+    return (
+        ids + [placeholder(model)] * count + (encode(tokenizer, after) if after else []),
+        positions,
+        first is not None,
+    )
+
+
+def _tokenizer(model: Model) -> Any:
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("The model has no tokenizer; a spoke needs one to build its prompts.")
+    return model.tokenizer

@@ -1,0 +1,48 @@
+"""How the bundled clips were made: eSpeak NG speaks every word of the bundled `sounds.tsv` (extra `train`)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.data.media.sounds import FOLDER
+from semhub_lens.data.media.waves import HERTZ, resampled
+from semhub_lens.data.text.texts import bundled_rows
+from semhub_lens.training.corpora.speech import speak
+
+PEAK = 0.3
+QUIET, MARGIN = 0.01, 400
+"""Silence at the ends (below this share of the peak) is cut, but for so many samples."""
+
+
+def write_sounds(folder: str | Path) -> list[Path]:
+    """Speak every word of the bundled `sounds.tsv` anew and write `WORD.flac` to a folder.
+
+    The clips sound the same but are not the bundled ones to the last bit: eSpeak's voices flutter a little.
+
+    Raises:
+        ValueError: a missing package of the extra `audio`, or a folder that cannot be written.
+    """
+    target = Path(folder)
+    require_folder(target)
+    written = []
+    for row in bundled_rows(f"{FOLDER}/sounds.tsv"):
+        samples, rate = speak(row["en"], row["voice"], rate=int(row["rate"]), pitch=int(row["pitch"]))
+        _write(target / f"{row['en']}.flac", _trimmed(resampled(samples, rate)))
+        written.append(target / f"{row['en']}.flac")
+    return written
+
+
+def _trimmed(samples: np.ndarray) -> np.ndarray:
+    peak = np.abs(samples).max()
+    loud = np.flatnonzero(np.abs(samples) > QUIET * peak)
+    return samples[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN] * (PEAK / peak)
+
+
+def _write(path: Path, samples: np.ndarray) -> None:
+    package = optional("soundfile", "soundfile", "audio")
+    write_aside(
+        path,
+        lambda aside: package.write(str(aside), samples, HERTZ, format="FLAC", subtype="PCM_16", compression_level=1.0),
+    )

@@ -1,0 +1,65 @@
+"""Checkpoints of a training: weights, the optimiser's state and the losses so far, in one file, never partial."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.spokes.projector import Projector
+
+NAME = "checkpoint.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save(
+    folder: str | Path | None, identity: str, projector: Projector, optimiser: Any, history: dict[str, list[float]]
+) -> None:
+    """Write a checkpoint; None keeps nothing."""
+    if folder is None:
+        return
+    tensors = {f"weight.{name}": value for name, value in projector.state_dict().items()}
+    for name, parameter in _learned(projector, optimiser):
+        tensors |= {f"{key}.{name}": optimiser.state[parameter][key] for key in MOMENTS}
+    header = {"identity": identity, "history": history}
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_aside(Path(folder) / NAME, lambda aside: save_file(whole, aside, {"semhub_lens": json.dumps(header)}))
+
+
+def restore(folder: str | Path | None, identity: str, projector: Projector, optimiser: Any) -> dict[str, list[float]]:
+    """Put a checkpoint's state into projector and optimiser, and return the losses so far (none without one).
+
+    Raises:
+        ValueError: the folder cannot be written, or holds a checkpoint of other settings or a damaged one.
+    """
+    path = None if folder is None else Path(folder) / NAME
+    if path is not None:
+        require_folder(path.parent)
+    if path is None or not path.is_file():
+        return {"train": []}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["semhub_lens"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:  # the reader raises its own types on a file of another kind
+        raise ValueError(f"The checkpoint {path} is damaged ({error}); remove it to start again.") from error
+    if header["identity"] != identity:
+        raise ValueError(
+            f"The folder {folder} holds a training with other settings, data or model; choose another one."
+        )
+    device = next(projector.parameters()).device
+    projector.load_state_dict({k.removeprefix("weight."): v for k, v in tensors.items() if k.startswith("weight.")})
+    for name, parameter in _learned(projector, optimiser):
+        moments = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
+        optimiser.state[parameter] = {k: v.clone() if k == "step" else v.to(device) for k, v in moments.items()}
+    with torch.no_grad():
+        return {split: list(losses) for split, losses in header["history"].items()}
+
+
+def _learned(projector: Projector, optimiser: Any) -> list[tuple[str, Tensor]]:
+    moved = {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
+    return [(name, parameter) for name, parameter in projector.named_parameters() if id(parameter) in moved]

@@ -1,0 +1,101 @@
+"""The command `semhub train-spoke`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from semhub_lens.model.loading import load
+from semhub_lens.training.recipes import audio_course, run_course, vision_course
+from semhub_lens.training.teacher import Settings
+from semhub_lens.views.page import write_html
+
+console = Console()
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def train_spoke(
+    kind: Annotated[str, typer.Argument(help="vision or audio.")],
+    out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")] = (
+        "gemma-3-270m"
+    ),
+    name: Annotated[str | None, typer.Option(help="Of the spoke; default: KIND-MODEL.")] = None,
+    stamps: Annotated[Path | None, typer.Option(help="Tux Paint's stamps (a folder).")] = None,
+    font: Annotated[Path | None, typer.Option(help="Vision: a colour font of emoji (Noto).")] = None,
+    more: Annotated[list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of further emoji.")] = None,
+    named: Annotated[
+        list[str] | None, typer.Option(help="STYLE=FOLDER of files named by what they show or say.")
+    ] = None,
+    words: Annotated[int, typer.Option(help="Audio: number of English words.")] = 1200,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoder features; default: OUT/features.")] = None,
+    views: Annotated[int | None, typer.Option(help="Views of each item; default: 6 vision, 2 audio.")] = None,
+    grid: Annotated[int, typer.Option(help="Vision: regions a side.")] = 3,
+    embeddings: Annotated[int | None, typer.Option(help="Vectors; default: one a region, or 4 for audio.")] = None,
+    hidden: Annotated[int, typer.Option(help="Size of the projector's hidden layer.")] = 512,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2000,
+    batch: Annotated[int, typer.Option(help="Items a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="At the peak.")] = 1e-3,
+    dropout: Annotated[float, typer.Option(help="Of the hidden layer.")] = 0.2,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
+    mixup: Annotated[float, typer.Option(help="Mix features of two items; 0 is off.")] = 0.0,
+    english: Annotated[float, typer.Option(help="Share of English names.")] = 0.5,
+    regions: Annotated[int, typer.Option(help="Vision: vectors shown in a step, drawn at random; 0 shows all.")] = 0,
+    candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
+    every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
+    codes: Annotated[bool, typer.Option(help="Mix one learned vector for each name; needs --pretraining.")] = False,
+    rank: Annotated[int, typer.Option(help="Numbers of a code, for a smaller table; 0: as many as vectors have.")] = 0,
+    folds: Annotated[int, typer.Option(help="Codes also learn behind classifiers that have not seen the item.")] = 0,
+    summed: Annotated[bool, typer.Option(help="Learn a name's whole log-likelihood, not its mean by token.")] = False,
+    shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
+    seed: Annotated[int, typer.Option(help="Chooses items, views and starting weights.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the frozen model in training; tests run in float32.")] = "bfloat16",
+) -> None:
+    """Train and test a projector that gives a text-only model eyes or ears."""
+    kept = cache or out / "features"
+    styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
+    if kind == "vision":
+        if font is None:
+            raise ValueError("A vision spoke learns from emoji; give a colour font with --font.")
+        course = vision_course(
+            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed
+        )
+    elif kind == "audio":
+        course = audio_course(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
+    else:
+        raise ValueError(f"Unknown kind {kind!r}; expected vision or audio.")
+    joint = kind == "audio" or embeddings is not None
+    settings = Settings(
+        steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
+        english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
+        shuffle_pairs=shuffle_pairs,
+    )  # fmt: skip
+    _, curve, result = run_course(
+        load(model, device=device, dtype=dtype),
+        course,
+        out,
+        name=name or f"{kind}-{Path(model).name}",
+        settings=settings,
+        hidden=hidden,
+        embeddings=embeddings or (4 if joint else grid * grid),
+        joint=joint,
+        standardised=kind == "vision",
+        codes=codes,
+        rank=rank,
+        every=every,
+        judge=None if dtype == "float32" else load(model, device=device),
+    )
+    write_html(curve, out / "curve.html")
+    console.print(result.summary().round(3).to_string(index=False))
+    console.print(f"saved: {out}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
+
+
+def _style(entry: str) -> tuple[str, str]:
+    style, found, folder = entry.partition("=")
+    if not found:
+        raise ValueError(f"--more and --named take STYLE=FOLDER, got {entry!r}.")
+    return style, folder

@@ -1,0 +1,1 @@
+"""Readers of the pictures and the speech that spokes learn from."""

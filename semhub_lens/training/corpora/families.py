@@ -1,0 +1,64 @@
+"""Which concepts are too close to one another to train on one and test the other as unseen."""
+
+import re
+from collections.abc import Sequence
+
+from semhub_lens.data.media.items import MediaItem
+
+LINKS = r" (?:with|and|of|in|without|on|over|for) "
+ENDINGS = (("ies", "y"), ("oes", "o"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("ves", "f"), ("s", ""))
+
+
+def families(items: Sequence[MediaItem]) -> list[str]:
+    """A family for each item; items of one family are trained together or not at all.
+
+    Joined are concepts whose English names begin with the same word (what is asked for is a name's first token) and
+    concepts with the same name in another language (headstone and tombstone; ladybug and lady beetle).
+
+    Example:
+        >>> from semhub_lens.training.corpora.families import families
+        >>> from semhub_lens.data.media.items import MediaItem
+        >>> names = [{"en": ("gull",), "fr": ("mouette",)}, {"en": ("seagull",), "fr": ("mouette",)}, {"en": ("owl",)}]
+        >>> found = families([MediaItem(n["en"][0], "s", n["en"][0], n, "", str) for n in names])
+        >>> found[0] == found[1], found[0] == found[2]
+        (True, False)
+    """
+    above: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while above.setdefault(key, key) != key:
+            key = above[key]
+        return key
+
+    def join(one: str, other: str) -> None:
+        low, high = sorted((root(one), root(other)))
+        above[high] = low
+
+    for item in items:
+        for name in item.names.get("en", ()):
+            join(f"concept {item.concept}", f"first {words(name)[0]}")
+        for code, listed in item.names.items():
+            for name in listed if code != "en" else ():
+                join(f"concept {item.concept}", f"{code} {name.lower()}")
+    return [root(f"concept {item.concept}") for item in items]
+
+
+def words(name: str) -> tuple[str, ...]:
+    """Lower-case words of an English name in the singular, without what follows "with", "of" and the like."""
+    return tuple(_singular(word) for word in re.split(LINKS, name.lower())[0].split())
+
+
+def names_one_of(item: MediaItem, unseen: Sequence[tuple[str, ...]]) -> bool:
+    """Whether an English name of the item contains one of these (polar bear: bear)."""
+    return any(_within(part, words(name)) for name in item.names.get("en", ()) for part in unseen)
+
+
+def _singular(word: str) -> str:
+    for ending, single in ENDINGS:
+        if word.endswith(ending) and len(word) > len(ending) + 2 and not word.endswith("ss"):
+            return word.removesuffix(ending) + single
+    return word
+
+
+def _within(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
+    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))

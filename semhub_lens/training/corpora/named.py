@@ -1,0 +1,77 @@
+"""Files that are named by what they show or say: drawings for a game of words, words read by people or programs.
+
+Nothing of them is bundled. Debian's package `pysiogame` has about 380 drawings of things in `res/images/art4apps`.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".svg")
+RECORDED = (".wav", ".flac", ".ogg", ".mp3")
+Said = Mapping[str, Mapping[str, tuple[str, str]]]
+"""By language and word in lower case: the word as it is written, and its concept."""
+NO_THINGS = frozenset({"actions", "sport", "body", "people"})
+"""Folders of drawings of deeds, and of things that an arrow points at."""
+
+
+def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO_THINGS) -> list[MediaItem]:
+    """Pictures below a folder with their file names as English names.
+
+    Args:
+        folder: `guinea_pig.jpg` or `animals/guinea pig 2.png` shows a guinea pig; names of more than three words or
+            with other characters than letters are left out.
+        style: name of the style.
+        skip: names of subfolders to leave out.
+
+    Raises:
+        ValueError: no such folder, or no pictures in it.
+    """
+    root = Path(folder).expanduser()
+    items = []
+    for path in sorted(root.rglob("*")) if root.is_dir() else []:
+        inside = path.relative_to(root)
+        name = " ".join(re.split(r"[\s_-]+", re.sub(r"[\s_-]*\d+$", "", path.stem.lower())))
+        if path.suffix.lower() not in KINDS or set(inside.parts[:-1]) & set(skip):
+            continue
+        if re.fullmatch(r"[a-z]+( [a-z]+){0,2}", name):
+            names = {"en": tuple(dict.fromkeys((bare(name), name)))}
+            opened = partial(read_picture, path)
+            key = f"{style}:{inside.as_posix()}"
+            items.append(MediaItem(key, style, bare(name), names, content_hash(path), opened))
+    if not items:
+        raise ValueError(f"There are no pictures below {root} that are named by what they show.")
+    return items
+
+
+def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaItem]:
+    """Recordings of words, in one folder a language, named by what they say.
+
+    Args:
+        folder: `en/guinea pig.wav` or `en/guinea_pig_2.ogg` says "guinea pig", alone or with an article.
+        style: name of the voice.
+        said: the words that may be said; other files and folders are left out.
+
+    Raises:
+        ValueError: no such folder, or no recording of one of the words in it.
+    """
+    root = Path(folder).expanduser()
+    items = []
+    for path in sorted(root.glob("*/*")) if root.is_dir() else []:
+        word = re.sub(r"[\s_]+", " ", re.sub(r"[\s_]*\d*$", "", path.stem)).lower()
+        code, known = path.parent.name, said.get(path.parent.name, {}).get(word)
+        if known and path.suffix.lower() in RECORDED:
+            key, opened = f"{style}:{code}:{path.name}", partial(read_recording, path)
+            items.append(MediaItem(key, style, known[1], {code: (known[0],)}, content_hash(path), opened))
+    if not items:
+        example = next((f"{code}/{next(iter(words))}.wav" for code, words in said.items() if words), "en/dog.wav")
+        raise ValueError(
+            f"There are no recordings of words below {root}; expected files such as {example} "
+            f"({', '.join(RECORDED)}), named by one of the words that are trained."
+        )
+    return items

@@ -1,0 +1,161 @@
+"""Words spoken by eSpeak NG's voices, through the library that the package `espeakng-loader` carries.
+
+Synthetic and robotic: a model of speech, not speech. The library's slight flutter of the pitch goes on from one word to
+the next, so a word is never twice the same to the last sample; encoder features are kept on disk for that reason.
+
+eSpeak NG is under the GPL-3; nothing of it is bundled.
+"""
+
+import ctypes
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.text.texts import concepts
+from semhub_lens.training.corpora.emoji import emoji_names
+from semhub_lens.training.corpora.stamps import read_stamps, stamp_names
+
+VOICES = {"en": ("en-us", "en"), "fr": ("fr", "fr-be"), "es": ("es", "es-419"), "de": ("de",), "zh": ("cmn",)}
+"""eSpeak's voice (and a second accent) of each language."""
+TRAINED = ("m1", "f1", "m2", "f2", "m3", "f3", "m5", "f5", "m7", "Andy", "Alicia", "klatt4")
+HELD = ("m4", "f4")
+"""Variants that are never trained."""
+SYNCHRONOUS, CHARS_UTF8, POSITION_CHARACTER = 2, 1, 1
+RATE, PITCH = 1, 3
+Spoken = Mapping[str, Sequence[tuple[str, str, str]]]
+"""By language: (word, its concept, a caption that contains it, or the word again)."""
+
+
+@dataclass(frozen=True)
+class _Engine:
+    library: Any
+    rate: int
+    parts: list
+    callback: Any
+    """Kept alive: the library holds only its address."""
+
+
+@lru_cache(maxsize=1)
+def _engine() -> _Engine:
+    """ESpeak NG, started once in a process (it is one global engine)."""
+    loader = optional("espeakng_loader", "espeakng-loader", "audio")
+    library = ctypes.CDLL(loader.get_library_path())
+    rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
+    if rate <= 0:
+        raise ValueError(f"eSpeak NG could not start (code {rate}); re-install the package espeakng-loader.")
+    parts: list[np.ndarray] = []
+
+    def receive(samples: Any, count: int, events: Any) -> int:
+        if count > 0:
+            parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    callback = kind(receive)
+    library.espeak_SetSynthCallback(callback)
+    return _Engine(library, rate, parts, callback)
+
+
+def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> tuple[np.ndarray, int]:
+    """Samples (float32) and their rate of a text read by an eSpeak voice.
+
+    Args:
+        text: what to say.
+        voice: a language, or language and variant: "fr", "fr+f2".
+        rate: words a minute.
+        pitch: 0 to 100.
+
+    Raises:
+        ValueError: the package is missing, an unknown voice, or a text that makes no sound.
+
+    Example:
+        >>> from semhub_lens.training.corpora.speech import speak
+        >>> samples, rate = speak("dog")
+        >>> 0.1 < len(samples) / rate < 2
+        True
+    """
+    engine = _engine()
+    if engine.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise ValueError(f"eSpeak NG has no voice {voice!r}; expected for instance 'en', 'fr+f2' or 'cmn'.")
+    engine.library.espeak_SetParameter(RATE, rate, 0)
+    engine.library.espeak_SetParameter(PITCH, pitch, 0)
+    engine.parts.clear()
+    data = text.encode()
+    engine.library.espeak_Synth(data, len(data) + 1, 0, POSITION_CHARACTER, 0, CHARS_UTF8, None, None)
+    samples = np.concatenate(engine.parts).astype(np.float32) / 32768 if engine.parts else np.zeros(0, np.float32)
+    if not np.abs(samples).max(initial=0) > 0:
+        raise ValueError(f"eSpeak NG said nothing for {text!r} with the voice {voice!r}.")
+    return samples, engine.rate
+
+
+def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> dict[str, list[tuple[str, str, str]]]:
+    """Words to speak, by language: names of emoji and of Tux Paint's stamps, everyday nouns, and common English words.
+
+    Args:
+        stamps: folder of Tux Paint's stamps; None leaves them out.
+        english: number of English words, filled up with the most frequent ones of `wordfreq`.
+    """
+    entries = [(names, {}) for names in emoji_names().values()]
+    for stamp in read_stamps(stamps) if stamps is not None else ():
+        entries.insert(0, (stamp_names(stamp), stamp.captions))  # first, because they have captions
+    table = concepts()
+    entries += [
+        ({code: (word,) for code, word in zip(table, row, strict=True)}, {})
+        for row in zip(*table.values(), strict=True)
+    ]
+    found: dict[str, dict[str, tuple[str, str, str]]] = {code: {} for code in VOICES}
+    for names, captions in entries:
+        concept = names["en"][0].lower() if names else ""
+        for code, listed in names.items():
+            if len(listed[0].split()) <= 2:
+                found[code].setdefault(listed[0].lower(), (listed[0], concept, captions.get(code, listed[0])))
+    _fill(found["en"], english)
+    return {code: list(words.values()) for code, words in found.items()}
+
+
+def _fill(words: dict[str, tuple[str, str, str]], count: int) -> None:
+    from wordfreq import top_n_list
+
+    for word in top_n_list("en", 4 * count + 1000):
+        if len(words) >= count:
+            return
+        if word.isalpha() and word.isascii() and len(word) > 2:
+            words.setdefault(word, (word, word, word))
+
+
+def speech_items(
+    words: Spoken, *, variants: Sequence[str] = TRAINED, voices: Mapping[str, int] | None = None
+) -> list[MediaItem]:
+    """One item for each word and voice; every second voice reads the whole caption, where there is one.
+
+    Args:
+        words: see `spoken_words`.
+        variants: eSpeak's voice variants.
+        voices: how many of them read each language's words, in turn; None or a missing language takes all.
+    """
+    items = []
+    for code, listed in words.items():
+        count = (voices or {}).get(code, len(variants))
+        for i, (word, concept, caption) in enumerate(listed):
+            for j in range(count):
+                k = (i + j) % len(variants)
+                base = VOICES[code][k % len(VOICES[code])]
+                text = caption if k % 2 else word
+                pitch = 35 + 5 * (_number(word, k) % 7)
+                rate = 120 + 15 * (_number(word, k) // 7 % 6)
+                open_ = partial(speak, text, f"{base}+{variants[k]}", rate=rate, pitch=pitch)
+                key, content = f"speech:{code}:{word}:{variants[k]}", f"{text} {base} {rate} {pitch}"
+                items.append(MediaItem(key, variants[k], concept, {code: (word,)}, content, open_))
+    return items
+
+
+def _number(word: str, k: int) -> int:
+    """A number that depends on nothing else."""
+    return int.from_bytes(hashlib.sha256(f"{word} {k}".encode()).digest()[:4], "big")

@@ -1,0 +1,67 @@
+"""Encoder features of items in several views, computed once and kept on disk."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.rng import generator
+from semhub_lens.base.store import Store
+from semhub_lens.data.media.items import MediaItem
+from semhub_lens.spokes.encoders import Encoder
+from semhub_lens.training.augmentation import changed_picture, changed_sound
+
+VERSION = 1
+"""Counts changes of the augmentation: features of another version are not read."""
+
+
+def features(
+    encoder: Encoder,
+    items: Sequence[MediaItem],
+    *,
+    views: int,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Float[Tensor, "item view chunk d"]:
+    """Features of items (float16): view 0 is the item as it is, the others are changed at random.
+
+    Args:
+        encoder: gives the features.
+        items: pictures or sounds.
+        views: at least 1.
+        folder: where finished parts of 32 items are kept, by encoder, settings and content; None keeps nothing.
+        seed: of the changes; every item and view has a draw of its own.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: no items, or fewer than one view.
+    """
+    if views < 1:
+        raise ValueError(f"There must be at least one view of an item, got {views}.")
+    settings = {"encoder": encoder.name, "views": views, "seed": seed, "version": VERSION}
+    by_key = {f"{item.key} {item.content}": item for item in items}
+    store = Store(None if folder is None else Path(folder), settings)
+    with tqdm(total=len(items), desc="encoding", disable=not progress, unit="item") as bar:
+
+        def measure(keys: Sequence[str]) -> Tensor:
+            media = [one for key in keys for one in _views(encoder, by_key[key], key, views, seed)]
+            bar.update(len(keys))
+            return encoder(media).unflatten(0, (len(keys), views)).half()
+
+        return store.tensors("features", [f"{item.key} {item.content}" for item in items], measure, axis=0)
+
+
+def _views(encoder: Encoder, item: MediaItem, key: str, views: int, seed: int) -> list[Any]:
+    media = item.open()
+    change = changed_picture if encoder.modality == "image" else changed_sound
+    return [media, *(change(media, _source(key, view, seed)) for view in range(1, views))]
+
+
+def _source(key: str, view: int, seed: int) -> torch.Generator:
+    return generator(int.from_bytes(hashlib.sha256(f"{key} {view} {seed}".encode()).digest()[:6], "big"))

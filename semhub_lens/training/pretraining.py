@@ -1,0 +1,86 @@
+"""Before the language model takes part: the hidden layer learns to tell names apart.
+
+A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
+together, and the classifier is thrown away, or kept as the codes of a projector that has them. A step costs a
+hundredth of one through the language model and is computed in bfloat16 where that model is. Nothing of the language
+model enters, so what a lens later reads at the vectors' positions is not put there by this.
+"""
+
+import math
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from semhub_lens.base.rng import generator
+from semhub_lens.spokes.projector import Projector
+from semhub_lens.training.teacher import PRIME, Teacher
+
+BATCH = 128
+WARMUP = 0.1
+"""Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
+
+
+def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = None, progress: bool = True) -> float:
+    """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
+
+    Args:
+        projector: its norm, first layer and codes change in place.
+        teacher: draws the items; with shuffled pairs, names are those of other items here too.
+        without: a fold of the items that takes no part; None takes all.
+        progress: whether to show a bar.
+
+    Returns:
+        Mean cross-entropy of the last 50 steps, in nats; 0 without steps.
+
+    Raises:
+        ValueError: a loss that is not finite.
+    """
+    settings = teacher.settings
+    classes = {name: i for i, name in enumerate(teacher.lesson.classes)}
+    targets = torch.tensor([classes[listed[0]] for listed in teacher.named])
+    device = next(projector.parameters()).device
+    head = projector.code or _classifier(projector.shape.hidden, len(classes), settings.seed).to(device)
+    learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    brief = next(teacher.model.parameters()).dtype == torch.bfloat16
+    losses: list[float] = []
+    for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
+        source = generator(settings.seed * PRIME + PRIME // 2 + step)
+        features, items = teacher.sample(source, BATCH, without=without)
+        shown = teacher.some(source)
+        with torch.autocast(device.type, torch.bfloat16, enabled=brief):
+            hidden = projector.hidden(features.to(device), shown)
+            if settings.dropout:
+                hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)
+            logits = head(hidden if projector.shape.joint else hidden.mean(1))
+        loss = nn.functional.cross_entropy(logits.float(), targets[items].to(device))
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise ValueError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")
+        optimiser.zero_grad()
+        loss.backward()
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _share(step, settings.pretraining)
+        optimiser.step()
+    optimiser.zero_grad()  # gradients left here would count where the training clips its own
+    return sum(losses[-50:]) / max(1, len(losses[-50:]))
+
+
+def _classifier(hidden: int, classes: int, seed: int) -> nn.Linear:
+    head = nn.Linear(hidden, classes)
+    with torch.no_grad():
+        head.weight.normal_(0.0, hidden**-0.5, generator=generator(seed))
+        head.bias.zero_()
+    return head
+
+
+def _mask(size: torch.Size, rate: float, source: torch.Generator) -> torch.Tensor:
+    return (torch.rand(size, generator=source) >= rate) / (1 - rate)
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the peak learning rate: up over a tenth of the steps, then down by a cosine."""
+    rising = (step + 1) / (WARMUP * steps)
+    falling = max(0.0, (step / steps - WARMUP) / (1 - WARMUP))
+    return rising if rising < 1 else 0.5 * (1 + math.cos(math.pi * falling))

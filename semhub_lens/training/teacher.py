@@ -1,0 +1,276 @@
+"""What a projector is trained on, and the loss of a batch; see `training`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import beta
+from torch import Tensor
+
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.rng import derangement, generator
+from semhub_lens.inputs.tokens import encode
+from semhub_lens.model.facts import Model, output_transform
+from semhub_lens.spokes.layout import layout
+from semhub_lens.spokes.projector import Projector
+from semhub_lens.training.frozen import FrozenModel, device_of, padded
+
+EXPECTED = 500
+"""Tokens that the model expects after each template, among the candidates."""
+GLUED = ("：", "“")
+"""After these a name follows without a space."""
+Row = tuple[list[int], tuple[int, ...], int]
+"""Token ids of a template with a name, the positions of the vectors, and where the name begins."""
+PRIME = 1_000_003
+"""Keeps the generators of one seed's steps apart from another's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Features with names: what a projector learns from.
+
+    Args:
+        features: several views of every item.
+        names: for every item, pairs of language and name.
+        templates: texts with a placeholder, by language; a name follows with its space (none after Chinese).
+        modality: "image" or "audio".
+    """
+
+    features: Float[Tensor, "item view chunk d"]
+    names: Sequence[Sequence[tuple[str, str]]]
+    templates: Mapping[str, Sequence[str]]
+    modality: str
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.features) or not len(self.names):
+            raise ValueError(f"Expected names for each of {len(self.features)} items, got {len(self.names)}.")
+        for listed in self.names:
+            missing = {language for language, _ in listed} - set(self.templates)
+            if missing or not listed:
+                raise ValueError(f"The names {listed} need at least one name and templates for {missing or 'it'}.")
+
+    @property
+    def classes(self) -> list[tuple[str, str]]:
+        """The items' first names, each once."""
+        return sorted({listed[0] for listed in self.names})
+
+    @property
+    def hash(self) -> str:
+        """Hash of features, names and templates."""
+        sums = [float(self.features[i].double().sum()) for i in range(len(self.features))]
+        return digest([sums, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a projector is trained; everything that its weights depend on but the lesson and the model."""
+
+    steps: int = 2000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    dropout: float = 0.2
+    candidates: int = 8000
+    english: float = 0.5
+    """Share of English names where an item has names in several languages; where items have one language each, the
+    share of English items."""
+    regions: int = 0
+    """Above 0: a step shows only so many of a picture's vectors, drawn at random (shorter prompts; Liu et al. 2023,
+    PatchDropout), for projectors that are not joint. The last fifth of the steps shows all; the pretraining never."""
+    mixup: float = 0.0
+    """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
+    of them with the same odds (Zhang et al. 2018)."""
+    summed: bool = False
+    """Learn the log-likelihood of the whole name, the sum over its tokens; with their mean, a name of several tokens
+    weighs less at its first one, which tells most. Losses are noted as means in both cases."""
+    pretraining: int = 0
+    """Steps in which the hidden layer first learns to tell the names apart, without the language model; see
+    `pretraining`."""
+    folds: int = 0
+    """Above 1, with codes: in every second step the codes learn from classifiers that have not seen the item, one for
+    each of so many folds; see `stacking`."""
+    seed: int = 0
+    shuffle_pairs: bool = False
+    """Train on names of other items: the null. What it finds is no knowledge of the pictures."""
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    features: Float[Tensor, "batch chunk d"]
+    items: Int[Tensor, " batch"]
+    rows: list[Row]
+
+
+class Teacher:
+    """Batches and their loss for one model and one lesson."""
+
+    def __init__(self, model: Model, lesson: Lesson, settings: Settings, count: int) -> None:
+        self.model, self.lesson, self.settings = model, lesson, settings
+        self._rows: dict[tuple[str, str, int], Row] = {}
+        self._count = count
+        items = len(lesson.names)
+        order = derangement(items, generator(settings.seed)) if settings.shuffle_pairs else torch.arange(items)
+        self.named = [lesson.names[int(i)] for i in order]
+        self._odds = self._item_odds()
+        self.fold = self._dealt()
+
+    def _dealt(self) -> Int[Tensor, " item"]:
+        """The fold of each item: the items of one name are dealt out in turn; -1 for the only item of a name."""
+        fold = torch.full((len(self.named),), -1)
+        if self.settings.folds:
+            source = generator(self.settings.seed)
+            own: dict[tuple[str, str], list[int]] = {}
+            for i in torch.randperm(len(self.named), generator=source).tolist():
+                own.setdefault(self.named[i][0], []).append(i)
+            for count, items in enumerate(own.values()):
+                if len(items) > 1:
+                    fold[items] = (torch.arange(len(items)) + count) % self.settings.folds
+        return fold
+
+    def _item_odds(self) -> Tensor:
+        """How often each item is drawn."""
+        english = torch.tensor([any(code == "en" for code, _ in listed) for listed in self.named])
+        if english.all() or not english.any():
+            return torch.ones(len(english))
+        share = self.settings.english
+        return torch.where(english, share / english.sum(), (1 - share) / (~english).sum())
+
+    def stacked(self, step: int) -> bool:
+        """Whether a step learns from classifiers that have not seen its items."""
+        return bool(self.settings.folds) and step % 2 == 1
+
+    def shown(self, step: int) -> list[int]:
+        """Which of the vectors a step shows."""
+        if step >= 0.8 * self.settings.steps:
+            return list(range(self._count))
+        return self.some(generator(self.settings.seed * PRIME - step - 1))
+
+    def some(self, source: torch.Generator) -> list[int]:
+        """`Settings.regions` of the vectors, drawn at random; all where it does not apply."""
+        few = self.settings.regions
+        if not 0 < few < self._count:
+            return list(range(self._count))
+        return sorted(torch.randperm(self._count, generator=source)[:few].tolist())
+
+    def row(self, template: str, name: str, count: int | None = None) -> Row:
+        """Token ids of a template with a name, the positions of `count` vectors and where the name begins."""
+        count = self._count if count is None else count
+        key = (template, name, count)
+        if key not in self._rows:
+            ids, positions, _ = layout(self.model, template, self.lesson.modality, count)
+            target = encode(self.model.tokenizer, name if template.endswith(GLUED) else f" {name}")
+            self._rows[key] = (ids + target, positions, len(ids))
+        return self._rows[key]
+
+    def draw(self, step: int) -> Batch:
+        """The batch of a step: features, the items' indices and token rows."""
+        source = generator(self.settings.seed * PRIME + step)
+        features, items = self.sample(source, self.settings.batch, mixed=not self.stacked(step))
+        count = len(self.shown(step))
+        chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
+        rows = []
+        for item, (a, b, c) in zip(items.tolist(), chance, strict=True):
+            english = [pair for pair in self.named[item] if pair[0] == "en"]
+            pool = english if english and a < self.settings.english else self.named[item]
+            language, name = pool[int(b * len(pool))]
+            templates = self.lesson.templates[language]
+            rows.append(self.row(templates[int(c * len(templates))], name, count))
+        return Batch(features, items, rows)
+
+    def sample(
+        self, source: torch.Generator, count: int, *, mixed: bool = True, without: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features of items drawn at random, one view each, and the items' indices.
+
+        Args:
+            source: of the draw.
+            count: number of items.
+            mixed: whether `Settings.mixup` applies.
+            without: leaves out the items of this fold.
+        """
+        odds = self._odds if without is None else self._odds * (self.fold != without)
+        items = torch.multinomial(odds, count, replacement=True, generator=source)
+        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
+        features = self.lesson.features[items, views].float()
+        return self._mixed(features, items, source) if mixed and self.settings.mixup > 0 else (features, items)
+
+    def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix every row with the next one; the name comes from the one or the other."""
+        alpha = self.settings.mixup
+        share = torch.rand(len(items), generator=source)
+        share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
+        mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
+        return mixed, torch.where(torch.rand(len(items), generator=source) < share, items, items.roll(1))
+
+    def mask(self, step: int, projector: Projector) -> Tensor | None:
+        """Dropout of the projector's hidden layer; none behind classifiers that have not seen the item."""
+        rate, shape = self.settings.dropout, projector.shape
+        if rate == 0 or self.stacked(step):
+            return None
+        size = (self.settings.batch, shape.hidden) if shape.joint else (self.settings.batch, shape.chunks, shape.hidden)
+        return (torch.rand(size, generator=generator(self.settings.seed * PRIME - step - 1)) >= rate) / (1 - rate)
+
+    def candidates(self) -> Int[Tensor, " candidate"]:
+        """Ids that the loss compares."""
+        pairs = {(language, name) for listed in self.named for language, name in listed}
+        found = {
+            token
+            for language, name in pairs
+            for template in self.lesson.templates[language]
+            for token in self.row(template, name)[0][self.row(template, name)[2] :]
+        } | set(self._expected())
+        rest = (token for token in range(int(self.model.cfg.d_vocab)) if token not in found)
+        wanted = min(self.settings.candidates, int(self.model.cfg.d_vocab))
+        found |= {token for token, _ in zip(rest, range(wanted - len(found)), strict=False)}
+        return torch.tensor(sorted(found))
+
+    def _expected(self) -> list[int]:
+        ids: set[int] = set()
+        k = min(EXPECTED, int(self.model.cfg.d_vocab))
+        with torch.no_grad():
+            for template in (text for listed in self.lesson.templates.values() for text in listed):
+                row = torch.tensor([layout(self.model, template, self.lesson.modality, 1)[0]])
+                logits = self.model(row.to(device_of(self.model)), return_type="logits")[0, -1]
+                ids |= set(logits.float().topk(k).indices.tolist())
+        return list(ids)
+
+
+class Head:
+    """Cross-entropy over candidate tokens, through the model's own final norm and unembedding."""
+
+    def __init__(self, model: Model, candidates: Int[Tensor, " candidate"]) -> None:
+        self._model = model
+        self._index = torch.full((int(model.cfg.d_vocab),), -1)
+        self._index[candidates] = torch.arange(len(candidates))
+        self._weight = model.W_U.detach()[:, candidates.to(model.W_U.device)].T.contiguous().T
+        bias = getattr(model, "b_U", None)
+        self._bias = bias.detach()[candidates.to(bias.device)] if bias is not None else None
+
+    def knows(self, tokens: Sequence[int]) -> bool:
+        """Whether all tokens are candidates."""
+        return bool((self._index[list(tokens)] >= 0).all())
+
+    def __call__(self, states: Float[Tensor, "n d_model"], tokens: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Loss of each token, read from the state before it."""
+        logits = self._model.ln_final(states[None])[0] @ self._weight
+        logits = output_transform(self._model, logits if self._bias is None else logits + self._bias).float()
+        return torch.nn.functional.cross_entropy(logits, self._index[tokens].to(logits.device), reduction="none")
+
+
+def batch_loss(
+    lm: FrozenModel, head: Head, vectors: Float[Tensor, "batch k d_model"], rows: Sequence[Row]
+) -> Float[Tensor, " batch"]:
+    """Mean loss of each row's name."""
+    tokens = padded([ids for ids, _, _ in rows], rows[0][0][0])
+    read = tokens[:, :-1]  # nothing is predicted after the last one
+    positions = torch.tensor([list(places) for _, places, _ in rows])
+    states = lm(read, vectors, positions)
+    where = [(i, j) for i, (ids, _, start) in enumerate(rows) for j in range(start, len(ids))]
+    row, column = torch.tensor(where).T
+    losses = head(states[row, column - 1], tokens[row, column])
+    sums = torch.zeros(len(rows), device=losses.device).index_add(0, row.to(losses.device), losses)
+    return sums / torch.tensor([len(ids) - start for ids, _, start in rows], device=losses.device)

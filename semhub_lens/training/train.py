@@ -1,0 +1,217 @@
+r"""Training a projector: the language model's own loss on names, through its frozen blocks.
+
+For a picture x with a name of tokens $t_1 \dots t_m$ after a template,
+
+$$\mathcal L = -\frac1m \sum_j \log \frac{\exp z_{t_j}}{\sum_{c \in C} \exp z_c}$$
+
+with the model's logits z at the position before each token and candidate tokens C: all tokens of the training names,
+the tokens that the model itself expects after the templates, and the commonest of its vocabulary. With
+`Settings.summed` the gradient is that of the sum over the name's tokens, without 1/m. The full vocabulary
+would cost as much as the model. The loss sits at the name, behind all blocks: what a lens reads at the picture's own
+positions is not put there directly.
+
+Every step draws its batch from a generator of its own (seed and step), so a killed run that goes on gives the same
+weights to the last bit on the same machine and number of threads.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.results import Result
+from semhub_lens.model.facts import Model, provenance
+from semhub_lens.spokes.projector import Projector, Shape
+from semhub_lens.training.checkpoints import restore, save
+from semhub_lens.training.frozen import FrozenModel, device_of, frozen, input_norm
+from semhub_lens.training.pretraining import pretrain
+from semhub_lens.training.stacking import Unseen
+from semhub_lens.training.teacher import Head, Lesson, Settings, Teacher, batch_loss
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCurve(Result):
+    """Loss of every training step, and of checks on items that were not trained on."""
+
+    losses: Float[Tensor, " step"]
+    checks: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """By split: (step, loss); watched only, nothing is chosen by it."""
+    window: int = 50
+
+    @property
+    def smooth(self) -> Float[Tensor, " step"]:
+        """Mean over the last `window` steps (fewer at the start)."""
+        sums = torch.cat([torch.zeros(1), self.losses.cumsum(0)])
+        ends = torch.arange(1, len(sums))
+        starts = (ends - self.window).clamp(min=0)
+        return (sums[ends] - sums[starts]) / (ends - starts)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a step and split."""
+        train = pd.DataFrame({"step": range(1, len(self.losses) + 1), "split": "train", "loss": self.losses.numpy()})
+        rows = [(step, split, loss) for split, points in self.checks.items() for step, loss in points]
+        return pd.concat([train, pd.DataFrame(rows, columns=["step", "split", "loss"])], ignore_index=True)
+
+
+def rate(settings: Settings, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then a cosine down to a hundredth."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def train(
+    model: Model,
+    lesson: Lesson,
+    settings: Settings,
+    *,
+    hidden: int = 512,
+    embeddings: int = 4,
+    joint: bool = True,
+    standardised: bool = True,
+    codes: bool = False,
+    rank: int = 0,
+    folder: str | Path | None = None,
+    checks: Mapping[str, Lesson] | None = None,
+    every: int = 100,
+    progress: bool = True,
+) -> tuple[Projector, TrainingCurve]:
+    """Train a projector through a frozen language model.
+
+    Args:
+        model: any TransformerLens model; bfloat16 weights make a step several times faster on processors that
+            multiply them.
+        lesson: what to learn.
+        settings: how.
+        hidden: size of the projector's hidden layer.
+        embeddings: vectors of one picture or clip in the prompt.
+        joint: see `Shape`.
+        standardised: see `Shape`.
+        codes: whether vectors are mixtures of one code's for each name. Then only these are learned through the
+            language model; what tells the names apart comes from the pretraining alone.
+        rank: see `Shape`.
+        folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
+        checks: lessons whose loss is watched, by split.
+        every: steps between checkpoints and checks.
+        progress: whether to show a bar.
+
+    Returns:
+        The projector, its weights rounded to half precision as its file holds them, and the curve.
+
+    Raises:
+        ValueError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
+            projector; `codes` without pretraining; folds without codes.
+    """
+    checks = dict(checks or {})
+    if joint and settings.regions:
+        raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
+    if codes and not settings.pretraining:
+        raise ValueError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
+    if settings.folds and (settings.folds < 2 or not codes):
+        raise ValueError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
+    _, _, chunks, d_in = lesson.features.shape
+    shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
+    shape = replace(shape, codes=len(lesson.classes) if codes else 0, rank=rank)
+    scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
+    projector = Projector(shape, scale, settings.seed).to(device_of(model))
+    if standardised:
+        projector.standardise(lesson.features[:, 0])
+    told = {"norm", "enter", "code"} if codes else set()
+    moved = [parameter for name, parameter in projector.named_parameters() if name.partition(".")[0] not in told]
+    optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    teacher = Teacher(model, lesson, settings, embeddings)
+    identity = _identity(model, lesson, settings, shape, every, checks)
+    start = deepcopy(projector)
+    history = restore(folder, identity, projector, optimiser)
+    steps = range(len(history["train"]), settings.steps)
+    if not steps:  # killed after its last step
+        return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+    unseen = Unseen(start, teacher, progress=progress) if settings.folds else None
+    if not steps.start:
+        pretrain(projector, teacher, progress=progress)
+    for parameter in projector.parameters():
+        parameter.requires_grad_(any(parameter is one for one in moved))
+    head = Head(model, teacher.candidates())
+    with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
+        for step in steps:
+            history["train"].append(_step(lm, head, teacher, projector, unseen, optimiser, step))
+            bar.update()
+            bar.set_postfix(loss=f"{history['train'][-1]:.2f}", refresh=False)
+            if (step + 1) % every == 0 or step + 1 == settings.steps:
+                for split, held in checks.items():
+                    history.setdefault(split, []).append(_check(lm, head, model, held, settings, projector))
+                save(folder, identity, projector, optimiser, history)
+    return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+
+
+def _step(
+    lm: FrozenModel,
+    head: Head,
+    teacher: Teacher,
+    projector: Projector,
+    unseen: Unseen | None,
+    optimiser: Any,
+    step: int,
+) -> float:
+    batch = teacher.draw(step)
+    features = batch.features.to(next(projector.parameters()).device)
+    mask = teacher.mask(step, projector)
+    for group in optimiser.param_groups:
+        group["lr"] = rate(teacher.settings, step)
+    if unseen is not None and teacher.stacked(step):
+        vectors = projector.vectors(unseen.shares(features, batch.items))
+    else:
+        vectors = projector(features, mask if mask is None else mask.to(features.device))
+    losses = batch_loss(lm, head, vectors[:, teacher.shown(step)], batch.rows)
+    lengths = torch.tensor([len(ids) - first for ids, _, first in batch.rows], device=losses.device)
+    loss = (losses * lengths if teacher.settings.summed else losses).mean()
+    if not math.isfinite(value := float(losses.detach().mean())):
+        raise ValueError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
+    optimiser.step()
+    return value
+
+
+@torch.no_grad()
+def _check(lm: FrozenModel, head: Head, model: Model, held: Lesson, settings: Settings, projector: Projector) -> float:
+    teacher = Teacher(model, held, settings, projector.shape.embeddings)
+    device = next(projector.parameters()).device
+    rows = [teacher.row(held.templates[pairs[0][0]][0], pairs[0][1]) for pairs in held.names]
+    losses = []
+    for start in range(0, len(rows), settings.batch):
+        chosen = slice(start, start + settings.batch)
+        vectors = projector(held.features[chosen, 0].float().to(device))
+        known = [head.knows(ids[first:]) for ids, _, first in rows[chosen]]
+        losses.append(batch_loss(lm, head, vectors[known], [r for r, k in zip(rows[chosen], known, strict=True) if k]))
+    return float(torch.cat(losses).mean())
+
+
+def _identity(
+    model: Model, lesson: Lesson, settings: Settings, shape: Shape, every: int, checks: Mapping[str, Lesson]
+) -> str:
+    where = provenance(model)
+    return digest(
+        [where.weights, where.dtype, where.device, lesson.hash, asdict(settings), asdict(shape), every, sorted(checks)]
+    )
+
+
+def _curve(
+    model: Model, history: dict[str, list[float]], settings: Settings, every: int, lesson: Lesson
+) -> TrainingCurve:
+    ends = [*range(every, settings.steps + 1, every)]
+    ends += [settings.steps] if settings.steps % every else []
+    checks = {k: tuple(zip(ends, v, strict=True)) for k, v in history.items() if k != "train"}
+    where = provenance(model, data=f"{lesson.modality} lesson", data_hash=lesson.hash, seed=settings.seed)
+    return TrainingCurve(torch.tensor(history["train"]), checks, provenance=where)

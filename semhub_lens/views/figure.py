@@ -1,0 +1,31 @@
+"""`figure`: any result to a plotly figure. Importing this module registers every drawer of the room.
+
+Nothing here runs a model, shows a figure by itself or changes plotly's defaults.
+"""
+
+import plotly.graph_objects as go
+
+from semhub_lens.base.results import Result, drawn
+from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
+    concepts,
+    curves,
+    generation,
+    lens,
+    patching,
+    probes,
+    sweep,
+    trajectories,
+)
+
+
+def figure(result: Result) -> go.Figure:
+    """Draw any result as a plotly figure.
+
+    Raises:
+        SemhubError: an object that is not one of this library's results.
+
+    Example:
+        >>> figure(logit_lens(tiny_model, "three plus two", progress=False)).data[0].type
+        'heatmap'
+    """
+    return drawn(result)

@@ -1,0 +1,40 @@
+"""Offline pages: a figure or a document as one HTML file that needs no network."""
+
+import html
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from semhub_lens.base.files import write_aside
+from semhub_lens.base.results import Result
+from semhub_lens.views.figure import figure
+from semhub_lens.views.style import FONT
+
+
+def write_html(result: Result | go.Figure, path: str | Path) -> Path:
+    """Write a result as one HTML file that needs no network.
+
+    Tokens are escaped, and the file appears only when complete.
+
+    Example:
+        >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
+    """
+    drawn = result if isinstance(result, go.Figure) else figure(result)
+    title = drawn.layout.title.text or "semhub_lens"
+    body = drawn.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
+    return write_page(page(html.unescape(title.replace("<b>", "").replace("</b>", "")), body), path)
+
+
+def page(title: str, body: str, style: str = "") -> str:
+    """A complete HTML document around a body."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>body{{margin:16px;font-family:{FONT};overflow-x:auto}}\n{style}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def write_page(document: str, path: str | Path) -> Path:
+    """Write a document whole or not at all."""
+    return write_aside(Path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

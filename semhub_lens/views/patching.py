@@ -1,0 +1,94 @@
+"""The heat map of a patching grid: layers x tokens (or heads), coloured by the normalised effect."""
+
+import plotly.graph_objects as go
+from torch import Tensor
+
+from semhub_lens.base.results import draws
+from semhub_lens.interventions.patch_results import PatchResult
+from semhub_lens.views.style import MONO, escape, finish
+
+CELL_WIDTH, CELL_HEIGHT = 44, 22
+
+
+@draws(PatchResult)
+def patch_figure(result: PatchResult) -> go.Figure:
+    """Heat map of a `PatchResult`; with heads and positions, buttons choose the head."""
+    normalised, values = result.normalised, result.values
+    per_head = result.axes == ("layer", "pos", "head")
+    views = (
+        [(normalised[..., i], values[..., i]) for i in range(values.shape[-1])] if per_head else [(normalised, values)]
+    )
+    layers, columns = views[0][0].shape
+    figure = go.Figure(
+        go.Heatmap(
+            z=views[0][0].tolist(),
+            customdata=_hover(result, views[0][1]),
+            x=list(range(columns)),
+            y=list(range(layers)),
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu",
+            xgap=1,
+            ygap=1,
+            colorbar={"title": {"text": "effect"}, "thickness": 10},
+            hovertemplate="%{customdata}<br>normalised effect %{z:.3f}<extra></extra>",
+        )
+    )
+    if per_head:
+        figure.update_layout(updatemenus=[_head_buttons(result, views)])
+    finish(
+        figure,
+        title=f"{result.method}: {result.site}, {result.metric} (0 = corrupted, 1 = clean)",
+        note=result.provenance.line(),
+        width=max(760, 190 + CELL_WIDTH * columns),
+        height=230 + CELL_HEIGHT * layers,
+        top=95 if per_head else 70,
+        bottom=120,
+    )
+    by_head = result.axes == ("layer", "head")
+    ticks = [f"{i}" for i in range(columns)] if by_head else [_tick(result, i) for i in range(columns)]
+    figure.update_xaxes(
+        tickvals=list(range(columns)),
+        ticktext=ticks,
+        title="head" if by_head else "token of the corrupted prompt (below it the clean one, where it differs)",
+        tickfont={"family": MONO, "size": 11},
+        showgrid=False,
+    )
+    figure.update_yaxes(title="block", showgrid=False)
+    return figure
+
+
+def _tick(result: PatchResult, column: int) -> str:
+    corrupted, clean = (escape(_short(side[column])) for side in (result.labels, result.clean_labels))
+    return corrupted if corrupted == clean else f"{corrupted}<br>{clean}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 10 else text[:9] + "…"
+
+
+def _hover(result: PatchResult, values: Tensor) -> list[list[str]]:
+    where = [
+        f"position {corrupted}: {escape(label)} ← {escape(clean_label)} (position {clean})"
+        for (clean, corrupted), label, clean_label in zip(
+            result.positions, result.labels, result.clean_labels, strict=True
+        )
+    ]
+    names = [f"head {i}, all positions" for i in range(values.shape[1])] if result.axes == ("layer", "head") else where
+    metric = escape(result.metric)
+    return [
+        [f"<b>block {layer}, {name}</b><br>{metric} {value:.4g}" for name, value in zip(names, row, strict=True)]
+        for layer, row in enumerate(values.tolist())
+    ]
+
+
+def _head_buttons(result: PatchResult, views: list[tuple[Tensor, Tensor]]) -> dict:
+    buttons = [
+        {
+            "label": f"head {i}",
+            "method": "restyle",
+            "args": [{"z": [z.tolist()], "customdata": [_hover(result, values)]}],
+        }
+        for i, (z, values) in enumerate(views)
+    ]
+    return {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}

@@ -1,0 +1,114 @@
+"""Heat maps of a steering sweep, layer x strength: effect and damage of every condition side by side."""
+
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from semhub_lens.base.results import draws
+from semhub_lens.interventions.sweep_result import RANDOM, Choice, SweepResult
+from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.views.style import AMBERS, INK, PALETTE, escape, finish
+
+PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
+
+
+@draws(SweepResult)
+def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice | None = None) -> go.Figure:
+    """Mean change of a score per cell (top) and of each damage score (below), a column per condition.
+
+    All maps of a row share their colours. A ring marks the cell that half of the items chose.
+
+    Args:
+        result: the sweep.
+        score: which effect to draw; None takes the first one.
+        choice: the cell to mark; None chooses one without a damage budget where there are items enough.
+    """
+    chosen_score = score or (result.effects or result.names)[0]
+    if choice is None and result.clean.shape[1] >= 4:
+        choice = result.choose(chosen_score, seed=result.provenance.seed or 0)
+    conditions = [name for name in result.conditions if not name.startswith(RANDOM + " ")]
+    rows = [chosen_score, *(name for name in result.damage if name != chosen_score)]
+    figure = make_subplots(
+        len(rows),
+        len(conditions),
+        subplot_titles=[escape(title) for title in conditions],
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=0.1 if len(rows) > 1 else 0,
+    )
+    for row, name in enumerate(rows, start=1):
+        for column, condition in enumerate(conditions, start=1):
+            figure.add_trace(_map(result, name, condition, row), row, column)
+            if choice is not None:
+                figure.add_trace(_mark(result, choice), row, column)
+        figure.update_layout({f"coloraxis{row}": _colours(result, name, conditions, row, len(rows))})
+    items = result.clean.shape[1]
+    height = PANEL_HEIGHT * len(rows) + TOP + BOTTOM
+    title = f"Steering: {chosen_score}, change from the clean run, mean of {items} items"
+    finish(figure, title=title, note=result.provenance.line(), height=height, top=TOP, bottom=BOTTOM)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
+    figure.update_xaxes(title="strength", row=len(rows))
+    figure.update_yaxes(title="layer", col=1)
+    return figure
+
+
+@draws(SteeringVector)
+def vector_figure(vector: SteeringVector) -> go.Figure:
+    """Norm of a steering vector's direction at each of its layers."""
+    x = [str(layer) for layer in vector.layers]
+    figure = go.Figure(go.Bar(x=x, y=vector.directions.norm(dim=1).tolist(), marker={"color": PALETTE[0]}, width=0.5))
+    finish(figure, title=f"Steering vector: {vector.name}", note=vector.provenance.line(), height=360)
+    figure.update_xaxes(title="layer", type="category")
+    figure.update_yaxes(title="norm of the direction", rangemode="tozero")
+    return figure
+
+
+def _means(result: SweepResult, score: str, condition: str) -> Float[Tensor, "layer strength"]:
+    return result.effect(score, condition).nanmean(-1)
+
+
+def _labels(result: SweepResult) -> tuple[list[str], list[str]]:
+    return [f"{strength:g}" for strength in result.strengths], [str(layer) for layer in result.layers]
+
+
+def _map(result: SweepResult, score: str, condition: str, row: int) -> go.Heatmap:
+    x, y = _labels(result)
+    what = f"{escape(condition)}<br>layer %{{y}}, strength %{{x}}<br>{escape(score)}: %{{z:+.4g}}<extra></extra>"
+    values = _means(result, score, condition)
+    return go.Heatmap(z=values.tolist(), x=x, y=y, coloraxis=f"coloraxis{row}", hovertemplate=what, xgap=1.5, ygap=1.5)
+
+
+def _mark(result: SweepResult, choice: Choice) -> go.Scatter:
+    return go.Scatter(
+        x=[f"{choice.strength:g}"],
+        y=[str(choice.layer)],
+        mode="markers",
+        marker={"symbol": "circle", "size": 11, "color": "white", "line": {"color": INK, "width": 2.5}},
+        name="chosen on half of the items",
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _colours(result: SweepResult, score: str, conditions: list[str], row: int, rows: int) -> dict:
+    """Diverging colours around no change; amber for a damage that only rises."""
+    values = [_means(result, score, condition) for condition in conditions]
+    low = min(float(v.nan_to_num(0.0).min()) for v in values)
+    high = max(float(v.nan_to_num(0.0).max()) for v in values)
+    only_rises = score in result.damage and low >= 0
+    edge = max(abs(low), abs(high), 1e-9)
+    return {
+        "colorscale": list(AMBERS) if only_rises else "RdBu",
+        "reversescale": not only_rises,
+        "cmin": 0 if only_rises else -edge,
+        "cmax": edge,
+        "colorbar": {
+            "title": {"text": escape(score), "side": "right"},
+            "thickness": 10,
+            "len": 0.9 / rows,
+            "y": 1 - (row - 0.5) / rows,
+        },
+    }

@@ -1,0 +1,44 @@
+"""A prompt's tokens coloured by one lens quantity at one layer.
+
+CircuitsVis draws it from its local files (no network).
+"""
+
+from typing import Literal
+
+from circuitsvis.tokens import colored_tokens
+
+from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.style import escape
+
+
+class OfflineHTML:
+    """HTML that a notebook shows without asking the network (CircuitsVis itself probes it at every display)."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def _repr_html_(self) -> str:
+        return self.source
+
+
+def token_strip(
+    result: LensResult, layer: int, quantity: Literal["entropy", "kl_to_final", "probability"] = "kl_to_final"
+) -> OfflineHTML:
+    """Colour the prompt's tokens by a quantity of the lens at one layer.
+
+    Args:
+        result: from `logit_lens`.
+        layer: 0 is the embedding.
+        quantity: "entropy" or "kl_to_final" in nats, or the "probability" of the most probable token.
+
+    Raises:
+        ValueError: unknown layer or quantity.
+    """
+    layers = result.entropy.shape[0]
+    if not 0 <= layer < layers:
+        raise ValueError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+    if quantity not in ("entropy", "kl_to_final", "probability"):
+        raise ValueError(f"Unknown quantity {quantity!r}; expected 'entropy', 'kl_to_final' or 'probability'.")
+    values = result.top_logprobs[..., 0].exp() if quantity == "probability" else getattr(result, quantity)
+    drawn = colored_tokens([escape(label) for label in result.labels], values[layer].tolist())
+    return OfflineHTML(drawn.local_src)

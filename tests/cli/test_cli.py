@@ -1,0 +1,94 @@
+"""The command line and the report, as a user meets them."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import semhub_lens as shl
+from browser import CHROMIUM, rendered
+from semhub_lens.report.report import report
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
+
+
+def semhub(*arguments, cwd):
+    command = [sys.executable, "-m", "semhub_lens.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env=ENVIRONMENT, check=False)
+
+
+@pytest.mark.real
+def test_the_lens_command_shows_english_before_spanish(tmp_path):
+    done = semhub("lens", "El color del cielo es", "--html", "out.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {m[1]: m[0] for m in re.finditer(r"│\s*(\d+|emb) │.*", done.stdout)}
+    assert rows["18"].rstrip(" │").endswith("␣un")
+    assert any(re.search(r"␣(a|always|not|is)\s*│?$", rows[str(layer)].rstrip(" │")) for layer in range(11, 16))
+    assert (tmp_path / "out.html").stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lens", "  "], "prompt text is empty"),
+        (["lens", "x", "--model", "gemma-3-270"], "gemma-3-270m"),
+        (["lens", "x", "--model", "no-such-folder.gguf"], "No GGUF file"),
+        (["lens", "x", "--backend", "jax"], "Unknown backend 'jax'"),
+        (["run", "multilingual.nothing"], "Unknown experiment"),
+        (["train-spoke", "vision", "--out", "made"], "--font"),
+        (["train-spoke", "vision", "--out", "made", "--font", "none.ttf"], "fonts-noto-color-emoji"),
+        (["train-spoke", "smell", "--out", "made"], "Unknown kind 'smell'"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_no_file(tmp_path, arguments, message):
+    done = semhub(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stdout.split()) and "Traceback" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lists_name_every_experiment_and_packaged_model(tmp_path):
+    listed = semhub("experiments", cwd=tmp_path).stdout + semhub("models", cwd=tmp_path).stdout
+    assert all(name in listed for name in [*shl.experiments.EXPERIMENTS, "gemma-3-270m", "smollm2-135m"])
+
+
+@pytest.mark.real
+def test_run_saves_table_result_and_figure(tmp_path):
+    done = semhub("run", "arithmetic.logit_lens", "--n", "16", "--out", "runs", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "arithmetic.logit_lens"
+    result = shl.ExperimentResult.load(folder / "result.safetensors")
+    assert {path.name for path in folder.iterdir()} == {
+        "result.safetensors",
+        "items.parquet",
+        "run.json",
+        "figure.html",
+    }
+    assert all(leg.verdict.status in done.stdout for leg in result.legs)
+
+
+@pytest.mark.real
+def test_the_report_states_every_leg_and_opens_in_a_browser(gemma, tmp_path):
+    path, found = report(gemma, tmp_path / "report.html", n=16, only=["arithmetic.logit_lens"], progress=False)
+    page = path.read_text(encoding="utf-8")
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)=["\']?(https?:)?//', page)
+    for leg in found[0].legs:
+        assert leg.title in page and leg.verdict.status in page
+    assert "1 of 2 legs" in page or "0 of 2 legs" in page or "2 of 2 legs" in page
+    if CHROMIUM:
+        dom = rendered(path)
+        assert dom.count("main-svg") >= 3
+
+
+def test_a_report_of_unknown_experiments_is_refused_before_anything_runs(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="Unknown experiments"):
+        report(tiny_model, tmp_path / "report.html", only=["nothing"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(tiny_model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        report(tiny_model, tmp_path / "file" / "report.html")

@@ -1,0 +1,290 @@
+"""Similarity: closed forms against loops over all pairs, invariances, and controls without an effect."""
+
+import importlib
+import inspect
+import itertools
+import random
+
+import pytest
+import torch
+
+from semhub_lens.geometry.alignment import debiased_cka
+from semhub_lens.geometry.similarity import cosine_matrix, similarity
+
+LAYERS, ITEMS, WIDTH = 3, 9, 5
+PER_LAYER = ("baseline", "spread", "cka", "effect", "zscored", "retrieval", "mrr")
+PER_ITEM = ("matched", "centred", "adjusted", "rank_ab", "rank_ba")
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rotation(width, seed):
+    return torch.linalg.qr(drawn(width, width, seed=seed))[0]
+
+
+def pair(items=ITEMS, width=WIDTH, noise=1.0, layers=LAYERS, seed=0):
+    """Two data types with a shared part, an offset each, and noise."""
+    shared = drawn(layers, items, width, seed=seed)
+    offsets = 2 * drawn(2, layers, 1, width, seed=seed + 1)
+    noises = noise * drawn(2, layers, items, width, seed=seed + 2)
+    a, b = shared + offsets + noises
+    return a, b
+
+
+def cosine(x, y):
+    return float(x @ y) / (float(x @ x) * float(y @ y)) ** 0.5
+
+
+def table(a, b):
+    """All cosines of one layer, `table[i][j] = cos(a_i, b_j)`."""
+    return [[cosine(x, y) for y in b.double()] for x in a.double()]
+
+
+def non_pairs(cosines):
+    return [cosines[i][j] for i in range(len(cosines)) for j in range(len(cosines)) if i != j]
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def effect_of(cosines):
+    return mean([cosines[i][i] for i in range(len(cosines))]) - mean(non_pairs(cosines))
+
+
+def rank(row, i):
+    return sum(value >= row[i] for j, value in enumerate(row) if j != i)
+
+
+@pytest.mark.parametrize("blocks", [1024, 4])
+def test_everything_equals_loops_over_all_pairs(monkeypatch, blocks):
+    monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "BLOCK", blocks)
+    a, b = pair()
+    found = similarity(a, b, draws=10)
+    for layer in range(LAYERS):
+        cosines = table(a[layer], b[layer])
+        others = non_pairs(cosines)
+        spread = mean([(x - mean(others)) ** 2 for x in others]) ** 0.5
+        effect = effect_of(cosines)
+        values = {"baseline": mean(others), "spread": spread, "effect": effect, "zscored": effect / spread}
+        centred = table(a[layer] - a[layer].mean(0), b[layer] - b[layer].mean(0))
+        flipped = list(zip(*centred, strict=True))
+        ab, ba = ([rank(row, i) for i, row in enumerate(rows)] for rows in (centred, flipped))
+        values["retrieval"] = (ab.count(0) + ba.count(0)) / (2 * ITEMS)
+        values["mrr"] = mean([1 / (r + 1) for r in ab + ba])
+        for name, value in values.items():
+            assert float(getattr(found, name)[layer]) == pytest.approx(value, abs=1e-5), name
+        assert (found.rank_ab[layer].tolist(), found.rank_ba[layer].tolist()) == (ab, ba)
+        torch.testing.assert_close(found.matched[layer], torch.tensor([cosines[i][i] for i in range(ITEMS)]))
+        expected = torch.tensor([centred[i][i] for i in range(ITEMS)]) - mean(non_pairs(centred))
+        torch.testing.assert_close(found.centred[layer], expected, atol=1e-5, rtol=1e-5)
+    assert found.rank_ab.float().mean() > 0 and found.chance == 1 / ITEMS
+
+
+def test_three_pairs_by_hand():
+    states = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]])
+    found = similarity(states, states, draws=4)
+    assert found.matched.tolist() == [[1, 1, 1]]
+    assert float(found.effect) == pytest.approx(4 / 3)  # non-pairs: 0, -1, 0, 0, -1, 0
+    assert float(found.spread) == pytest.approx((2 / 9) ** 0.5)
+    frame = found.to_frame()
+    assert frame["adjusted"].tolist() == pytest.approx([4 / 3] * 3) and frame["item"].tolist() == [0, 1, 2]
+
+
+def test_states_are_fully_similar_to_themselves():
+    a, _ = pair(items=30, width=40)
+    found = similarity(a, a, draws=99)
+    torch.testing.assert_close(found.matched, torch.ones(LAYERS, 30))
+    torch.testing.assert_close(found.cka, torch.ones(LAYERS))
+    assert (found.retrieval == 1).all() and (found.mrr == 1).all() and (found.p_value == 0.01).all()
+
+
+def assert_same(found, expected, order=None):
+    for name in PER_LAYER:
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=2e-5, rtol=2e-5, msg=name)
+    for name in PER_ITEM:
+        there = getattr(expected, name)
+        there = there if order is None else there[:, order]
+        torch.testing.assert_close(getattr(found, name), there, atol=2e-5, rtol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("change", ["scale", "rotation"])
+def test_scaling_each_type_or_rotating_both_changes_nothing(change):
+    a, b = pair()
+    turn = rotation(WIDTH, 7)
+    changed = (30 * a, 0.02 * b) if change == "scale" else (a @ turn, b @ turn)
+    found, expected = similarity(*changed, draws=20), similarity(a, b, draws=20)
+    assert_same(found, expected)
+    for name in ("low", "high", "null"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=2e-5, rtol=2e-5)
+    only_one = similarity(a, b @ turn, draws=20)
+    assert (only_one.effect - expected.effect).abs().max() > 0.05
+
+
+def test_permuting_the_pairs_together_changes_their_order_only():
+    a, b = pair()
+    order = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(1))
+    found, expected = similarity(a[:, order], b[:, order]), similarity(a, b)
+    assert_same(found, expected, order)
+    width = expected.high - expected.low
+    for name in ("low", "high"):  # sampling noise aside
+        assert ((getattr(found, name) - getattr(expected, name)).abs() < 0.2 * width).all()
+
+
+def test_lengths_of_single_states_do_not_matter_to_the_cosines():
+    a, b = pair()
+    found = similarity(a * drawn(LAYERS, ITEMS, 1).exp(), b, draws=5)
+    for name in ("matched", "baseline", "spread"):
+        torch.testing.assert_close(getattr(found, name), getattr(similarity(a, b, draws=5), name), atol=1e-5, rtol=1e-5)
+
+
+def test_interval_is_that_of_resampled_pairs_without_copies_as_non_pairs():
+    a, b = pair(items=8, width=16, noise=0.3, layers=1)
+    cosines = table(a[0], b[0])
+    source = random.Random(0)
+    values = []
+    for _ in range(4000):
+        chosen = [source.randrange(8) for _ in range(8)]
+        others = [cosines[i][j] for i, j in itertools.product(chosen, chosen) if i != j]
+        values.append(mean([cosines[i][i] for i in chosen]) - mean(others))
+    low, high = torch.tensor(values).quantile(torch.tensor([0.025, 0.975]))
+    found = similarity(a, b, draws=4000)
+    assert abs(float(found.low - low)) < 0.1 * (high - low) and abs(float(found.high - high)) < 0.1 * (high - low)
+
+
+@pytest.mark.parametrize("items", [3, 4, 5])
+def test_interval_of_very_few_pairs_lies_among_the_resamples_that_have_non_pairs(items):
+    a, b = pair(items=items, layers=1)
+    cosines, values = table(a[0], b[0]), []
+    for chosen in itertools.product(range(items), repeat=items):
+        if len(set(chosen)) > 1:
+            others = [cosines[i][j] for i, j in itertools.product(chosen, chosen) if i != j]
+            values.append(mean([cosines[i][i] for i in chosen]) - mean(others))
+    found = similarity(a, b)
+    assert min(values) - 1e-5 <= float(found.low) < float(found.effect) < float(found.high) <= max(values) + 1e-5
+
+
+def test_null_holds_the_effect_of_every_pairing_in_which_nobody_keeps_its_partner():
+    a, b = pair(items=4, layers=2)
+    null = similarity(a, b, draws=200).null
+    for layer in range(2):
+        pairings = [p for p in itertools.permutations(range(4)) if all(i != j for i, j in enumerate(p))]
+        expected = sorted({round(effect_of(table(a[layer], b[layer][list(p)])), 4) for p in pairings})
+        torch.testing.assert_close(null[:, layer].unique().float(), null[:, layer].unique())
+        assert sorted({round(x, 4) for x in null[:, layer].tolist()}) == pytest.approx(expected, abs=2e-4)
+
+
+def test_p_values_count_the_pairings_that_do_at_least_as_well():
+    found = similarity(*pair(noise=2.5), draws=150)
+    for layer in range(LAYERS):
+        better = sum(x >= float(found.effect[layer]) for x in found.null[:, layer].tolist())
+        best = sum(x >= float(found.effect[layer]) for x in found.null.max(1).values.tolist())
+        assert float(found.p_value[layer]) == pytest.approx((better + 1) / 151)
+        assert float(found.p_value_max[layer]) == pytest.approx((best + 1) / 151)
+    assert (found.p_value_max >= found.p_value).all() and found.p_value.max() > 1 / 151
+
+
+def test_a_planted_shared_part_is_found_and_shuffled_pairs_have_none():
+    a, b = pair(items=60, width=32, noise=0.5)
+    found = similarity(a, b)
+    assert (found.p_value_max == 1 / 501).all() and (found.low > 0.1).all() and (found.retrieval > 0.9).all()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(3))
+    shuffled = similarity(a, b[:, order])
+    assert shuffled.effect.abs().max() < 0.03 and (shuffled.p_value > 0.05).all()
+    assert (shuffled.retrieval < 0.1).all()
+
+
+def test_p_values_of_unrelated_states_are_uniform():
+    pairs = (drawn(2, 1, 25, 6, seed=seed) for seed in range(120))  # one layer each: layers share their pairings
+    p = torch.cat([similarity(a, b, draws=99).p_value for a, b in pairs])
+    assert 0.42 < p.mean() < 0.58
+    assert (p <= 0.05).float().mean() < 0.11 and 0.3 < (p <= 0.5).float().mean() < 0.7
+
+
+def test_interval_of_unrelated_states_holds_zero_about_as_often_as_it_says():
+    found = similarity(1 + drawn(300, 30, 12, seed=1), 1 + drawn(300, 30, 12, seed=2), draws=2)
+    assert 0.9 < ((found.low < 0) & (found.high > 0)).float().mean() < 0.98
+
+
+def test_retrieval_of_unrelated_states_is_at_chance():
+    found = similarity(drawn(400, 10, 20, seed=1), drawn(400, 10, 20, seed=2), draws=2)
+    assert float(found.retrieval.mean()) == pytest.approx(found.chance, abs=0.015)
+    assert float(found.mrr.mean()) == pytest.approx(sum(1 / k for k in range(1, 11)) / 10, abs=0.015)
+
+
+def test_ties_count_against_retrieval():
+    a = drawn(1, 6, 8)
+    a[:, 1] = a[:, 0]
+    found = similarity(a, a, draws=2)
+    assert found.rank_ab.tolist() == found.rank_ba.tolist() == [[1, 1, 0, 0, 0, 0]]
+    same = drawn(1, 1, 8).expand(1, 6, 8)
+    assert float(similarity(same, 2 * same, draws=2).retrieval) == 0
+
+
+def biased_cka(x, y):
+    k, m = ((z - z.mean(0)) @ (z - z.mean(0)).T for z in (x, y))
+    return float((k * m).sum() / (k.norm() * m.norm()))
+
+
+def test_debiased_cka_of_independent_states_is_zero_where_the_biased_one_is_large():
+    x, y = drawn(3, 100, 300, seed=1), drawn(3, 100, 300, seed=2)
+    assert debiased_cka(x, y).abs().max() < 0.05
+    assert biased_cka(x[0], y[0]) == pytest.approx(0.76, abs=0.03)
+
+
+def test_debiased_cka_ignores_rotation_scale_and_offset_of_either_type():
+    x, y = pair(items=20, width=30)
+    expected = debiased_cka(x, y)
+    assert (expected > 0.1).all() and (expected < 0.9).all()
+    torch.testing.assert_close(debiased_cka(x @ rotation(30, 1) * 5 + 3, y), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(debiased_cka(x, x @ rotation(30, 1)), torch.ones(LAYERS), atol=1e-4, rtol=1e-4)
+
+
+def test_debiased_cka_is_the_ratio_of_u_statistics():
+    x, y = (z[0].double() for z in pair(items=6))
+
+    def hsic(k, m):
+        terms = [k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in itertools.permutations(range(6), 4)]
+        return float(sum(terms)) / len(terms)
+
+    k, m = x @ x.T, y @ y.T
+    expected = hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5
+    assert float(debiased_cka(x[None], y[None])) == pytest.approx(expected, abs=1e-5)
+    assert debiased_cka(x[None, :3], y[None, :3]).isnan().all()
+
+
+def test_cosine_matrix_holds_the_cosine_of_every_item_with_every_other():
+    a, b = 3 * drawn(2, 4, 5, seed=1), drawn(2, 6, 5, seed=2)
+    found = cosine_matrix(a, b)
+    for layer in range(2):
+        for row, expected in zip(found[layer].tolist(), table(a[layer], b[layer]), strict=True):
+            assert row == pytest.approx(expected, abs=1e-5)
+
+
+def test_seeds_decide_null_and_interval_and_the_callers_random_state_is_untouched():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = (similarity(*pair(), seed=s, draws=20) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.null, again.null) and torch.equal(first.low, again.low)
+    assert not torch.equal(first.null, other.null) and not torch.equal(first.low, other.low)
+    assert torch.equal(first.adjusted, other.adjusted)
+
+
+BAD = {
+    "unequal items": (lambda a, b: (a, b[:, 1:]), "Unequal pairs"),
+    "unequal layers": (lambda a, b: (a[1:], b), "Unequal pairs"),
+    "NaN": (lambda a, b: (a, b.index_fill(2, torch.tensor([0]), torch.nan)), "b .*NaN"),
+    "infinite": (lambda a, b: (a / 0.0, b), "a .*infinite"),
+    "zero state": (lambda a, b: (a * (torch.arange(ITEMS) != 4)[None, :, None], b), r"zero state.*\[0, 4\]"),
+    "two pairs": (lambda a, b: (a[:, :2], b[:, :2]), "at least three pairs"),
+}
+
+
+@pytest.mark.parametrize("wrong", BAD)
+def test_states_without_a_defined_similarity_raise(wrong):
+    spoil, message = BAD[wrong]
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(similarity)(*spoil(*pair()))  # without the shape checks that only the tests add

@@ -1,0 +1,87 @@
+"""The page of results: every leg is in it, what does not fit a model is named, bad calls leave nothing."""
+
+import re
+
+import pytest
+import torch
+
+from semhub_lens import experiments
+from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import generator
+from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.stats import sign_flips
+from semhub_lens.experiments.runs import save_run
+from semhub_lens.report import results_page as tables
+
+WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
+WORDS = Wording("a | leg", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+
+
+def planted(name, size):
+    effect = size + 0.1 * torch.randn(4, 40, generator=generator(0))
+    leg = make_leg(effect, sign_flips(effect), WORDS, provenance=WHERE, seed=0, curves={})
+    return ExperimentResult(name, f"title of {name}", (leg,), ("a note",), provenance=WHERE)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Experiments whose effects are planted; one does not fit any model."""
+    sizes = {"multilingual.similarity": 1.0, "arithmetic.similarity": 0.0, "code.similarity": -1.0}
+
+    def run(name, model, *, out, sense, **settings):
+        assert sense is None
+        if name not in sizes:
+            raise ValueError("This tokenizer splits the words.")
+        result = planted(name, sizes[name])
+        save_run(result, out / name, {"experiment": name}, seconds=60.0)
+        return result
+
+    monkeypatch.setattr(experiments, "run", run)
+    monkeypatch.setattr(tables, "load", lambda name: name)
+    monkeypatch.setattr(tables, "untrained", lambda model, seed: model)
+    monkeypatch.setattr(tables, "fitting", lambda model: ({}, {"image": "there is no spoke"}))
+
+
+def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(measured, tmp_path):
+    names = ["multilingual.similarity", "arithmetic.similarity", "code.similarity", "probing", "vision.similarity"]
+    path, found = tables.results_page(
+        ["one", "two"], tmp_path / "page.md", runs=tmp_path / "runs", only=names, progress=False
+    )
+    page = path.read_text()
+    assert [result.id for result in found] == names[:3] * 2
+    assert page.count("3 legs: 1 supported, 1 opposite, 1 not supported") == 2
+    assert page.count("`vision.similarity` is not measured on this model: there is no spoke") == 2
+    rows = re.findall(r"^\| a \\\| leg \| ([a-z ]+) \|", page, re.M)
+    assert rows == ["supported", "not supported", "opposite"] * 2
+    assert page.count("`probing` is not measured on this model: This tokenizer splits the words.") == 2
+    assert page.count("Its runs took 3 minutes.") == 2
+    assert "--model one --model two --only multilingual.similarity" in page
+
+
+def test_a_model_that_no_experiment_fits_is_an_error_and_leaves_no_page(measured, tmp_path):
+    with pytest.raises(ValueError, match=r"No experiment fits one\. probing: This tokenizer"):
+        tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", only=["probing"], progress=False)
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, message", [({"only": ["nothing"]}, "got .*nothing"), ({"jobs": 0}, "at least 1; got 0")]
+)
+def test_bad_calls_are_refused_before_anything_is_loaded(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", **settings)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_another_process_writes_what_this_one_writes(tmp_path):
+    pages = []
+    for jobs in (1, 2):  # the smaller model: this process, its neighbour and the new one share the memory
+        _, found = tables.results_page(
+            ["smollm2-135m"], tmp_path / f"{jobs}.md", runs=tmp_path / f"runs{jobs}", only=["arithmetic.logit_lens"],
+            n=16, jobs=jobs, progress=False,
+        )  # fmt: skip
+        pages.append([leg.effect for result in found for leg in result.legs])
+    for one, other in zip(*pages, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
