@@ -5,7 +5,7 @@ import torch
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.evaluation import evaluate
-from semhub_lens.training.teacher import Lesson, Settings
+from semhub_lens.training.teacher import TrainingSet, TrainingSettings
 from semhub_lens.training.train import train
 
 NAMES = ("dog", "cat", "house", "red", "blue", "green", "two", "three", "nine", "five")
@@ -35,10 +35,10 @@ def planted(per_name=6, seed=0):
 
 
 def lesson(features, labels):
-    return Lesson(features[:, None], [[("en", NAMES[i])] for i in labels], TEMPLATES, "image")
+    return TrainingSet(features[:, None], [[("en", NAMES[i])] for i in labels], TEMPLATES, "image")
 
 
-SHORT = Settings(steps=200, batch=20, learning_rate=5e-3, warmup=5, candidates=40, dropout=0.1, seed=3)
+SHORT = TrainingSettings(steps=200, batch=20, learning_rate=5e-3, warmup=5, candidates=40, dropout=0.1, seed=3)
 
 
 def learn(model, settings=SHORT, **options):

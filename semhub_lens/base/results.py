@@ -27,6 +27,8 @@ D = TypeVar("D", bound=Callable[..., Any])
 
 SCHEMA = 2
 """Of saved files. 1 is what version 0.1.0 wrote, without a number."""
+FORMERLY = {"Wording": "LegText"}
+"""Classes by the name under which schema 1 saved them."""
 _CLASSES: dict[str, type["Part"]] = {}
 _DRAWERS: dict[type, Callable[[Any], Any]] = {}
 
@@ -129,7 +131,7 @@ class Result(Part):
         """Read a result that `save` wrote.
 
         Raises:
-            ValueError: no such file, not one of ours, or a result of another class.
+            SemhubError: no such file, not one of ours, or a result of another class.
         """
         result = load_result(path)
         if not isinstance(result, cls):
@@ -217,15 +219,17 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {key: _decode(entry, tensors) for key, entry in value["mapping"]}
     if "class" not in value:  # schema 1 wrote mappings as they are
         return {key: _decode(entry, tensors) for key, entry in value.items()}
-    return _CLASSES[value["class"]](**{k: _decode(v, tensors) for k, v in value["fields"].items()})
+    name = str(value["class"])
+    kind = _CLASSES[FORMERLY.get(name, name)]
+    return kind(**{k: _decode(v, tensors) for k, v in value["fields"].items()})
 
 
 def check_finite(states: Tensor, name: str) -> None:
-    """Raise a ValueError that says where `states` is NaN or infinite."""
+    """Raise a SemhubError that says where `states` is NaN or infinite."""
     bad = ~torch.isfinite(states)
     if bad.any():
         first = [int(i) for i in bad.nonzero()[0]]
-        raise ValueError(
+        raise SemhubError(
             f"{name} of shape {tuple(states.shape)} holds {int(bad.sum())} NaN or infinite entries, the first at "
             f"{first}. Check the model's dtype (float16 overflows) and the prompts."
         )

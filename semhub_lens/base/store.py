@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import digest
 
@@ -31,7 +32,7 @@ class Store:
         settings: everything that the numbers depend on.
 
     Raises:
-        ValueError: the folder cannot be written.
+        SemhubError: the folder cannot be written.
 
     Example:
         >>> Store().tensor("answer", lambda: torch.tensor(42.0))
@@ -94,7 +95,7 @@ class Store:
 
 def _parts(name: str, items: Sequence[Item]) -> list[tuple[str, Sequence[Item]]]:
     if not items:
-        raise ValueError(f"There are no items to measure for {name!r}.")
+        raise SemhubError(f"There are no items to measure for {name!r}.")
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     return [(f"{name}-{i:03d}-{digest(list(chunk))}", chunk) for i, chunk in enumerate(chunks)]
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semhub_lens.base.allocator import keep_freed_memory
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.cli.options import DEFAULT, Backend, Device, Dtype, Items, ModelName, Seed, console, load_model
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -32,7 +33,7 @@ def lens(
 ) -> None:
     """Show what the model would predict at every layer of TEXT."""
     if not text.strip():
-        raise ValueError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
+        raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
     import semhub_lens as shl
     from semhub_lens.model.readout import Norm
 
@@ -96,7 +97,7 @@ def run(
     from semhub_lens.model.readout import Norm
 
     if experiment not in shl.experiments.EXPERIMENTS:
-        raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
+        raise SemhubError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
     from semhub_lens.base.files import require_folder
 
     require_folder(out)
@@ -129,10 +130,10 @@ def _sense(model: Any, name: str, modality: str, spoke: str | None, template: st
     if getattr(model.cfg, "is_multimodal", False):
         from transformers import AutoProcessor
 
-        return senses.ProcessorSense(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
+        return senses.ProcessorReader(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
     found, missing = spokes.fitting(model)
     if modality not in found:
-        raise ValueError(
+        raise SemhubError(
             f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke."
         )
     return found[modality]

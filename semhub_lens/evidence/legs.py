@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
 from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
 
@@ -16,7 +17,7 @@ NULL_DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Wording(Part):
+class LegText(Part):
     """What a leg is about, in words."""
 
     title: str
@@ -49,7 +50,7 @@ class Check(Part):
 class Leg(Result):
     """One effect over layers and items, positive as the hypothesis predicts."""
 
-    wording: Wording
+    wording: LegText
     effect: Float[Tensor, "layer item"]
     """One row a layer, or a cell of a grid of interventions (`layers`, `strengths`)."""
     low: Float[Tensor, " layer"]
@@ -155,7 +156,7 @@ class ExperimentResult(Result):
 def make_leg(
     effect: Float[Tensor, "layer item"],
     draw: NullDraw,
-    wording: Wording,
+    wording: LegText,
     *,
     provenance: Provenance,
     seed: int,
@@ -181,11 +182,11 @@ def make_leg(
         grid: layer and strength of every row, for interventions; else rows are the residual layers from the embedding.
 
     Raises:
-        ValueError: too few items or layers, a NaN effect, labels or grid that do not fit the effect.
+        SemhubError: too few items or layers, a NaN effect, labels or grid that do not fit the effect.
     """
     rows, items = effect.shape
     if (labels and len(labels) != items) or (grid and len(grid) != rows):
-        raise ValueError(
+        raise SemhubError(
             f"The effect has {rows} rows and {items} items, got {len(grid)} cells and {len(labels)} labels."
         )
     interval = bootstrap_mean(effect, seed=seed)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import derangement, generator
 
@@ -63,7 +64,7 @@ def bootstrap_mean(
     """Mean over items with its percentile bootstrap interval.
 
     Raises:
-        ValueError: no items.
+        SemhubError: no items.
 
     Example:
         >>> interval = bootstrap_mean(torch.ones(1, 5), seed=0)
@@ -71,7 +72,7 @@ def bootstrap_mean(
         (1.0, 1.0)
     """
     if values.shape[-1] == 0:
-        raise ValueError("A bootstrap needs at least one item, got none.")
+        raise SemhubError("A bootstrap needs at least one item, got none.")
     means = values @ bootstrap_weights(values.shape[-1], draws, seed).T / values.shape[-1]
     return Interval(values.mean(-1), *percentiles(means, level))
 
@@ -87,8 +88,8 @@ def percentiles(
 
 def null_curves(draw: NullDraw, items: Int[Tensor, " item"], *, seed: int, draws: int) -> Float[Tensor, "draw layer"]:
     """Mean effect per layer under `draws` effect-free pairings."""
-    source = generator(seed)
-    return torch.stack([draw(items, source) for _ in range(draws)])
+    rng = generator(seed)
+    return torch.stack([draw(items, rng) for _ in range(draws)])
 
 
 def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, " report"]]:
@@ -118,18 +119,18 @@ def verdict(
             whose rows are cells of layer and strength.
 
     Raises:
-        ValueError: too few items or layers, or a NaN effect.
+        SemhubError: too few items or layers, or a NaN effect.
     """
     layers, items = effect.shape
     first = int(baseline)
     if layers <= first:
-        raise ValueError("A verdict needs the embedding layer and at least one more, got one layer.")
+        raise SemhubError("A verdict needs the embedding layer and at least one more, got one layer.")
     if not torch.isfinite(effect).all():
-        raise ValueError(
+        raise SemhubError(
             f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
         )
     if items < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}."
         )
     choose, report = halves(items, seed)
@@ -177,15 +178,15 @@ def paired_contrast(
         reference: what the score is compared with; `other_keys` gives the mean over the other keys.
 
     Raises:
-        ValueError: fewer than three keys (with two there is only one way to exchange them).
+        SemhubError: fewer than three keys (with two there is only one way to exchange them).
     """
     if matrix.shape[2] < 3:
-        raise ValueError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
+        raise SemhubError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
     rows = torch.arange(matrix.shape[1])
     effect = matrix[:, rows, key] - reference
 
-    def exchanged(items: Tensor, source: torch.Generator) -> Tensor:
-        wrong = derangement(matrix.shape[2], source)[key[items]]
+    def exchanged(items: Tensor, rng: torch.Generator) -> Tensor:
+        wrong = derangement(matrix.shape[2], rng)[key[items]]
         return (matrix[:, items, wrong] - reference[:, items]).mean(1)
 
     return effect, exchanged
@@ -238,13 +239,13 @@ def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " it
         key: the index of each item's own key.
 
     Raises:
-        ValueError: all items have the same key, so that shuffling changes nothing.
+        SemhubError: all items have the same key, so that shuffling changes nothing.
     """
     if len(key.unique()) < 2:
-        raise ValueError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
+        raise SemhubError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
 
-    def shuffled(items: Tensor, source: torch.Generator) -> Tensor:
-        order = torch.randperm(len(items), generator=source)
+    def shuffled(items: Tensor, rng: torch.Generator) -> Tensor:
+        order = torch.randperm(len(items), generator=rng)
         return centred_contrast(matrix[:, items], key[items][order]).mean(1)
 
     return shuffled
@@ -256,8 +257,8 @@ def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     Every item's sign is drawn anew, the same at all layers.
     """
 
-    def flipped(items: Tensor, source: torch.Generator) -> Tensor:
-        signs = torch.randint(2, (len(items),), generator=source) * 2.0 - 1
+    def flipped(items: Tensor, rng: torch.Generator) -> Tensor:
+        signs = torch.randint(2, (len(items),), generator=rng) * 2.0 - 1
         return (effect[:, items] * signs).mean(1)
 
     return flipped
@@ -277,10 +278,10 @@ def grouped_bootstrap_mean(
     interval too narrow.
 
     Raises:
-        ValueError: no items.
+        SemhubError: no items.
     """
     if values.shape[-1] == 0:
-        raise ValueError("A bootstrap needs at least one item, got none.")
+        raise SemhubError("A bootstrap needs at least one item, got none.")
     distinct, member = groups.unique(return_inverse=True)
     weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
     return Interval(values.mean(-1), *percentiles(values @ weights.T / weights.sum(1), level))

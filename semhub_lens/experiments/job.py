@@ -8,15 +8,16 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.senses import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.logit_lens import target_lens
 from semhub_lens.model.capture import residual_reads, residual_stream
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
@@ -42,7 +43,7 @@ class Job:
     """Measure a random-weight model of the same shape as well."""
     given: Model | None = None
     """That model, where the caller has one already."""
-    sense: Sense | None = None
+    sense: MediaReader | None = None
     """What reads pictures or sound, for the experiments that have them."""
     store: Store = field(default_factory=Store)
     progress: bool = True
@@ -117,7 +118,7 @@ class Job:
             grouped.append((prompt, at, list(targets[start : start + len(at)])))
             start += len(at)
         if start != len(targets):
-            raise ValueError(f"{start} positions are read, got {len(targets)} entries of targets.")
+            raise SemhubError(f"{start} positions are read, got {len(targets)} entries of targets.")
 
         def measure(part: Sequence[tuple[Text, list[int], list[Sequence[Target]]]]) -> Tensor:
             return target_lens(
@@ -172,10 +173,10 @@ class Job:
         """Any other measurement of items, in parts that are kept."""
         return self.store.tensors(self._named(name), items, measure, axis)
 
-    def where(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
+    def provenance(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
         """Provenance of a leg: the data's name and the hash of the items."""
         norm = self.readout.name if lens else None
-        return provenance(self.model, norm=norm, data=data, data_hash=digest(items), seed=self.seed, bos=bos)
+        return provenance_of(self.model, norm=norm, data=data, data_hash=digest(items), seed=self.seed, bos=bos)
 
     def _named(self, name: str, *settings: Any) -> str:
         return f"{self.model.cfg.model_name}-{name}" + "".join(f"-{setting}" for setting in settings)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.results import Provenance
-from semhub_lens.evidence.legs import Leg, Wording, make_leg
+from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import LEVEL, other_keys, paired_contrast
 from semhub_lens.experiments.job import Job, Text
 from semhub_lens.geometry.similarity import SimilarityResult, centre, cosine_matrix, similarity
@@ -37,11 +37,11 @@ class Stacks:
     """What may stand in the place of `a`, whose effect is subtracted as a control."""
 
 
-Measured = tuple[Tensor, Tensor | None, Tensor]
+MeasuredStates = tuple[Tensor, Tensor | None, Tensor]
 """States, those of the random-weight model, and the bag of embeddings."""
 
 
-def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, Measured]:
+def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, MeasuredStates]:
     """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
     found = {}
     for name, listed in texts.items():
@@ -52,7 +52,7 @@ def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "l
 
 
 def pair_stacks(
-    model: Model, measured: dict[str, Measured], a: str, b: str, texts: Mapping[str, Sequence[Text]]
+    model: Model, measured: dict[str, MeasuredStates], a: str, b: str, texts: Mapping[str, Sequence[Text]]
 ) -> Stacks:
     """Put two data types of `measure_stacks` side by side."""
     (states_a, random_a, bag_a), (states_b, random_b, bag_b) = measured[a], measured[b]
@@ -70,7 +70,13 @@ def matched_negatives(model: Model, a: Sequence[Text], b: Sequence[Text], k: int
 
 
 def similarity_leg(
-    stacks: Stacks, wording: Wording, where: Provenance, seed: int, *, labels: Sequence[str] = (), centred: bool = False
+    stacks: Stacks,
+    wording: LegText,
+    provenance: Provenance,
+    seed: int,
+    *,
+    labels: Sequence[str] = (),
+    centred: bool = False,
 ) -> Leg:
     """The similarity leg of paired states; `centred` first subtracts each data type's mean state.
 
@@ -89,7 +95,7 @@ def similarity_leg(
         effect,
         draw,
         wording,
-        provenance=where,
+        provenance=provenance,
         seed=seed,
         curves=_measures(found) | curves,
         controls=controls,
@@ -164,7 +170,7 @@ class LensItems:
 def preference_legs(
     items: LensItems,
     preference: Preference,
-    where: Provenance,
+    provenance: Provenance,
     seed: int,
     *,
     random: LensItems | None = None,
@@ -176,7 +182,7 @@ def preference_legs(
     Args:
         items: what the lens reads.
         preference: names and claims.
-        where: provenance of the legs.
+        provenance: of the legs.
         seed: for bootstrap, null and split.
         random: the same of a random-weight model.
         labels: the items, in words.
@@ -196,7 +202,7 @@ def preference_legs(
         placebos = {}
         if random is not None and baseline is not None:
             placebos[NOT_RANDOM] = paired_contrast(random.words, random.key, baseline)
-        wording = Wording(
+        wording = LegText(
             preference.prefix + named[0],
             preference.data_type,
             "readability",
@@ -209,7 +215,7 @@ def preference_legs(
             effect,
             draw,
             wording,
-            provenance=where,
+            provenance=provenance,
             seed=seed,
             curves=curves,
             controls=checks,

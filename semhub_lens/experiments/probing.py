@@ -13,7 +13,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.numbers.arithmetic import LIMIT
 from semhub_lens.data.numbers.probing import ProbingItem, concept_items, number_items
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.probes.fitting import ProbeSetup
@@ -60,12 +60,12 @@ def run_probing(job: Job) -> ExperimentResult:
     legs: list[Leg] = []
     extras = []
     for content in contents:
-        where = job.where(
+        provenance = job.provenance(
             f"bundled {content.name}", [[item.text, item.label, item.data_type] for item in content.items]
         )
-        found = _transfer(job, content, where)
-        random = _transfer(job.random(), content, where) if job.baseline else None
-        legs += _legs(content, found, random, where, job.seed)
+        found = _transfer(job, content, provenance)
+        random = _transfer(job.random(), content, provenance) if job.baseline else None
+        legs += _legs(content, found, random, provenance, job.seed)
         extras.append(found)
     notes = (
         "A probe shows that content can be decoded linearly, not that the model uses it.",
@@ -112,7 +112,7 @@ def _in_turn(groups: Sequence[Sequence[Any]], n: int) -> list[Any]:
     return [entry for rank in zip_longest(*groups) for entry in rank if entry is not None][:n]
 
 
-def _transfer(job: Job, content: Content, where: Provenance) -> TransferResult:
+def _transfer(job: Job, content: Content, provenance: Provenance) -> TransferResult:
     by_type: dict[str, list[ProbingItem]] = defaultdict(list)
     for item in content.items:
         by_type[item.data_type].append(item)
@@ -124,7 +124,7 @@ def _transfer(job: Job, content: Content, where: Provenance) -> TransferResult:
         centre="own",
         setup=SETUP,
         seed=job.seed,
-        provenance=where,
+        provenance=provenance,
     )
 
 
@@ -133,7 +133,7 @@ def _field(by_type: Mapping[str, Sequence[ProbingItem]], name: str) -> dict[str,
 
 
 def _legs(
-    content: Content, found: TransferResult, random: TransferResult | None, where: Provenance, seed: int
+    content: Content, found: TransferResult, random: TransferResult | None, provenance: Provenance, seed: int
 ) -> list[Leg]:
     legs = []
     for train, test in content.pairs:
@@ -145,7 +145,7 @@ def _legs(
             "shuffled labels": cell.control.mean(0),
             "chance": torch.full_like(cell.accuracy, cell.chance),
         }
-        wording = Wording(
+        wording = LegText(
             f"{content.name}: {NAMES[train]} to {NAMES[test]}",
             "probing",
             "probing",
@@ -155,9 +155,9 @@ def _legs(
             "accuracy",
         )
         labels = [i.text for i in content.items if i.data_type == test]
-        legs.append(_leg(cell, other, curves, wording, where, seed, labels))
+        legs.append(_leg(cell, other, curves, wording, provenance, seed, labels))
     pooled = found.type_probe
-    wording = Wording(
+    wording = LegText(
         f"{content.name}: the data type itself",
         "probing",
         "separability",
@@ -172,7 +172,7 @@ def _legs(
         "chance": torch.full_like(pooled.accuracy, pooled.chance),
     }
     other = None if random is None else random.type_probe
-    legs.append(_leg(pooled, other, curves, wording, where, seed, []))
+    legs.append(_leg(pooled, other, curves, wording, provenance, seed, []))
     return legs
 
 
@@ -180,8 +180,8 @@ def _leg(
     cell: Predictions,
     random: Predictions | None,
     curves: dict[str, Tensor],
-    wording: Wording,
-    where: Provenance,
+    wording: LegText,
+    provenance: Provenance,
     seed: int,
     labels: list[str],
 ) -> Leg:
@@ -197,7 +197,7 @@ def _leg(
         cell.above_chance,
         cell.permuted,
         wording,
-        provenance=where,
+        provenance=provenance,
         seed=seed,
         curves=curves,
         controls=controls,

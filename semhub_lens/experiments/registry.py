@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments import probing
 from semhub_lens.experiments.arithmetic import legs as arithmetic
@@ -17,9 +18,9 @@ from semhub_lens.experiments.languages import steering as multilingual_steering
 from semhub_lens.experiments.media import audio, audio_steering, vision, vision_steering
 from semhub_lens.experiments.media import patching as cross_modal
 from semhub_lens.experiments.media import segments as vision_segments
-from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
+from semhub_lens.experiments.runs import Experiment, RunSettings, run_experiment
 from semhub_lens.experiments.semantics import legs as semantics
-from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.senses import MediaReader
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.readout import Norm
 
@@ -193,7 +194,7 @@ LISTED = (
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
 
 
-def unreadable(names: Sequence[str], senses: Mapping[str, Sense], missing: Mapping[str, str]) -> dict[str, str]:
+def unreadable(names: Sequence[str], senses: Mapping[str, MediaReader], missing: Mapping[str, str]) -> dict[str, str]:
     """Those experiments that need a sense which is not there, with the reason.
 
     Args:
@@ -217,7 +218,7 @@ def run(
     data: str | Path | None = None,
     baseline: bool | Model = True,
     out: str | Path | None = None,
-    sense: Sense | None = None,
+    sense: MediaReader | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -235,23 +236,23 @@ def run(
         out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
             finished one is read, not repeated.
         sense: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
-            text model, `senses.ProcessorSense` for a multimodal one.
+            text model, `senses.ProcessorReader` for a multimodal one.
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
+        SemhubError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
             corpus that cannot be read, an `out` that cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
     """
     if experiment not in EXPERIMENTS:
-        raise ValueError(f"Unknown experiment {experiment!r}; there are {', '.join(EXPERIMENTS)}.")
+        raise SemhubError(f"Unknown experiment {experiment!r}; there are {', '.join(EXPERIMENTS)}.")
     if convention not in ("corrected", "paper"):
-        raise ValueError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
+        raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
     named = f"{sense.name} {sense.hash}" if sense is not None and EXPERIMENTS[experiment].modality else None
-    settings = Settings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
+    settings = RunSettings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
     return run_experiment(
         EXPERIMENTS[experiment],
         model,

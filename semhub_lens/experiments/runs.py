@@ -15,13 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Convention, Job
-from semhub_lens.inputs.senses import Sense
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.readout import Norm
 from semhub_lens.views.page import write_html
 
@@ -46,7 +47,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How an experiment is run; what the numbers depend on beside the model."""
 
     n: int | None = None
@@ -64,18 +65,18 @@ class Settings:
 def run_experiment(
     experiment: Experiment,
     model: Model,
-    settings: Settings,
+    settings: RunSettings,
     *,
     untrained: Model | None,
     out: str | Path | None,
     progress: bool,
-    sense: Sense | None = None,
+    sense: MediaReader | None = None,
 ) -> ExperimentResult:
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
     norm: Norm = settings.norm or ("paper" if settings.convention == "paper" else "final")
     n = experiment.n if settings.n is None else settings.n
     if settings.data is not None and not experiment.takes:
-        raise ValueError(f"{experiment.id} takes no data: its items are bundled or generated; got {settings.data!r}.")
+        raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {settings.data!r}.")
     folder = None if out is None else Path(out) / experiment.id
     used = {
         "experiment": experiment.id,
@@ -83,8 +84,8 @@ def run_experiment(
         "n": n,
         "norm": norm,
         "data_hash": _file_hash(settings.data),
-        "model": asdict(provenance(model)),
-        "untrained": None if untrained is None else provenance(untrained).weights,
+        "model": asdict(provenance_of(model)),
+        "untrained": None if untrained is None else provenance_of(untrained).weights,
         "format": FORMAT,
         "torch": version("torch"),
         "python": platform.python_version(),

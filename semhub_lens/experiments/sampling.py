@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.inputs.prompts import Prompt
@@ -16,10 +17,10 @@ def sample(total: int, n: int, seed: int) -> list[int]:
     """`n` of `total` indices in order, drawn without replacement; all of them where there are no more.
 
     Raises:
-        ValueError: fewer items than a verdict needs (it splits them in halves).
+        SemhubError: fewer items than a verdict needs (it splits them in halves).
     """
     if min(n, total) < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"An experiment needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got n={n} "
             f"of {total}."
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from semhub_lens.base.results import Provenance
-from semhub_lens.evidence.legs import Leg, Wording, make_leg
+from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -39,7 +39,7 @@ def run_sweep(
     layers: Sequence[int],
     strengths: Sequence[float],
     *,
-    where: Provenance,
+    provenance: Provenance,
     recipe: Recipe | None = None,
     controls: Controls | None = None,
     damage: Sequence[str] = (),
@@ -55,7 +55,7 @@ def run_sweep(
         controls=controls or Controls(seed=job.seed),
         damage=damage,
         name=f"{job.model.cfg.model_name}-{name}",
-        where=where,
+        provenance=provenance,
         store=job.store,
         progress=job.progress,
     )
@@ -64,8 +64,8 @@ def run_sweep(
 def steering_leg(
     result: SweepResult,
     score: str,
-    wording: Wording,
-    where: Provenance,
+    wording: LegText,
+    provenance: Provenance,
     seed: int,
     *,
     damage: Sequence[str] | None = None,
@@ -81,7 +81,7 @@ def steering_leg(
         result: a sweep with at least one random direction.
         score: which of its scores; positive as predicted.
         wording: what the leg is about.
-        where: provenance of the leg.
+        provenance: of the leg.
         seed: for bootstrap, null and split.
         damage: scores drawn as damage (their change from the clean run); None takes the sweep's own.
         labels: the items, in words.
@@ -90,7 +90,7 @@ def steering_leg(
             their effect is subtracted.
 
     Raises:
-        ValueError: no random direction, unknown score, NaN scores.
+        SemhubError: no random direction, unknown score, NaN scores.
     """
     effect = _cells(result.contrast(score))
     controls = {
@@ -115,7 +115,7 @@ def steering_leg(
         effect,
         sign_flips(effect),
         wording,
-        provenance=where,
+        provenance=provenance,
         seed=seed,
         curves=curves,
         controls=controls,

@@ -86,8 +86,8 @@ def cka_null(
 
 
 def _permuted(n: int, seed: int, draws: int, measure) -> Float[Tensor, "draw layer"]:
-    source = generator(seed + 4)
-    return torch.stack([torch.stack(measure(derangement(n, source))).float() for _ in range(draws)])
+    rng = generator(seed + 4)
+    return torch.stack([torch.stack(measure(derangement(n, rng))).float() for _ in range(draws)])
 
 
 def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Bool[Tensor, "item item"]:

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.model.capture import Capture
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class CosineTo:
         names: the references' names; None numbers them.
 
     Raises:
-        ValueError: references of another shape than the model's residual axis, NaN, or unequal names.
+        SemhubError: references of another shape than the model's residual axis, NaN, or unequal names.
 
     Example:
         >>> refs = residual_stream(tiny_model, ["two", "five"], progress=False)
@@ -56,13 +57,13 @@ class CosineTo:
         self._capture = Capture(model)
         expected = (len(self._capture.names), model.cfg.d_model)
         if references.ndim != 3 or (references.shape[0], references.shape[2]) != expected:
-            raise ValueError(
+            raise SemhubError(
                 f"Expected references [{expected[0]} ref {expected[1]}], got shape {tuple(references.shape)}."
             )
         check_finite(references, "references")
         self._names = tuple(names or (str(i) for i in range(references.shape[1])))
         if len(self._names) != references.shape[1]:
-            raise ValueError(f"{len(self._names)} names were given for {references.shape[1]} references.")
+            raise SemhubError(f"{len(self._names)} names were given for {references.shape[1]} references.")
         self._references = normalize(references.float().cpu(), dim=-1)
         self._model = model
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
@@ -71,4 +72,4 @@ class CosineTo:
         """Cosines `[layer pos ref]` of the latest run's `row`."""
         states = normalize(self._capture.result(row), dim=-1)
         cosine = torch.einsum("lpd,lrd->lpr", states, self._references)
-        return CosineResult(cosine, self._names, provenance=provenance(self._model))
+        return CosineResult(cosine, self._names, provenance=provenance_of(self._model))

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, check_finite, unnamed
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
@@ -125,7 +126,7 @@ def similarity(
         provenance: where the states come from, carried along.
 
     Raises:
-        ValueError: unequal shapes, fewer than three pairs, NaN states, a zero state.
+        SemhubError: unequal shapes, fewer than three pairs, NaN states, a zero state.
 
     Example:
         >>> a = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
@@ -165,18 +166,18 @@ def cosine_matrix(
 
 def _check(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
-        raise ValueError(
+        raise SemhubError(
             f"Unequal pairs: a has shape {tuple(a.shape)}, b {tuple(b.shape)}; expected the same [layer item d_model], "
             "item i of a paired with item i of b."
         )
     if a.shape[1] < 3:
-        raise ValueError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
+        raise SemhubError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
     check_finite(a, "a")
     check_finite(b, "b")
     for name, states in (("a", a), ("b", b)):
         zero = (states.norm(dim=-1) == 0).nonzero()
         if len(zero):
-            raise ValueError(
+            raise SemhubError(
                 f"{name} holds a zero state at [layer, item] = {zero[0].tolist()}: its cosine is undefined."
             )
 
@@ -235,8 +236,8 @@ def permutation_null(
 ) -> Float[Tensor, "draw layer"]:
     """D of unit vectors under random pairings in which nobody keeps its partner; the same pairings at every layer."""
     n = a.shape[1]
-    source = generator(seed + 1)
-    pairings = torch.stack([derangement(n, source) for _ in range(draws)])
+    rng = generator(seed + 1)
+    pairings = torch.stack([derangement(n, rng) for _ in range(draws)])
     total = matched.sum(1) + baseline(a, b, matched) * n * (n - 1)
     sums = torch.zeros(draws, len(a))
     for start in range(0, n, BLOCK):

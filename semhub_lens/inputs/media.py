@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
+
 ENTRY = "blocks.0.hook_resid_pre"
 """Where embeddings are written; on a `HookedTransformer` that generates, `hook_embed` never fires."""
 ALONG_TOKENS = ("mm_token_type_ids", "token_type_ids")
@@ -26,7 +28,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         if self.rows * self.columns != len(self.positions) or not self.positions:
-            raise ValueError(
+            raise SemhubError(
                 f"A tile of {self.rows} rows and {self.columns} columns needs {self.rows * self.columns} positions, "
                 f"got {len(self.positions)}."
             )
@@ -40,7 +42,7 @@ class Tile:
             share: a patch of which exactly this share is covered does not count.
 
         Raises:
-            ValueError: a mask without pixels, a share outside 0 to 1, or a tile of a part of a picture.
+            SemhubError: a mask without pixels, a share outside 0 to 1, or a tile of a part of a picture.
 
         Example:
             >>> from semhub_lens.inputs.media import Tile
@@ -49,9 +51,9 @@ class Tile:
             (5,)
         """
         if not self.whole:
-            raise ValueError("The tile shows a part of the picture, and a mask lies over the whole; take the whole's.")
+            raise SemhubError("The tile shows a part of the picture, and a mask lies over the whole; take the whole's.")
         if not mask.numel() or not 0 <= share < 1:
-            raise ValueError(f"Expected a mask with pixels and a share from 0 to below 1, got {mask.shape}, {share}.")
+            raise SemhubError(f"Expected a mask with pixels and a share from 0 to below 1, got {mask.shape}, {share}.")
         height, width = mask.shape
         down, across = _overlaps(self.rows, height), _overlaps(self.columns, width)
         inside = down @ mask.to(down.device, torch.long) @ across.T  # of height * width a patch, in whole numbers
@@ -88,10 +90,10 @@ class Media:
     def __post_init__(self) -> None:
         if not self.inputs or not all(isinstance(value, Tensor) and value.ndim for value in self.inputs.values()):
             shown = {name: type(value).__name__ for name, value in self.inputs.items()}
-            raise ValueError(f"Media need tensors with a batch axis, by the model's keyword; got {shown or 'none'}.")
+            raise SemhubError(f"Media need tensors with a batch axis, by the model's keyword; got {shown or 'none'}.")
         for name, value in self.inputs.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise ValueError(f"The media tensor {name!r} holds NaN or infinite entries.")
+                raise SemhubError(f"The media tensor {name!r} holds NaN or infinite entries.")
 
     @property
     def signature(self) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import Media, Tile
 
 DROPPED = ("input_ids", "attention_mask")
@@ -28,11 +29,11 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     """Run the processor on one prompt and find its media among the tokens.
 
     Raises:
-        ValueError: see `Prompt.from_processor`.
+        SemhubError: see `Prompt.from_processor`.
     """
     pictures, sounds = _listed(images), _listed(audio)
     if not text.strip() or not (pictures or sounds):
-        raise ValueError(
+        raise SemhubError(
             f"Expected a text and at least one picture or sound, got {text!r}, {len(pictures)} pictures and "
             f"{len(sounds)} sounds; text alone goes through Prompt.from_text."
         )
@@ -41,10 +42,10 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     rate = _rate(processor, sampling_rate) if sounds else None
     waves = [np.asarray(sound, dtype=np.float32) for sound in sounds]
     if any(wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all() for wave in waves):
-        raise ValueError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
+        raise SemhubError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
     encoded = _call(processor, text, pictures, waves, rate)
     if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
-        raise ValueError("The processor padded the prompt; turn its padding off.")
+        raise SemhubError("The processor padded the prompt; turn its padding off.")
     ids = encoded["input_ids"][0]
     spans: dict[str, tuple[int, ...]] = {}
     tiles: dict[str, tuple[Tile, ...]] = {}
@@ -73,11 +74,11 @@ def placeholder(processor: Any, kind: str) -> tuple[str, int]:
     """What stands for a picture or sound in the text, and the id of the tokens that it becomes.
 
     Raises:
-        ValueError: the processor takes no such media.
+        SemhubError: the processor takes no such media.
     """
     token = getattr(processor, f"{kind}_token", None)
     if token is None:
-        raise ValueError(f"{type(processor).__name__} takes no {kind}.")
+        raise SemhubError(f"{type(processor).__name__} takes no {kind}.")
     if kind == "image" and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
     found = getattr(processor, f"{kind}_token_id", None)
@@ -89,7 +90,7 @@ def _check_placeholders(processor: Any, text: str, kind: str, count: int) -> Non
         return
     token, _ = placeholder(processor, kind)
     if (seen := text.count(token)) != count:
-        raise ValueError(
+        raise SemhubError(
             f"The text has {seen} placeholders {token!r} for {count} of kind {kind}: {text!r}. Write one for each; "
             "processor.apply_chat_template does."
         )
@@ -98,7 +99,7 @@ def _check_placeholders(processor: Any, text: str, kind: str, count: int) -> Non
 def _rate(processor: Any, given: int | None) -> int:
     own = int(processor.feature_extractor.sampling_rate)
     if given not in (None, own):
-        raise ValueError(f"The processor takes sound at {own} Hz, got {given} Hz; resample it.")
+        raise SemhubError(f"The processor takes sound at {own} Hz, got {given} Hz; resample it.")
     return own
 
 
@@ -126,7 +127,7 @@ def _parts(ids: Tensor, processor: Any, kind: str, given: list[Any], rate: int |
         return [tuple(positions)]
     counts = [_alone(processor, kind, entry, rate) for entry in given]
     if sum(counts) != len(positions):
-        raise ValueError(
+        raise SemhubError(
             f"The prompt has {len(positions)} {kind} positions, but its media alone make {counts}; give one at a time."
         )
     ends = list(accumulate(counts))
@@ -177,7 +178,7 @@ def picture_tiles(
     for number, run in enumerate(found):  # a picture, or each part that it is cut into, is a square
         side = math.isqrt(len(run))
         if side * side != len(run):
-            raise ValueError(
+            raise SemhubError(
                 f"{family} gave a picture {len(run)} positions in a row, which is no square; its grid is not known."
             )
         tiles.append(Tile(run, side, side, whole=number == (0 if first else len(found) - 1)))
@@ -200,7 +201,7 @@ def _any_resolution(
     unpadded, newlines = processor._get_unpadded_features(*original, side, side, *scale)[:2]
     columns = unpadded // newlines
     if len(rest) != newlines * (columns + 1):
-        raise ValueError(
+        raise SemhubError(
             f"The picture has {len(rest)} positions in full resolution, expected {newlines * (columns + 1)}."
         )
     kept = tuple(p for i, p in enumerate(rest) if i % (columns + 1) < columns)

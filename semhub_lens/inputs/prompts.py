@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
 from semhub_lens.inputs.processors import Read, read
 
@@ -42,17 +43,19 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
-            raise ValueError(f"The prompt {self.text!r} has no tokens; give a text of at least one token.")
+            raise SemhubError(f"The prompt {self.text!r} has no tokens; give a text of at least one token.")
         for name, positions in self.spans.items():
             if name in RESERVED or (":" in name and name.rsplit(":", 1)[1] == "last"):
-                raise ValueError(f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another.")
+                raise SemhubError(
+                    f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another."
+                )
             if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
-                raise ValueError(
+                raise SemhubError(
                     f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
                 )
         for name, vectors in self.embeddings.items():
             if vectors.ndim != 2 or len(self.spans.get(name, ())) != len(vectors) or not torch.isfinite(vectors).all():
-                raise ValueError(
+                raise SemhubError(
                     f"The embeddings {name!r} are {len(vectors)} vectors for a span of {len(self.spans.get(name, ()))} "
                     "positions: give one finite vector for each position."
                 )
@@ -100,7 +103,7 @@ class Prompt:
         """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
         tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), dtype=torch.long)
         if tensor.ndim != 1:
-            raise ValueError(
+            raise SemhubError(
                 f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
             )
         named = {k: tuple(v) for k, v in (spans or {}).items()}
@@ -131,7 +134,7 @@ class Prompt:
             sampling_rate: of the waveforms, in Hz; None takes the processor's.
 
         Raises:
-            ValueError: no media, an empty picture, another number of placeholders than of media, a rate that the
+            SemhubError: no media, an empty picture, another number of placeholders than of media, a rate that the
                 processor does not take, or a processor that pads.
 
         Example:
@@ -159,7 +162,7 @@ class Prompt:
                 the BOS token never gets a second one.
 
         Raises:
-            ValueError: empty text, no tokenizer, a substring that occurs never or several times.
+            SemhubError: empty text, no tokenizer, a substring that occurs never or several times.
 
         Example:
             >>> prompt = Prompt.from_text(tiny_model, "three plus two", spans={"operand:0": "three"})
@@ -168,14 +171,14 @@ class Prompt:
         """
         tokenizer = getattr(model, "tokenizer", None)
         if tokenizer is None:
-            raise ValueError("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+            raise SemhubError("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
         if not text.strip():
-            raise ValueError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
+            raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
         ids = list(encoded["input_ids"])
         prepend = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
         if prepend and tokenizer.bos_token_id is None:
-            raise ValueError("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
+            raise SemhubError("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
         added = int(bool(prepend) and ids[:1] != [tokenizer.bos_token_id])
         ids = [tokenizer.bos_token_id] * added + ids
         offsets = [(0, 0)] * added + list(encoded["offset_mapping"]) if spans else []
@@ -187,12 +190,12 @@ def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]
     if isinstance(spec, str):
         count = len(re.findall(f"(?={re.escape(spec)})", text)) if spec else 0  # overlapping ones count
         if count != 1:
-            raise ValueError(
+            raise SemhubError(
                 f"Span {name!r}: {spec!r} occurs {count} times in {text!r}, expected once; give a (start, end) range."
             )
         start = text.index(spec)
         spec = (start, start + len(spec))
     start, end = spec
     if not 0 <= start < end <= len(text):
-        raise ValueError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
+        raise SemhubError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
     return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)

@@ -1,6 +1,6 @@
 """Senses: what turns a text with a picture or a sound into a prompt, whichever model reads it.
 
-A spoke is one (`spokes.load(...)`), and `ProcessorSense` wraps the processor of a multimodal model, so that an
+A spoke is one (`spokes.load(...)`), and `ProcessorReader` wraps the processor of a multimodal model, so that an
 experiment does not know which of the two it runs on.
 """
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.processors import placeholder
@@ -21,7 +22,7 @@ Modality = Literal["image", "audio"]
 
 
 @runtime_checkable
-class Sense(Protocol):
+class MediaReader(Protocol):
     """What an experiment on pictures or sound is given."""
 
     @property
@@ -45,7 +46,7 @@ class Sense(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ProcessorSense:
+class ProcessorReader:
     """The processor of a Hugging Face multimodal model as a sense.
 
     Args:
@@ -66,7 +67,7 @@ class ProcessorSense:
     def __post_init__(self) -> None:
         placeholder(self.processor, self.modality)
         if self.template.count("{}") != 1:
-            raise ValueError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
+            raise SemhubError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
 
     @property
     def name(self) -> str:
@@ -92,31 +93,31 @@ def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     """Put noise in place of what prompts show: embeddings of the same norms, media of the same mean and spread.
 
     Raises:
-        ValueError: a prompt without embeddings and media.
+        SemhubError: a prompt without embeddings and media.
     """
     drawn = []
     for index, prompt in enumerate(prompts):
         if not prompt.embeddings and prompt.media is None:
-            raise ValueError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
-        source = generator(seed + index)
-        vectors = {name: _same_norms(given, source) for name, given in prompt.embeddings.items()}
+            raise SemhubError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
+        rng = generator(seed + index)
+        vectors = {name: _same_norms(given, rng) for name, given in prompt.embeddings.items()}
         media = prompt.media
         if media is not None:
-            inputs = {name: _same_moments(given, source) for name, given in media.inputs.items()}
+            inputs = {name: _same_moments(given, rng) for name, given in media.inputs.items()}
             media = replace(media, inputs=inputs)
         drawn.append(replace(prompt, embeddings=vectors, media=media))
     return drawn
 
 
-def _same_norms(vectors: Tensor, source: torch.Generator) -> Tensor:
-    noise = torch.randn(vectors.shape, generator=source)
+def _same_norms(vectors: Tensor, rng: torch.Generator) -> Tensor:
+    noise = torch.randn(vectors.shape, generator=rng)
     return noise * (vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
 
 
-def _same_moments(values: Tensor, source: torch.Generator) -> Tensor:
+def _same_moments(values: Tensor, rng: torch.Generator) -> Tensor:
     if not values.is_floating_point():
         return values
-    return values.mean() + values.std() * torch.randn(values.shape, generator=source)
+    return values.mean() + values.std() * torch.randn(values.shape, generator=rng)
 
 
 def fingerprint(prompts: Sequence[Prompt]) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
+
 Variants = Literal["all", "space", "exact"]
 Target = str | int | Sequence[str | int]
 """A word (its variants are summed), a token id, or several of them (all summed)."""
@@ -45,7 +47,7 @@ def spellings(word: str, variants: Variants = "all") -> list[str]:
         ['two', ' two', 'Two', ' Two']
     """
     if variants not in ("all", "space", "exact"):
-        raise ValueError(f"Unknown variants rule {variants!r}; expected 'all', 'space' or 'exact'.")
+        raise SemhubError(f"Unknown variants rule {variants!r}; expected 'all', 'space' or 'exact'.")
     if variants == "exact":
         return [word]
     bare = word.strip()
@@ -65,16 +67,16 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
             token, which other words share.
 
     Raises:
-        ValueError: empty word; no spelling is a single token (its pieces are listed).
+        SemhubError: empty word; no spelling is a single token (its pieces are listed).
 
     Example:
         >>> word_tokens(tiny_model.tokenizer, "two").variants
         ('two', ' two')
     """
     if tokenizer is None:
-        raise ValueError(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
+        raise SemhubError(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
     if (not word.strip() and variants != "exact") or not word:
-        raise ValueError(f"A target word must not be empty, got {word!r}.")
+        raise SemhubError(f"A target word must not be empty, got {word!r}.")
     found: dict[int, str] = {}
     split = []
     unknown = getattr(tokenizer, "unk_token_id", None)
@@ -89,7 +91,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         pieces = "; ".join(
             f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants)
         )
-        raise ValueError(
+        raise SemhubError(
             f"{word!r} is not a single token in any spelling: {pieces}. Choose another word, or pass first_token=True "
             "to measure the first piece."
         )
@@ -107,7 +109,7 @@ def token_id(tokenizer: Any, text: str) -> int:
     """Return the id of the one token that spells `text` exactly (a leading space counts).
 
     Raises:
-        ValueError: `text` is several tokens.
+        SemhubError: `text` is several tokens.
     """
     ids = word_tokens(tokenizer, text, variants="exact").ids
     return ids[0]
@@ -118,13 +120,13 @@ def target_ids(
 ) -> tuple[int, ...]:
     """Token ids of a target: a word, a token id, or a set of them, whose probabilities are summed."""
     if isinstance(target, bool) or not isinstance(target, str | int | Sequence):
-        raise ValueError(f"A target must be a word, a token id or several of them, got {target!r}.")
+        raise SemhubError(f"A target must be a word, a token id or several of them, got {target!r}.")
     if isinstance(target, int):
         return (target,)
     if isinstance(target, str):
         return word_tokens(tokenizer, target, variants=variants, first_token=first_token).ids
     if not target:
-        raise ValueError("A target set is empty; give at least one word or token id.")
+        raise SemhubError("A target set is empty; give at least one word or token id.")
     ids = (i for one in target for i in target_ids(tokenizer, one, variants=variants, first_token=first_token))
     return tuple(dict.fromkeys(ids))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.interventions.sweep import Measure, Recipe, adding
 from semhub_lens.model.facts import Model
 
@@ -51,7 +52,7 @@ def calibrate(
         tolerance: how far below the budget, as a share of it.
 
     Raises:
-        ValueError: budget, start or tolerance not above 0, a measure with several scores, NaN damage, or a budget that
+        SemhubError: budget, start or tolerance not above 0, a measure with several scores, NaN damage, or a budget that
             is not reached at `start` times 2 to the 20th.
 
     Example:
@@ -62,23 +63,25 @@ def calibrate(
     """
     for name, value in (("budget", budget), ("start", start), ("tolerance", tolerance)):
         if not value > 0:
-            raise ValueError(f"calibrate needs {name} above 0, got {value}.")
+            raise SemhubError(f"calibrate needs {name} above 0, got {value}.")
     recipe = recipe or adding(model)
     tried: dict[float, float] = {}
 
     def cost(strength: float) -> float:
         found = measure(recipe(direction, strength, layer))
         if len(found) != 1:
-            raise ValueError(f"calibrate needs a measure with one score, the damage; got {', '.join(found) or 'none'}.")
+            raise SemhubError(
+                f"calibrate needs a measure with one score, the damage; got {', '.join(found) or 'none'}."
+            )
         tried[strength] = float(next(iter(found.values())).mean())
         if not torch.isfinite(torch.tensor(tried[strength])):
-            raise ValueError(f"The damage at strength {strength:g} is {tried[strength]}.")
+            raise SemhubError(f"The damage at strength {strength:g} is {tried[strength]}.")
         return tried[strength]
 
     low, high = 0.0, start
     while cost(high) < budget:
         if len(tried) > DOUBLINGS:
-            raise ValueError(
+            raise SemhubError(
                 f"The damage never reached {budget:g}: the largest was {max(tried.values()):.3g}, up to strength "
                 f"{high:g}. Lower the budget, or change layer or positions."
             )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.data.text.texts import concepts
 from semhub_lens.inputs.prompts import Prompt
@@ -53,7 +54,7 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
         examples: words with their translations.
 
     Raises:
-        ValueError: an unknown language code.
+        SemhubError: an unknown language code.
 
     Example:
         >>> from semhub_lens.interventions.concept_items import translation_prompt
@@ -63,7 +64,7 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
     """
     for code in pair:
         if code not in LANGUAGE_NAMES:
-            raise ValueError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
+            raise SemhubError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
     left, right = (f"{LANGUAGE_NAMES[code]}:" for code in pair)
     before, after = ("" if code == "zh" else " " for code in pair)
     shown = "".join(f"{left}{before}{a} - {right}{after}{b}\n" for a, b in examples)
@@ -90,25 +91,25 @@ def translation_items(
         shots: examples in a prompt.
 
     Raises:
-        ValueError: the two read-out languages are the same, or too few concepts are left.
+        SemhubError: the two read-out languages are the same, or too few concepts are left.
     """
     columns, outputs = concepts(), (sources[0][1], target[1])
     if outputs[0] == outputs[1]:
-        raise ValueError(f"Source and target prompts both ask for {outputs[0]!r}; the read-out needs two languages.")
+        raise SemhubError(f"Source and target prompts both ask for {outputs[0]!r}; the read-out needs two languages.")
     total = len(columns["en"])
     single = [
         i for i in range(total) if all(is_single_token(model.tokenizer, columns[code][i], "space") for code in outputs)
     ]
     if not 2 <= n <= len(single) // 2:
-        raise ValueError(
+        raise SemhubError(
             f"Expected 2 to {len(single) // 2} items ({len(single)} concepts have one token in {outputs}), got n={n}."
         )
-    source = generator(seed)
-    order = [single[i] for i in torch.randperm(len(single), generator=source)[: 2 * n].tolist()]
+    rng = generator(seed)
+    order = [single[i] for i in torch.randperm(len(single), generator=rng)[: 2 * n].tolist()]
     pairs = list(zip(order[:n], order[n:], strict=True))
 
     def prompt(concept: int, avoid: tuple[int, int], pair: Pair) -> Prompt:
-        others = [i for i in torch.randperm(total, generator=source).tolist() if i not in avoid][:shots]
+        others = [i for i in torch.randperm(total, generator=rng).tolist() if i not in avoid][:shots]
         examples = [(columns[pair[0]][i], columns[pair[1]][i]) for i in others]
         return translation_prompt(model, columns[pair[0]][concept], pair, examples)
 

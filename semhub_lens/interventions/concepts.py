@@ -25,15 +25,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.direction import SALT
 from semhub_lens.interventions.hooks import PositionedHook
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import prompt_states, read_positions, residual_stream
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, residual_names
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
@@ -135,9 +136,9 @@ def concept_patch(
         progress: show a progress bar.
 
     Raises:
-        ValueError: unequal numbers of items, a missing span, a layer out of range, a word of several tokens, fewer than
-            two items whose words share no token (the control needs another item's source), sources of one item whose
-            whole spans differ in length.
+        SemhubError: unequal numbers of items, a missing span, a layer out of range, a word of several tokens, fewer
+            than two items whose words share no token (the control needs another item's source), sources of one item
+            whose whole spans differ in length.
 
     Example:
         >>> prompt = lambda text: Prompt.from_text(tiny_model, text, spans={"word": text.split()[1]})
@@ -159,7 +160,7 @@ def concept_patch(
     sets = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
     kept = [i for i, row in enumerate(sets) if len({t for ids in row for t in ids}) == sum(map(len, row))]
     if len(kept) < 2:
-        raise ValueError(
+        raise SemhubError(
             f"The control needs two items whose words share no token; {len(kept)} of {len(words)} are left."
         )
     targets = [targets[i] for i in kept]
@@ -196,7 +197,7 @@ def concept_patch(
         found[2],
         unpatched,
         len(words) - len(kept),
-        provenance=provenance(model, norm="final", seed=seed, bos=targets[0].bos),
+        provenance=provenance_of(model, norm="final", seed=seed, bos=targets[0].bos),
     )
 
 
@@ -204,22 +205,22 @@ def _check_counts(
     sources: list[list[Prompt]], targets: list[Prompt], words: Sequence[Sequence[Target]], names: Sequence[str]
 ) -> None:
     if not len(sources) == len(targets) == len(words):
-        raise ValueError(
+        raise SemhubError(
             f"Expected one entry per item, got {len(sources)} sources, {len(targets)} targets and {len(words)} rows of "
             "words."
         )
     for i, row in enumerate(words):
         if isinstance(row, str) or len(row) != len(names):
-            raise ValueError(f"Item {i} has the words {row!r}; expected {len(names)} of them: {'; '.join(names)}.")
+            raise SemhubError(f"Item {i} has the words {row!r}; expected {len(names)} of them: {'; '.join(names)}.")
         if not sources[i]:
-            raise ValueError(f"Item {i} has no source prompt; give one, or several to be averaged.")
+            raise SemhubError(f"Item {i} has no source prompt; give one, or several to be averaged.")
 
 
 def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:
     entries = len(residual_names(model))
     chosen = list(range(entries)) if layers is None else list(layers)
     if not chosen or not all(0 <= layer < entries for layer in chosen):
-        raise ValueError(f"layers={layers!r} must name residual entries from 0 to {entries - 1}, one at least.")
+        raise SemhubError(f"layers={layers!r} must name residual entries from 0 to {entries - 1}, one at least.")
     return chosen
 
 
@@ -234,7 +235,7 @@ def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_to
     for item, prompts in enumerate(sources):
         parts = [found[start + i] for i in range(len(prompts))]
         if len({part.shape[1] for part in parts}) > 1:
-            raise ValueError(
+            raise SemhubError(
                 f"The sources of item {item} have spans of {', '.join(str(part.shape[1]) for part in parts)} "
                 "positions; their states can only be averaged position by position."
             )
@@ -272,16 +273,16 @@ def _patched_finals(
     for start in range(0, len(targets), step):
         block = targets[start : start + step]
         rows = [prompt for prompt in block for _ in layers]
-        where = [place for place in places[start : start + step] for _ in layers]
+        provenance = [place for place in places[start : start + step] for _ in layers]
         first = torch.tensor(layers).repeat(len(block))
-        hooks = _hooks(model, states[:, start : start + step], where, first, len(layers))
+        hooks = _hooks(model, states[:, start : start + step], provenance, first, len(layers))
         finals = residual_stream(model, rows, hooks=hooks, max_tokens=max_tokens, progress=False)[-1]
         found.append(finals.reshape(len(block), len(layers), -1))
     return torch.cat(found).transpose(0, 1)
 
 
 def _hooks(
-    model: Model, states: Tensor, where: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
+    model: Model, states: Tensor, provenance: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
 ) -> Hooks:
     """At every residual entry, the hook that writes its state into the rows whose patch has begun."""
 
@@ -289,8 +290,8 @@ def _hooks(
         def write_concept(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
             return states[entry].to(current.device)[item // copies, rank].to(current.dtype)
 
-        mask = torch.zeros(len(where), max(map(max, where)) + 1, dtype=torch.bool)
-        for row, (place, begins) in enumerate(zip(where, first.tolist(), strict=True)):
+        mask = torch.zeros(len(provenance), max(map(max, provenance)) + 1, dtype=torch.bool)
+        for row, (place, begins) in enumerate(zip(provenance, first.tolist(), strict=True)):
             mask[row, list(place)] = begins <= entry
         return PositionedHook("concept patch", write_concept, mask)
 
@@ -304,6 +305,6 @@ def _read(
     """Log-probabilities of every item's targets."""
     layers, items = states.shape[:2]
     flat = states.reshape(1, layers * items, -1)
-    reading = read(readout, flat, targets=sets * layers)
+    reading = reduce_logits(readout, flat, targets=sets * layers)
     assert reading.targets is not None
     return reading.targets[0].reshape(layers, items, -1)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import token_id
@@ -28,14 +29,14 @@ def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_
         layer: residual entry (0 = embedding).
 
     Raises:
-        ValueError: empty word, the same word twice, or a layer out of range.
+        SemhubError: empty word, the same word twice, or a layer out of range.
 
     Example:
         >>> words(tiny_model, "two", "five", layer=1).shape == (tiny_model.cfg.d_model,)
         True
     """
     if plus == minus:
-        raise ValueError(f"The two words are the same ({plus!r}): their difference is zero.")
+        raise SemhubError(f"The two words are the same ({plus!r}): their difference is zero.")
     return prompts(model, [plus], [minus], layer)
 
 
@@ -44,7 +45,7 @@ def prompts(
 ) -> Float[Tensor, " d_model"]:
     """Mean state of some prompts minus the mean state of others, at one residual entry."""
     if not 0 <= layer <= model.cfg.n_layers:
-        raise ValueError(f"Layer {layer} is out of range: the residual stream has entries 0 to {model.cfg.n_layers}.")
+        raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {model.cfg.n_layers}.")
     states = [residual_stream(model, side, read=read, progress=False)[layer] for side in (list(plus), list(minus))]
     return mean_difference(*states)
 
@@ -66,7 +67,7 @@ def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_
     """Mean of some states minus the mean of others (difference of means)."""
     for name, states in (("a", a), ("b", b)):
         if states.shape[0] == 0:
-            raise ValueError(f"mean_difference needs at least one state on each side, {name} has none.")
+            raise SemhubError(f"mean_difference needs at least one state on each side, {name} has none.")
     return a.float().mean(0) - b.float().mean(0)
 
 
@@ -85,9 +86,9 @@ def rescaled(
     """A direction with the norm of another one, row by row.
 
     Raises:
-        ValueError: a direction of norm 0.
+        SemhubError: a direction of norm 0.
     """
     norm = direction.float().cpu().norm(dim=-1, keepdim=True)
     if bool((norm == 0).any()):
-        raise ValueError("A direction of norm 0 cannot be rescaled.")
+        raise SemhubError("A direction of norm 0 cannot be rescaled.")
     return direction.float().cpu() / norm * like.float().cpu().norm(dim=-1, keepdim=True)

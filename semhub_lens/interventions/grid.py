@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.hooks import at
-from semhub_lens.model.facts import Model, recording_cache, require_filled, rows_join, step_inputs
+from semhub_lens.model.facts import Model, can_grow_mid_pass, recording_cache, require_filled, step_inputs
 from semhub_lens.model.hooking import (
     NOWHERE,
     HookFunction,
@@ -143,8 +144,8 @@ class _Pass:
             if not joined:
                 return activation
             out, first = activation.clone(), len(activation) - len(joined)
-            where = [(first + i, to, source) for i, cell in enumerate(joined) for source, to in cell.pairs]
-            rows, columns, sources = torch.tensor(where, device=out.device).T
+            moves = [(first + i, to, source) for i, cell in enumerate(joined) for source, to in cell.pairs]
+            rows, columns, sources = torch.tensor(moves, device=out.device).T
             heads = [cell.head for cell in joined for _ in cell.pairs]
             head = () if heads[0] is None else (torch.tensor(heads, device=out.device),)
             out[(rows, columns - self._start, *head)] = self._clean[layer][(sources, *head)].to(out)
@@ -170,7 +171,7 @@ def final_states(
     """Final residual state, at the position that is read, of the corrupted run under each patch."""
     out = corrupted.final.repeat(len(cells), 1)
     whole = corrupted.prompt.media is not None  # what a picture's positions read may lie on both sides of them
-    join = not whole or rows_join(model)
+    join = not whole or can_grow_mid_pass(model)
     columns = len(corrupted.prompt) if whole else corrupted.read + 1
     now = _Pass(model, site, clean, corrupted.read, join=join)
     if not cells:
@@ -190,7 +191,7 @@ def _check_first_row(found: Tensor, expected: Tensor) -> None:
     """The first row of every pass is the corrupted prompt itself; it must come out as in its own run."""
     error = float((found.float() - expected.float()).norm() / expected.float().norm())
     if not error <= (1e-3 if expected.dtype == torch.float32 else 5e-2):
-        raise ValueError(
+        raise SemhubError(
             f"Batched passes of this model do not reproduce its own run (relative error {error:.2g}): it is not "
             "causal, or its key-value cache does not hold all that a prefix leaves behind. Patch it cell by cell with "
             "hooks.patch."

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions import positions as place
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.model.hooking import Chunks, HookFunction, site_name
+from semhub_lens.model.hooking import HookFunction, PassCounter, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in
@@ -39,7 +40,7 @@ class PositionedHook:
     positions: Positions = None
     items: int | None = None
     """How many prompts it has vectors for; None for any number."""
-    _chunks: Chunks = field(default_factory=Chunks)
+    _chunks: PassCounter = field(default_factory=PassCounter)
 
     def __repr__(self) -> str:
         return self.name
@@ -58,9 +59,9 @@ class PositionedHook:
         return out
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
-        """Raise a ValueError if these prompts, with `new_tokens` generated after them, lack the positions."""
+        """Raise a SemhubError if these prompts, with `new_tokens` generated after them, lack the positions."""
         if self.items is not None and self.items != len(prompts):
-            raise ValueError(
+            raise SemhubError(
                 f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."
             )
         place.check(self.positions, prompts, new_tokens)
@@ -132,7 +133,7 @@ def swap(
     comes to lie along b and the other way round, what is orthogonal to both stays, and at strength 1 norms are kept.
 
     Raises:
-        ValueError: a and b point the same way.
+        SemhubError: a and b point the same way.
     """
     _axis(a, b)
 
@@ -160,21 +161,21 @@ def patch(
         strength: 1 replaces, 0 changes nothing.
 
     Raises:
-        ValueError: empty source, source positions past its end, or (in the run) more positions than source states.
+        SemhubError: empty source, source positions past its end, or (in the run) more positions than source states.
     """
     states = source if source_positions is None else _picked(source, source_positions)
     if states.ndim not in (2, 3) or not states.shape[-2]:
-        raise ValueError(
+        raise SemhubError(
             f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {tuple(source.shape)}."
         )
 
     def write_source(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         if int(rank.max()) >= states.shape[-2]:
-            raise ValueError(
+            raise SemhubError(
                 f"The patch names {int(rank.max()) + 1} positions, but its source has {states.shape[-2]} states."
             )
         if states.ndim == 3 and int(item.max()) >= len(states):
-            raise ValueError(f"The patch has sources for {len(states)} prompts, but the run has more.")
+            raise SemhubError(f"The patch has sources for {len(states)} prompts, but the run has more.")
         local = states.to(current.device).float()
         return torch.lerp(current, local[rank] if states.ndim == 2 else local[item, rank], strength)
 
@@ -193,7 +194,7 @@ def at(
         site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
 
     Raises:
-        ValueError: no layers, negative layer, unknown site.
+        SemhubError: no layers, negative layer, unknown site.
 
     Example:
         >>> [name for name, _ in at([0, 1], add(torch.ones(4)))]
@@ -201,7 +202,7 @@ def at(
     """
     listed = [index(layers)] if isinstance(layers, SupportsIndex) else [index(layer) for layer in layers]
     if not listed:
-        raise ValueError("at() got no layers; give a block's number or several.")
+        raise SemhubError("at() got no layers; give a block's number or several.")
     wrapped = _write_through(fn) if site == "resid_mid" else fn
     return [(site_name(layer, site), wrapped) for layer in listed]
 
@@ -218,16 +219,16 @@ def _write_through(fn: HookFunction) -> HookFunction:
 
 def _vectors(vectors: Tensor, name: str) -> Tensor:
     if vectors.ndim not in (1, 2) or vectors.numel() == 0:
-        raise ValueError(f"{name} must be [d_model] or [k d_model], got shape {tuple(vectors.shape)}.")
+        raise SemhubError(f"{name} must be [d_model] or [k d_model], got shape {tuple(vectors.shape)}.")
     if not torch.isfinite(vectors).all():
-        raise ValueError(f"{name} holds NaN or infinite entries.")
+        raise SemhubError(f"{name} holds NaN or infinite entries.")
     return vectors
 
 
 def _fitting(vectors: Tensor, states: Tensor) -> Tensor:
     """The vectors beside the states they change, in float32; as they are now, so that they may be trained."""
     if vectors.shape[-1] != states.shape[-1]:
-        raise ValueError(
+        raise SemhubError(
             f"The vector has {vectors.shape[-1]} entries, the activation {states.shape[-1]}: another model or another "
             "site?"
         )
@@ -236,7 +237,7 @@ def _fitting(vectors: Tensor, states: Tensor) -> Tensor:
 
 def _count(vectors: Tensor, each: Each) -> int | None:
     if each not in ("position", "item"):
-        raise ValueError(f"each= takes 'position' or 'item', got {each!r}.")
+        raise SemhubError(f"each= takes 'position' or 'item', got {each!r}.")
     return len(vectors) if each == "item" and vectors.ndim == 2 else None
 
 
@@ -250,7 +251,7 @@ def _pick(vectors: Tensor, row: Int[Tensor, " n"], states: Tensor, each: Each) -
         return local
     if int(row.max()) >= len(local):
         chosen = "positions selected" if each == "position" else "prompts run"
-        raise ValueError(f"{len(local)} vectors were given, but {int(row.max()) + 1} {chosen}; give one for each.")
+        raise SemhubError(f"{len(local)} vectors were given, but {int(row.max()) + 1} {chosen}; give one for each.")
     between = [1] * (states.ndim - 2)  # heads, at a site that has them
     return local[row].reshape(len(row), *between, local.shape[-1])
 
@@ -258,14 +259,14 @@ def _pick(vectors: Tensor, row: Int[Tensor, " n"], states: Tensor, each: Each) -
 def _axis(a: Tensor, b: Tensor) -> Tensor:
     difference = _unit(a, "a") - _unit(b, "b")
     if difference.norm() < 1e-6:
-        raise ValueError("swap needs two different directions, but a and b point the same way.")
+        raise SemhubError("swap needs two different directions, but a and b point the same way.")
     return difference / difference.norm()
 
 
 def _unit(direction: Tensor, name: str) -> Tensor:
     vector = _vectors(direction, name).float()
     if vector.ndim != 1 or vector.norm() == 0:
-        raise ValueError(f"{name} must be one non-zero vector [d_model], got shape {tuple(direction.shape)}.")
+        raise SemhubError(f"{name} must be one non-zero vector [d_model], got shape {tuple(direction.shape)}.")
     return vector / vector.norm()
 
 
@@ -273,5 +274,5 @@ def _picked(source: Tensor, chosen: Sequence[int] | slice) -> Tensor:
     length = source.shape[-2]
     indices = range(length)[chosen] if isinstance(chosen, slice) else list(chosen)
     if any(not -length <= i < length for i in indices):
-        raise ValueError(f"Source positions {list(indices)} are past the end of a source of {length} positions.")
+        raise SemhubError(f"Source positions {list(indices)} are past the end of a source of {length} positions.")
     return source[..., list(indices), :]

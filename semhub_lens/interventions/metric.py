@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.grid import reference
@@ -49,7 +50,7 @@ def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Va
         variants: which spellings of a word count; see `word_tokens`.
 
     Raises:
-        ValueError: a word without a one-token spelling, a token id outside the vocabulary, or a token on both sides.
+        SemhubError: a word without a one-token spelling, a token id outside the vocabulary, or a token on both sides.
 
     Example:
         >>> metric = logit_difference(tiny_model, " two", " five")
@@ -58,7 +59,7 @@ def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Va
     """
     one, other = (_ids(model, side, variants) for side in (right, wrong))
     if shared := set(one) & set(other):
-        raise ValueError(f"{right!r} and {wrong!r} share the token ids {sorted(shared)}; their logits would cancel.")
+        raise SemhubError(f"{right!r} and {wrong!r} share the token ids {sorted(shared)}; their logits would cancel.")
 
     def difference(logits: Tensor) -> Tensor:
         return logits[:, : len(one)].logsumexp(-1) - logits[:, len(one) :].logsumexp(-1)
@@ -94,7 +95,7 @@ def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metri
         read: which position of it; see `residual_stream`. It must name one.
 
     Raises:
-        ValueError: empty prompt, or a `read` that does not name one position.
+        SemhubError: empty prompt, or a `read` that does not name one position.
     """
     one = as_prompts(model, prompt)[0]
     position = read_position(one, read)
@@ -112,11 +113,11 @@ def read_position(prompt: Prompt, read: str | int) -> int:
     """The one position that `read` names.
 
     Raises:
-        ValueError: it names none or several.
+        SemhubError: it names none or several.
     """
     positions = read_positions(prompt, read)
     if len(positions) != 1 or read in ("mean", "raw_mean"):
-        raise ValueError(
+        raise SemhubError(
             f"read={read!r} does not name one position of {prompt.text!r}, and a metric reads one: use 'last', a "
             "position, or 'NAME:last'."
         )
@@ -128,5 +129,5 @@ def _ids(model: Model, target: Target, variants: Variants) -> tuple[int, ...]:
     ids = target_ids(model.tokenizer, target, variants=variants)
     for token in ids:
         if not 0 <= token < model.cfg.d_vocab:
-            raise ValueError(f"Token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+            raise SemhubError(f"Token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
     return ids

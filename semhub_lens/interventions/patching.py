@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
@@ -25,7 +26,7 @@ from semhub_lens.interventions.grid import Cell, Reference, final_states, refere
 from semhub_lens.interventions.metric import Metric, MetricFunction, read_position
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.lens.kernel import BLOCK_ENTRIES
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hooked, n_layers, require_hooks, residual_names, site_name
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
@@ -68,7 +69,7 @@ def patch_grid(
         progress: show a progress bar.
 
     Raises:
-        ValueError: prompts of unequal length without `positions`, positions past the end, unknown site, a `read` that
+        SemhubError: prompts of unequal length without `positions`, positions past the end, unknown site, a `read` that
             names several positions, a metric that returns NaN, infinity or another shape, or a model whose batched
             passes do not reproduce its own run (not causal).
 
@@ -119,7 +120,7 @@ def attribution_grid(
             differentiable.
 
     Raises:
-        ValueError: as `patch_grid`; a metric through which no gradient flows.
+        SemhubError: as `patch_grid`; a metric through which no gradient flows.
 
     Example:
         >>> metric = shl.metric.logit_difference(tiny_model, " two", " five")
@@ -151,17 +152,17 @@ def _checked(
 ) -> tuple[list[Prompt], list[tuple[int, int]]]:
     """The two prompts and the pairs of positions, or a ValueError before anything runs."""
     if site not in PATCH_SITES:
-        raise ValueError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
+        raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
     if all_positions and site != "z":
-        raise ValueError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
+        raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
     for name, prompt in (("clean", clean), ("corrupted", corrupted)):
         if not isinstance(prompt, str | Prompt):
-            raise ValueError(f"The {name} prompt must be one text or Prompt, got {type(prompt).__name__}.")
+            raise SemhubError(f"The {name} prompt must be one text or Prompt, got {type(prompt).__name__}.")
     pair = as_prompts(model, [clean, corrupted])
     require_hooks(model, [site_name(layer, site) for layer in range(n_layers(model))])
     pairs = _pairs(model, pair, positions)
     if all_positions and len({target for _, target in pairs}) < len(pairs):
-        raise ValueError("all_positions=True writes all pairs at once, but a corrupted position occurs twice in them.")
+        raise SemhubError("all_positions=True writes all pairs at once, but a corrupted position occurs twice in them.")
     return pair, pairs
 
 
@@ -170,20 +171,20 @@ def _pairs(model: Model, pair: list[Prompt], positions: Pairs | None) -> list[tu
     if positions is None:
         if lengths[0] != lengths[1]:
             shown = " and ".join(str(printable(getattr(model, "tokenizer", None), prompt.ids)) for prompt in pair)
-            raise ValueError(
+            raise SemhubError(
                 f"The prompts have {lengths[0]} and {lengths[1]} tokens ({shown}): give prompts of equal length, or "
                 "positions=[(clean position, corrupted position), ...]."
             )
         return [(i, i) for i in range(lengths[0])]
     listed: list[Any] = [tuple(entry) if isinstance(entry, tuple | list) else (entry,) for entry in positions]
     if not listed or any(len(entry) != 2 or not all(type(i) is int for i in entry) for entry in listed):
-        raise ValueError(
+        raise SemhubError(
             f"positions= takes pairs (clean position, corrupted position), at least one; got {positions!r}."
         )
     for entry in listed:
         for name, position, length in zip(("clean", "corrupted"), entry, lengths, strict=True):
             if not -length <= position < length:
-                raise ValueError(
+                raise SemhubError(
                     f"Position {position} is past the end of the {name} prompt, which has {length} tokens."
                 )
     return [(entry[0] % lengths[0], entry[1] % lengths[1]) for entry in listed]
@@ -225,12 +226,12 @@ def _measure(readout: Readout, metric: MetricFunction, states: Float[Tensor, "ce
     expected = (len(states),)
     if not isinstance(found, Tensor) or tuple(found.shape) != expected:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(
+        raise SemhubError(
             f"The metric {_name(metric)!r} must map logits [batch vocab] to a tensor [batch] = {expected}, it returned "
             f"{got}."
         )
     if not bool(torch.isfinite(found).all()):
-        raise ValueError(f"The metric {_name(metric)!r} returned NaN or infinity.")
+        raise SemhubError(f"The metric {_name(metric)!r} returned NaN or infinity.")
     return found.float()
 
 
@@ -255,7 +256,7 @@ def _gradient(
         *states, final = kept
         value = _measure(readout, metric, final[0, read][None])
         if not value.requires_grad:
-            raise ValueError(f"No gradient flows through the metric {_name(metric)!r}; use patch_grid.")
+            raise SemhubError(f"No gradient flows through the metric {_name(metric)!r}; use patch_grid.")
         gradients = torch.autograd.grad(value.sum(), states)
     return torch.stack(states)[:, 0].detach(), torch.stack(gradients)[:, 0], value.detach().cpu()
 
@@ -286,5 +287,5 @@ def _result(
         clean_labels=tuple(labels[0][source] for source, _ in pairs),
         labels=tuple(labels[1][target] for _, target in pairs),
         axes=axes,
-        provenance=provenance(model, norm="final", bos=pair[1].bos),
+        provenance=provenance_of(model, norm="final", bos=pair[1].bos),
     )

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.hooking import Window
 
@@ -41,7 +42,7 @@ def _slice_ranks(span: slice, absolute: Tensor, lengths: Tensor) -> Tensor:
     start = _edge(span.start or 0, lengths).clamp(min=0)
     step = 1 if span.step is None else span.step
     if step < 1:
-        raise ValueError(f"A slice of positions must run forwards, got step {span.step}.")
+        raise SemhubError(f"A slice of positions must run forwards, got step {span.step}.")
     offset = absolute - start
     inside = (offset >= 0) & (absolute >= 0) & (offset % step == 0)
     if span.stop is not None:
@@ -74,7 +75,7 @@ def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> l
 
 def _span(spans: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     if name not in spans:
-        raise ValueError(
+        raise SemhubError(
             f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Spans come with Prompt.from_text(..., "
             "spans=...) and are known in runs of this library (residual_stream, logit_lens, generate, ...)."
         )
@@ -90,10 +91,10 @@ def _index_ranks(indices: list[list[int]], absolute: Tensor) -> Tensor:
 
 
 def check(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
-    """Raise a ValueError for positions that no run of these prompts reaches; the last new token is never run."""
+    """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
-        raise ValueError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
+        raise SemhubError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
     if isinstance(positions, Tensor) and positions.dtype == torch.bool:
         _check_mask(positions, prompts)
     elif isinstance(positions, slice):
@@ -104,11 +105,11 @@ def check(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> N
 
 def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
     if mask.ndim != 2:
-        raise ValueError(f"Expected a mask [item pos], got shape {tuple(mask.shape)}.")
+        raise SemhubError(f"Expected a mask [item pos], got shape {tuple(mask.shape)}.")
     for row, prompt in zip(mask, prompts, strict=True):
         if bool(row[len(prompt) :].any()):
             last = int(row.nonzero().max())
-            raise ValueError(
+            raise SemhubError(
                 f"The mask names position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens."
             )
 
@@ -117,20 +118,20 @@ def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
     lengths = torch.tensor([len(p) for p in prompts])
     window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, generated=reached)
     if not bool((ranks(span, window, int(lengths.max()) + reached) >= 0).any()):
-        raise ValueError(
+        raise SemhubError(
             f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run."
         )
 
 
 def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
     if not isinstance(positions, str | int | Tensor) and any(isinstance(i, bool) for i in positions):
-        raise ValueError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
+        raise SemhubError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
     lengths = torch.tensor([len(p) for p in prompts])
     window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, tuple(p.spans for p in prompts))
     for prompt, indices in zip(prompts, _indices(positions, window), strict=True):
         for position in indices:
             if not 0 <= position < len(prompt) + reached:
-                raise ValueError(
+                raise SemhubError(
                     f"Position {position} is past the end: the prompt {prompt.text!r} has {len(prompt)} tokens"
                     + (f" and {reached} of the generated ones are run." if reached else ".")
                 )

@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.interventions.direction import random_like, rescaled
 from semhub_lens.interventions.hooks import add
 from semhub_lens.interventions.positions import Positions
 from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, residual_names
 
 Measure = Callable[[Hooks], Mapping[str, Float[Tensor, " item"]]]
@@ -77,7 +78,7 @@ def sweep(
     controls: Controls | None = None,
     damage: Sequence[str] = (),
     name: str = "sweep",
-    where: Provenance | None = None,
+    provenance: Provenance | None = None,
     store: Store | None = None,
     progress: bool = True,
 ) -> SweepResult:
@@ -93,13 +94,13 @@ def sweep(
         controls: None measures a random direction, the flipped one and the last layer.
         damage: names of those scores that measure damage (higher is worse); the others are effects.
         name: of the kept parts; give every sweep of one store its own.
-        where: provenance with the data's name and hash; None describes the model.
+        provenance: provenance with the data's name and hash; None describes the model.
         store: where finished cells are kept; None keeps nothing. The store's settings must name all that `measure` and
             `recipe` depend on; the directions are part of a cell's name.
         progress: show a progress bar.
 
     Raises:
-        ValueError: layers or strengths that are empty, repeated or out of range; directions that fit neither the model
+        SemhubError: layers or strengths that are empty, repeated or out of range; directions that fit neither the model
             nor the items; scores whose names or lengths change; an unknown damage score.
 
     Source: layer x strength grids as in Turner et al. 2023 (ActAdd) and Rimsky et al. 2024 (CAA).
@@ -140,7 +141,7 @@ def sweep(
         clean,
         scores,
         torch.stack([vector.norm(dim=-1).expand(items) for vector in vectors[STEERED]]),
-        provenance=where or provenance(model, seed=controls.seed),
+        provenance=provenance or provenance_of(model, seed=controls.seed),
     )
 
 
@@ -175,7 +176,7 @@ class _Cells:
         shapes = {tuple(values.shape) for values in measured.values()}
         if tuple(measured) != self.names or len(shapes) != 1 or len(next(iter(shapes))) != 1:
             got = ", ".join(f"{name!r} {tuple(values.shape)}" for name, values in measured.items())
-            raise ValueError(
+            raise SemhubError(
                 "A measure must return the same scores in every run, one number an item: expected "
                 f"{', '.join(map(repr, self.names)) or 'at least one'}, got {got or 'none'}."
             )
@@ -184,14 +185,14 @@ class _Cells:
 
 def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Controls, last: int) -> None:
     if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= last for layer in layers):
-        raise ValueError(f"layers must be different residual entries from 0 to {last}, got {list(layers)}.")
+        raise SemhubError(f"layers must be different residual entries from 0 to {last}, got {list(layers)}.")
     if not strengths or len(set(strengths)) < len(strengths) or not all(0 < s < float("inf") for s in strengths):
-        raise ValueError(
+        raise SemhubError(
             f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is "
             "measured anyway, and negative ones are the control `flipped`."
         )
     if controls.random < 0:
-        raise ValueError(f"Controls(random=...) counts directions, got {controls.random}.")
+        raise SemhubError(f"Controls(random=...) counts directions, got {controls.random}.")
 
 
 def _vectors(
@@ -218,12 +219,12 @@ def _vectors(
 
 def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_model"]:
     if vector.ndim not in (1, 2) or vector.shape[-1] != d_model:
-        raise ValueError(
+        raise SemhubError(
             f"The direction of layer {layer} has shape {tuple(vector.shape)}, expected [{d_model}] or [item {d_model}]."
         )
     vector = vector.detach().float().cpu()
     if not torch.isfinite(vector).all() or bool((vector.norm(dim=-1) == 0).any()):
-        raise ValueError(
+        raise SemhubError(
             f"The direction of layer {layer} is 0, NaN or infinite (of some item). At the embedding (layer 0) states "
             "that end in the same token do not differ; leave it out."
         )
@@ -233,16 +234,16 @@ def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_
 def _matched(other: Tensor, vector: Tensor) -> Float[Tensor, "*item d_model"]:
     """An unrelated direction in the norm and shape of the steered one."""
     if other.ndim > vector.ndim:
-        raise ValueError("The unrelated direction has one vector an item, the direction itself has one for all.")
+        raise SemhubError("The unrelated direction has one vector an item, the direction itself has one for all.")
     return rescaled(other.expand_as(vector), vector)
 
 
 def _check_items(vectors: Mapping[str, list[Tensor]], items: int, names: Sequence[str], damage: Sequence[str]) -> None:
     for vector in vectors[STEERED]:
         if vector.ndim == 2 and len(vector) != items:
-            raise ValueError(f"There are directions for {len(vector)} items, but the measure scores {items}.")
+            raise SemhubError(f"There are directions for {len(vector)} items, but the measure scores {items}.")
     if unknown := [name for name in damage if name not in names]:
-        raise ValueError(f"Unknown damage score(s) {unknown}; the measure returns {', '.join(names)}.")
+        raise SemhubError(f"Unknown damage score(s) {unknown}; the measure returns {', '.join(names)}.")
 
 
 def _fingerprint(vector: Tensor) -> str:

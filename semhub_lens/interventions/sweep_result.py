@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.evidence.stats import bootstrap_mean, halves
 
@@ -76,7 +77,7 @@ class SweepResult(Result):
         """What a condition changes: its score minus the clean one; "random" is the mean over the random directions.
 
         Raises:
-            ValueError: unknown score or condition.
+            SemhubError: unknown score or condition.
         """
         row = self._score(score)
         return self.scores[self._rows(condition), :, :, row].mean(0) - self.clean[row]
@@ -85,7 +86,7 @@ class SweepResult(Result):
         """Steered minus a control, item by item.
 
         Raises:
-            ValueError: unknown score, or a control that was not measured.
+            SemhubError: unknown score, or a control that was not measured.
         """
         return self.effect(score) - self.effect(score, control)
 
@@ -96,17 +97,18 @@ class SweepResult(Result):
         effect) among those whose mean rise in damage is within the budget.
 
         Raises:
-            ValueError: fewer than 4 items, NaN in the scores, only one of damage and budget, no cell within the budget.
+            SemhubError: fewer than 4 items, NaN in the scores, only one of damage and budget, no cell within the
+                budget.
         """
         if (damage is None) != (budget is None):
-            raise ValueError(f"Give damage= and budget= together, got {damage!r} and {budget!r}.")
+            raise SemhubError(f"Give damage= and budget= together, got {damage!r} and {budget!r}.")
         items = self.clean.shape[1]
         if items < 4:
-            raise ValueError(f"Choosing on one half and reporting the other needs at least 4 items, got {items}.")
+            raise SemhubError(f"Choosing on one half and reporting the other needs at least 4 items, got {items}.")
         merit = self.contrast(score) if RANDOM in self.conditions else self.effect(score)
         used = [score] if damage is None else [score, damage]
         if any(not torch.isfinite(self.effect(name)).all() for name in used):
-            raise ValueError(
+            raise SemhubError(
                 f"NaN or infinite values in {' or '.join(used)}: give every run a number or drop the items."
             )
         choosing, reporting = halves(items, seed)
@@ -128,7 +130,7 @@ class SweepResult(Result):
 
     def _score(self, name: str) -> int:
         if name not in self.names:
-            raise ValueError(f"Unknown score {name!r}; there are {', '.join(self.names)}.")
+            raise SemhubError(f"Unknown score {name!r}; there are {', '.join(self.names)}.")
         return self.names.index(name)
 
     def _rows(self, condition: str) -> list[int]:
@@ -136,7 +138,7 @@ class SweepResult(Result):
         if condition == RANDOM:
             rows = [i for i, name in enumerate(self.conditions) if name.startswith(RANDOM)]
         if not rows:
-            raise ValueError(f"The condition {condition!r} was not measured; there are {', '.join(self.conditions)}.")
+            raise SemhubError(f"The condition {condition!r} was not measured; there are {', '.join(self.conditions)}.")
         return rows
 
     def _best(
@@ -149,7 +151,7 @@ class SweepResult(Result):
         if damage is not None and budget is not None:
             rise = self.effect(damage)[..., items].mean(-1)
             if not bool((rise <= budget).any()):
-                raise ValueError(
+                raise SemhubError(
                     f"No cell keeps {damage!r} within {budget:g}: the smallest rise is {float(rise.min()):.3g}. "
                     "Measure smaller strengths, or allow more."
                 )

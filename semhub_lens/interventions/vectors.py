@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.interventions.hooks import add
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, n_layers, site_name
 
 
@@ -43,15 +44,15 @@ class SteeringVector(Result):
         """A vector of this model from its directions by layer.
 
         Raises:
-            ValueError: no directions, one of another width, zero, NaN or infinite, or a layer out of range.
+            SemhubError: no directions, one of another width, zero, NaN or infinite, or a layer out of range.
         """
         layers, blocks = sorted(directions), n_layers(model)
         if not layers or layers[0] < 0 or layers[-1] > blocks:
-            raise ValueError(f"A steering vector has directions at residual entries 0 to {blocks}, got {layers}.")
+            raise SemhubError(f"A steering vector has directions at residual entries 0 to {blocks}, got {layers}.")
         for layer in layers:
             _check_direction(directions[layer], layer, int(model.cfg.d_model))
         stacked = torch.stack([directions[layer].detach().float().cpu() for layer in layers])
-        return cls(name, tuple(layers), stacked, blocks, provenance=provenance(model))
+        return cls(name, tuple(layers), stacked, blocks, provenance=provenance_of(model))
 
     @classmethod
     def from_tensor(
@@ -67,8 +68,8 @@ class SteeringVector(Result):
             name: what it is, in words.
 
         Raises:
-            ValueError: a file that is no safetensors file or holds several tensors, a shape that fits neither model nor
-                layers.
+            SemhubError: a file that is no safetensors file or holds several tensors, a shape that fits neither model
+                nor layers.
 
         Example:
             >>> vector = SteeringVector.from_tensor(tiny_model, torch.ones(tiny_model.cfg.d_model), layer=2)
@@ -79,7 +80,7 @@ class SteeringVector(Result):
         layers = [layer] if isinstance(layer, int) else list(layer)
         rows = tensor[None] if tensor.ndim == 1 else tensor
         if rows.ndim != 2 or len(rows) != len(layers):
-            raise ValueError(
+            raise SemhubError(
                 f"Expected [d_model] or [layer d_model] for {len(layers)} layer(s), got shape {tuple(tensor.shape)}."
             )
         return cls.make(model, name, dict(zip(layers, rows, strict=True)))
@@ -94,7 +95,7 @@ class SteeringVector(Result):
             any_model: accept another model of the same width and depth (a fine-tuned one, other precision).
 
         Raises:
-            ValueError: no such file, not a steering vector, or made for another model: another width or depth always,
+            SemhubError: no such file, not a steering vector, or made for another model: another width or depth always,
                 another name or weights unless `any_model`.
         """
         found = super().load(path)
@@ -103,17 +104,17 @@ class SteeringVector(Result):
         return found
 
     def check(self, model: Model, *, any_model: bool = False) -> None:
-        """Raise a ValueError if the vector was made for another model; see `load`."""
+        """Raise a SemhubError if the vector was made for another model; see `load`."""
         shape = self.directions.shape[1], self.n_layers
         wanted = int(model.cfg.d_model), n_layers(model)
         if shape != wanted:
-            raise ValueError(
+            raise SemhubError(
                 f"The steering vector {self.name!r} has width {shape[0]} and was made for {shape[1]} blocks "
                 f"({self.provenance.model}); this model has width {wanted[0]} and {wanted[1]} blocks."
             )
-        own, made = provenance(model), self.provenance
+        own, made = provenance_of(model), self.provenance
         if not any_model and (own.model, own.weights) != (made.model, made.weights):
-            raise ValueError(
+            raise SemhubError(
                 f"The steering vector {self.name!r} was made for {made.model} (weights {made.weights}), this model is "
                 f"{own.model} (weights {own.weights}). Directions do not carry over between models; pass "
                 "any_model=True if you mean it."
@@ -130,17 +131,17 @@ class SteeringVector(Result):
             layers: which of the layers; None takes all.
 
         Raises:
-            ValueError: a layer that the vector does not have.
+            SemhubError: a layer that the vector does not have.
         """
         chosen = self.layers if layers is None else tuple(layers)
         if missing := [layer for layer in chosen if layer not in self.layers]:
-            raise ValueError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
+            raise SemhubError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
         return [(self._hook_name(layer), add(self[layer], strength, positions)) for layer in chosen]
 
     def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction of a layer."""
         if layer not in self.layers:
-            raise ValueError(f"The vector {self.name!r} has no direction at layer {layer}, only at {self.layers}.")
+            raise SemhubError(f"The vector {self.name!r} has no direction at layer {layer}, only at {self.layers}.")
         return self.directions[self.layers.index(layer)]
 
     def to_frame(self) -> pd.DataFrame:
@@ -153,18 +154,18 @@ class SteeringVector(Result):
 
 def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:
     if direction.shape != (d_model,):
-        raise ValueError(
+        raise SemhubError(
             f"The direction at layer {layer} has shape {tuple(direction.shape)}, this model's are [{d_model}]."
         )
     if not torch.isfinite(direction).all() or not bool(direction.any()):
-        raise ValueError(f"The direction at layer {layer} is 0, NaN or infinite.")
+        raise SemhubError(f"The direction at layer {layer} is 0, NaN or infinite.")
 
 
 def _only_tensor(path: Path) -> Tensor:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        raise SemhubError(f"{path} is not a safetensors file: {error}") from error
     if len(tensors) != 1:
-        raise ValueError(f"{path} holds {len(tensors)} tensors ({', '.join(tensors) or 'none'}), expected one.")
+        raise SemhubError(f"{path} holds {len(tensors)} tensors ({', '.join(tensors) or 'none'}), expected one.")
     return next(iter(tensors.values()))

@@ -18,7 +18,7 @@ BLOCK_ENTRIES = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LensBlock:
     """What one pass of the kernel yields; a part that was not asked for is None."""
 
     top_ids: Int[Tensor, "layer pos k"] | None
@@ -30,7 +30,7 @@ class Reading:
 
 
 @torch.no_grad()
-def read(
+def reduce_logits(
     readout: Readout,
     states: Float[Tensor, "layer pos d_model"],
     *,
@@ -39,7 +39,7 @@ def read(
     table: Float[Tensor, "vocab lang"] | None = None,
     details: bool = True,
     progress: bool = False,
-) -> Reading:
+) -> LensBlock:
     """Read every state out once and reduce its distribution.
 
     Args:
@@ -63,7 +63,7 @@ def read(
             columns.append([reader.reduce(states[layer, block], layer, bar) for layer in range(layers)])
     parts = [[torch.stack(part) for part in zip(*column, strict=True)] for column in columns]
     top_ids, top_logprobs, chosen, entropy, kl, mass = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    return Reading(
+    return LensBlock(
         top_ids if top_k else None,
         top_logprobs if top_k else None,
         chosen if targets is not None else None,

@@ -13,12 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import prompt_states
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
@@ -79,12 +80,12 @@ def language_mass(
         `.mass` [layer lang] (sums to 1 over languages), `.item_mass` [layer item lang].
 
     Raises:
-        ValueError: empty input, or a table for another vocabulary.
+        SemhubError: empty input, or a table for another vocabulary.
     """
     listed = as_prompts(model, prompts)
     require_hooks(model, [name for name, _ in hooks])
     if len(table.weights) != model.cfg.d_vocab:
-        raise ValueError(
+        raise SemhubError(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {model.cfg.d_vocab}; build it "
             "for this model."
         )
@@ -97,13 +98,13 @@ def language_mass(
             texts = [states[:, _first(listed[item]) :] for item, states in batch]
             joined = torch.cat(texts, dim=1)
             check_finite(joined, "The residual stream")
-            mass = read(reader, joined, table=table.weights, details=False).mass
+            mass = reduce_logits(reader, joined, table=table.weights, details=False).mass
             assert mass is not None
             for (item, _), part in zip(batch, mass.split([t.shape[1] for t in texts], dim=1), strict=True):
                 item_mass[:, item] = part.mean(1)
             bar.update(len(batch))
-    where = provenance(model, norm=reader.name, bos=listed[0].bos)
-    return MassResult(item_mass, counts, table.languages, table.source, provenance=where)
+    provenance = provenance_of(model, norm=reader.name, bos=listed[0].bos)
+    return MassResult(item_mass, counts, table.languages, table.source, provenance=provenance)
 
 
 def _first(prompt: Prompt) -> int:

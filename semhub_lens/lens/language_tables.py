@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.inputs.tokens import token_texts
 from semhub_lens.model.facts import Model, require_model
@@ -44,7 +45,7 @@ class LanguageTable:
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 2 or self.weights.shape[1] != len(self.languages):
-            raise ValueError(
+            raise SemhubError(
                 f"Expected one column a language {self.languages}, got weights of shape {tuple(self.weights.shape)}."
             )
 
@@ -80,11 +81,11 @@ def language_table(
         progress: show a progress bar while building.
 
     Raises:
-        ValueError: no tokenizer, or a language that `wordfreq` lacks.
+        SemhubError: no tokenizer, or a language that `wordfreq` lacks.
     """
     _require_tokenizer(model)
     if unknown not in ("own", "uniform") or words < 1:
-        raise ValueError(f"Expected unknown='own' or 'uniform' and words >= 1, got {unknown!r} and {words}.")
+        raise SemhubError(f"Expected unknown='own' or 'uniform' and words >= 1, got {unknown!r} and {words}.")
     languages = tuple(languages)
     _check_languages(languages)
     posterior = _cached_posterior(model, languages, words, progress)
@@ -98,7 +99,7 @@ def language_table(
 def _require_tokenizer(model: Model) -> None:
     if getattr(model, "tokenizer", None) is None:
         require_model(model)
-        raise ValueError("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
+        raise SemhubError("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
 
 
 def _cached_posterior(
@@ -122,9 +123,9 @@ def _check_languages(languages: Sequence[str]) -> None:
     available = wordfreq.available_languages("best")
     missing = [code for code in languages if code not in available]
     if len(set(languages)) < len(languages):
-        raise ValueError(f"A language is listed twice: {', '.join(languages)}.")
+        raise SemhubError(f"A language is listed twice: {', '.join(languages)}.")
     if missing or not languages:
-        raise ValueError(
+        raise SemhubError(
             f"No word frequencies for {missing or 'an empty list'}; available: {', '.join(sorted(available))}."
         )
 

@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, printable
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.targets import collisions, positions, target_sets
 from semhub_lens.model.capture import Capture, prompt_states
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
@@ -126,13 +127,13 @@ class LogitLens:
                 positions.
 
         Raises:
-            ValueError: nothing ran yet, no such row, or `tokens` of another length than the run.
+            SemhubError: nothing ran yet, no such row, or `tokens` of another length than the run.
         """
         states = self._states.result(row)
         if tokens is None:
             tokens = torch.full((states.shape[1],), -1)
         if len(tokens) != states.shape[1]:
-            raise ValueError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
+            raise SemhubError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
         prompt = tokens if isinstance(tokens, Prompt) else Prompt(tokens)
         return _lens_result(self._model, self._readout, states, prompt, self._top_k, None)
 
@@ -162,7 +163,7 @@ def logit_lens(
         `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
 
     Raises:
-        ValueError: empty text, several prompts, top_k out of range, both `norm="none"` and `readout`.
+        SemhubError: empty text, several prompts, top_k out of range, both `norm="none"` and `readout`.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
@@ -171,7 +172,7 @@ def logit_lens(
     """
     listed = as_prompts(model, prompt)
     if len(listed) != 1:
-        raise ValueError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
+        raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
     _check_top_k(top_k, model.cfg.d_vocab)
     require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
@@ -183,7 +184,7 @@ def _lens_result(
     model: Model, readout: Readout, states: Tensor, prompt: Prompt, top_k: int, bos: bool | None, progress: bool = False
 ) -> LensResult:
     check_finite(states, "The residual stream")
-    reading = read(readout, states, top_k=top_k, progress=progress)
+    reading = reduce_logits(readout, states, top_k=top_k, progress=progress)
     assert reading.top_ids is not None and reading.top_logprobs is not None
     tokenizer = model.tokenizer
     known = reading.top_ids.unique().tolist()
@@ -195,7 +196,7 @@ def _lens_result(
         reading.entropy,
         reading.kl_to_final,
         tuple(zip(known, printable(tokenizer, known), strict=True)),
-        provenance=provenance(model, norm=readout.name, bos=bos),
+        provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 
 
@@ -245,7 +246,7 @@ def target_lens(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
+        SemhubError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
             end.
 
     Example:
@@ -265,15 +266,15 @@ def target_lens(
             bar.update(len(batch))
     states = torch.cat([found[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
-    reading = read(reader, states, targets=sets, details=details, progress=progress)
+    reading = reduce_logits(reader, states, targets=sets, details=details, progress=progress)
     assert reading.targets is not None
-    where = provenance(model, norm=reader.name, bos=listed[0].bos)
+    provenance = provenance_of(model, norm=reader.name, bos=listed[0].bos)
     return TargetResult(
-        reading.targets, names, collisions(sets), reading.entropy, reading.kl_to_final, provenance=where
+        reading.targets, names, collisions(sets), reading.entropy, reading.kl_to_final, provenance=provenance
     )
 
 
 def _check_top_k(top_k: int, d_vocab: int) -> int:
     if not 1 <= top_k <= d_vocab:
-        raise ValueError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
+        raise SemhubError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
     return top_k

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import combinations
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.model.capture import read_positions
@@ -16,13 +17,13 @@ def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]
         wanted = [read_positions(prompt, read_at) for prompt in prompts]
         for prompt, positions in zip(prompts, wanted, strict=True):
             if len(positions) != 1:
-                raise ValueError(
+                raise SemhubError(
                     f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use "
                     "'NAME:last', or list the positions."
                 )
         return wanted
     if len(read_at) != len(prompts):
-        raise ValueError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
+        raise SemhubError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
     return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
 
 
@@ -45,14 +46,14 @@ def target_sets(
 ) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
     """Token ids of every item's targets, and their names."""
     if isinstance(targets, str) or len(targets) != items:
-        raise ValueError(
+        raise SemhubError(
             f"Expected one entry of targets per item: {items} positions are read, got "
             f"{1 if isinstance(targets, str) else len(targets)} entries."
         )
     rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
-        raise ValueError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
+        raise SemhubError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
 
     @lru_cache(maxsize=None, typed=True)  # tokenizing a word's spellings costs more than reading its probability
     def known(target: Target) -> tuple[int, ...]:
@@ -61,5 +62,5 @@ def target_sets(
     sets = [[known(tuple(t) if isinstance(t, list) else t) for t in row] for row in rows]
     for token in {token for row in sets for ids in row for token in ids}:
         if not 0 <= token < model.cfg.d_vocab:
-            raise ValueError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+            raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
     return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, check_finite
 
 
@@ -63,22 +64,22 @@ def trajectories(
         provenance: of the model and the data.
 
     Raises:
-        ValueError: fewer than three anchors, unequal widths, NaN states, or names that do not fit.
+        SemhubError: fewer than three anchors, unequal widths, NaN states, or names that do not fit.
 
     Example:
         >>> states = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
-        >>> where = shl.Provenance("none", "-", "-", "float32", "cpu", "none", False)
-        >>> found = trajectories(states, torch.eye(8)[:4], anchor_names="abcd", labels=["1", "2"], provenance=where)
+        >>> made = shl.Provenance("none", "-", "-", "float32", "cpu", "none", False)
+        >>> found = trajectories(states, torch.eye(8)[:4], anchor_names="abcd", labels=["1", "2"], provenance=made)
         >>> found.path.shape
         torch.Size([3, 2, 2])
     """
     if len(anchors) < 3 or states.shape[-1] != anchors.shape[-1]:
-        raise ValueError(
+        raise SemhubError(
             f"Trajectories need at least three anchors of the states' width, got {tuple(anchors.shape)} for states of "
             f"width {states.shape[-1]}."
         )
     if len(anchor_names) != len(anchors) or len(labels) != states.shape[1]:
-        raise ValueError(
+        raise SemhubError(
             f"Got {len(anchor_names)} names for {len(anchors)} anchors and {len(labels)} labels for "
             f"{states.shape[1]} items."
         )

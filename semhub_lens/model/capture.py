@@ -13,14 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import (
-    Chunks,
     HookFunction,
     Hooks,
+    PassCounter,
     Window,
     hooked,
     n_layers,
@@ -88,7 +89,7 @@ class Capture:
         site: "resid", or one of the sites of a block ("resid_mid", "attn_out", "mlp_out", ...).
 
     Raises:
-        ValueError: unknown layer or site.
+        SemhubError: unknown layer or site.
 
     Example:
         >>> capture = Capture(tiny_model)
@@ -101,15 +102,15 @@ class Capture:
         names = residual_names(model) if site == "resid" else [site_name(i, site) for i in range(n_layers(model))]
         chosen = range(len(names)) if layers is None else layers
         if not len(chosen):
-            raise ValueError("Capture got an empty list of layers; give at least one, or None for all.")
+            raise SemhubError("Capture got an empty list of layers; give at least one, or None for all.")
         for layer in chosen:
             if not 0 <= layer < len(names):
-                raise ValueError(
+                raise SemhubError(
                     f"Layer {layer} is out of range: site {site!r} of this model has layers 0 to {len(names) - 1}."
                 )
         self.names = [names[layer] for layer in chosen]
         require_hooks(model, self.names)
-        self._chunks = Chunks()
+        self._chunks = PassCounter()
         self._runs: dict[str, object] = {}
         self._rows: dict[str, dict[int, list[Tensor]]] = {name: {} for name in self.names}
         self.hooks: list[tuple[str, HookFunction]] = [(name, self._recorder(name)) for name in self.names]
@@ -137,18 +138,18 @@ class Capture:
         In runs of this library rows are the prompts in the order given, without their padding.
 
         Raises:
-            ValueError: nothing ran yet; no such row; prompts of unequal length and no `row` given.
+            SemhubError: nothing ran yet; no such row; prompts of unequal length and no `row` given.
         """
         items = sorted(self._rows[self.names[0]])
         if not items:
-            raise ValueError("The probe has seen no run yet: pass its hooks to model.run_with_hooks(...) first.")
+            raise SemhubError("The probe has seen no run yet: pass its hooks to model.run_with_hooks(...) first.")
         if row is not None:
             if row not in items:
-                raise ValueError(f"Row {row} is out of range: the run had {len(items)} rows.")
+                raise SemhubError(f"Row {row} is out of range: the run had {len(items)} rows.")
             return torch.stack([torch.cat(self._rows[name][row]) for name in self.names])
         rows = [self.result(item) for item in items]
         if len({states.shape[1] for states in rows}) > 1:
-            raise ValueError("The prompts have unequal lengths: ask for one at a time with result(row=i).")
+            raise SemhubError("The prompts have unequal lengths: ask for one at a time with result(row=i).")
         return torch.stack(rows, dim=1)
 
     def take(self, row: int) -> Float[Tensor, "layer ..."]:
@@ -209,7 +210,7 @@ def residual_stream(
         Float32 on CPU, `n_layers + 1` entries on the layer axis, all before the final norm.
 
     Raises:
-        ValueError: empty input, unknown span, position past the end, NaN states, a hook that never fired.
+        SemhubError: empty input, unknown span, position past the end, NaN states, a hook that never fired.
 
     Example:
         >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
@@ -231,7 +232,7 @@ def residual_reads(
     """As `residual_stream`, for several reads of the same runs.
 
     Raises:
-        ValueError: as `residual_stream`.
+        SemhubError: as `residual_stream`.
 
     Example:
         >>> last, mean = residual_reads(tiny_model, ["three plus two", "five"], ["last", "mean"], progress=False)
@@ -283,14 +284,14 @@ def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
     """Positions that `read` names in one prompt.
 
     Raises:
-        ValueError: a position past the end or a span that the prompt lacks.
+        SemhubError: a position past the end or a span that the prompt lacks.
     """
     length = len(prompt)
     if isinstance(read, bool) or not isinstance(read, str | int):
-        raise ValueError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
+        raise SemhubError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
     if isinstance(read, int):
         if not -length <= read < length:
-            raise ValueError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
+            raise SemhubError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
         return (read % length,)
     if read == "last":
         return (length - 1,)
@@ -299,7 +300,7 @@ def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
         return tuple(range(start, length))
     name, _, last = read.rpartition(":") if read.endswith(":last") else (read, "", "")
     if name not in prompt.spans:
-        raise ValueError(
+        raise SemhubError(
             f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
             "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
         )

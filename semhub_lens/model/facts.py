@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.model.prefix import whole_cache
 
@@ -27,23 +28,23 @@ Model = Any
 
 
 def require_model(model: Model) -> None:
-    """Raise a ValueError for an object that is not a TransformerLens model."""
+    """Raise a SemhubError for an object that is not a TransformerLens model."""
     if not hasattr(model, "run_with_hooks"):
-        raise ValueError(
+        raise SemhubError(
             f"Expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}. Wrap a Hugging Face "
             "model with TransformerBridge.boot_transformers(name, hf_model=..., tokenizer=...), or use shl.load(name)."
         )
 
 
 def require_media(model: Model) -> None:
-    """Raise a ValueError for a model that takes no pictures or sound, or that reads them wrongly."""
+    """Raise a SemhubError for a model that takes no pictures or sound, or that reads them wrongly."""
     if not is_bridge(model) or not getattr(model.cfg, "is_multimodal", False):
-        raise ValueError(
+        raise SemhubError(
             f"The prompt has pictures or sound, which {model.cfg.model_name} ({type(model).__name__}) cannot take: "
             "boot a multimodal model as a TransformerBridge."
         )
     if HookedTransformer is not None and type(model.adapter).__name__ == "Gemma3MultimodalArchitectureAdapter":
-        raise ValueError(
+        raise SemhubError(
             "transformer-lens 3.9 computes the layer norms of Gemma 3's vision tower as RMS norms, so its pictures "
             "come out wrong; install transformer-lens 4."
         )
@@ -105,7 +106,7 @@ def require_filled(cache: Any) -> None:
     bridges (3.9 and 4.3) looks for the old name and then keeps nothing, without a word.
 
     Raises:
-        ValueError: no attention layer has kept keys and values.
+        SemhubError: no attention layer has kept keys and values.
     """
     from transformers import Cache
     from transformers import __version__ as version
@@ -115,7 +116,7 @@ def require_filled(cache: Any) -> None:
         return
     attention = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
     if (attention or not cache.layers) and not any(layer.is_initialized for layer in attention):
-        raise ValueError(
+        raise SemhubError(
             "The model has kept nothing in its key-value cache, so cached passes would be wrong. transformers "
             f"{version} may pass it under a name that this transformer-lens does not know: install "
             "'transformers<5.24'. "
@@ -123,7 +124,7 @@ def require_filled(cache: Any) -> None:
         )
 
 
-def rows_join(model: Model) -> bool:
+def can_grow_mid_pass(model: Model) -> bool:
     """Whether rows may join a batch between blocks; not where a block is given picture features row by row."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     return not getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None)
@@ -149,7 +150,7 @@ def step_inputs(
     return inputs
 
 
-def provenance(
+def provenance_of(
     model: Model,
     *,
     norm: str | None = None,

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import batches, check_edits
-from semhub_lens.model.facts import Model, new_cache, provenance, require_filled, step_inputs
+from semhub_lens.model.facts import Model, new_cache, provenance_of, require_filled, step_inputs
 from semhub_lens.model.hooking import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
@@ -69,7 +70,7 @@ def generate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
+        SemhubError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
             1, negative temperature, `use_cache=True` on a model without a cache, a cache that the model leaves empty,
             NaN or infinite logits.
 
@@ -79,12 +80,14 @@ def generate(
     """
     listed = as_prompts(model, prompts)
     if max_new_tokens < 1 or temperature < 0:
-        raise ValueError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
+        raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
     if use_cache and new_cache(model, 1) is None:
-        raise ValueError("This model has no key-value cache; pass use_cache=False (or leave it out).")
+        raise SemhubError("This model has no key-value cache; pass use_cache=False (or leave it out).")
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
-        raise ValueError(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
+        raise SemhubError(
+            f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}."
+        )
     require_hooks(model, [name for name, _ in hooks])
     check_edits(hooks, listed, max_new_tokens)
     readout = Readout(model)
@@ -106,8 +109,8 @@ def generate(
             bar.update(len(rows))
     ids = tuple(tuple(found[i]) for i in range(len(listed)))
     texts = tuple("" if model.tokenizer is None else model.tokenizer.decode(i, skip_special_tokens=True) for i in ids)
-    where = provenance(model, norm="final", seed=seed, bos=listed[0].bos)
-    return Generation(tuple(p.text or "" for p in listed), texts, ids, provenance=where)
+    provenance = provenance_of(model, norm="final", seed=seed, bos=listed[0].bos)
+    return Generation(tuple(p.text or "" for p in listed), texts, ids, provenance=provenance)
 
 
 @dataclass

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import ENTRY, Writes
 from semhub_lens.model.facts import Model, input_device, require_model
 
@@ -45,12 +46,12 @@ def site_name(layer: int, site: str = "resid_post") -> str:
     """Hook name of a site of block `layer`, valid on both model classes.
 
     Raises:
-        ValueError: unknown site or negative layer.
+        SemhubError: unknown site or negative layer.
     """
     if site not in SITES:
-        raise ValueError(f"Unknown site {site!r}; expected one of {', '.join(SITES)}.")
+        raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(SITES)}.")
     if layer < 0:
-        raise ValueError(f"Layer {layer} is negative; blocks are numbered from 0.")
+        raise SemhubError(f"Layer {layer} is negative; blocks are numbered from 0.")
     return f"blocks.{layer}.{SITES[site]}"
 
 
@@ -61,12 +62,12 @@ def residual_names(model: Model) -> list[str]:
 
 
 def require_hooks(model: Model, names: Sequence[str]) -> None:
-    """Raise a ValueError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
+    """Raise a SemhubError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
     known = model.hook_dict
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
-            raise ValueError(
+            raise SemhubError(
                 f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: "
                 f"{', '.join(close) or 'none'}."
             )
@@ -173,7 +174,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
     Passes end at the last residual state, unless a hook sits behind it.
 
     Raises:
-        ValueError: unknown hook name (before anything runs); a hook that did not fire in any pass.
+        SemhubError: unknown hook name (before anything runs); a hook that did not fire in any pass.
     """
     require_hooks(model, [name for name, _ in hooks])
     fired: set[int] = set()
@@ -184,7 +185,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:
-        raise ValueError(
+        raise SemhubError(
             f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
         )
 
@@ -201,7 +202,7 @@ def _leave(activation: Tensor, hook: Any) -> None:
     raise _Done
 
 
-class Chunks:
+class PassCounter:
     """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
 
     The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV

@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.facts import HookedTransformer
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
 
@@ -40,7 +41,7 @@ def load(
         The model itself, in eval mode. Any `HookedTransformer` or `TransformerBridge` of your own works as well.
 
     Raises:
-        ValueError: unknown name (the nearest known ones are listed), package not installed, corrupted file, unwritable
+        SemhubError: unknown name (the nearest known ones are listed), package not installed, corrupted file, unwritable
             cache, or a backend that the installed transformer-lens lacks.
 
     Example:
@@ -51,7 +52,7 @@ def load(
     known = _backend(backend)
     folder, official = _resolve(str(name))
     if backend == "hooked" and multimodal(folder or str(name)):
-        raise ValueError(
+        raise SemhubError(
             f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'."
         )
     if folder is None:
@@ -77,7 +78,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in DTYPES:
-        raise ValueError(f"Unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}.")
+        raise SemhubError(f"Unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}.")
     return DTYPES[dtype]
 
 
@@ -87,15 +88,15 @@ def _device(device: str | None) -> str:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"The device {device!r} is not available here: {error}. Try device='cpu'.") from error
+        raise SemhubError(f"The device {device!r} is not available here: {error}. Try device='cpu'.") from error
     return device
 
 
 def _backend(backend: str) -> str:
     if backend not in ("auto", "hooked", "bridge"):
-        raise ValueError(f"Unknown backend {backend!r}; expected 'auto', 'hooked' or 'bridge'.")
+        raise SemhubError(f"Unknown backend {backend!r}; expected 'auto', 'hooked' or 'bridge'.")
     if backend == "hooked" and HookedTransformer is None:
-        raise ValueError(
+        raise SemhubError(
             "backend='hooked' needs HookedTransformer, which transformer-lens removed in version 4. Use "
             "backend='bridge', "
             'or install the 3.9 line: pip install "semhub-lens[hooked]".'
@@ -121,14 +122,14 @@ def _resolve(name: str) -> tuple[Path | None, str | None]:
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ValueError(f"No GGUF file at {path}.")
+            raise SemhubError(f"No GGUF file at {path}.")
         return plain_folder(path.stem, [path]), None
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ValueError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
+            raise SemhubError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
         return path, None
     if "/" not in name and name not in HOOKED_NAMES:
-        raise ValueError(_unknown(name))
+        raise SemhubError(_unknown(name))
     return None, None
 
 
@@ -154,7 +155,7 @@ def _from_hub(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
     except (OSError, ValueError) as error:
         hint = "" if name in HOOKED_NAMES else _unknown(name) + " "
-        raise ValueError(f"{hint}Loading {name!r} from the hub failed: {error}") from error
+        raise SemhubError(f"{hint}Loading {name!r} from the hub failed: {error}") from error
 
 
 def _from_folder(folder: Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype) -> Any:
@@ -166,7 +167,7 @@ def _from_folder(folder: Path, name: str, official: str | None, backend: str, de
         hf: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
-        raise ValueError(f"The folder {folder} does not hold a complete model with its tokenizer: {error}") from error
+        raise SemhubError(f"The folder {folder} does not hold a complete model with its tokenizer: {error}") from error
     if backend == "hooked":
         model = _hooked(hf, tokenizer, official, device, dtype)
     else:
@@ -194,7 +195,7 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype) -> Any:
                 model_name=str(source),
             )  # fmt: skip
     except Exception as error:  # a damaged folder, an unknown architecture, a missing library: types of every kind
-        raise ValueError(f"{str(source)!r} could not be loaded as a multimodal TransformerBridge: {error}") from error
+        raise SemhubError(f"{str(source)!r} could not be loaded as a multimodal TransformerBridge: {error}") from error
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
@@ -208,7 +209,7 @@ def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: t
         ours = model(ids.to(device)).float().log_softmax(-1).cpu()
         reference = hf.to(device)(ids.to(device)).logits.float().log_softmax(-1).cpu()
     if (error := (ours - reference).abs().max().item()) > (1e-2 if dtype == torch.float32 else 0.5):
-        raise ValueError(
+        raise SemhubError(
             f"HookedTransformer does not reproduce this model (log-probabilities differ by {error:.3g}); use "
             "backend='bridge'."
         )
@@ -230,7 +231,7 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
             )
             weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
     except Exception as error:  # conversion fails in many ways on an architecture that HookedTransformer does not know
-        raise ValueError(
+        raise SemhubError(
             f"HookedTransformer cannot convert {type(hf).__name__}: {error!r}. Use backend='bridge'."
         ) from error
     cfg.tokenizer_name = None

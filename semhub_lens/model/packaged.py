@@ -18,6 +18,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
@@ -75,14 +76,14 @@ def packaged_files(model: PackagedModel) -> list[Path]:
     """Paths of the installed package's weight files.
 
     Raises:
-        ValueError: a part's package is not installed or its file is missing.
+        SemhubError: a part's package is not installed or its file is missing.
     """
     paths = []
     for module, name in model.parts:
         spec = importlib.util.find_spec(module)
         path = Path(spec.origin).parent / name if spec and spec.origin else None
         if path is None or not path.is_file():
-            raise ValueError(
+            raise SemhubError(
                 f"The weights of '{model.name}' are not installed (package of module '{module}' not found). "
                 f"Install them with: {model.install}"
             )
@@ -102,14 +103,14 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
         sha256: the hash that the whole must have; None accepts any file (its own hash then names the folder).
 
     Raises:
-        ValueError: wrong hash, unreadable GGUF, or no permission to write the cache.
+        SemhubError: wrong hash, unreadable GGUF, or no permission to write the cache.
     """
     root = cache_root() / "models"
     if sha256 is not None and (found := _complete(root / f"{name}-{sha256[:12]}")):
         return found
     digest = _sha256(gguf_parts)
     if sha256 is not None and digest != sha256:
-        raise ValueError(
+        raise SemhubError(
             f"The weights of '{name}' are corrupted or another version: SHA-256 is {digest}, expected {sha256}. "
             "Re-install the package that ships them."
         )
@@ -175,7 +176,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
         steps.update()
     except Exception as error:  # the readers below raise anything from KeyError to struct.error on a damaged file
-        raise ValueError(f"The GGUF file could not be read as a language model: {error}") from error
+        raise SemhubError(f"The GGUF file could not be read as a language model: {error}") from error
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)
     settings.pop("_name_or_path", None)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
 from semhub_lens.model.hooking import NOWHERE, residual_names, windowed
 
@@ -32,7 +33,7 @@ class Readout:
         translator: applied before the norm at every layer but the last (tuned lens).
 
     Raises:
-        ValueError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
+        SemhubError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
             short input (the architecture does something else between them), NaN logits, or `norm="none"` on folded
             weights.
 
@@ -45,14 +46,14 @@ class Readout:
 
     def __init__(self, model: Model, *, norm: Norm = "final", translator: Translator | None = None) -> None:
         if norm not in ("final", "none", "paper"):
-            raise ValueError(
+            raise SemhubError(
                 f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states) or 'paper' (bare "
                 "states, but for the last layer)."
             )
         require_model(model)
         processing = weight_processing(model)
         if norm != "final" and processing != "none":
-            raise ValueError(
+            raise SemhubError(
                 f"norm={norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
                 "Load the model without processing (shl.load, or from_pretrained_no_processing)."
             )
@@ -112,7 +113,7 @@ def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
     if readout is None:
         return Readout(model, norm=norm)
     if norm != "final":
-        raise ValueError("Give either norm= or readout=, not both: the read-out already has its norm.")
+        raise SemhubError("Give either norm= or readout=, not both: the read-out already has its norm.")
     return readout
 
 
@@ -132,7 +133,7 @@ def _check(model: Model, readout: Readout) -> None:
     spread = own.std(-1).mean().item()
     tolerance = 1e-3 if readout._unembedding.dtype == torch.float32 else 0.1
     if not error <= tolerance * max(spread, 1e-3):
-        raise ValueError(
+        raise SemhubError(
             "The read-out (final norm, unembedding, soft-cap) does not reproduce this model's own log-probabilities: "
             f"they differ by {error:.3g} (their spread is {spread:.3g}). {type(model).__name__} of "
             f"{model.cfg.model_name!r} does something else after the last block, so a logit lens would be wrong."

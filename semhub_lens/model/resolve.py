@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_media, require_model
 
@@ -10,17 +11,17 @@ def as_prompts(model: Model, prompts: "str | Prompt | Sequence[str | Prompt]") -
     """Turn what a user passes (a text, a `Prompt`, or several) into prompts.
 
     Raises:
-        ValueError: an empty list, or an entry that is neither text nor `Prompt`.
+        SemhubError: an empty list, or an entry that is neither text nor `Prompt`.
     """
     require_model(model)
     if not isinstance(prompts, str | Prompt | Sequence):
-        raise ValueError(f"Expected a text, a Prompt or a list of them, got {type(prompts).__name__}.")
+        raise SemhubError(f"Expected a text, a Prompt or a list of them, got {type(prompts).__name__}.")
     listed = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
     if not listed:
-        raise ValueError("The list of prompts is empty; give at least one text or Prompt.")
+        raise SemhubError("The list of prompts is empty; give at least one text or Prompt.")
     for entry in listed:
         if not isinstance(entry, str | Prompt):
-            raise ValueError(
+            raise SemhubError(
                 f"A prompt must be a str or a Prompt, got {type(entry).__name__}; for token ids use Prompt.from_ids."
             )
     built = [entry if isinstance(entry, Prompt) else Prompt.from_text(model, entry) for entry in listed]
@@ -33,14 +34,14 @@ def _check_fits(model: Model, prompt: Prompt) -> None:
     vocabulary, context = int(model.cfg.d_vocab), int(model.cfg.n_ctx)
     outside = prompt.ids[(prompt.ids < 0) | (prompt.ids >= vocabulary)]
     if len(outside):
-        raise ValueError(f"Token id {int(outside[0])} is outside the model's vocabulary of {vocabulary}.")
+        raise SemhubError(f"Token id {int(outside[0])} is outside the model's vocabulary of {vocabulary}.")
     if len(prompt) > context:
-        raise ValueError(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")
+        raise SemhubError(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")
     if prompt.media is not None:
         require_media(model)
     for name, vectors in prompt.embeddings.items():
         if vectors.shape[1] != int(model.cfg.d_model):
-            raise ValueError(
+            raise SemhubError(
                 f"The embeddings {name!r} have {vectors.shape[1]} entries, the model's states {model.cfg.d_model}: "
                 "they were made for another model."
             )

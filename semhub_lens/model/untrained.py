@@ -21,7 +21,7 @@ def untrained(model: Model, *, seed: int) -> Model:
         seed: of the noise.
 
     Raises:
-        ValueError: not a TransformerLens model.
+        SemhubError: not a TransformerLens model.
 
     Example:
         >>> random = untrained(tiny_model, seed=0)

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.model.capture import Capture
 from semhub_lens.model.facts import Model
-from semhub_lens.model.facts import provenance as describe
+from semhub_lens.model.facts import provenance_of as describe
 from semhub_lens.probes.fitting import ProbeSetup, Standard
 from semhub_lens.probes.items import Key, Keys, check_classes, check_states, keys
 from semhub_lens.probes.probe import items_of, unrelated
@@ -34,10 +35,10 @@ class LinearClassifier(Result):
         """Log-probabilities of the classes for states of every layer.
 
         Raises:
-            ValueError: states of other layers or width.
+            SemhubError: states of other layers or width.
         """
         if (states.shape[0], states.shape[-1]) != tuple(self.mean.shape):
-            raise ValueError(
+            raise SemhubError(
                 f"Expected states of {self.mean.shape[0]} layers and width {self.mean.shape[1]}, got shape "
                 f"{tuple(states.shape)}."
             )
@@ -66,7 +67,7 @@ def train_probe(
     matter here: nothing is split and nothing is random.
 
     Raises:
-        ValueError: NaN states, unequal lengths, one class only.
+        SemhubError: NaN states, unequal lengths, one class only.
 
     Example:
         >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
@@ -121,7 +122,7 @@ class LinearProbe:
         classifier: from `train_probe`, on states of this model.
 
     Raises:
-        ValueError: a classifier of other layers or width than the model's residual axis.
+        SemhubError: a classifier of other layers or width than the model's residual axis.
 
     Example:
         >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
@@ -135,7 +136,7 @@ class LinearProbe:
         self._capture = Capture(model)
         expected = (len(self._capture.names), model.cfg.d_model)
         if tuple(classifier.mean.shape) != expected:
-            raise ValueError(
+            raise SemhubError(
                 f"The classifier has layers and width {tuple(classifier.mean.shape)}, the model {expected}: train it "
                 "on states of this model."
             )

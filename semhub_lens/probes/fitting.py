@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.probes.items import Items
 
@@ -32,7 +33,7 @@ class ProbeSetup(Part):
     C is scikit-learn's; for two classes, where scikit-learn fits one row of weights, it corresponds to 2 C there.
 
     Raises:
-        ValueError: fewer than two folds, a `c` that is not positive, negative `control_draws`, a `tol` not positive.
+        SemhubError: fewer than two folds, a `c` that is not positive, negative `control_draws`, a `tol` not positive.
     """
 
     folds: int = 5
@@ -46,17 +47,17 @@ class ProbeSetup(Part):
 
     def __post_init__(self) -> None:
         if self.folds < 2:
-            raise ValueError(f"folds must be at least 2, got {self.folds}.")
+            raise SemhubError(f"folds must be at least 2, got {self.folds}.")
         if not 0 < self.c < float("inf") or not 0 < self.tol < float("inf"):
-            raise ValueError(f"c and tol must be positive, got c={self.c}, tol={self.tol}.")
+            raise SemhubError(f"c and tol must be positive, got c={self.c}, tol={self.tol}.")
         if self.control_draws < 0:
-            raise ValueError(f"control_draws must not be negative, got {self.control_draws}.")
+            raise SemhubError(f"control_draws must not be negative, got {self.control_draws}.")
 
 
 def check_centre(centre: str) -> None:
-    """Raise a ValueError for an unknown `centre`."""
+    """Raise a SemhubError for an unknown `centre`."""
     if centre not in ("none", "own"):
-        raise ValueError(f"centre must be 'none' or 'own', got {centre!r}.")
+        raise SemhubError(f"centre must be 'none' or 'own', got {centre!r}.")
 
 
 class Standard:
@@ -132,7 +133,7 @@ def _minimise(
     found = minimize(loss, np.zeros(scale.shape[0] * classes), jac=True, method="L-BFGS-B", options=options)
     steepest = float(np.abs(found.jac).max())
     if steepest > 10 * setup.tol:
-        raise ValueError(
+        raise SemhubError(
             f"The probe did not converge ({found.message}; gradient {steepest:.1e}, tol {setup.tol:.1e}). Take a "
             "smaller c or a larger tol."
         )
@@ -167,7 +168,7 @@ def _out_of_fold(
     centre: Centre,
 ) -> list[Tensor]:
     layers = len(train.states)
-    out = [torch.empty(len(labelings), layers, len(where), dtype=torch.long) for _, where in tests]
+    out = [torch.empty(len(labelings), layers, len(blocks), dtype=torch.long) for _, blocks in tests]
     for layer in range(layers):
         own = _array(train, layer)
         others = [_array(items, layer) for items, _ in tests]
@@ -175,7 +176,7 @@ def _out_of_fold(
             inside = (fold != number).numpy()
             space = Standard(own[inside])
             states = space.place(own[inside])
-            held = [(where == number).numpy() for _, where in tests]
+            held = [(blocks == number).numpy() for _, blocks in tests]
             placed = [
                 space.place(other[rows], other[~rows].mean(0) if centre == "own" else None)
                 for other, rows in zip(others, held, strict=True)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import generator
 
@@ -32,16 +33,16 @@ def keys(values: Keys, items: int, name: str) -> list[Key]:
     """Labels or groups as a list of strings or of integers.
 
     Raises:
-        ValueError: another number than `items`; neither strings nor integers, or both.
+        SemhubError: another number than `items`; neither strings nor integers, or both.
     """
     listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if isinstance(values, str) or len(listed) != items:
-        raise ValueError(f"{name} must hold one entry for each of the {items} items, got {len(listed)}.")
+        raise SemhubError(f"{name} must hold one entry for each of the {items} items, got {len(listed)}.")
     kinds = {str if isinstance(value, str) else int if isinstance(value, int) else type(value) for value in listed}
     if len(kinds) != 1 or not kinds <= {str, int}:
         found = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ValueError(f"{name} must be all strings or all integers, got {found}.")
+        raise SemhubError(f"{name} must be all strings or all integers, got {found}.")
     return listed
 
 
@@ -49,10 +50,10 @@ def coded(lists: Sequence[list[Key]], name: str) -> tuple[tuple[Key, ...], list[
     """The sorted distinct keys of all lists, and every list as indices into them.
 
     Raises:
-        ValueError: strings in one list and integers in another.
+        SemhubError: strings in one list and integers in another.
     """
     if len({isinstance(key, str) for each in lists for key in each}) > 1:
-        raise ValueError(f"{name} must be strings in every data type or integers in every data type.")
+        raise SemhubError(f"{name} must be strings in every data type or integers in every data type.")
     distinct = tuple(sorted({key for each in lists for key in each}))  # pyright: ignore[reportArgumentType]
     place = {key: i for i, key in enumerate(distinct)}
     return distinct, [torch.tensor([place[key] for key in each]) for each in lists]
@@ -62,12 +63,12 @@ def check_states(states: Float[Tensor, "layer item d_model"], name: str, like: T
     """Refuse states that are not [layer item d_model], not finite, or of other layers or width than `like`.
 
     Raises:
-        ValueError: for any of these.
+        SemhubError: for any of these.
     """
     if states.ndim != 3 or 0 in states.shape:
-        raise ValueError(f"{name} must have shape [layer item d_model], none of them 0; got {tuple(states.shape)}.")
+        raise SemhubError(f"{name} must have shape [layer item d_model], none of them 0; got {tuple(states.shape)}.")
     if like is not None and (states.shape[0], states.shape[2]) != (like.shape[0], like.shape[2]):
-        raise ValueError(
+        raise SemhubError(
             f"{name} has {states.shape[0]} layers of width {states.shape[2]}, the training states {like.shape[0]} of "
             f"width {like.shape[2]}; both must come from one model."
         )
@@ -78,14 +79,14 @@ def check_classes(items: Items, classes: Sequence[Key], folds: int, name: str) -
     """Refuse training items that cannot be split into folds.
 
     Raises:
-        ValueError: a single class, or a class with fewer groups than folds.
+        SemhubError: a single class, or a class with fewer groups than folds.
     """
     if len(classes) < 2:
-        raise ValueError(f"{name} has the single class {classes[0]!r}; a probe needs at least two.")
+        raise SemhubError(f"{name} has the single class {classes[0]!r}; a probe needs at least two.")
     for code, label in enumerate(classes):
         count = len(items.groups[items.labels == code].unique())
         if count < folds:
-            raise ValueError(
+            raise SemhubError(
                 f"{name}: class {label!r} has {count} groups (without groups=, every item is one), fewer than the "
                 f"{folds} folds. Add items, drop the class, or pass setup=ProbeSetup(folds={max(count, 2)})."
             )
@@ -95,7 +96,7 @@ def split(items: Items, folds: int, seed: int) -> Int[Tensor, " item"]:
     """The fold of every item: stratified by class, groups kept together; depends on group names, not on item order.
 
     Raises:
-        ValueError: some training part would lack a class.
+        SemhubError: some training part would lack a class.
     """
     groups, member = items.groups.unique(return_inverse=True)
     order = torch.randperm(len(groups), generator=generator(seed))[member]  # the splitter's own shuffle changed in 1.6
@@ -105,7 +106,7 @@ def split(items: Items, folds: int, seed: int) -> Int[Tensor, " item"]:
     for number in range(folds):
         missing = set(items.labels.tolist()) - set(items.labels[fold != number].tolist())
         if missing or not (fold == number).any():
-            raise ValueError(
+            raise SemhubError(
                 f"The groups do not split into {folds} folds with every class outside each fold: the classes fall "
                 "into too few or too unequal groups. Use fewer folds or smaller groups."
             )
@@ -126,19 +127,17 @@ def follow(
     return torch.tensor([of[group] for group in groups.tolist()])
 
 
-def shuffled(
-    labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], source: torch.Generator
-) -> Int[Tensor, " item"]:
+def shuffled(labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], rng: torch.Generator) -> Int[Tensor, " item"]:
     """Labels in random order: exchanged between groups if every group has one label, else between items."""
     distinct, member = groups.unique(return_inverse=True)
     of_group = torch.zeros(len(distinct), dtype=labels.dtype).scatter_(0, member, labels)
     if torch.equal(of_group[member], labels):
-        return of_group[torch.randperm(len(distinct), generator=source)][member]
-    return labels[torch.randperm(len(labels), generator=source)]
+        return of_group[torch.randperm(len(distinct), generator=rng)][member]
+    return labels[torch.randperm(len(labels), generator=rng)]
 
 
 def shuffled_in_folds(
-    labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], fold: Int[Tensor, " item"], source: torch.Generator
+    labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], fold: Int[Tensor, " item"], rng: torch.Generator
 ) -> Int[Tensor, " item"]:
     """As `shuffled`, within each fold, so that the folds stay stratified.
 
@@ -147,5 +146,5 @@ def shuffled_in_folds(
     result = labels.clone()
     for number in fold.unique():
         here = fold == number
-        result[here] = shuffled(labels[here], groups[here], source)
+        result[here] = shuffled(labels[here], groups[here], rng)
     return result

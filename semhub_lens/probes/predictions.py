@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean, halves
@@ -68,9 +69,9 @@ class Predictions(Part):
         """Accuracy minus the mean accuracy of probes trained on shuffled labels; NaN without control draws."""
         return self.accuracy - self.control.mean(0)
 
-    def permuted(self, items: Int[Tensor, " item"], source: torch.Generator) -> Float[Tensor, " layer"]:
+    def permuted(self, items: Int[Tensor, " item"], rng: torch.Generator) -> Float[Tensor, " layer"]:
         """Mean of `above_chance` over `items` with labels exchanged between their groups: one draw of a null."""
-        labels = shuffled(self.labels[items], self.groups[items], source)
+        labels = shuffled(self.labels[items], self.groups[items], rng)
         return (self.predicted[:, items] == labels).float().mean(1) - self.chance
 
     def interval(self, seed: int = 0) -> Interval:
@@ -83,11 +84,11 @@ class Predictions(Part):
         Layer 0, the embedding, is a baseline and cannot be chosen. Of equally good layers the first counts.
 
         Raises:
-            ValueError: a single layer or a single group.
+            SemhubError: a single layer or a single group.
         """
         distinct, member = self.groups.unique(return_inverse=True)
         if len(self.predicted) < 2 or len(distinct) < 2:
-            raise ValueError(
+            raise SemhubError(
                 f"A peak needs a layer above the embedding and two groups, got {len(self.predicted)} layers and "
                 f"{len(distinct)} groups."
             )
@@ -117,11 +118,11 @@ def probe_types(
 ) -> list[Predictions]:
     """Train on one data type and predict the items of each of `tests`; the training type may be among them."""
     fold = split(train, setup.folds, seed)
-    source = generator(seed + 1)
-    draws = [shuffled_in_folds(train.labels, train.groups, fold, source) for _ in range(setup.control_draws)]
+    rng = generator(seed + 1)
+    draws = [shuffled_in_folds(train.labels, train.groups, fold, rng) for _ in range(setup.control_draws)]
     placed = [(test, follow(test.groups, train.groups, fold, setup.folds, seed + 2)) for test in tests]
-    if centre == "own" and any(len(where.unique()) < 2 for _, where in placed):
-        raise ValueError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
+    if centre == "own" and any(len(types.unique()) < 2 for _, types in placed):
+        raise SemhubError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
     found = out_of_fold(train, fold, placed, torch.stack([train.labels, *draws]), classes, setup, centre)
     results = []
     for test, predicted in zip(tests, found, strict=True):

@@ -6,6 +6,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
 from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, coded, keys
@@ -73,7 +74,7 @@ class ProbeResult(Result):
         """Share of items of `test` whose class was predicted by probes of the other data type.
 
         Raises:
-            ValueError: the probe was made without `test`; so do the properties beside it.
+            SemhubError: the probe was made without `test`; so do the properties beside it.
         """
         return self._tested.accuracy
 
@@ -105,7 +106,7 @@ class ProbeResult(Result):
     @property
     def _tested(self) -> Predictions:
         if self.across is None:
-            raise ValueError("This probe was not tested on other data; pass test=(states, labels) to linear_probe.")
+            raise SemhubError("This probe was not tested on other data; pass test=(states, labels) to linear_probe.")
         return self.across
 
     def to_frame(self) -> pd.DataFrame:
@@ -154,8 +155,8 @@ def linear_probe(
         provenance: where the states come from, carried along.
 
     Raises:
-        ValueError: NaN states; unequal lengths, layers or widths; one class only; a class with fewer groups than folds;
-            a label in `test` that was not trained; groups on one side only; an unknown option.
+        SemhubError: NaN states; unequal lengths, layers or widths; one class only; a class with fewer groups than
+            folds; a label in `test` that was not trained; groups on one side only; an unknown option.
 
     Sources: Alain and Bengio 2017 (linear probes); Hewitt and Liang 2019 (selectivity; their control task lets the
     probe memorise word types; here shuffled labels are predicted out of fold, so they cannot be memorised).
@@ -177,7 +178,7 @@ def linear_probe(
         stacks.append(test[0])
         label_lists.append(keys(test[1], test[0].shape[1], "The labels of test"))
         if (groups is None) != (len(test) == 2):
-            raise ValueError(
+            raise SemhubError(
                 "Groups are given on one side only: pass groups= for the states and test=(states, labels, groups), "
                 "with equal names for what belongs together, or neither."
             )
@@ -189,7 +190,7 @@ def linear_probe(
     trained = {classes[code] for code in parts[0].labels.tolist()}
     unseen = set(classes) - trained
     if unseen:
-        raise ValueError(f"test has labels that were not trained: {sorted(unseen)}; trained: {sorted(trained)}.")
+        raise SemhubError(f"test has labels that were not trained: {sorted(unseen)}; trained: {sorted(trained)}.")
     check_classes(parts[0], classes, setup.folds, "states")
     found = probe_types(parts[0], parts, len(classes), setup=setup, centre=centre, seed=seed)
     across = found[1] if test is not None else None

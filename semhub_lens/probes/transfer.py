@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
 from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, keys
@@ -34,11 +35,11 @@ class TransferResult(Result):
         """Predictions for the items of type `test` by probes trained on type `train`.
 
         Raises:
-            ValueError: an unknown type.
+            SemhubError: an unknown type.
         """
         for name in (train, test):
             if name not in self.types:
-                raise ValueError(f"Unknown type {name!r}; there are {', '.join(self.types)}.")
+                raise SemhubError(f"Unknown type {name!r}; there are {', '.join(self.types)}.")
         return self.cells[self.types.index(train)][self.types.index(test)]
 
     @property
@@ -154,7 +155,7 @@ def transfer_matrix(
         centre, setup, seed, provenance: see `linear_probe`.
 
     Raises:
-        ValueError: fewer than two types, names that differ between the mappings, classes that differ between types,
+        SemhubError: fewer than two types, names that differ between the mappings, classes that differ between types,
             "rows" with unequal numbers of items, and what `linear_probe` raises.
 
     Example:
@@ -173,7 +174,7 @@ def transfer_matrix(
     for name, part in zip(types, parts, strict=True):
         missing = set(range(len(classes))) - set(part.labels.tolist())
         if missing:
-            raise ValueError(
+            raise SemhubError(
                 f"Type {name!r} lacks the labels {[classes[i] for i in sorted(missing)]}, which other types have; a "
                 "probe can only find classes that it was trained on."
             )
@@ -197,7 +198,7 @@ def _parts(
     stacks: Mapping[str, Tensor], labels: Mapping[str, Keys], groups: Mapping[str, Keys] | str
 ) -> tuple[list[Items], tuple[Key, ...]]:
     if len(stacks) < 2:
-        raise ValueError(f"A transfer matrix needs at least two data types, got {len(stacks)}.")
+        raise SemhubError(f"A transfer matrix needs at least two data types, got {len(stacks)}.")
     _same_names(stacks, labels, "labels")
     states = list(stacks.values())
     for name, stack in stacks.items():
@@ -209,15 +210,15 @@ def _parts(
         group_lists = [keys(groups[name], count, f"groups[{name!r}]") for name, count in counts.items()]
     elif groups == "rows":
         if len(set(counts.values())) > 1:
-            raise ValueError(f"groups='rows' needs equally many items of every type, got {counts}.")
+            raise SemhubError(f"groups='rows' needs equally many items of every type, got {counts}.")
         group_lists: list[list[Key]] = [list(range(count)) for count in counts.values()]
     elif groups == "none":
         group_lists = unrelated(states)
     else:
-        raise ValueError(f"groups must be 'rows', 'none' or a mapping from type to groups, got {groups!r}.")
+        raise SemhubError(f"groups must be 'rows', 'none' or a mapping from type to groups, got {groups!r}.")
     return items_of(states, label_lists, group_lists)
 
 
 def _same_names(stacks: Mapping[str, Tensor], other: Mapping[str, Keys], name: str) -> None:
     if set(stacks) != set(other):
-        raise ValueError(f"stacks has the types {sorted(stacks)}, {name} has {sorted(other)}; expected the same.")
+        raise SemhubError(f"stacks has the types {sorted(stacks)}, {name} has {sorted(other)}; expected the same.")

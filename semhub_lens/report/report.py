@@ -13,12 +13,13 @@ from plotly.offline import get_plotlyjs
 from tqdm.auto import tqdm
 
 from semhub_lens import experiments
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.evidence.legs import ExperimentResult, Leg
-from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.senses import MediaReader
 from semhub_lens.lens.logit_lens import logit_lens
 from semhub_lens.model.facts import Model
 from semhub_lens.model.untrained import untrained
@@ -46,7 +47,7 @@ def report(
     only: Sequence[str] | None = None,
     steering: bool = False,
     runs: str | Path | None = None,
-    senses: Sequence[Sense] | None = None,
+    senses: Sequence[MediaReader] | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
@@ -66,20 +67,20 @@ def report(
         The page's path and the results.
 
     Raises:
-        ValueError: unknown experiment, too few items, or a path whose folder cannot be written.
+        SemhubError: unknown experiment, too few items, or a path whose folder cannot be written.
     """
     default = [name for name in experiments.EXPERIMENTS if steering or not name.endswith(INTERVENING)]
     chosen = default if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
     if unknown or not chosen:
-        raise ValueError(
+        raise SemhubError(
             f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
         )
     require_folder(Path(path).parent)
     given, missing = fitting(model) if senses is None else ({sense.modality: sense for sense in senses}, {})
     unread = experiments.unreadable(chosen, given, missing)
     if only is not None and unread:
-        raise ValueError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
+        raise SemhubError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
     begun = time.time()
     lenses = [figure(logit_lens(model, prompt, progress=False)) for prompt in LENS_PROMPTS]
     glimpses = [drawn for sense in given.values() for drawn in glimpse(model, sense)]
@@ -117,12 +118,14 @@ def render(
     environment = Environment(
         loader=PackageLoader("semhub_lens.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    where = found[0].provenance
+    provenance = found[0].provenance
     settings = [
-        (name.replace("_", " "), value) for name, value in asdict(where).items() if name not in ("data", "data_hash")
+        (name.replace("_", " "), value)
+        for name, value in asdict(provenance).items()
+        if name not in ("data", "data_hash")
     ]
     return environment.get_template("report.html").render(
-        model=where.model,
+        model=provenance.model,
         font=FONT,
         plotly=get_plotlyjs(),
         supported=statuses.count("supported"),
@@ -149,7 +152,7 @@ def _missing(found: Sequence[ExperimentResult], unread: Mapping[str, str]) -> li
     return lines
 
 
-def glimpse(model: Model, sense: Sense) -> list[go.Figure]:
+def glimpse(model: Model, sense: MediaReader) -> list[go.Figure]:
     """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
     if sense.modality == "audio":
         sound = next(item for item in bundled_sounds() if item.concept == SHOWN)
@@ -172,14 +175,14 @@ def _cards(legs: Sequence[Leg]) -> list[dict[str, Any]]:
             chosen = [leg for leg in legs if (leg.wording.data_type, leg.wording.kind) == (data_type, kind)]
             held = [leg for leg in chosen if leg.verdict.status == "supported"]
             layers = sorted({leg.layer for leg in held})
-            where = (
+            at_layers = (
                 f", at layers {layers[0]}-{layers[-1]}"
                 if len(layers) > 1
                 else f", at layer {layers[0]}"
                 if layers
                 else ""
             )
-            lines.append(f"{kind}: {len(held)} of {len(chosen)} supported{where}")
+            lines.append(f"{kind}: {len(held)} of {len(chosen)} supported{at_layers}")
         cards.append({"data_type": data_type, "lines": lines})
     return cards
 

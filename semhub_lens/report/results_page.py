@@ -13,6 +13,7 @@ import torch
 
 from semhub_lens import experiments
 from semhub_lens.base.allocator import keep_freed_memory
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.experiments.runs import RECORD, RESULT
@@ -58,18 +59,18 @@ def results_page(
         progress: show progress bars.
 
     Raises:
-        ValueError: unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path that cannot
+        SemhubError: unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path that cannot
             be written.
     """
     chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
     unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
     if unknown or not chosen or not models:
-        raise ValueError(
+        raise SemhubError(
             f"Expected models and experiments out of {', '.join(experiments.EXPERIMENTS)}, got {list(models)} and "
             f"{unknown or chosen}."
         )
     if jobs < 1:
-        raise ValueError(f"jobs= counts processes, at least 1; got {jobs}.")
+        raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
     require_folder(Path(path).parent)
     require_folder(Path(runs))
     settings = _Settings(tuple(chosen), Path(runs), n, seed, progress, max(1, (os.cpu_count() or 1) // jobs))
@@ -151,7 +152,7 @@ def _measure(name: str, settings: _Settings) -> _Measured:
         except ValueError as error:
             unfit[entry] = str(error)
     if not done:
-        raise ValueError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
+        raise SemhubError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
     return _Measured(name, folder, tuple(done), unfit)
 
 
@@ -162,14 +163,14 @@ def _plain(name: str) -> str:
 def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, str], seconds: float) -> str:
     legs = [leg for result in found for leg in result.legs]
     counts = {status: sum(leg.verdict.status == status for leg in legs) for status in ("supported", "opposite")}
-    where = found[0].provenance
+    provenance = found[0].provenance
     lines = [
         f"## {name}",
         "",
         f"{len(legs)} leg{'s' * (len(legs) != 1)}: {counts['supported']} supported, {counts['opposite']} opposite, "
-        f"{len(legs) - sum(counts.values())} not supported. {where.model_class}, {where.dtype}, {where.device}, "
-        f"weights {where.weights}, transformer-lens {where.transformer_lens}, semhub-lens {where.semhub_lens}, seed "
-        f"{where.seed}. Its runs took {seconds / 60:.0f} minutes.",
+        f"{len(legs) - sum(counts.values())} not supported. {provenance.model_class}, {provenance.dtype}, "
+        f"{provenance.device}, weights {provenance.weights}, transformer-lens {provenance.transformer_lens}, "
+        f"semhub-lens {provenance.semhub_lens}, seed {provenance.seed}. Its runs took {seconds / 60:.0f} minutes.",
         "",
         "### Nulls and surprises",
         "",

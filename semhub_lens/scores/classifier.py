@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import data_hash
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.corpora import SentimentText, sentiments
@@ -63,7 +64,7 @@ class SentimentClassifier:
         trained_on: the language of training.
 
     Raises:
-        ValueError: a blank sentence, fewer than ten of either label to train on, or a package not installed.
+        SemhubError: a blank sentence, fewer than ten of either label to train on, or a package not installed.
 
     Example:
         >>> classifier = SentimentClassifier()
@@ -88,7 +89,7 @@ class SentimentClassifier:
         self._trained_on = trained_on
         listed = list(sentiments() if sentences is None else sentences)
         if blank := [row for row in listed if not row.text.strip()]:
-            raise ValueError(f"{len(blank)} of the labelled sentences are blank; leave them out.")
+            raise SemhubError(f"{len(blank)} of the labelled sentences are blank; leave them out.")
         self._hash = data_hash([[row.language, row.positive, row.text] for row in listed])
         by_language = {
             language: [row for row in listed if row.language == language]
@@ -128,7 +129,7 @@ class SentimentClassifier:
         """P(positive) of each text; NaN for a blank one.
 
         Raises:
-            ValueError: no texts.
+            SemhubError: no texts.
         """
         embeddings = self._encoder.encode(as_texts(texts)).double()
         weight, bias = torch.from_numpy(self._fitted.coef_[0]).double(), float(self._fitted.intercept_[0])
@@ -147,7 +148,7 @@ def sentiment(
             (`classifier.name`) beside the results.
 
     Raises:
-        ValueError: no texts, a language without measured accuracy, or the encoder or scikit-learn not installed.
+        SemhubError: no texts, a language without measured accuracy, or the encoder or scikit-learn not installed.
 
     Example:
         >>> bool(sentiment("这道菜非常好吃。", "zh") > 0.5)
@@ -155,7 +156,7 @@ def sentiment(
     """
     listed, classifier = as_texts(texts), classifier or SentimentClassifier()
     if language not in classifier.accuracy:
-        raise ValueError(
+        raise SemhubError(
             f"The sentiment classifier was not measured in {language!r}; it was in {', '.join(classifier.accuracy)}."
         )
     return classifier(listed)
@@ -164,7 +165,7 @@ def sentiment(
 def _check_training(rows: Sequence[SentimentText], language: str) -> None:
     positive = sum(row.positive for row in rows)
     if min(positive, len(rows) - positive) < FOLDS:
-        raise ValueError(
+        raise SemhubError(
             f"Training in {language!r} needs at least {FOLDS} sentences of each label, got {positive} positive and "
             f"{len(rows) - positive} negative ones."
         )

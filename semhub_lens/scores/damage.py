@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import check_edits, read_positions
 from semhub_lens.model.facts import Model
@@ -45,7 +46,7 @@ def kl_to_clean(
         progress: show progress bars.
 
     Raises:
-        ValueError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook
+        SemhubError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook
             that never fired, a position or span that a prompt lacks.
 
     Example:
@@ -86,18 +87,21 @@ class CleanRun:
         require_hooks(self._model, names)
         behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
         if behind:
-            raise ValueError(
+            raise SemhubError(
                 f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them."
             )
         check_edits(hooks, self._prompts)
         readout, clean = self._clean
         rows = divergence(readout, clean, self._states(hooks))
-        return torch.stack([row.mean() for row in rows.split([len(where) for where in self._positions])])
+        return torch.stack([row.mean() for row in rows.split([len(positions) for positions in self._positions])])
 
 
 def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     if isinstance(read_at, str | int):
         return [read_positions(prompt, read_at) for prompt in prompts]
     if len(read_at) != len(prompts) or not all(read_at):
-        raise ValueError(f"Expected one or more positions for each of {len(prompts)} prompts, got {read_at!r}.")
-    return [tuple(read_positions(prompt, i)[0] for i in where) for prompt, where in zip(prompts, read_at, strict=True)]
+        raise SemhubError(f"Expected one or more positions for each of {len(prompts)} prompts, got {read_at!r}.")
+    return [
+        tuple(read_positions(prompt, i)[0] for i in positions)
+        for prompt, positions in zip(prompts, read_at, strict=True)
+    ]

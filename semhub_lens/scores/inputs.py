@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
+from semhub_lens.base.errors import SemhubError
+
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
     """A text or several, as a list.
 
     Raises:
-        ValueError: no texts, or an entry that is not a text.
+        SemhubError: no texts, or an entry that is not a text.
     """
     listed = [texts] if isinstance(texts, str) else list(texts)
     if not listed:
-        raise ValueError("The list of texts is empty; give at least one text.")
+        raise SemhubError("The list of texts is empty; give at least one text.")
     for entry in listed:
         if not isinstance(entry, str):
-            raise ValueError(f"A text to score must be a str, got {type(entry).__name__}.")
+            raise SemhubError(f"A text to score must be a str, got {type(entry).__name__}.")
     return listed

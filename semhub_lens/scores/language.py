@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.texts import BUNDLED
 from semhub_lens.scores.inputs import as_texts
@@ -38,7 +39,7 @@ def language_of(
         Probabilities; a row of NaN for a text without a letter.
 
     Raises:
-        ValueError: no texts, a language that the identifier lacks or that is given twice, or py3langid not installed.
+        SemhubError: no texts, a language that the identifier lacks or that is given twice, or py3langid not installed.
 
     Example:
         >>> language_of(["The rain stopped.", "La lluvia paró."], ["en", "es"]).argmax(1)
@@ -48,7 +49,7 @@ def language_of(
     identifier = _identifier()
     _check_languages(columns, identifier.labels)
     if among not in ("given", "all"):
-        raise ValueError(f"Unknown among={among!r}; expected 'given' or 'all'.")
+        raise SemhubError(f"Unknown among={among!r}; expected 'given' or 'all'.")
     if among == "given":
         identifier = copy(identifier)  # shares the tables; the restriction stays in the copy
         identifier.set_languages(columns)
@@ -65,10 +66,10 @@ def _row(identifier: Any, text: str, columns: list[str]) -> list[float]:
 
 def _check_languages(columns: list[str], known: list[str]) -> None:
     if not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"Expected one or more different languages, got {columns}.")
+        raise SemhubError(f"Expected one or more different languages, got {columns}.")
     unknown = [language for language in columns if language not in known]
     if unknown:
-        raise ValueError(
+        raise SemhubError(
             f"The identifier does not know the language(s) {unknown}; it knows {', '.join(sorted(known))}."
         )
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.scores.inputs import as_texts
 
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -38,7 +39,7 @@ def lexicon_sentiment(texts: str | Sequence[str], lexicon_path: str | Path) -> F
         lexicon_path: a JSON file, an object of word -> valence from -5 to 5, as AFINN has it.
 
     Raises:
-        ValueError: no texts; no such file, not such an object, a blank entry, or a valence outside -5 to 5.
+        SemhubError: no texts; no such file, not such an object, a blank entry, or a valence outside -5 to 5.
 
     Example:
         >>> import json, tempfile
@@ -74,19 +75,19 @@ def _mean(values: list[float]) -> float:
 
 def _read(path: Path) -> dict[Units, float]:
     if not path.is_file():
-        raise ValueError(f"No lexicon at {path}; expected a JSON file of word -> valence.")
+        raise SemhubError(f"No lexicon at {path}; expected a JSON file of word -> valence.")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The lexicon {path} is not JSON in UTF-8: {error}") from error
+        raise SemhubError(f"The lexicon {path} is not JSON in UTF-8: {error}") from error
     if not isinstance(entries, dict) or not entries:
-        raise ValueError(f"The lexicon {path} must be an object of word -> valence with at least one entry.")
+        raise SemhubError(f"The lexicon {path} must be an object of word -> valence with at least one entry.")
     valences: dict[Units, list[float]] = {}
     for word, valence in entries.items():
         if isinstance(valence, bool) or not isinstance(valence, int | float) or not abs(valence) <= LARGEST:
-            raise ValueError(f"The lexicon {path} gives {word!r} the valence {valence!r}; expected -5 to 5.")
+            raise SemhubError(f"The lexicon {path} gives {word!r} the valence {valence!r}; expected -5 to 5.")
         units = _units(word)
         if not units:
-            raise ValueError(f"The lexicon {path} has a blank entry {word!r}; remove it.")
+            raise SemhubError(f"The lexicon {path} has a blank entry {word!r}; remove it.")
         valences.setdefault(units, []).append(float(valence))
     return {units: _mean(found) for units, found in valences.items()}

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import encode, target_ids
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import read_positions
 from semhub_lens.model.facts import Model
 from semhub_lens.model.generation import Generation
@@ -49,7 +50,7 @@ def continuation_perplexity(
         Log-perplexities in nats; NaN for an empty continuation.
 
     Raises:
-        ValueError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or
+        SemhubError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or
             more tokens than the model's context holds.
 
     Example:
@@ -79,16 +80,18 @@ def _continuation_ids(
     model: Model, prompts: list[Prompt], continuations: Generation | Sequence[str] | Sequence[Sequence[int]]
 ) -> list[list[int]]:
     if isinstance(continuations, str):
-        raise ValueError("Expected a continuation for each prompt, got one text; put it into a list.")
+        raise SemhubError("Expected a continuation for each prompt, got one text; put it into a list.")
     given = continuations.token_ids if isinstance(continuations, Generation) else list(continuations)
     if len(given) != len(prompts):
-        raise ValueError(f"Expected a continuation for each of {len(prompts)} prompts, got {len(given)}.")
+        raise SemhubError(f"Expected a continuation for each of {len(prompts)} prompts, got {len(given)}.")
     if isinstance(continuations, Generation):
         for prompt, text in zip(prompts, continuations.prompts, strict=True):
             if prompt.text and text and prompt.text != text:
-                raise ValueError(f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}.")
+                raise SemhubError(
+                    f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}."
+                )
     if any(isinstance(new, str) for new in given) and model.tokenizer is None:
-        raise ValueError("The model has no tokenizer; give the continuations as token ids.")
+        raise SemhubError("The model has no tokenizer; give the continuations as token ids.")
     return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in given]
 
 
@@ -137,8 +140,8 @@ def likelihood_sentiment(
         Differences of log-probabilities; NaN for a blank text.
 
     Raises:
-        ValueError: no texts, a language without frame, a word that no single token of the model spells, or one token on
-            both sides.
+        SemhubError: no texts, a language without frame, a word that no single token of the model spells, or one token
+            on both sides.
 
     Example:
         >>> words = SentimentFrame(" is", good=("red",), bad=("blue",))
@@ -147,11 +150,11 @@ def likelihood_sentiment(
     """
     listed = as_texts(texts)
     if frame is None and language not in FRAMES:
-        raise ValueError(f"There is no frame for {language!r}; there are {', '.join(FRAMES)}. Give one with frame=.")
+        raise SemhubError(f"There is no frame for {language!r}; there are {', '.join(FRAMES)}. Give one with frame=.")
     chosen = frame or FRAMES[language]
     good, bad = (target_ids(model.tokenizer, words, variants="space") for words in (chosen.good, chosen.bad))
     if both := set(good) & set(bad):
-        raise ValueError(f"Tokens {sorted(both)} stand for words on both sides, {chosen.good} and {chosen.bad}.")
+        raise SemhubError(f"Tokens {sorted(both)} stand for words on both sides, {chosen.good} and {chosen.bad}.")
     used = [item for item, text in enumerate(listed) if text.strip()]
     out = torch.full((len(listed),), torch.nan)
     if used:
@@ -159,7 +162,7 @@ def likelihood_sentiment(
         last = [read_positions(prompt, "last") for prompt in framed]
         readout = Readout(model)
         states = final_states(model, framed, last, (), progress)
-        found = read(readout, states[None], targets=[[good, bad]] * len(used)).targets
+        found = reduce_logits(readout, states[None], targets=[[good, bad]] * len(used)).targets
         assert found is not None
         out[used] = found[0, :, 0] - found[0, :, 1]
     return out

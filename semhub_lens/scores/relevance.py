@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.scores.inputs import as_texts
 
@@ -30,7 +31,7 @@ class SentenceEncoder:
     The weights are read once in a process; an encoder keeps no state of its own.
 
     Raises:
-        ValueError: the package is not installed.
+        SemhubError: the package is not installed.
 
     Example:
         >>> encoder = SentenceEncoder()
@@ -51,7 +52,7 @@ class SentenceEncoder:
         """Embeddings of norm 1; a row of NaN for a blank text.
 
         Raises:
-            ValueError: no texts.
+            SemhubError: no texts.
         """
         listed = as_texts(texts)
         found = torch.from_numpy(self._encoder.encode(listed))
@@ -70,7 +71,7 @@ def relevance(
         encoder: None takes a new `SentenceEncoder`.
 
     Raises:
-        ValueError: no texts, unequal numbers of them, or the encoder is not installed.
+        SemhubError: no texts, unequal numbers of them, or the encoder is not installed.
 
     Example:
         >>> near, far = relevance(["I bake bread."] * 2, ["The dough has to rise.", "Parliament voted today."])
@@ -79,7 +80,7 @@ def relevance(
     """
     first, second = as_texts(prompts), as_texts(continuations)
     if len(first) != len(second):
-        raise ValueError(f"Expected a continuation for each of {len(first)} prompts, got {len(second)}.")
+        raise SemhubError(f"Expected a continuation for each of {len(first)} prompts, got {len(second)}.")
     embeddings = (encoder or SentenceEncoder()).encode([*first, *second])
     return (embeddings[: len(first)] * embeddings[len(first) :]).sum(1)
 

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.sweep import Measure
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import check_edits
 from semhub_lens.model.facts import Model
 from semhub_lens.model.generation import Generation, generate
@@ -48,7 +49,7 @@ def next_token(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no targets, a target that is no single token, lists of another length than the prompts, an unknown
+        SemhubError: no targets, a target that is no single token, lists of another length than the prompts, an unknown
             name in `margins`.
 
     Example:
@@ -60,7 +61,7 @@ def next_token(
     columns = [_column(model, name, target, len(listed), variants) for name, target in targets.items()]
     names = list(targets)
     if not names or any(name not in names for pair in margins for name in pair):
-        raise ValueError(f"targets must not be empty and margins name two of them, got {names} and {list(margins)}.")
+        raise SemhubError(f"targets must not be empty and margins name two of them, got {names} and {list(margins)}.")
     ids = [list(row) for row in zip(*columns, strict=True)]
     positions = [[len(prompt) - 1] for prompt in listed]
     readout = Readout(model)
@@ -68,7 +69,7 @@ def next_token(
     def measure(hooks: Hooks) -> Scores:
         check_edits(hooks, listed)
         states = final_states(model, listed, positions, hooks, progress)
-        found = read(readout, states[None], targets=ids).targets
+        found = reduce_logits(readout, states[None], targets=ids).targets
         assert found is not None
         scores = dict(zip(names, found[0].unbind(1), strict=True))
         return scores | {f"{a} over {b}": scores[a] - scores[b] for a, b in margins}
@@ -82,7 +83,7 @@ def _column(
     if isinstance(target, str | int):
         return [target_ids(model.tokenizer, target, variants=variants)] * count
     if len(target) != count:
-        raise ValueError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")
+        raise SemhubError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")
     return [target_ids(model.tokenizer, one, variants=variants) for one in target]
 
 
@@ -153,7 +154,7 @@ def damage(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no texts or items, or a position that a text lacks.
+        SemhubError: no texts or items, or a position that a text lacks.
 
     Example:
         >>> measure = damage(tiny_model, ["three plus two", "dog"], items=3, progress=False)
@@ -162,7 +163,7 @@ def damage(
     """
     listed = as_prompts(model, list(texts))
     if items < 1:
-        raise ValueError(f"Damage is measured for at least one item, got items={items}.")
+        raise SemhubError(f"Damage is measured for at least one item, got items={items}.")
     run = CleanRun(model, [listed[i % len(listed)] for i in range(items)], read_at=read_at, progress=progress)
     return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items)}
 
@@ -171,7 +172,7 @@ def together(*parts: Measure) -> Measure:
     """One measure from several on the same items.
 
     Raises:
-        ValueError: (when run) two of them return a score of one name.
+        SemhubError: (when run) two of them return a score of one name.
     """
 
     def measure(hooks: Hooks) -> Scores:
@@ -179,7 +180,7 @@ def together(*parts: Measure) -> Measure:
         for part in parts:
             scores = part(hooks)
             if both := found.keys() & scores.keys():
-                raise ValueError(f"Two measures return {', '.join(sorted(both))}; rename one.")
+                raise SemhubError(f"Two measures return {', '.join(sorted(both))}; rename one.")
             found |= scores
         return found
 

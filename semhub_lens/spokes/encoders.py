@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import PackagedFile, optional
 from semhub_lens.data.media.waves import HERTZ, resampled
 from semhub_lens.spokes.whisper import MELS, PARTS, WhisperEncoder
@@ -59,7 +60,7 @@ class VisionEncoder:
     channels, block 10) over it.
 
     Raises:
-        ValueError: the packages of the extra `vision` are missing, or the weights are others.
+        SemhubError: the packages of the extra `vision` are missing, or the weights are others.
 
     Example:
         >>> encoder = VisionEncoder()
@@ -72,7 +73,7 @@ class VisionEncoder:
 
     def __init__(self, grid: int = 3) -> None:
         if not 1 <= grid <= 7:
-            raise ValueError(f"The grid has {grid} regions a side; expected 1 to 7 (the last feature map has 7).")
+            raise SemhubError(f"The grid has {grid} regions a side; expected 1 to 7 (the last feature map has 7).")
         optional("PIL.Image", "pillow", "vision")
         package = optional("efficientnet_lite_pytorch", "efficientnet-lite-pytorch", "vision")
         weights = torch.load(BytesIO(WEIGHTS.read()), map_location="cpu", weights_only=True)
@@ -117,13 +118,13 @@ def picture(media: Any) -> Any:
 
     if isinstance(media, str | Path):
         if not Path(media).is_file():
-            raise ValueError(f"No image file at {media}.")
+            raise SemhubError(f"No image file at {media}.")
         with Image.open(media) as opened:
             media = opened.copy()
     elif isinstance(media, Tensor | np.ndarray):
         media = Image.fromarray(np.asarray(media, dtype=np.uint8))
     if not isinstance(media, Image.Image):
-        raise ValueError(f"Expected a PIL image, an array or a path, got {type(media).__name__}.")
+        raise SemhubError(f"Expected a PIL image, an array or a path, got {type(media).__name__}.")
     layered = media.convert("RGBA")
     ground = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(ground, layered).convert("RGB")
@@ -146,7 +147,7 @@ class AudioEncoder:
     Clips run without the padding to 30 seconds; silence at both ends is cut.
 
     Raises:
-        ValueError: the packages of the extra `audio` are missing, or the weights are others.
+        SemhubError: the packages of the extra `audio` are missing, or the weights are others.
 
     Example:
         >>> encoder = AudioEncoder()
@@ -159,7 +160,7 @@ class AudioEncoder:
 
     def __init__(self, chunks: int = 8) -> None:
         if chunks < 1:
-            raise ValueError(f"A clip needs at least one chunk, got {chunks}.")
+            raise SemhubError(f"A clip needs at least one chunk, got {chunks}.")
         from transformers import WhisperFeatureExtractor
 
         self.chunks = chunks
@@ -188,16 +189,16 @@ def sound(media: Any) -> tuple[np.ndarray, int]:
     """Mono samples (float32) and their rate, of a pair (samples, rate) or a path."""
     if isinstance(media, str | Path):
         if not Path(media).is_file():
-            raise ValueError(f"No sound file at {media}.")
+            raise SemhubError(f"No sound file at {media}.")
         samples, rate = optional("soundfile", "soundfile", "audio").read(str(media), dtype="float32")
     elif isinstance(media, tuple) and len(media) == 2:
         samples, rate = media
     else:
-        raise ValueError(f"Expected a pair (samples, rate) or a path, got {type(media).__name__}.")
+        raise SemhubError(f"Expected a pair (samples, rate) or a path, got {type(media).__name__}.")
     samples = np.asarray(samples, dtype=np.float32)
     samples = samples.mean(axis=1) if samples.ndim == 2 else samples
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-        raise ValueError(f"A sound needs finite samples [time] or [time channel], got shape {samples.shape}.")
+        raise SemhubError(f"A sound needs finite samples [time] or [time channel], got shape {samples.shape}.")
     return samples, int(rate)
 
 
@@ -206,9 +207,9 @@ def clip(media: Any) -> np.ndarray:
     samples = resampled(*sound(media))
     peak = np.abs(samples).max()
     if peak == 0:
-        raise ValueError("The sound is silent (all samples are 0).")
+        raise SemhubError("The sound is silent (all samples are 0).")
     loud = np.flatnonzero(np.abs(samples) > QUIET * peak)
     samples = samples[loud[0] : loud[-1] + 1] / peak
     if len(samples) > LONGEST * RATE:
-        raise ValueError(f"The sound lasts {len(samples) / RATE:.1f} s; the encoder takes at most {LONGEST:.0f} s.")
+        raise SemhubError(f"The sound lasts {len(samples) / RATE:.1f} s; the encoder takes at most {LONGEST:.0f} s.")
     return np.pad(samples, (0, -len(samples) % BLOCK))

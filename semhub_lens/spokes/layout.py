@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model
@@ -35,11 +36,11 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
     """Token ids of a text with one placeholder `<name>`, the placeholder's positions, and whether it begins with BOS.
 
     Raises:
-        ValueError: the text has no such placeholder, or several.
+        SemhubError: the text has no such placeholder, or several.
     """
     mark = f"<{name}>"
     if text.count(mark) != 1:
-        raise ValueError(f"The text {text!r} has {text.count(mark)} placeholders {mark}; expected exactly one.")
+        raise SemhubError(f"The text {text!r} has {text.count(mark)} placeholders {mark}; expected exactly one.")
     tokenizer = _tokenizer(model)
     before, after = text.split(mark)
     first = tokenizer.bos_token_id if model.cfg.default_prepend_bos else None
@@ -54,5 +55,5 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
 
 def _tokenizer(model: Model) -> Any:
     if getattr(model, "tokenizer", None) is None:
-        raise ValueError("The model has no tokenizer; a spoke needs one to build its prompts.")
+        raise SemhubError("The model has no tokenizer; a spoke needs one to build its prompts.")
     return model.tokenizer

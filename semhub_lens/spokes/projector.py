@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import write_aside
 from semhub_lens.base.rng import generator
 
@@ -51,12 +52,12 @@ class Shape:
 
     def __post_init__(self) -> None:
         if not self.joint and self.embeddings != self.chunks:
-            raise ValueError(
+            raise SemhubError(
                 f"A projector with joint=False gives one embedding for each of the {self.chunks} chunks, not "
                 f"{self.embeddings}."
             )
         if self.rank and not self.codes:
-            raise ValueError(f"rank={self.rank} makes a table of codes smaller, and there are no codes.")
+            raise SemhubError(f"rank={self.rank} makes a table of codes smaller, and there are no codes.")
 
     @property
     def entering(self) -> int:
@@ -100,10 +101,10 @@ class Projector(nn.Module):
             self.deviation: Tensor
             self.register_buffer("mean", torch.zeros(shape.d_in))
             self.register_buffer("deviation", torch.ones(shape.d_in))
-        source = generator(seed)
+        rng = generator(seed)
         with torch.no_grad():
             for layer in filter(None, (self.enter, self.leave, self.code, self.table)):
-                layer.weight.normal_(0.0, layer.in_features**-0.5, generator=source)
+                layer.weight.normal_(0.0, layer.in_features**-0.5, generator=rng)
                 if layer.bias is not None:
                     layer.bias.zero_()
 
@@ -125,10 +126,10 @@ class Projector(nn.Module):
         """How much of each code the vectors are mixed of: [item code], or [item chunk code] if not joint.
 
         Raises:
-            ValueError: the projector has no codes.
+            SemhubError: the projector has no codes.
         """
         if self.code is None:
-            raise ValueError("A projector without codes has no shares; make its Shape with codes.")
+            raise SemhubError("A projector without codes has no shares; make its Shape with codes.")
         return self.code(self.hidden(features)).softmax(-1)
 
     def vectors(self, mixed: Float[Tensor, "..."]) -> Float[Tensor, "item embedding d_model"]:
@@ -192,20 +193,20 @@ def load_projector(path: str | Path) -> tuple[Projector, Card]:
     """Read what `save_projector` wrote.
 
     Raises:
-        ValueError: no such file, a file of another kind, or weights that do not match their checksum.
+        SemhubError: no such file, a file of another kind, or weights that do not match their checksum.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"No projector at {path}.")
+        raise SemhubError(f"No projector at {path}.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         shape, card, expected = Shape(**header["shape"]), Card(**header["card"]), header["sha256"]
     except Exception as error:  # the reader raises its own types on a file of another kind
-        raise ValueError(f"{path} is not a projector that semhub_lens saved: {error}") from error
+        raise SemhubError(f"{path} is not a projector that semhub_lens saved: {error}") from error
     if (found := checksum(tensors)) != expected:
-        raise ValueError(
+        raise SemhubError(
             f"The projector {path} is corrupted: the SHA-256 of its weights is {found}, expected {expected}."
         )
     projector = Projector(shape)

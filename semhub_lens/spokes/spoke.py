@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.prompts import Prompt
@@ -37,7 +38,7 @@ class Spoke:
         card: where the projector comes from; None for one of your own (nothing is checked then).
 
     Raises:
-        ValueError: encoder, projector and model do not fit one another, or the projector was trained through another
+        SemhubError: encoder, projector and model do not fit one another, or the projector was trained through another
             model or another tokenizer.
     """
 
@@ -45,12 +46,12 @@ class Spoke:
         require_model(model)
         shape = projector.shape
         if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
-            raise ValueError(
+            raise SemhubError(
                 f"The projector reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
                 f"{encoder.chunks} of {encoder.d}."
             )
         if shape.d_model != model.cfg.d_model:
-            raise ValueError(
+            raise SemhubError(
                 f"The projector writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was trained "
                 "through another model."
             )
@@ -102,7 +103,7 @@ class Spoke:
             your own.
 
         Raises:
-            ValueError: the text has no such placeholder or several; unreadable media.
+            SemhubError: the text has no such placeholder or several; unreadable media.
 
         Example:
             >>> spoke = shl.spokes.load("vision-gemma-3-270m", model)  # doctest: +SKIP
@@ -124,7 +125,7 @@ def _check(model: Model, encoder: Encoder, card: Card) -> None:
         ("encoder", encoder.name, card.encoder),
     ):
         if own != expected:
-            raise ValueError(
+            raise SemhubError(
                 f"The projector {card.name!r} was trained with another {what}: this one is {own!r}, expected "
                 f"{expected!r} ({card.model})."
             )
@@ -138,7 +139,7 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
         model: the language model that it was trained through; None loads it, as `spoke.model`.
 
     Raises:
-        ValueError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
+        SemhubError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
 
     Example:
         >>> spoke = shl.spokes.load("vision-gemma-3-270m")  # doctest: +SKIP
@@ -150,7 +151,7 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
     path = Path(name) if str(name).endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
     if not path.is_file():
         listed = ", ".join(available()) or "none in this version"
-        raise ValueError(
+        raise SemhubError(
             f"There is no spoke {str(name)!r}; packaged ones: {listed}. To train one: semhub train-spoke --help."
         )
     projector, card = load_projector(path)
@@ -167,7 +168,7 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
     """The packaged spokes of a language model by modality, and for the other modalities the reason why there is none.
 
     Raises:
-        ValueError: not a TransformerLens model.
+        SemhubError: not a TransformerLens model.
 
     Example:
         >>> found, missing = shl.spokes.fitting(tiny_model)
@@ -196,15 +197,15 @@ def encoder_for(modality: str, chunks: int) -> Encoder:
     """The encoder of a modality with so many feature vectors.
 
     Raises:
-        ValueError: unknown modality, or a number of regions of a picture that is no square.
+        SemhubError: unknown modality, or a number of regions of a picture that is no square.
     """
     if modality == "audio":
         return AudioEncoder(chunks)
     if modality != "image":
-        raise ValueError(f"Unknown modality {modality!r}; expected 'image' or 'audio'.")
+        raise SemhubError(f"Unknown modality {modality!r}; expected 'image' or 'audio'.")
     grid = round(chunks**0.5)
     if grid * grid != chunks:
-        raise ValueError(f"A picture's regions form a square, so {chunks} is not a number of them.")
+        raise SemhubError(f"A picture's regions form a square, so {chunks} is not a number of them.")
     return VisionEncoder(grid)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import PackagedFile, join
 
 VERSION = 6
@@ -40,12 +41,12 @@ def read_ctranslate2(data: bytes, prefix: str) -> dict[str, Tensor]:
     """The float32 variables of a CTranslate2 model file (version 6) whose names begin with `prefix`, without it.
 
     Raises:
-        ValueError: another version, or a file that ends early.
+        SemhubError: another version, or a file that ends early.
     """
     try:
         return _variables(data, prefix)
     except (struct.error, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"The CTranslate2 file could not be read: {error!r}. Re-install the package.") from error
+        raise SemhubError(f"The CTranslate2 file could not be read: {error!r}. Re-install the package.") from error
 
 
 def _variables(data: bytes, prefix: str) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ def _variables(data: bytes, prefix: str) -> dict[str, Tensor]:
 
     (version,) = take("I")
     if version != VERSION:
-        raise ValueError(f"The CTranslate2 file has version {version}; expected {VERSION}.")
+        raise SemhubError(f"The CTranslate2 file has version {version}; expected {VERSION}.")
     text()
     _, count = take("II")
     found = {}

@@ -11,16 +11,16 @@
 from semhub_lens.training import curve_figure  # noqa: F401 (registers what it draws)
 from semhub_lens.training.evaluation import SpokeEvaluation, evaluate
 from semhub_lens.training.features import features
-from semhub_lens.training.recipes import Course, audio_course, run_course, vision_course
-from semhub_lens.training.teacher import Lesson, Settings
+from semhub_lens.training.recipes import TrainingPlan, audio_course, run_course, vision_course
+from semhub_lens.training.teacher import TrainingSet, TrainingSettings
 from semhub_lens.training.train import TrainingCurve, train
 
 __all__ = [
-    "Course",
-    "Lesson",
-    "Settings",
     "SpokeEvaluation",
     "TrainingCurve",
+    "TrainingPlan",
+    "TrainingSet",
+    "TrainingSettings",
     "audio_course",
     "evaluate",
     "features",

@@ -22,7 +22,7 @@ def write_sounds(folder: str | Path) -> list[Path]:
     The clips sound the same but are not the bundled ones to the last bit: eSpeak's voices flutter a little.
 
     Raises:
-        ValueError: a missing package of the extra `audio`, or a folder that cannot be written.
+        SemhubError: a missing package of the extra `audio`, or a folder that cannot be written.
     """
     target = Path(folder)
     require_folder(target)

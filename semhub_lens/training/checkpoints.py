@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.spokes.projector import Projector
 
@@ -34,7 +35,7 @@ def restore(folder: str | Path | None, identity: str, projector: Projector, opti
     """Put a checkpoint's state into projector and optimiser, and return the losses so far (none without one).
 
     Raises:
-        ValueError: the folder cannot be written, or holds a checkpoint of other settings or a damaged one.
+        SemhubError: the folder cannot be written, or holds a checkpoint of other settings or a damaged one.
     """
     path = None if folder is None else Path(folder) / NAME
     if path is not None:
@@ -46,9 +47,9 @@ def restore(folder: str | Path | None, identity: str, projector: Projector, opti
             header = json.loads((file.metadata() or {})["semhub_lens"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # the reader raises its own types on a file of another kind
-        raise ValueError(f"The checkpoint {path} is damaged ({error}); remove it to start again.") from error
+        raise SemhubError(f"The checkpoint {path} is damaged ({error}); remove it to start again.") from error
     if header["identity"] != identity:
-        raise ValueError(
+        raise SemhubError(
             f"The folder {folder} holds a training with other settings, data or model; choose another one."
         )
     device = next(projector.parameters()).device

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.loading import load
 from semhub_lens.training.recipes import audio_course, run_course, vision_course
-from semhub_lens.training.teacher import Settings
+from semhub_lens.training.teacher import TrainingSettings
 from semhub_lens.views.page import write_html
 
 console = Console()
@@ -60,16 +61,16 @@ def train_spoke(
     styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
     if kind == "vision":
         if font is None:
-            raise ValueError("A vision spoke learns from emoji; give a colour font with --font.")
+            raise SemhubError("A vision spoke learns from emoji; give a colour font with --font.")
         course = vision_course(
             font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed
         )
     elif kind == "audio":
         course = audio_course(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
     else:
-        raise ValueError(f"Unknown kind {kind!r}; expected vision or audio.")
+        raise SemhubError(f"Unknown kind {kind!r}; expected vision or audio.")
     joint = kind == "audio" or embeddings is not None
-    settings = Settings(
+    settings = TrainingSettings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
         english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
         shuffle_pairs=shuffle_pairs,
@@ -97,5 +98,5 @@ def train_spoke(
 def _style(entry: str) -> tuple[str, str]:
     style, found, folder = entry.partition("=")
     if not found:
-        raise ValueError(f"--more and --named take STYLE=FOLDER, got {entry!r}.")
+        raise SemhubError(f"--more and --named take STYLE=FOLDER, got {entry!r}.")
     return style, folder

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean
 from semhub_lens.inputs.tokens import Speller, encode, is_single_token, printable, spellings
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.readout import Readout
 from semhub_lens.spokes.layout import layout
 from semhub_lens.spokes.projector import Projector
@@ -76,10 +77,10 @@ class SpokeEvaluation(Result):
             single: only items whose name is one token.
 
         Raises:
-            ValueError: no such level, or no such items.
+            SemhubError: no such level, or no such items.
         """
         if level not in LEVELS:
-            raise ValueError(f"Unknown level {level!r}; expected one of {', '.join(LEVELS)}.")
+            raise SemhubError(f"Unknown level {level!r}; expected one of {', '.join(LEVELS)}.")
         chosen = self._chosen(split, style, language, single)
         return self._mean((getattr(self, level)[chosen] < k).float(), chosen)
 
@@ -96,13 +97,13 @@ class SpokeEvaluation(Result):
         """Accuracy minus that of another evaluation of the same items, such as the null's, item by item.
 
         Raises:
-            ValueError: no such items, or the other evaluation has others.
+            SemhubError: no such items, or the other evaluation has others.
         """
         chosen = self._chosen(split, style, language, single)
         place = {key: i for i, key in enumerate(other.keys)}
         missing = [self.keys[i] for i in chosen if self.keys[i] not in place]
         if missing:
-            raise ValueError(
+            raise SemhubError(
                 f"The other evaluation lacks {len(missing)} of {len(chosen)} items, such as {missing[0]!r}."
             )
         theirs = other.rank[[place[self.keys[i]] for i in chosen]]
@@ -113,7 +114,7 @@ class SpokeEvaluation(Result):
         marks = zip(self.splits, self.styles, self.languages, self.single.tolist(), strict=True)
         chosen = [i for i, own in enumerate(marks) if all(w in (None, o) for w, o in zip(wanted, own, strict=True))]
         if not chosen:
-            raise ValueError(
+            raise SemhubError(
                 f"There are no items in the split {split!r}"
                 + "".join(f", {what} {value!r}" for what, value in (("style", style), ("language", language)) if value)
                 + "."
@@ -162,7 +163,7 @@ def accepted(model: Model, names: Iterable[str]) -> tuple[int, ...]:
             if first != tokenizer.unk_token_id and (speller.content(first) or b"").strip():
                 found[first] = text
     if not found:
-        raise ValueError(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
+        raise SemhubError(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
     return tuple(found)
 
 
@@ -196,10 +197,10 @@ def evaluate(
         seed: of the mismatched pairs and the bootstrap.
 
     Raises:
-        ValueError: unequal numbers of items, features and splits, or fewer than two items.
+        SemhubError: unequal numbers of items, features and splits, or fewer than two items.
     """
     if not len(items) == len(features) == len(splits) or len(items) < 2:
-        raise ValueError(
+        raise SemhubError(
             f"Expected features and a split for each of at least 2 items, got {len(items)} items, {len(features)} "
             f"features, {len(splits)} splits."
         )
@@ -229,7 +230,7 @@ def evaluate(
         predicted=tuple(printable(model.tokenizer, tops)),
         languages=tuple(languages),
         seed=seed,
-        provenance=provenance(model, norm="final", data=f"{modality} items", seed=seed),
+        provenance=provenance_of(model, norm="final", data=f"{modality} items", seed=seed),
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.data.media.items import MediaItem
@@ -40,10 +41,10 @@ def features(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: no items, or fewer than one view.
+        SemhubError: no items, or fewer than one view.
     """
     if views < 1:
-        raise ValueError(f"There must be at least one view of an item, got {views}.")
+        raise SemhubError(f"There must be at least one view of an item, got {views}.")
     settings = {"encoder": encoder.name, "views": views, "seed": seed, "version": VERSION}
     by_key = {f"{item.key} {item.content}": item for item in items}
     store = Store(None if folder is None else Path(folder), settings)

@@ -12,16 +12,17 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes.projector import Projector
-from semhub_lens.training.teacher import PRIME, Teacher
+from semhub_lens.training.teacher import PRIME, Sampler
 
 BATCH = 128
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
 
 
-def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = None, progress: bool = True) -> float:
+def pretrain(projector: Projector, teacher: Sampler, *, without: int | None = None, progress: bool = True) -> float:
     """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
 
     Args:
@@ -34,7 +35,7 @@ def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = No
         Mean cross-entropy of the last 50 steps, in nats; 0 without steps.
 
     Raises:
-        ValueError: a loss that is not finite.
+        SemhubError: a loss that is not finite.
     """
     settings = teacher.settings
     classes = {name: i for i, name in enumerate(teacher.lesson.classes)}
@@ -46,18 +47,18 @@ def pretrain(projector: Projector, teacher: Teacher, *, without: int | None = No
     brief = next(teacher.model.parameters()).dtype == torch.bfloat16
     losses: list[float] = []
     for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
-        source = generator(settings.seed * PRIME + PRIME // 2 + step)
-        features, items = teacher.sample(source, BATCH, without=without)
-        shown = teacher.some(source)
+        rng = generator(settings.seed * PRIME + PRIME // 2 + step)
+        features, items = teacher.sample(rng, BATCH, without=without)
+        shown = teacher.some(rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=brief):
             hidden = projector.hidden(features.to(device), shown)
             if settings.dropout:
-                hidden = hidden * _mask(hidden.shape, settings.dropout, source).to(device)
+                hidden = hidden * _mask(hidden.shape, settings.dropout, rng).to(device)
             logits = head(hidden if projector.shape.joint else hidden.mean(1))
         loss = nn.functional.cross_entropy(logits.float(), targets[items].to(device))
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
-            raise ValueError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")
+            raise SemhubError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")
         optimiser.zero_grad()
         loss.backward()
         for group in optimiser.param_groups:
@@ -75,8 +76,8 @@ def _classifier(hidden: int, classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def _mask(size: torch.Size, rate: float, source: torch.Generator) -> torch.Tensor:
-    return (torch.rand(size, generator=source) >= rate) / (1 - rate)
+def _mask(size: torch.Size, rate: float, rng: torch.Generator) -> torch.Tensor:
+    return (torch.rand(size, generator=rng) >= rate) / (1 - rate)
 
 
 def _share(step: int, steps: int) -> float:

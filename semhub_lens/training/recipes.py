@@ -14,7 +14,7 @@ from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import colour_pictures
 from semhub_lens.data.media.items import MediaItem, Split, split_items
 from semhub_lens.data.media.pictures import bundled_code_points
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
 from semhub_lens.spokes.layout import fingerprint, vocabulary_hash
 from semhub_lens.spokes.projector import Card, Projector, save_projector
@@ -25,7 +25,7 @@ from semhub_lens.training.corpora.speech import HELD, TRAINED, speech_items, spo
 from semhub_lens.training.corpora.stamps import stamp_pictures, stamp_speech
 from semhub_lens.training.evaluation import SpokeEvaluation, asked_in, evaluate
 from semhub_lens.training.features import features
-from semhub_lens.training.teacher import Lesson, Settings
+from semhub_lens.training.teacher import TrainingSet, TrainingSettings
 from semhub_lens.training.train import TrainingCurve, train
 
 VISION_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -55,7 +55,7 @@ MOST = 600
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class TrainingPlan:
     """Items with features, their division, and the templates."""
 
     modality: str
@@ -67,11 +67,11 @@ class Course:
     data: Mapping[str, int]
     """Number of items by style."""
 
-    def lesson(self, indices: Sequence[int]) -> Lesson:
+    def lesson(self, indices: Sequence[int]) -> TrainingSet:
         """The items at these indices as something to learn from."""
         chosen = list(indices)
         names = [[(code, name) for code, listed in self.items[i].names.items() for name in listed] for i in chosen]
-        return Lesson(self.features[chosen], names, self.templates, self.modality)
+        return TrainingSet(self.features[chosen], names, self.templates, self.modality)
 
 
 def vision_course(
@@ -86,7 +86,7 @@ def vision_course(
     cache: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> Course:
+) -> TrainingPlan:
     """Emoji, stamps and drawings with their names in five languages; the bundled pictures are held out.
 
     Concepts are trained or unseen by families (see `families`), and nothing is trained whose name contains the name of
@@ -105,7 +105,7 @@ def vision_course(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: missing packages, fonts or folders.
+        SemhubError: missing packages, fonts or folders.
     """
     items = emoji_pictures(font)
     items += stamp_pictures(stamps) if stamps is not None else []
@@ -133,7 +133,7 @@ def audio_course(
     cache: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> Course:
+) -> TrainingPlan:
     """Words of eSpeak's and further voices; two voices and, with stamps, people's recordings are for testing only.
 
     Args:
@@ -148,7 +148,7 @@ def audio_course(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: missing packages or folders.
+        SemhubError: missing packages or folders.
     """
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
@@ -172,7 +172,7 @@ def _course(
     cache: str | Path | None,
     seed: int,
     progress: bool,
-) -> Course:
+) -> TrainingPlan:
     """Encode all views of what is trained on, and of what is tested only the first."""
     tests = sorted(i for part, indices in _drawn(items, split, TESTED).items() if part != "train" for i in indices)
     trained = features(
@@ -184,16 +184,16 @@ def _course(
         found = features(encoder, [items[i] for i in tests], views=1, folder=cache, seed=seed, progress=progress)
         whole[tests] = found
     counts = {style: sum(item.style == style for item in items) for style in sorted({item.style for item in items})}
-    return Course(encoder.modality, encoder.name, items, whole, split, templates, counts)
+    return TrainingPlan(encoder.modality, encoder.name, items, whole, split, templates, counts)
 
 
 def run_course(
     model: Model,
-    course: Course,
+    course: TrainingPlan,
     out: str | Path,
     *,
     name: str,
-    settings: Settings,
+    settings: TrainingSettings,
     hidden: int = 512,
     embeddings: int = 4,
     joint: bool = True,
@@ -226,7 +226,7 @@ def run_course(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: a folder that cannot be written, or holds another training.
+        SemhubError: a folder that cannot be written, or holds another training.
     """
     folder, split = Path(out), course.split
     tested = {part: indices for part, indices in _drawn(course.items, split, TESTED).items() if part != "train"}
@@ -256,7 +256,7 @@ def run_course(
     return projector, curve, result
 
 
-def examine(model: Model, course: Course, projector: Projector) -> SpokeEvaluation:
+def examine(model: Model, course: TrainingPlan, projector: Projector) -> SpokeEvaluation:
     """Evaluate a projector on all splits of a course (at most `TESTED` items of each style)."""
     chosen = [(i, part) for part, indices in _drawn(course.items, course.split, TESTED).items() for i in indices]
     return evaluate(
@@ -270,13 +270,19 @@ def examine(model: Model, course: Course, projector: Projector) -> SpokeEvaluati
     )
 
 
-def card(model: Model, course: Course, settings: Settings, name: str, curve: TrainingCurve) -> Card:
+def card(model: Model, course: TrainingPlan, settings: TrainingSettings, name: str, curve: TrainingCurve) -> Card:
     """What the projector's file says about its origin."""
-    where = provenance(model)
+    provenance = provenance_of(model)
     said = asdict(settings) | {"items": dict(course.data), "trained items": len(course.split.train)}
-    said |= {"dtype": where.dtype, "last loss": float(curve.smooth[-1]), "data hash": curve.provenance.data_hash}
-    said |= {"semhub_lens": where.semhub_lens, "transformer_lens": where.transformer_lens, "torch": torch.__version__}
-    return Card(name, course.modality, course.encoder, where.model, fingerprint(model), vocabulary_hash(model), said)
+    said |= {"dtype": provenance.dtype, "last loss": float(curve.smooth[-1]), "data hash": curve.provenance.data_hash}
+    said |= {
+        "semhub_lens": provenance.semhub_lens,
+        "transformer_lens": provenance.transformer_lens,
+        "torch": torch.__version__,
+    }
+    return Card(
+        name, course.modality, course.encoder, provenance.model, fingerprint(model), vocabulary_hash(model), said
+    )
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:

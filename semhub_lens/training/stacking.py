@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Teacher
+from semhub_lens.training.teacher import Sampler
 
 
-class Unseen:
+class OutOfFold:
     """For each fold of a teacher's items the classifier that was trained without it.
 
     Args:
@@ -31,13 +32,13 @@ class Unseen:
     A killed training that goes on trains these classifiers again, to the same weights.
 
     Raises:
-        ValueError: fewer than two folds, or a projector without codes.
+        SemhubError: fewer than two folds, or a projector without codes.
     """
 
-    def __init__(self, start: Projector, teacher: Teacher, *, progress: bool = True) -> None:
+    def __init__(self, start: Projector, teacher: Sampler, *, progress: bool = True) -> None:
         folds = teacher.settings.folds
         if folds < 2 or not start.shape.codes:
-            raise ValueError(f"Stacking needs at least 2 folds and a projector with codes, got folds={folds}.")
+            raise SemhubError(f"Stacking needs at least 2 folds and a projector with codes, got folds={folds}.")
         self._fold = teacher.fold
         self._classifiers: Sequence[Projector] = [deepcopy(start) for _ in range(folds)]
         for fold, classifier in enumerate(self._classifiers):

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.stats import beta
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
@@ -28,7 +29,7 @@ PRIME = 1_000_003
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingSet:
     """Features with names: what a projector learns from.
 
     Args:
@@ -45,11 +46,11 @@ class Lesson:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.features) or not len(self.names):
-            raise ValueError(f"Expected names for each of {len(self.features)} items, got {len(self.names)}.")
+            raise SemhubError(f"Expected names for each of {len(self.features)} items, got {len(self.names)}.")
         for listed in self.names:
             missing = {language for language, _ in listed} - set(self.templates)
             if missing or not listed:
-                raise ValueError(f"The names {listed} need at least one name and templates for {missing or 'it'}.")
+                raise SemhubError(f"The names {listed} need at least one name and templates for {missing or 'it'}.")
 
     @property
     def classes(self) -> list[tuple[str, str]]:
@@ -64,7 +65,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How a projector is trained; everything that its weights depend on but the lesson and the model."""
 
     steps: int = 2000
@@ -105,10 +106,10 @@ class Batch(NamedTuple):
     rows: list[Row]
 
 
-class Teacher:
+class Sampler:
     """Batches and their loss for one model and one lesson."""
 
-    def __init__(self, model: Model, lesson: Lesson, settings: Settings, count: int) -> None:
+    def __init__(self, model: Model, lesson: TrainingSet, settings: TrainingSettings, count: int) -> None:
         self.model, self.lesson, self.settings = model, lesson, settings
         self._rows: dict[tuple[str, str, int], Row] = {}
         self._count = count
@@ -122,9 +123,9 @@ class Teacher:
         """The fold of each item: the items of one name are dealt out in turn; -1 for the only item of a name."""
         fold = torch.full((len(self.named),), -1)
         if self.settings.folds:
-            source = generator(self.settings.seed)
+            rng = generator(self.settings.seed)
             own: dict[tuple[str, str], list[int]] = {}
-            for i in torch.randperm(len(self.named), generator=source).tolist():
+            for i in torch.randperm(len(self.named), generator=rng).tolist():
                 own.setdefault(self.named[i][0], []).append(i)
             for count, items in enumerate(own.values()):
                 if len(items) > 1:
@@ -149,12 +150,12 @@ class Teacher:
             return list(range(self._count))
         return self.some(generator(self.settings.seed * PRIME - step - 1))
 
-    def some(self, source: torch.Generator) -> list[int]:
+    def some(self, rng: torch.Generator) -> list[int]:
         """`Settings.regions` of the vectors, drawn at random; all where it does not apply."""
         few = self.settings.regions
         if not 0 < few < self._count:
             return list(range(self._count))
-        return sorted(torch.randperm(self._count, generator=source)[:few].tolist())
+        return sorted(torch.randperm(self._count, generator=rng)[:few].tolist())
 
     def row(self, template: str, name: str, count: int | None = None) -> Row:
         """Token ids of a template with a name, the positions of `count` vectors and where the name begins."""
@@ -168,10 +169,10 @@ class Teacher:
 
     def draw(self, step: int) -> Batch:
         """The batch of a step: features, the items' indices and token rows."""
-        source = generator(self.settings.seed * PRIME + step)
-        features, items = self.sample(source, self.settings.batch, mixed=not self.stacked(step))
+        rng = generator(self.settings.seed * PRIME + step)
+        features, items = self.sample(rng, self.settings.batch, mixed=not self.stacked(step))
         count = len(self.shown(step))
-        chance = torch.rand(self.settings.batch, 3, generator=source).tolist()
+        chance = torch.rand(self.settings.batch, 3, generator=rng).tolist()
         rows = []
         for item, (a, b, c) in zip(items.tolist(), chance, strict=True):
             english = [pair for pair in self.named[item] if pair[0] == "en"]
@@ -182,7 +183,7 @@ class Teacher:
         return Batch(features, items, rows)
 
     def sample(
-        self, source: torch.Generator, count: int, *, mixed: bool = True, without: int | None = None
+        self, rng: torch.Generator, count: int, *, mixed: bool = True, without: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Features of items drawn at random, one view each, and the items' indices.
 
@@ -193,18 +194,18 @@ class Teacher:
             without: leaves out the items of this fold.
         """
         odds = self._odds if without is None else self._odds * (self.fold != without)
-        items = torch.multinomial(odds, count, replacement=True, generator=source)
-        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=source)
+        items = torch.multinomial(odds, count, replacement=True, generator=rng)
+        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=rng)
         features = self.lesson.features[items, views].float()
-        return self._mixed(features, items, source) if mixed and self.settings.mixup > 0 else (features, items)
+        return self._mixed(features, items, rng) if mixed and self.settings.mixup > 0 else (features, items)
 
-    def _mixed(self, features: Tensor, items: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _mixed(self, features: Tensor, items: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix every row with the next one; the name comes from the one or the other."""
         alpha = self.settings.mixup
-        share = torch.rand(len(items), generator=source)
+        share = torch.rand(len(items), generator=rng)
         share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
         mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
-        return mixed, torch.where(torch.rand(len(items), generator=source) < share, items, items.roll(1))
+        return mixed, torch.where(torch.rand(len(items), generator=rng) < share, items, items.roll(1))
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
         """Dropout of the projector's hidden layer; none behind classifiers that have not seen the item."""
@@ -269,8 +270,8 @@ def batch_loss(
     read = tokens[:, :-1]  # nothing is predicted after the last one
     positions = torch.tensor([list(places) for _, places, _ in rows])
     states = lm(read, vectors, positions)
-    where = [(i, j) for i, (ids, _, start) in enumerate(rows) for j in range(start, len(ids))]
-    row, column = torch.tensor(where).T
+    cells = [(i, j) for i, (ids, _, start) in enumerate(rows) for j in range(start, len(ids))]
+    row, column = torch.tensor(cells).T
     losses = head(states[row, column - 1], tokens[row, column])
     sums = torch.zeros(len(rows), device=losses.device).index_add(0, row.to(losses.device), losses)
     return sums / torch.tensor([len(ids) - start for ids, _, start in rows], device=losses.device)

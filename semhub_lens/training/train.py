@@ -27,15 +27,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.results import Result
-from semhub_lens.model.facts import Model, provenance
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.training.checkpoints import restore, save
 from semhub_lens.training.frozen import FrozenModel, device_of, frozen, input_norm
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.stacking import Unseen
-from semhub_lens.training.teacher import Head, Lesson, Settings, Teacher, batch_loss
+from semhub_lens.training.stacking import OutOfFold
+from semhub_lens.training.teacher import Head, Sampler, TrainingSet, TrainingSettings, batch_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class TrainingCurve(Result):
         return pd.concat([train, pd.DataFrame(rows, columns=["step", "split", "loss"])], ignore_index=True)
 
 
-def rate(settings: Settings, step: int) -> float:
+def rate(settings: TrainingSettings, step: int) -> float:
     """Learning rate of a step: linear warm-up, then a cosine down to a hundredth."""
     if step < settings.warmup:
         return settings.learning_rate * (step + 1) / settings.warmup
@@ -72,8 +73,8 @@ def rate(settings: Settings, step: int) -> float:
 
 def train(
     model: Model,
-    lesson: Lesson,
-    settings: Settings,
+    lesson: TrainingSet,
+    settings: TrainingSettings,
     *,
     hidden: int = 512,
     embeddings: int = 4,
@@ -82,7 +83,7 @@ def train(
     codes: bool = False,
     rank: int = 0,
     folder: str | Path | None = None,
-    checks: Mapping[str, Lesson] | None = None,
+    checks: Mapping[str, TrainingSet] | None = None,
     every: int = 100,
     progress: bool = True,
 ) -> tuple[Projector, TrainingCurve]:
@@ -109,16 +110,18 @@ def train(
         The projector, its weights rounded to half precision as its file holds them, and the curve.
 
     Raises:
-        ValueError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
+        SemhubError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
             projector; `codes` without pretraining; folds without codes.
     """
     checks = dict(checks or {})
     if joint and settings.regions:
-        raise ValueError(f"regions={settings.regions} needs a projector that is not joint: one vector for each region.")
+        raise SemhubError(
+            f"regions={settings.regions} needs a projector that is not joint: one vector for each region."
+        )
     if codes and not settings.pretraining:
-        raise ValueError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
+        raise SemhubError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
     if settings.folds and (settings.folds < 2 or not codes):
-        raise ValueError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
+        raise SemhubError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
     _, _, chunks, d_in = lesson.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
     shape = replace(shape, codes=len(lesson.classes) if codes else 0, rank=rank)
@@ -129,14 +132,14 @@ def train(
     told = {"norm", "enter", "code"} if codes else set()
     moved = [parameter for name, parameter in projector.named_parameters() if name.partition(".")[0] not in told]
     optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    teacher = Teacher(model, lesson, settings, embeddings)
+    teacher = Sampler(model, lesson, settings, embeddings)
     identity = _identity(model, lesson, settings, shape, every, checks)
     start = deepcopy(projector)
     history = restore(folder, identity, projector, optimiser)
     steps = range(len(history["train"]), settings.steps)
     if not steps:  # killed after its last step
         return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
-    unseen = Unseen(start, teacher, progress=progress) if settings.folds else None
+    unseen = OutOfFold(start, teacher, progress=progress) if settings.folds else None
     if not steps.start:
         pretrain(projector, teacher, progress=progress)
     for parameter in projector.parameters():
@@ -157,9 +160,9 @@ def train(
 def _step(
     lm: FrozenModel,
     head: Head,
-    teacher: Teacher,
+    teacher: Sampler,
     projector: Projector,
-    unseen: Unseen | None,
+    unseen: OutOfFold | None,
     optimiser: Any,
     step: int,
 ) -> float:
@@ -176,7 +179,7 @@ def _step(
     lengths = torch.tensor([len(ids) - first for ids, _, first in batch.rows], device=losses.device)
     loss = (losses * lengths if teacher.settings.summed else losses).mean()
     if not math.isfinite(value := float(losses.detach().mean())):
-        raise ValueError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
+        raise SemhubError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
@@ -185,8 +188,10 @@ def _step(
 
 
 @torch.no_grad()
-def _check(lm: FrozenModel, head: Head, model: Model, held: Lesson, settings: Settings, projector: Projector) -> float:
-    teacher = Teacher(model, held, settings, projector.shape.embeddings)
+def _check(
+    lm: FrozenModel, head: Head, model: Model, held: TrainingSet, settings: TrainingSettings, projector: Projector
+) -> float:
+    teacher = Sampler(model, held, settings, projector.shape.embeddings)
     device = next(projector.parameters()).device
     rows = [teacher.row(held.templates[pairs[0][0]][0], pairs[0][1]) for pairs in held.names]
     losses = []
@@ -199,19 +204,33 @@ def _check(lm: FrozenModel, head: Head, model: Model, held: Lesson, settings: Se
 
 
 def _identity(
-    model: Model, lesson: Lesson, settings: Settings, shape: Shape, every: int, checks: Mapping[str, Lesson]
+    model: Model,
+    lesson: TrainingSet,
+    settings: TrainingSettings,
+    shape: Shape,
+    every: int,
+    checks: Mapping[str, TrainingSet],
 ) -> str:
-    where = provenance(model)
+    provenance = provenance_of(model)
     return digest(
-        [where.weights, where.dtype, where.device, lesson.hash, asdict(settings), asdict(shape), every, sorted(checks)]
+        [
+            provenance.weights,
+            provenance.dtype,
+            provenance.device,
+            lesson.hash,
+            asdict(settings),
+            asdict(shape),
+            every,
+            sorted(checks),
+        ]
     )
 
 
 def _curve(
-    model: Model, history: dict[str, list[float]], settings: Settings, every: int, lesson: Lesson
+    model: Model, history: dict[str, list[float]], settings: TrainingSettings, every: int, lesson: TrainingSet
 ) -> TrainingCurve:
     ends = [*range(every, settings.steps + 1, every)]
     ends += [settings.steps] if settings.steps % every else []
     checks = {k: tuple(zip(ends, v, strict=True)) for k, v in history.items() if k != "train"}
-    where = provenance(model, data=f"{lesson.modality} lesson", data_hash=lesson.hash, seed=settings.seed)
-    return TrainingCurve(torch.tensor(history["train"]), checks, provenance=where)
+    provenance = provenance_of(model, data=f"{lesson.modality} lesson", data_hash=lesson.hash, seed=settings.seed)
+    return TrainingCurve(torch.tensor(history["train"]), checks, provenance=provenance)

@@ -21,7 +21,7 @@ BAND_HEIGHT, GAP, TOP, BOTTOM = 500, 86, 130, 110
 """Pixels: a band of effects and curves, the gap between rows, and the margins of a grid of legs."""
 
 
-def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", **where: object) -> go.Scatter:
+def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", **provenance: object) -> go.Scatter:
     return go.Scatter(
         x=x,
         y=y.tolist(),
@@ -30,13 +30,13 @@ def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", 
         line={"color": colour, "width": 2, "dash": dash},
         marker={"size": 4},
         hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.4g}}<extra></extra>",
-        **where,
+        **provenance,
     )
 
 
-def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **where: object) -> go.Scatter:
+def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **provenance: object) -> go.Scatter:
     low, high = percentiles(null.T)
-    return band(x, low.tolist(), high.tolist(), NULL_COLOUR, name, 0.35, **where)
+    return band(x, low.tolist(), high.tolist(), NULL_COLOUR, name, 0.35, **provenance)
 
 
 @draws(SimilarityResult)

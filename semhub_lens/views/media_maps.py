@@ -7,6 +7,7 @@ import numpy as np
 import plotly.express as px
 import plotly.graph_objects as go
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import Tile
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.lens import LONGEST, hover, short
@@ -31,7 +32,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
         layer: the layer shown first; None is two thirds of the depth.
 
     Raises:
-        ValueError: a tile or layer outside the result, or an array that is no picture.
+        SemhubError: a tile or layer outside the result, or an array that is no picture.
 
     Example:
         >>> from semhub_lens.inputs.media import Tile
@@ -44,12 +45,12 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
     pixels = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
     layers, positions, _ = result.top_ids.shape
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
-        raise ValueError(f"A picture is an array [height width channel] with 3 or 4 channels, got {pixels.shape}.")
+        raise SemhubError(f"A picture is an array [height width channel] with 3 or 4 channels, got {pixels.shape}.")
     if max(tile.positions) >= positions:
-        raise ValueError(f"The tile lies at positions up to {max(tile.positions)}, the lens has {positions}.")
+        raise SemhubError(f"The tile lies at positions up to {max(tile.positions)}, the lens has {positions}.")
     shown = round(2 * (layers - 1) / 3) if layer is None else layer
     if not 0 <= shown < layers:
-        raise ValueError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+        raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
     height, width = pixels.shape[:2]
     cells = [_patches(result, tile, at) for at in range(layers)]
     figure = px.imshow(pixels.astype(np.uint8), binary_string=True)
@@ -115,7 +116,7 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
         times: `prompt.media.times["audio:0"]`, in seconds.
 
     Raises:
-        ValueError: no positions, another number of times, or positions outside the result.
+        SemhubError: no positions, another number of times, or positions outside the result.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
@@ -124,7 +125,7 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
     """
     layers, count, _ = result.top_ids.shape
     if not positions or len(positions) != len(times) or max(positions) >= count:
-        raise ValueError(
+        raise SemhubError(
             f"Expected a time for each position, all below {count}; got {len(positions)} positions up to "
             f"{max(positions, default=None)} and {len(times)} times."
         )

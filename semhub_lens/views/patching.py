@@ -68,13 +68,13 @@ def _short(text: str) -> str:
 
 
 def _hover(result: PatchResult, values: Tensor) -> list[list[str]]:
-    where = [
+    tokens = [
         f"position {corrupted}: {escape(label)} ← {escape(clean_label)} (position {clean})"
         for (clean, corrupted), label, clean_label in zip(
             result.positions, result.labels, result.clean_labels, strict=True
         )
     ]
-    names = [f"head {i}, all positions" for i in range(values.shape[1])] if result.axes == ("layer", "head") else where
+    names = [f"head {i}, all positions" for i in range(values.shape[1])] if result.axes == ("layer", "head") else tokens
     metric = escape(result.metric)
     return [
         [f"<b>block {layer}, {name}</b><br>{metric} {value:.4g}" for name, value in zip(names, row, strict=True)]

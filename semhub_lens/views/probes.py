@@ -34,7 +34,7 @@ def probe_figure(result: ProbeResult) -> go.Figure:
     return figure
 
 
-def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **where: object) -> go.Scatter:
+def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **place: object) -> go.Scatter:
     return go.Scatter(
         x=list(range(len(y))),
         y=y.tolist(),
@@ -42,7 +42,7 @@ def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **where: objec
         name=escape(name),
         line={"color": colour, "width": 2 if dash == "solid" else 1, "dash": dash},
         hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.3f}}<extra></extra>",
-        **where,
+        **place,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from circuitsvis.tokens import colored_tokens
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.style import escape
 
@@ -32,13 +33,13 @@ def token_strip(
         quantity: "entropy" or "kl_to_final" in nats, or the "probability" of the most probable token.
 
     Raises:
-        ValueError: unknown layer or quantity.
+        SemhubError: unknown layer or quantity.
     """
     layers = result.entropy.shape[0]
     if not 0 <= layer < layers:
-        raise ValueError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+        raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
     if quantity not in ("entropy", "kl_to_final", "probability"):
-        raise ValueError(f"Unknown quantity {quantity!r}; expected 'entropy', 'kl_to_final' or 'probability'.")
+        raise SemhubError(f"Unknown quantity {quantity!r}; expected 'entropy', 'kl_to_final' or 'probability'.")
     values = result.top_logprobs[..., 0].exp() if quantity == "probability" else getattr(result, quantity)
     drawn = colored_tokens([escape(label) for label in result.labels], values[layer].tolist())
     return OfflineHTML(drawn.local_src)

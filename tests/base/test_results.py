@@ -10,7 +10,7 @@ from torch import Tensor
 import models
 import semhub_lens as shl
 from semhub_lens.base.results import Result, check_finite
-from semhub_lens.model.facts import provenance
+from semhub_lens.model.facts import provenance_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +135,27 @@ def test_tables_hold_the_measurement_one_observation_a_row(tiny_model):
 
 
 def test_provenance_says_model_weights_and_reading(tiny_model):
-    where = shl.logit_lens(tiny_model, "red", norm="none", progress=False).provenance
-    assert (where.model, where.model_class) == ("tiny-llama", type(tiny_model).__name__)
-    assert (where.norm, where.bos, where.processing, where.dtype) == ("none", True, "none", "float32")
-    for part in ("tiny-llama", where.weights, "norm none", "BOS", f"transformer-lens {where.transformer_lens}"):
-        assert part in where.line()
+    provenance = shl.logit_lens(tiny_model, "red", norm="none", progress=False).provenance
+    assert (provenance.model, provenance.model_class) == ("tiny-llama", type(tiny_model).__name__)
+    assert (provenance.norm, provenance.bos, provenance.processing, provenance.dtype) == (
+        "none",
+        True,
+        "none",
+        "float32",
+    )
+    for part in (
+        "tiny-llama",
+        provenance.weights,
+        "norm none",
+        "BOS",
+        f"transformer-lens {provenance.transformer_lens}",
+    ):
+        assert part in provenance.line()
     assert shl.logit_lens(tiny_model, shl.Prompt.from_ids([4]), progress=False).provenance.bos is False
 
 
 def test_the_weights_hash_tells_checkpoints_apart_and_backends_not():
-    first, other = ({provenance(models.tiny(b, seed=s)).weights for b in models.BACKENDS} for s in (0, 1))
+    first, other = ({provenance_of(models.tiny(b, seed=s)).weights for b in models.BACKENDS} for s in (0, 1))
     assert len(first) == len(other) == 1 and first != other
 
 

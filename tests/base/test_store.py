@@ -14,10 +14,10 @@ import torch
 
 import semhub_lens as shl
 from semhub_lens.base.store import CHUNK, Store
-from semhub_lens.evidence.legs import Wording, make_leg
+from semhub_lens.evidence.legs import LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.registry import EXPERIMENTS
-from semhub_lens.experiments.runs import Experiment, Settings, run_experiment
+from semhub_lens.experiments.runs import Experiment, RunSettings, run_experiment
 
 ITEMS = list(range(CHUNK * 2 + 5))
 
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         Store(tmp_path / "file")
 
 
-WORDING = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDING = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 TEXTS = ["three plus two", "five minus one", "red dog", "blue cat", "green house"] * 8
 
 
@@ -102,15 +102,15 @@ def planted(calls):
             return shl.residual_stream(job.model, list(part), progress=False)[..., 0]
 
         effect = job.measured("states", TEXTS[: job.n], states)
-        where = job.where("planted texts", TEXTS[: job.n])
-        leg = make_leg(effect, sign_flips(effect), WORDING, provenance=where, seed=job.seed, curves={})
-        return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=where)
+        provenance = job.provenance("planted texts", TEXTS[: job.n])
+        leg = make_leg(effect, sign_flips(effect), WORDING, provenance=provenance, seed=job.seed, curves={})
+        return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
 
     return Experiment("planted", "languages", "planted", 40, run)
 
 
 def go(model, calls, out, **settings):
-    return run_experiment(planted(calls), model, Settings(**settings), untrained=None, out=out, progress=False)
+    return run_experiment(planted(calls), model, RunSettings(**settings), untrained=None, out=out, progress=False)
 
 
 def test_a_saved_run_holds_table_tensors_record_and_figure_and_is_read_not_repeated(tiny_model, tmp_path):

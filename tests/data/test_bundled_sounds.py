@@ -62,7 +62,7 @@ def test_the_clips_can_be_made_again(tmp_path, monkeypatch):
     rows = {name: sounds.bundled_rows(name) for name in ("sounds/sounds.tsv",)}
     monkeypatch.setattr(sounds, "bundled_rows", lambda name: rows[name][:6])
     for path in write_sounds(tmp_path):
-        again, kept = (soundfile.read(str(where))[0] for where in (path, FOLDER / path.name))
+        again, kept = (soundfile.read(str(file))[0] for file in (path, FOLDER / path.name))
         assert len(again) == pytest.approx(len(kept), rel=0.05)
         size = 2 ** int(np.log2(min(len(again), len(kept))))
         spectra = [np.abs(np.fft.rfft(part[:size]))[: size // 4] for part in (again, kept)]

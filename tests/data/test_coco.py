@@ -112,13 +112,13 @@ def box(x, y, width, height):
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
-def folder(root, pictures, *, captions=True, where="val", name="val"):
+def folder(root, pictures, *, captions=True, subfolder="val", name="val"):
     """A COCO folder; `pictures` are lists of (category, segmentation) and captions."""
     (root / "annotations").mkdir(parents=True)
-    (root / where).mkdir(parents=True, exist_ok=True)
+    (root / subfolder).mkdir(parents=True, exist_ok=True)
     images, annotations, written = [], [], []
     for i, (segments, texts) in enumerate(pictures):
-        Image.new("RGB", (WIDTH, HEIGHT), (i, 0, 0)).save(root / where / f"{i}.png")
+        Image.new("RGB", (WIDTH, HEIGHT), (i, 0, 0)).save(root / subfolder / f"{i}.png")
         images.append({"id": 100 + i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH})
         for category, segmentation in segments:
             annotations.append({"image_id": 100 + i, "category_id": category, "segmentation": segmentation})
@@ -140,9 +140,9 @@ PICTURES = [
 ]
 
 
-@pytest.mark.parametrize("where", ["val", "images/val", "images", "."])
-def test_segments_of_one_category_are_joined_and_pictures_without_any_left_out(tmp_path, where):
-    read = read_coco(folder(tmp_path, PICTURES, where=where))
+@pytest.mark.parametrize("subfolder", ["val", "images/val", "images", "."])
+def test_segments_of_one_category_are_joined_and_pictures_without_any_left_out(tmp_path, subfolder):
+    read = read_coco(folder(tmp_path, PICTURES, subfolder=subfolder))
     assert [list(picture.segments) for picture in read] == [["dog", "cat"], ["dog"], ["house", "dog"]]
     masks = read[0].masks()
     assert np.array_equal(masks["dog"], mask("111001 111000 111000 111000"))

@@ -14,7 +14,7 @@ from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media import audio, audio_steering
 from semhub_lens.experiments.media.audio import SOUNDS, labelled_in
-from semhub_lens.inputs.senses import ProcessorSense
+from semhub_lens.inputs.senses import ProcessorReader
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 FRENCH = dict(zip(NAMES, [*NAMES[1:-3], "chat", "perro", "house", "dog"], strict=True)) | {"zero": "zero"}
@@ -141,7 +141,7 @@ def folder(tmp_path):
 
 def test_both_readings_run_on_a_multimodal_model_and_a_users_folder(ears, folder, monkeypatch):
     monkeypatch.setattr(audio, "SCENES", replace(SOUNDS, question="<audio> What is this ?"))  # words that it knows
-    sense = ProcessorSense(made.processor("qwen2_audio"), "audio")
+    sense = ProcessorReader(made.processor("qwen2_audio"), "audio")
     one = Job(ears, 17, progress=False, sense=sense, data=str(folder))
     wanted = audio.run_logit_lens(one)
     assert len(wanted.legs) == 1 and wanted.legs[0].verdict.status != "supported", "noise has no name"

@@ -24,7 +24,7 @@ from semhub_lens.experiments.media.audio_steering import (
     told_apart,
 )
 from semhub_lens.experiments.steering_legs import BEYOND
-from semhub_lens.inputs.senses import ProcessorSense
+from semhub_lens.inputs.senses import ProcessorReader
 
 MAMMALS = "dog cat horse cow pig sheep rabbit bear lion monkey mouse tiger elephant wolf fox deer goat whale".split()  # noqa: SIM905
 OTHERS = "duck eagle owl chicken penguin parrot swan pigeon goose crow shark salmon trout bee ant frog snake".split()  # noqa: SIM905
@@ -193,7 +193,7 @@ def test_steering_runs_on_a_multimodal_model(ears, monkeypatch):
     heard = {kind: [audio_steering.Heard(item, item.key, kind) for item in listed[kind::2]] for kind in (True, False)}
     monkeypatch.setattr(audio_steering, "animals_heard", lambda job: (heard, "noise", "all"))
     monkeypatch.setattr(audio_steering, "STRENGTHS", (1.0,))
-    sense = ProcessorSense(made.processor("qwen2_audio"), "audio")
+    sense = ProcessorReader(made.processor("qwen2_audio"), "audio")
     result = audio_steering.run_steering(Job(ears, 17, progress=False, sense=sense))
     assert all(torch.isfinite(leg.effect).all() and leg.effect.abs().max() > 0 for leg in result.legs)
     assert all(set(checks(leg)) == {*BEYOND.values(), NOT_RANDOM} for leg in result.legs)

@@ -179,12 +179,12 @@ def test_the_direction_is_scaled_to_the_states_or_raw_and_one_block_later(coder,
     assert sweep.layers == (1, 2)
     for i, layer in enumerate(sweep.layers):
         if convention == "paper":
-            vector, where = start - end, f"blocks.{layer}.hook_resid_post"
+            vector, provenance = start - end, f"blocks.{layer}.hook_resid_post"
         else:
             length = states[layer].norm(dim=-1).mean()
-            vector, where = (start - end) / (start - end).norm() * length, f"blocks.{layer}.hook_resid_pre"
+            vector, provenance = (start - end) / (start - end).norm() * length, f"blocks.{layer}.hook_resid_pre"
         for j, strength in enumerate(sweep.strengths):
-            own = [by_hand(coder, items[k], strength * vector, where) for k in (0, 9)]
+            own = [by_hand(coder, items[k], strength * vector, provenance) for k in (0, 9)]
             assert found[i, j, [0, 9]].tolist() == pytest.approx(own, abs=1e-3)
 
 

@@ -8,13 +8,13 @@ import torch
 import semhub_lens as shl
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
-from semhub_lens.evidence.legs import Wording, make_leg
+from semhub_lens.evidence.legs import LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.legs_in_common import Stacks, matched_negatives, similarity_leg
 from semhub_lens.geometry.alignment import cka_null, debiased_cka, fitting_k, mutual_neighbours, neighbours_null
 from semhub_lens.lens.trajectories import trajectories
 
-WORDING = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDING = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 

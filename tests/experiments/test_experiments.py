@@ -15,7 +15,7 @@ from semhub_lens.data.code.list_literals import list_literals
 from semhub_lens.data.numbers.arithmetic import number_word, products, sums
 from semhub_lens.data.text.texts import BUNDLED, glossary, passages, sentences
 from semhub_lens.evidence import stats
-from semhub_lens.evidence.legs import Wording
+from semhub_lens.evidence.legs import LegText
 from semhub_lens.experiments.legs_in_common import Stacks, similarity_leg
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.experiments.sampling import gloss_items, sample
@@ -24,7 +24,7 @@ from semhub_lens.inputs.tokens import token_texts, word_tokens
 TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
 RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
-PLANTED = Wording("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+PLANTED = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 

@@ -23,7 +23,7 @@ from semhub_lens.experiments.media.segments import (
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
 from semhub_lens.inputs.media import Media, Tile
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import ProcessorSense
+from semhub_lens.inputs.senses import ProcessorReader
 from semhub_lens.model.capture import prompt_states
 from semhub_lens.spokes import Projector, Shape, Spoke
 
@@ -196,7 +196,7 @@ def test_a_spoke_with_a_vector_for_each_region_knows_where_they_lie(tiny_model):
 
 
 def llava_items(count=16):
-    sense = ProcessorSense(made.processor("llava"), "image", "What {} ?")
+    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     job = Job(made.bridge("llava"), count, seed=0, progress=False)
     pictures = composed_pictures(named_pictures("dog cat house red blue Yes No".split()), count, 0)  # noqa: SIM905
     return job, sense, pictures, segment_items(job, sense, pictures)

@@ -26,8 +26,8 @@ from semhub_lens.experiments.semantics.legs import (
     _shuffled,
     _swapped,
 )
-from semhub_lens.experiments.semantics.rivals import Measured, Rivals, rivals_leg
-from semhub_lens.experiments.semantics.role_prompts import Place, Places, role_places
+from semhub_lens.experiments.semantics.rivals import Rivals, StatesOfTexts, rivals_leg
+from semhub_lens.experiments.semantics.role_prompts import Places, RolePrompt, role_places
 from semhub_lens.inputs.tokens import encode
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -55,7 +55,7 @@ def planted(strength, seed=0, order=None):
 def leg_of(states, without=None, in_order=None):
     place = {text: i for i, text in enumerate(SENTENCES + TRUE + FALSE)}
     found = None if without is None else {"last": without, "mean": without}
-    measured = Measured(place, {"last": states, "mean": states}, found)
+    measured = StatesOfTexts(place, {"last": states, "mean": states}, found)
     in_order = [True] * ITEMS if in_order is None else in_order
     return rivals_leg(measured, Rivals("planted", SENTENCES, TRUE, FALSE, in_order), "last", WHERE, 0)
 
@@ -139,7 +139,7 @@ def test_names_swapped_and_shuffled_forms_differ_by_their_names_only():
 
 
 def places_of(key):
-    return [Place(f"text {i}", "Ava", ROLES[int(k)], 1) for i, k in enumerate(key)]
+    return [RolePrompt(f"text {i}", "Ava", ROLES[int(k)], 1) for i, k in enumerate(key)]
 
 
 def roles_leg(strength, key, seed=0, **stacks):

@@ -7,7 +7,7 @@ import semhub_lens as shl
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.data.numbers.arithmetic import Expression, number_word
-from semhub_lens.evidence.legs import Wording
+from semhub_lens.evidence.legs import LegText
 from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
 from semhub_lens.experiments.arithmetic.steering import answer_shares
 from semhub_lens.experiments.job import Job
@@ -16,7 +16,7 @@ from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg
 from semhub_lens.interventions.sweep_result import SweepResult
 
-WORDING = Wording("planted", "arithmetic", "causality", "steering works", "signs flipped", "share", "share")
+WORDING = LegText("planted", "arithmetic", "causality", "steering works", "signs flipped", "share", "share")
 CONDITIONS = ("steered", "random", "flipped", "unrelated", "last layer")
 WHERE = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
 

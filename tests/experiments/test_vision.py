@@ -9,7 +9,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, sense_of
 from semhub_lens.experiments.media.vision import PICTURES, run_similarity
-from semhub_lens.inputs.senses import ProcessorSense, noise_like
+from semhub_lens.inputs.senses import ProcessorReader, noise_like
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -82,12 +82,12 @@ def test_an_experiment_without_a_sense_says_what_to_give(tiny_model):
 def test_a_processor_sense_puts_the_text_into_the_models_format():
     import multimodal as made
 
-    eyes = ProcessorSense(made.processor("llava"), "image", "What {} ?")
+    eyes = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     prompt = eyes.prompt("<image> is this", made.picture())
     assert prompt.text == "What <image> is this ?" and prompt.spans["image"] == (1, 2, 3, 4)
-    ears = ProcessorSense(made.processor("qwen2_audio"), "audio")
+    ears = ProcessorReader(made.processor("qwen2_audio"), "audio")
     assert len(ears.prompt("<audio> What ?", (made.sound(), made.RATE)).spans["audio"]) == 8
     with pytest.raises(ValueError, match=r"needs '\{\}' once"):
-        ProcessorSense(made.processor("llava"), "image", "no place")
+        ProcessorReader(made.processor("llava"), "image", "no place")
     with pytest.raises(ValueError, match="takes no audio"):
-        ProcessorSense(made.processor("llava"), "audio")
+        ProcessorReader(made.processor("llava"), "audio")

@@ -38,7 +38,7 @@ from semhub_lens.experiments.media.vision_steering import (
     steering_result,
 )
 from semhub_lens.experiments.steering_legs import BEYOND
-from semhub_lens.inputs.senses import ProcessorSense
+from semhub_lens.inputs.senses import ProcessorReader
 from semhub_lens.inputs.tokens import target_ids
 from semhub_lens.interventions.sweep_result import LAST
 
@@ -177,7 +177,7 @@ def test_steering_towards_another_colour_than_the_one_that_is_read_is_not_found(
 
 def test_a_multimodal_model_is_steered_through_its_processor():
     model = made.bridge("llava")
-    sense = ProcessorSense(made.processor("llava"), "image", "What {} ?")
+    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     pictures = two_colour_pictures(["red", "blue"], 16, seed=0)
     items = items_of(sense, pictures=pictures, third="cat")
     found = steering_result(job_of(model), sense, items)
@@ -258,7 +258,7 @@ def test_a_patch_of_the_last_entry_changes_nothing_and_controls_are_listed(tiny_
 
 def test_patching_goes_through_a_processor_too():
     model = made.bridge("llava")
-    sense = ProcessorSense(made.processor("llava"), "image", "What {} ?")
+    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     names = made.WORDS
     pictures = [made.picture(i) for i in range(len(names))]
     items = patch_items(model, sense, names, pictures, 0, "house is {} is")

@@ -368,8 +368,8 @@ def test_explicit_pairs_of_positions_patch_between_prompts_of_different_length(b
     model, targets = model_of(backend, dtype), POSITIONS["index tensor"]
     donor = unedited(backend, dtype, DONOR).states
     items = RAGGED if batch == "ragged batch" else (3,)
-    where = targets[0](list(items))
-    fns = {b: shl.hooks.patch(donor[b + 1], where, source_positions=TAKEN) for b in LAYERS[layers]}
+    positions = targets[0](list(items))
+    fns = {b: shl.hooks.patch(donor[b + 1], positions, source_positions=TAKEN) for b in LAYERS[layers]}
     found = run(model, mode, items, [pair for block, fn in fns.items() for pair in at(block, fn)])
     for i, ours in zip(items, found, strict=True):
         first, second = targets[1](i, 0)
@@ -387,16 +387,16 @@ def test_explicit_pairs_of_positions_patch_between_prompts_of_different_length(b
 
 def writing(states):
     """Edits that put these states in place of what is there."""
-    return {where: lambda h, state=state: state for where, state in states.items()}
+    return {positions: lambda h, state=state: state for positions, state in states.items()}
 
 
 @every("backend", "dtype", "layers", "mode")
 def test_each_item_takes_its_own_pairs_and_its_own_states_change_nothing(backend, dtype, layers, mode):
     own = [unedited(backend, dtype, ids).states for ids in IDS]
-    where = torch.tensor([POSITIONS["index tensor"][1](i, 0) for i in RAGGED])
-    pairs = {b: torch.stack([states[b + 1, where[i]] for i, states in enumerate(own)]) for b in LAYERS[layers]}
+    positions = torch.tensor([POSITIONS["index tensor"][1](i, 0) for i in RAGGED])
+    pairs = {b: torch.stack([states[b + 1, positions[i]] for i, states in enumerate(own)]) for b in LAYERS[layers]}
     itself, neighbour = (
-        run(model_of(backend, dtype), mode, RAGGED, [p for b in pairs for p in at(b, shl.hooks.patch(s[b], where))])
+        run(model_of(backend, dtype), mode, RAGGED, [p for b in pairs for p in at(b, shl.hooks.patch(s[b], positions))])
         for s in (pairs, {b: source.roll(1, 0) for b, source in pairs.items()})
     )
     for same, other, theirs in zip(itself, neighbour, unhooked(backend, dtype, mode, RAGGED), strict=True):

@@ -154,10 +154,10 @@ def planted(effect=1.0, items=40, damage=None):
     scores = noise.clone()
     scores[0, 1, 1, 0] += effect
     scores[:, :, :, 1] = torch.tensor([0.1, 0.5, 3.0])[None, None, :, None] if damage is None else damage
-    where = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
+    provenance = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
     return SweepResult(
         ("steered", "random", "flipped", "last layer"), (3, 5), (1.0, 2.0, 4.0), ("hit", "cost"), ("cost",),
-        torch.zeros(2, items), scores, torch.ones(2, items), provenance=where,
+        torch.zeros(2, items), scores, torch.ones(2, items), provenance=provenance,
     )  # fmt: skip
 
 

@@ -8,13 +8,13 @@ import torch
 from semhub_lens import Prompt, experiments
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
-from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.inputs.media import Tile
 from semhub_lens.report.report import INTERVENING, report
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = Wording("a leg", "images", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDS = LegText("a leg", "images", "similarity", "a claim", "a control", "cosine", "cosine")
 
 
 class Eyes:

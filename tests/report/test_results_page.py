@@ -8,13 +8,13 @@ import torch
 from semhub_lens import experiments
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
-from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import save_run
 from semhub_lens.report import results_page as tables
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = Wording("a | leg", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDS = LegText("a | leg", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
 
 
 def planted(name, size):

@@ -114,7 +114,7 @@ def test_damage_is_the_mean_divergence_over_all_positions_but_bos(tiny_model):
     last = damage(tiny_model, ragged(), hooks, read_at="last")
     torch.testing.assert_close(last, torch.stack([kl[-1] for kl in every]), atol=1e-5, rtol=1e-4)
     listed = damage(tiny_model, ragged(), hooks, read_at=[[0], [0, 1], [2, 4], [-1]])
-    chosen = [kl[where].mean() for kl, where in zip(every, ([0], [0, 1], [2, 4], [-1]), strict=True)]
+    chosen = [kl[provenance].mean() for kl, provenance in zip(every, ([0], [0, 1], [2, 4], [-1]), strict=True)]
     torch.testing.assert_close(listed, torch.stack(chosen), atol=1e-5, rtol=1e-4)
 
 

@@ -9,7 +9,7 @@ from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Teacher
+from semhub_lens.training.teacher import Sampler
 from semhub_lens.training.train import train
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=200, steps=100)
@@ -41,7 +41,7 @@ def test_what_tells_names_apart_is_not_moved_through_the_language_model(tiny_mod
         Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES), standardised=True), seed=SHORT.seed
     )
     told.standardise(data.features[:, 0])
-    pretrain(told, Teacher(tiny_model, data, SETTINGS, 2), progress=False)
+    pretrain(told, Sampler(tiny_model, data, SETTINGS, 2), progress=False)
     made, _ = train(tiny_model, data, SETTINGS, hidden=32, embeddings=2, codes=True, progress=False)
     before, after = told.rounded().state_dict(), made.state_dict()
     same = {name.split(".")[0] for name in after if torch.equal(before[name], after[name])}
@@ -63,9 +63,9 @@ def test_mixed_pairs_reach_the_codes_too(tiny_model):
     plain, mixed = (
         Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES)), seed=SHORT.seed) for _ in range(2)
     )
-    pretrain(plain, Teacher(tiny_model, lesson(*planted()), settings, 2), progress=False)
+    pretrain(plain, Sampler(tiny_model, lesson(*planted()), settings, 2), progress=False)
     mixing = dataclasses.replace(settings, mixup=1.0)
-    pretrain(mixed, Teacher(tiny_model, lesson(*planted()), mixing, 2), progress=False)
+    pretrain(mixed, Sampler(tiny_model, lesson(*planted()), mixing, 2), progress=False)
     features, _ = planted()
     sure = [p.code(p.hidden(features)).softmax(-1).amax(-1).mean() for p in (plain, mixed)]
     assert sure[1] < sure[0]

@@ -14,7 +14,7 @@ from semhub_lens.data.media.items import MediaItem, split_items
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.families import families, names_one_of, words
 from semhub_lens.training.corpora.named import named_pictures, named_recordings
-from semhub_lens.training.teacher import Lesson, Settings, Teacher
+from semhub_lens.training.teacher import Sampler, TrainingSet, TrainingSettings
 
 
 def item(key, style, concept, **names):
@@ -106,9 +106,9 @@ def test_emoji_folders_of_several_makers_are_read(tmp_path, name):
 
 def test_mixed_pairs_lie_between_two_items_and_take_the_name_of_the_nearer_more_often():
     points = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-    own = Lesson(points, [[("en", "zero")], [("en", "one")]], {"en": ("<image> a",)}, "image")
-    teacher = Teacher.__new__(Teacher)
-    teacher.settings = Settings(batch=20000, mixup=1.0)
+    own = TrainingSet(points, [[("en", "zero")], [("en", "one")]], {"en": ("<image> a",)}, "image")
+    teacher = Sampler.__new__(Sampler)
+    teacher.settings = TrainingSettings(batch=20000, mixup=1.0)
     items = torch.tensor([0, 1] * 10000)
     mixed, named = teacher._mixed(own.features[items, 0], items, generator(0))
     flat = mixed.flatten()

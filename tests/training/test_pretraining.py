@@ -9,7 +9,7 @@ import torch
 from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Teacher
+from semhub_lens.training.teacher import Sampler
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=200, learning_rate=3e-3)
 
@@ -22,7 +22,7 @@ def sorted_out(model, settings, joint=True):
     """A pretrained projector, its last loss, and the weights before."""
     made = projector(joint)
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    loss = pretrain(made, Teacher(model, lesson(*planted()), settings, made.shape.embeddings), progress=False)
+    loss = pretrain(made, Sampler(model, lesson(*planted()), settings, made.shape.embeddings), progress=False)
     return made, loss, before
 
 
@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_model):
     features, labels = planted()
     broken = lesson(features * float("nan"), labels)
     with pytest.raises(ValueError, match="loss of step 0 of the pretraining is nan"):
-        pretrain(projector(), Teacher(tiny_model, broken, SETTINGS, 2), progress=False)
+        pretrain(projector(), Sampler(tiny_model, broken, SETTINGS, 2), progress=False)
 
 
 def test_only_some_regions_are_seen_in_a_step(tiny_model, monkeypatch):
@@ -75,14 +75,14 @@ def test_only_some_regions_are_seen_in_a_step(tiny_model, monkeypatch):
     monkeypatch.setattr(Projector, "hidden", watched)
     made = projector(joint=False)
     settings = dataclasses.replace(SETTINGS, pretraining=20, regions=1)
-    pretrain(made, Teacher(tiny_model, lesson(*planted()), settings, CHUNKS), progress=False)
+    pretrain(made, Sampler(tiny_model, lesson(*planted()), settings, CHUNKS), progress=False)
     assert set(seen) == {((0,), 1), ((1,), 1)}
 
 
 def test_a_model_in_half_precision_is_enough(tiny_model):
     data, made = lesson(*planted()), projector()
     half = copy.deepcopy(tiny_model).to(torch.bfloat16)
-    assert pretrain(made, Teacher(half, data, SETTINGS, 2), progress=False) < 0.3 * torch.tensor(10.0).log()
+    assert pretrain(made, Sampler(half, data, SETTINGS, 2), progress=False) < 0.3 * torch.tensor(10.0).log()
     assert made.enter.weight.dtype == torch.float32
     whole, _, _ = sorted_out(tiny_model, SETTINGS)
     assert not torch.equal(made.enter.weight, whole.enter.weight)

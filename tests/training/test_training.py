@@ -17,8 +17,8 @@ from semhub_lens.spokes.layout import layout
 from semhub_lens.training import recipes
 from semhub_lens.training.evaluation import SpokeEvaluation, accepted, evaluate
 from semhub_lens.training.frozen import frozen, input_norm
-from semhub_lens.training.recipes import Course, run_course
-from semhub_lens.training.teacher import Head, Lesson, Teacher, batch_loss
+from semhub_lens.training.recipes import TrainingPlan, run_course
+from semhub_lens.training.teacher import Head, Sampler, TrainingSet, batch_loss
 from semhub_lens.training.train import TrainingCurve, train
 
 
@@ -50,17 +50,17 @@ class Killed(Exception):
 def test_a_killed_training_goes_on_to_the_same_weights(tiny_model, tmp_path, monkeypatch, codes, folds):
     settings = dataclasses.replace(SHORT, steps=30, pretraining=10 if codes else 0, folds=folds)
     whole, curve, _ = learn(tiny_model, settings, every=10, codes=codes, rank=4 if codes else 0)
-    draw = Teacher.draw
+    draw = Sampler.draw
 
     def dying(self, step):
         if step == 17:
             raise Killed
         return draw(self, step)
 
-    monkeypatch.setattr(Teacher, "draw", dying)
+    monkeypatch.setattr(Sampler, "draw", dying)
     with pytest.raises(Killed):
         learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes, rank=4 if codes else 0)
-    monkeypatch.setattr(Teacher, "draw", draw)
+    monkeypatch.setattr(Sampler, "draw", draw)
     resumed, again, _ = learn(tiny_model, settings, every=10, folder=tmp_path, codes=codes, rank=4 if codes else 0)
     assert torch.equal(curve.losses, again.losses)
     finished, _, _ = learn(
@@ -79,7 +79,7 @@ def test_a_folder_of_another_training_is_refused(tiny_model, tmp_path):
 
 def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model):
     features, labels = planted()
-    teacher = Teacher(tiny_model, lesson(features, labels), SHORT, 2)
+    teacher = Sampler(tiny_model, lesson(features, labels), SHORT, 2)
     candidates = torch.arange(int(tiny_model.cfg.d_vocab))
     rows = [teacher.row("<image> this is a", "dog"), teacher.row("<image> plus", "red cat")]
     vectors = torch.randn(2, 2, 32, generator=generator(1))
@@ -95,7 +95,7 @@ def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model
 
 def test_gradients_reach_only_the_vectors(tiny_model):
     tiny_model.zero_grad(set_to_none=True)  # of other tests
-    row = Teacher(tiny_model, lesson(*planted()), SHORT, 2).row("<image> plus", "dog")
+    row = Sampler(tiny_model, lesson(*planted()), SHORT, 2).row("<image> plus", "dog")
     vectors = torch.randn(1, 2, 32, generator=generator(1), requires_grad=True)
     with frozen(tiny_model) as lm:
         batch_loss(lm, Head(tiny_model, torch.arange(int(tiny_model.cfg.d_vocab))), vectors, [row]).sum().backward()
@@ -105,7 +105,7 @@ def test_gradients_reach_only_the_vectors(tiny_model):
 
 def test_few_regions_are_shown_until_the_last_fifth(tiny_model):
     settings = dataclasses.replace(SHORT, steps=10, regions=2)
-    teacher = Teacher(tiny_model, lesson(*planted()), settings, 5)
+    teacher = Sampler(tiny_model, lesson(*planted()), settings, 5)
     shown = [teacher.shown(step) for step in range(10)]
     assert [len(places) for places in shown] == [2] * 8 + [5, 5]
     assert len(set(map(tuple, shown))) > 3 and all(places == sorted(set(places)) for places in shown)
@@ -116,8 +116,8 @@ def test_few_regions_are_shown_until_the_last_fifth(tiny_model):
 def test_items_of_one_language_are_drawn_as_often_as_told(tiny_model):
     features, labels = planted()
     pairs = [[("en" if i < 6 else "fr", NAMES[k])] for i, k in enumerate(labels)]
-    own = Lesson(features[:, None], pairs, TEMPLATES | {"fr": ("<image> is",)}, "image")
-    teacher = Teacher(tiny_model, own, dataclasses.replace(SHORT, batch=4000, english=0.8), 2)
+    own = TrainingSet(features[:, None], pairs, TEMPLATES | {"fr": ("<image> is",)}, "image")
+    teacher = Sampler(tiny_model, own, dataclasses.replace(SHORT, batch=4000, english=0.8), 2)
     rows = teacher.draw(0).rows
     english = {tuple(teacher.row(t, n)[0]) for t in TEMPLATES["en"] for n in NAMES}
     assert sum(tuple(ids) in english for ids, _, _ in rows) / 4000 == pytest.approx(0.8, abs=0.03)
@@ -162,7 +162,7 @@ def planted_course():
     held = [i for i in range(len(items)) if i % 6 == 5]
     split = Split(tuple(i for i in range(len(items)) if i % 6 < 5), tuple(held[::2]), tuple(held[1::2]), ())
     templates = {"en": TEMPLATES["en"], "fr": ("<image> is",)}
-    return Course("image", "fake", items, features[:, None].half(), split, templates, {"plain": len(items)})
+    return TrainingPlan("image", "fake", items, features[:, None].half(), split, templates, {"plain": len(items)})
 
 
 def test_a_course_leaves_a_projector_that_a_spoke_takes_and_its_tables(tiny_model, tmp_path):
@@ -193,22 +193,22 @@ def test_the_smooth_curve_is_the_mean_of_the_last_steps():
 def test_shuffled_pairs_give_every_item_the_names_of_another(tiny_model):
     features, labels = planted()
     own = lesson(features, labels)
-    teacher = Teacher(tiny_model, own, dataclasses.replace(SHORT, shuffle_pairs=True), 2)
-    straight = Teacher(tiny_model, own, SHORT, 2)
+    teacher = Sampler(tiny_model, own, dataclasses.replace(SHORT, shuffle_pairs=True), 2)
+    straight = Sampler(tiny_model, own, SHORT, 2)
     assert straight.named == list(own.names)
     assert sorted(map(str, teacher.named)) == sorted(map(str, own.names))
     assert sum(a == b for a, b in zip(teacher.named, own.names, strict=True)) < 0.25 * len(own.names)
 
 
 def test_candidates_hold_every_token_of_the_names(tiny_model):
-    teacher = Teacher(tiny_model, lesson(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
+    teacher = Sampler(tiny_model, lesson(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
     rows = [teacher.row("<image> plus", name) for name in NAMES]
     assert {token for ids, _, start in rows for token in ids[start:]} <= set(teacher.candidates().tolist())
 
 
 def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_model, monkeypatch):
     """Two names, of one and three tokens: the step equals one that is taken by hand on the sum."""
-    data = Lesson(planted()[0][:2, None], [[("en", "dog")], [("en", "cat dog house")]], TEMPLATES, "image")
+    data = TrainingSet(planted()[0][:2, None], [[("en", "dog")], [("en", "cat dog house")]], TEMPLATES, "image")
     settings = dataclasses.replace(SHORT, steps=1, summed=True, dropout=0.0)
     kept = []
     clip = torch.nn.utils.clip_grad_norm_
@@ -223,7 +223,7 @@ def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_m
     projector = Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, standardised=True), 1.0, settings.seed)
     projector.scale.fill_(input_norm(tiny_model, [" this is a", " plus"]))
     projector.standardise(data.features[:, 0])
-    teacher = Teacher(tiny_model, data, settings, 2)
+    teacher = Sampler(tiny_model, data, settings, 2)
     batch = teacher.draw(0)
     head = Head(tiny_model, teacher.candidates())
     with frozen(tiny_model) as lm:

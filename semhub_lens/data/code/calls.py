@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.source_files import LONGEST_SNIPPET, SourceFile, source_files, source_id
 
 LONGEST_ARGUMENT = 40
@@ -60,7 +61,7 @@ def call_arguments(root: str | Path | None = None) -> Calls:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
 
     Raises:
-        ValueError: no Python files, or no such call, in `root`.
+        SemhubError: no Python files, or no such call, in `root`.
     """
     found: dict[str, Call] = {}
     same: set[tuple[str, int]] = set()
@@ -74,7 +75,7 @@ def call_arguments(root: str | Path | None = None) -> Calls:
                 if listed and len(snippet) <= LONGEST_SNIPPET:
                     found.setdefault(snippet, Call(snippet, node.func.id, tuple(listed), f"{file.name}:{node.lineno}"))
     if not found:
-        raise ValueError(f"No calls of functions of the same file found in {root or source_id()}.")
+        raise SemhubError(f"No calls of functions of the same file found in {root or source_id()}.")
     return Calls(tuple(found.values()), len(same))
 
 
@@ -141,7 +142,7 @@ def range_prompts(root: str | Path | None = None) -> list[RangePrompt]:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
 
     Raises:
-        ValueError: no Python files in `root`.
+        SemhubError: no Python files in `root`.
     """
     found: dict[str, RangePrompt] = {}
     for file in source_files(root):

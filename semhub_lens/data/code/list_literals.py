@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.calls import Argument, Call, Calls, RangePrompt, call_arguments, range_prompts
 from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
 from semhub_lens.data.code.source_files import LONGEST_SNIPPET, SourceFile, source_files, source_id
@@ -35,14 +36,14 @@ def list_literals(root: str | Path | None = None) -> list[ListLiteral]:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
 
     Raises:
-        ValueError: no Python files, or none with a list literal, in `root`.
+        SemhubError: no Python files, or none with a list literal, in `root`.
     """
     found: dict[str, ListLiteral] = {}
     for file in source_files(root):
         for literal in _literals(file):
             found.setdefault(literal.snippet, literal)
     if not found:
-        raise ValueError(f"No list literals found in the Python files of {root or source_id()}.")
+        raise SemhubError(f"No list literals found in the Python files of {root or source_id()}.")
     return list(found.values())
 
 

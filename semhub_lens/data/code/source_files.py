@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
+
 LINES_BEFORE, LONGEST_SNIPPET = 6, 500
 
 
@@ -63,12 +65,12 @@ def source_files(root: str | Path | None = None) -> Iterator[SourceFile]:
     Files that are not valid UTF-8 or Python are left out: some of the library's are broken on purpose.
 
     Raises:
-        ValueError: no Python files in `root`.
+        SemhubError: no Python files in `root`.
     """
     folder = Path(sysconfig.get_paths()["stdlib"]) if root is None else Path(root)
     paths = sorted(folder.glob("*.py"))
     if not paths:
-        raise ValueError(f"Expected a folder with Python files (*.py), found none in {folder}.")
+        raise SemhubError(f"Expected a folder with Python files (*.py), found none in {folder}.")
     for path in paths:
         try:
             source = path.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.segments import Masks, SegmentedPicture
@@ -52,7 +53,8 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
     Crowds (`iscrowd`) count as segments of their category. Pictures without a segment are left out.
 
     Raises:
-        ValueError: no annotations, several `instances_*.json` in a folder, a malformed file, a picture that is missing.
+        SemhubError: no annotations, several `instances_*.json` in a folder, a malformed file, a picture that is
+            missing.
     """
     file = _instances(Path(path).expanduser())
     root, name = file.parent.parent, file.stem.removeprefix("instances_")
@@ -69,7 +71,7 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
             segments[entry["image_id"]][names[entry["category_id"]]].append(entry["segmentation"])
         listed = [(e["id"], str(e["file_name"]), (int(e["height"]), int(e["width"]))) for e in instances["images"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a COCO annotation file: no {error} where it was expected.") from error
+        raise SemhubError(f"{file} is not a COCO annotation file: no {error} where it was expected.") from error
     folder = _pictures(root, name, [file_name for key, file_name, _ in listed if key in segments])
     return [
         CocoPicture(folder / file_name, size, {k: tuple(v) for k, v in segments[key].items()}, tuple(captions[key]))
@@ -82,7 +84,7 @@ def _instances(path: Path) -> Path:
     found = [path] if path.suffix == ".json" else sorted((path / "annotations").glob("instances_*.json"))
     if len(found) != 1 or not found[0].is_file():
         several = f"several files ({', '.join(f.name for f in found)}): name one of them" if found[1:] else "none"
-        raise ValueError(f"Expected a COCO folder, {LAYOUT}; in {path} there is {several}.")
+        raise SemhubError(f"Expected a COCO folder, {LAYOUT}; in {path} there is {several}.")
     return found[0]
 
 
@@ -90,22 +92,22 @@ def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+        raise SemhubError(f"{file} is not JSON: {error}") from error
     if missing := [key for key in keys if not isinstance(found, dict) or not isinstance(found.get(key), list)]:
-        raise ValueError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
+        raise SemhubError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
     return found
 
 
 def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
     """The folder that holds the pictures."""
     if not files:
-        raise ValueError(f"instances_{name}.json of {root} has no picture with a segment.")
+        raise SemhubError(f"instances_{name}.json of {root} has no picture with a segment.")
     tried = [root / name, root / "images" / name, root / "images", root]
     folder = next((place for place in tried if (place / files[0]).is_file()), None)
     if folder is None:
-        raise ValueError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
+        raise SemhubError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
     if missing := [file for file in files if not (folder / file).is_file()]:
-        raise ValueError(f"{len(missing)} of {len(files)} pictures are not in {folder}, the first is {missing[0]}.")
+        raise SemhubError(f"{len(missing)} of {len(files)} pictures are not in {folder}, the first is {missing[0]}.")
     return folder
 
 
@@ -130,7 +132,7 @@ def coco_segments(path: str | Path) -> list[SegmentedPicture]:
 def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
     opened = _opened(picture.path)
     if opened.size != picture.size[::-1]:
-        raise ValueError(f"{picture.path} has {opened.size[::-1]} rows and columns, its annotation {picture.size}.")
+        raise SemhubError(f"{picture.path} has {opened.size[::-1]} rows and columns, its annotation {picture.size}.")
     return opened, picture.masks()
 
 
@@ -141,7 +143,7 @@ def coco_captions(path: str | Path) -> list[MediaItem]:
     singular or with -s or -es. Other nouns ("man" for a person) are not looked for.
 
     Raises:
-        ValueError: as `read_coco`; no caption names a category.
+        SemhubError: as `read_coco`; no caption names a category.
     """
     read = read_coco(path)
     named = [(picture, caption_nouns(picture.captions, list(picture.segments))) for picture in read]
@@ -154,7 +156,7 @@ def coco_captions(path: str | Path) -> list[MediaItem]:
             opened = partial(_opened, picture.path)
             items.append(MediaItem(picture.path.name, "photo", listed[0], {"en": listed}, content, opened))
     if not items:
-        raise ValueError(f"No caption of {path} names a category of its picture; is there a captions_*.json?")
+        raise SemhubError(f"No caption of {path} names a category of its picture; is there a captions_*.json?")
     return items
 
 
@@ -181,7 +183,7 @@ def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     A polygon covers the pixels whose centre lies inside; on the outline other programs choose otherwise.
 
     Raises:
-        ValueError: another form, or run lengths that do not fill the picture.
+        SemhubError: another form, or run lengths that do not fill the picture.
 
     Example:
         >>> from semhub_lens.data.media.coco import decoded
@@ -191,11 +193,11 @@ def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, list):
         return _filled(segmentation, height, width)
     if not isinstance(segmentation, Mapping) or not {"counts", "size"} <= segmentation.keys():
-        raise ValueError(f"A segmentation is a list of polygons or has counts and size, got {segmentation!r:.80}.")
+        raise SemhubError(f"A segmentation is a list of polygons or has counts and size, got {segmentation!r:.80}.")
     counts = segmentation["counts"]
     runs = list(counts) if isinstance(counts, list) else run_lengths(counts)
     if list(segmentation["size"]) != [height, width] or sum(runs) != height * width or min(runs, default=-1) < 0:
-        raise ValueError(
+        raise SemhubError(
             f"Run lengths of {sum(runs)} pixels and size {list(segmentation['size'])} do not fit a picture of "
             f"{height} x {width}."
         )
@@ -208,7 +210,7 @@ def _filled(polygons: Sequence[Sequence[float | int]], height: int, width: int) 
     draw = optional("PIL.ImageDraw", "pillow", "vision").Draw(canvas)
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"A polygon has x and y of at least three corners, got {len(polygon)} numbers.")
+            raise SemhubError(f"A polygon has x and y of at least three corners, got {len(polygon)} numbers.")
         draw.polygon([FINE * number for number in polygon], fill=1)
     return np.asarray(canvas, dtype=bool)[FINE // 2 :: FINE, FINE // 2 :: FINE]  # at the centres of the pixels
 
@@ -220,7 +222,7 @@ def run_lengths(text: str | bytes) -> list[int]:
     the highest bit of the last group is the sign. From the fourth on they are differences to the run two before.
 
     Raises:
-        ValueError: a character outside the code, or a text that breaks off.
+        SemhubError: a character outside the code, or a text that breaks off.
 
     Example:
         >>> from semhub_lens.data.media.coco import run_lengths
@@ -229,7 +231,7 @@ def run_lengths(text: str | bytes) -> list[int]:
     """
     codes = [ord(c) - 48 for c in (text.decode("ascii") if isinstance(text, bytes) else text)]
     if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 32):
-        raise ValueError(f"These are no compressed run lengths: {text!r:.60}.")
+        raise SemhubError(f"These are no compressed run lengths: {text!r:.60}.")
     runs: list[int] = []
     value = shift = 0
     for code in codes:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from semhub_lens.base.errors import SemhubError
+
 
 @dataclass(frozen=True, eq=False)
 class MediaItem:
@@ -78,7 +80,7 @@ def split_items(
         choosing: share of the unseen families that is set apart to choose a recipe by.
 
     Raises:
-        ValueError: nothing is left to train on.
+        SemhubError: nothing is left to train on.
 
     Example:
         >>> from semhub_lens.data.media.items import MediaItem, split_items
@@ -108,7 +110,7 @@ def split_items(
             _divide(items, by_concept[concept], draws, (styles, repeats), held_styles, parts)
     _hold(items, held, parts)
     if not parts["train"]:
-        raise ValueError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
+        raise SemhubError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
     choice = {i for i in parts["new_concept"] if family.get(items[i].concept, items[i].concept) in apart}
     parts["new_concept"] = [i for i in parts["new_concept"] if i not in choice]
     listed = {name: tuple(sorted(indices)) for name, indices in parts.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 
@@ -42,7 +43,7 @@ def composed_pictures(
     `seed`; the first label goes round all names, so that names are as frequent as they can be alike.
 
     Raises:
-        ValueError: an unknown layout, or fewer names than a layout has places.
+        SemhubError: an unknown layout, or fewer names than a layout has places.
 
     Example:
         >>> from semhub_lens.data.media.pictures import bundled_pictures
@@ -54,7 +55,7 @@ def composed_pictures(
     named = list({item.names["en"][0].casefold(): item for item in items}.values())
     places = [max(map(max, LAYOUTS[layout])) + 1 for layout in layouts if layout in LAYOUTS]
     if not layouts or len(places) < len(layouts) or len(named) < max(places):
-        raise ValueError(
+        raise SemhubError(
             f"Layouts are some of {', '.join(LAYOUTS)}, with a name for each place; got {list(layouts)} and "
             f"{len(named)} names."
         )

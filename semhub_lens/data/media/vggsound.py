@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.waves import read_wave
 
@@ -43,7 +44,7 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
         Items with the label as their English name; the style is the split.
 
     Raises:
-        ValueError: no folder, not exactly one list, a malformed line (file and line are named), two lines of one clip,
+        SemhubError: no folder, not exactly one list, a malformed line (file and line are named), two lines of one clip,
             an unknown split, or no clip of any line.
 
     Source: Chen et al. 2020 (VGGSound).
@@ -52,16 +53,16 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
     lists = sorted(root.glob("*.csv"))
     if len(lists) != 1:
         found = ", ".join(path.name for path in lists) or "none"
-        raise ValueError(f"Expected one .csv with lines id,start,label[,split] in the folder {root}, found {found}.")
+        raise SemhubError(f"Expected one .csv with lines id,start,label[,split] in the folder {root}, found {found}.")
     rows = list(_rows(lists[0]))
     if split is not None and split not in (known := sorted({row.split for row in rows} - {""})):
-        raise ValueError(f"{lists[0]} has no split {split!r}; it has {', '.join(known) or 'none'}.")
+        raise SemhubError(f"{lists[0]} has no split {split!r}; it has {', '.join(known) or 'none'}.")
     clips = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES}
     wanted = [row for row in rows if split is None or row.split == split]
     items = [_item(row, path) for row in wanted if (path := _clip(row, clips)) is not None]
     if not items:
         first = f"{wanted[0].clip}_{wanted[0].start:06d}.wav" if wanted else "ID_000030.wav"
-        raise ValueError(
+        raise SemhubError(
             f"None of the {len(wanted)} lines of {lists[0]} has a clip below {root}; expected names such as {first}."
         )
     return items
@@ -89,13 +90,13 @@ def _rows(path: Path) -> Iterator[_Row]:
             if head or not any(cells):
                 continue
             if len(cells) not in (3, 4) or not cells[0] or not cells[1].isdecimal() or not label_words(cells[2]):
-                raise ValueError(
+                raise SemhubError(
                     f"{path}:{number}: expected id,start,label[,split] with whole seconds and a label in words (in "
                     f"quotes where it has commas), got {','.join(cells)!r}."
                 )
             row = _Row(cells[0], int(cells[1]), cells[2], cells[3] if len(cells) == 4 else "")
             if (earlier := seen.setdefault((row.clip, row.start), number)) != number:
-                raise ValueError(f"{path}:{number} names the same clip as line {earlier}; keep one of them.")
+                raise SemhubError(f"{path}:{number} names the same clip as line {earlier}; keep one of them.")
             yield row
 
 

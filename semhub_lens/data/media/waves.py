@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 
 HERTZ = 16_000
@@ -31,16 +32,16 @@ def read_wave(path: str | Path, to: int = HERTZ) -> tuple[np.ndarray, int]:
     """A sound file (wav, flac, ogg, mp3) as mono samples, float32, and their rate.
 
     Raises:
-        ValueError: the package soundfile is missing, no such file, one that cannot be read, or one without samples.
+        SemhubError: the package soundfile is missing, no such file, one that cannot be read, or one without samples.
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"No sound file at {file}.")
+        raise SemhubError(f"No sound file at {file}.")
     package = optional("soundfile", "soundfile", "audio")
     try:
         samples, rate = package.read(str(file), dtype="float32", always_2d=True)
     except package.LibsndfileError as error:
-        raise ValueError(f"{file} cannot be read as sound ({error}); expected wav, flac, ogg or mp3.") from error
+        raise SemhubError(f"{file} cannot be read as sound ({error}); expected wav, flac, ogg or mp3.") from error
     if not len(samples):
-        raise ValueError(f"{file} holds no samples.")
+        raise SemhubError(f"{file} holds no samples.")
     return resampled(samples.mean(axis=1), int(rate), to), to

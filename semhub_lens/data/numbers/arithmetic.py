@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from semhub_lens.base.errors import SemhubError
+
 ONES = [
     "zero",
     "one",
@@ -62,7 +64,7 @@ def number_word(number: int) -> str:
         ('seven', 'forty-two')
     """
     if not 0 <= number < LIMIT:
-        raise ValueError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
+        raise SemhubError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
     if number < len(ONES):
         return ONES[number]
     tens, ones = divmod(number, 10)

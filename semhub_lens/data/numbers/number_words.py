@@ -1,5 +1,6 @@
 """Number words from 0 to 99 in the five bundled languages."""
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.numbers.arithmetic import LIMIT, number_word
 
 FRENCH = (
@@ -26,7 +27,7 @@ def number_words(language: str, number: int) -> str:
     """The name of a number from 0 to 99 in en, fr, es, de or zh.
 
     Raises:
-        ValueError: another language or number.
+        SemhubError: another language or number.
 
     Example:
         >>> from semhub_lens.data.numbers.number_words import number_words
@@ -34,9 +35,9 @@ def number_words(language: str, number: int) -> str:
         ['eighty-one', 'quatre-vingt-un', 'ochenta y uno', 'einundachtzig', '八十一']
     """
     if language not in NAMERS:
-        raise ValueError(f"No number words in {language!r}; there are {', '.join(NAMERS)}.")
+        raise SemhubError(f"No number words in {language!r}; there are {', '.join(NAMERS)}.")
     if not 0 <= number < LIMIT:
-        raise ValueError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
+        raise SemhubError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
     return NAMERS[language](number)
 
 

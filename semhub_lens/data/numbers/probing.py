@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.numbers.arithmetic import LIMIT
 from semhub_lens.data.numbers.number_words import NAMERS, number_words
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
@@ -59,11 +60,11 @@ def number_items(
             the digits of the sum rarely are those of the number.
 
     Raises:
-        ValueError: no numbers, the same one twice, or one outside 0 to 99.
+        SemhubError: no numbers, the same one twice, or one outside 0 to 99.
     """
     listed = list(numbers)
     if not listed or len(set(listed)) < len(listed) or not all(0 <= number < LIMIT for number in listed):
-        raise ValueError(f"Expected different numbers from 0 to {LIMIT - 1}, got {listed}.")
+        raise SemhubError(f"Expected different numbers from 0 to {LIMIT - 1}, got {listed}.")
     source, items = random.Random(seed), []
     for number in listed:
         first = source.randint(1, number - 1) if number > 1 else 0

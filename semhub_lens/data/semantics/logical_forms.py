@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.semantics.lexicon import (
     DATIVE,
     NAMES,
@@ -94,7 +95,7 @@ def swapped(item: SemanticItem) -> SemanticItem:
     Same words, same length, same structure: a hard negative. `names` carries the roles of the false form.
 
     Raises:
-        ValueError: `item` does not have exactly two different names.
+        SemhubError: `item` does not have exactly two different names.
 
     Example:
         >>> from semhub_lens.data.semantics.logical_forms import semantic_items, swapped
@@ -104,7 +105,7 @@ def swapped(item: SemanticItem) -> SemanticItem:
     """
     names = [entry.name for entry in item.names]
     if len(names) != 2 or names[0] == names[1]:
-        raise ValueError(f"Swapping needs two different names in the sentence, got {names} in {item.sentence!r}.")
+        raise SemhubError(f"Swapping needs two different names in the sentence, got {names} in {item.sentence!r}.")
     other = {names[0]: names[1], names[1]: names[0]}
     conjuncts = tuple(" ".join(other.get(word, word) for word in conjunct.split(" ")) for conjunct in item.conjuncts)
     first, second = item.names
@@ -117,10 +118,10 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
     """The same item with its conjuncts in another order, drawn with `seed`; the meaning is the same.
 
     Raises:
-        ValueError: fewer than two conjuncts, so that there is no other order.
+        SemhubError: fewer than two conjuncts, so that there is no other order.
     """
     if len(set(item.conjuncts)) < 2:
-        raise ValueError(f"Another order needs two different conjuncts, got {item.form!r}.")
+        raise SemhubError(f"Another order needs two different conjuncts, got {item.form!r}.")
     source, order = random.Random(seed), list(item.conjuncts)
     while tuple(order) == item.conjuncts:
         source.shuffle(order)
@@ -139,7 +140,7 @@ def semantic_items(n: int, seed: int) -> list[SemanticItem]:
         seed: of the draws.
 
     Raises:
-        ValueError: `n` below 1 or above 100,000.
+        SemhubError: `n` below 1 or above 100,000.
 
     Example:
         >>> from semhub_lens.data.semantics.logical_forms import semantic_items
@@ -147,7 +148,7 @@ def semantic_items(n: int, seed: int) -> list[SemanticItem]:
         50
     """
     if not 1 <= n <= MOST_ITEMS:
-        raise ValueError(f"n = {n}; expected 1 to {MOST_ITEMS}.")
+        raise SemhubError(f"n = {n}; expected 1 to {MOST_ITEMS}.")
     source, found = random.Random(seed), {}
     while len(found) < n:
         item = _draw(source)
@@ -233,18 +234,18 @@ def read_cogs(source: str | Path) -> list[SemanticItem]:
     which is agent, theme or recipient.
 
     Raises:
-        ValueError: no file, no item, or a malformed row (file and line are named).
+        SemhubError: no file, no item, or a malformed row (file and line are named).
     """
     path = Path(source)
     files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise ValueError(f"Expected a COGS file or a folder with .tsv files, found none at {path}.")
+        raise SemhubError(f"Expected a COGS file or a folder with .tsv files, found none at {path}.")
     items: dict[tuple[str, str], SemanticItem] = {}
     for file in files:
         for item in _cogs_rows(file):
             items.setdefault((item.sentence, item.form), item)
     if not items:
-        raise ValueError(f"No sentences in {path}; expected rows of sentence, form and split.")
+        raise SemhubError(f"No sentences in {path}; expected rows of sentence, form and split.")
     return list(items.values())
 
 
@@ -252,15 +253,15 @@ def _cogs_rows(file: Path) -> Iterator[SemanticItem]:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        where, columns = f"{file}:{number}", line.split("\t")
+        line_name, columns = f"{file}:{number}", line.split("\t")
         if len(columns) != 3 or not all(columns):
-            raise ValueError(f"{where}: expected sentence, form and split, separated by tabs; got {line!r}.")
+            raise SemhubError(f"{line_name}: expected sentence, form and split, separated by tabs; got {line!r}.")
         sentence, form, split = columns
         if split != "primitive":
-            yield _parsed(sentence, form, where)
+            yield _parsed(sentence, form, line_name)
 
 
-def _parsed(sentence: str, form: str, where: str) -> SemanticItem:
+def _parsed(sentence: str, form: str, line_name: str) -> SemanticItem:
     conjuncts = tuple(re.split(r" (?:;|AND) ", form))
     roles: dict[str, set[str]] = {}
     for conjunct in conjuncts:
@@ -268,16 +269,18 @@ def _parsed(sentence: str, form: str, where: str) -> SemanticItem:
         arguments = match["args"].split(" , ") if match else []
         bad = [a for a in arguments if not (_VARIABLE.fullmatch(a) or re.fullmatch(r"[\w-]+", a))]
         if not match or bad or not 1 <= len(arguments) <= 2:
-            raise ValueError(f"{where}: expected conjuncts such as 'give . agent ( x _ 1 , Emma )', got {conjunct!r}.")
+            raise SemhubError(
+                f"{line_name}: expected conjuncts such as 'give . agent ( x _ 1 , Emma )', got {conjunct!r}."
+            )
         if len(arguments) == 2 and not _VARIABLE.fullmatch(arguments[1]):
             roles.setdefault(arguments[1], set()).add(conjunct.split(" ( ")[0].split(" . ")[-1])
     words = sentence.split(" ")
     missing = [name for name in roles if name not in words]
     if missing:
-        raise ValueError(f"{where}: the form names {missing[0]!r}, which is not in the sentence {sentence!r}.")
+        raise SemhubError(f"{line_name}: the form names {missing[0]!r}, which is not in the sentence {sentence!r}.")
     names = [
         NamedRole(word, min(roles[word]), len(" ".join([*words[:i], ""])))
         for i, word in enumerate(words)
         if word in roles and words.count(word) == 1 and len(roles[word]) == 1 and roles[word] <= set(ROLES)
     ]
-    return SemanticItem(sentence, conjuncts, tuple(names), where)
+    return SemanticItem(sentence, conjuncts, tuple(names), line_name)

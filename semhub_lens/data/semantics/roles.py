@@ -18,6 +18,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.semantics.lexicon import DATIVE, NAMES, OF_PERSONS, OF_THINGS, PERSONS, THINGS
 
 PLAIN = {
@@ -83,7 +84,7 @@ def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determi
         determined: False yields the control in which the words before the name do not fix its role.
 
     Raises:
-        ValueError: fewer than two different names, an empty one, or `n` below 1 or above 2,000 a name.
+        SemhubError: fewer than two different names, an empty one, or `n` below 1 or above 2,000 a name.
 
     Example:
         >>> from semhub_lens.data.semantics.roles import role_items
@@ -96,10 +97,10 @@ def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determi
         or len(set(pool)) < 2
         or not all(isinstance(w, str) and w.strip() == w != "" for w in pool)
     ):
-        raise ValueError(f"Names must be at least two different words without spaces around them, got {names!r}.")
+        raise SemhubError(f"Names must be at least two different words without spaces around them, got {names!r}.")
     most = MOST_PER_NAME * len(set(pool))
     if not 1 <= n <= most:
-        raise ValueError(f"n = {n}; with {len(set(pool))} names expected 1 to {most}.")
+        raise SemhubError(f"n = {n}; with {len(set(pool))} names expected 1 to {most}.")
     source, found = random.Random(seed), {}
     patterns = {role: _patterns(role, determined) for role in PLAIN}
     while len(found) < n:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.text.texts import bundled_rows
 
 INSTALL = 'pip install "semhub-lens[data]"'
@@ -63,7 +64,7 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
         column: the column that holds the text.
 
     Raises:
-        ValueError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot
+        SemhubError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot
             be loaded.
     """
     _check_limit(limit)
@@ -75,7 +76,7 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
         texts = _clean(_field(row, column, f"{source}, row {i}") for i, row in enumerate(rows))
     found = list(islice(texts, limit))
     if not found:
-        raise ValueError(f"No texts in {source}.")
+        raise SemhubError(f"No texts in {source}.")
     return found
 
 
@@ -93,7 +94,7 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
         limit: read at most so many rows; needed for a data set.
 
     Raises:
-        ValueError: nothing there, a row without these columns or with another label (its place is named), or the data
+        SemhubError: nothing there, a row without these columns or with another label (its place is named), or the data
             set cannot be loaded.
     """
     _check_limit(limit)
@@ -104,9 +105,9 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
     else:
         streamed, names = _streamed(str(source), limit)
         rows = ((row, f"{source}, row {i}") for i, row in enumerate(streamed))
-    found = [_labelled(row, where, names) for row, where in islice(rows, limit)]
+    found = [_labelled(row, line_name, names) for row, line_name in islice(rows, limit)]
     if not found:
-        raise ValueError(f"No rows in {source}; expected columns text, label and language.")
+        raise SemhubError(f"No rows in {source}; expected columns text, label and language.")
     return found
 
 
@@ -121,13 +122,13 @@ def sentiments() -> list[SentimentText]:
 
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
-        raise ValueError(f"limit = {limit}; expected a positive number, or None for everything.")
+        raise SemhubError(f"limit = {limit}; expected a positive number, or None for everything.")
 
 
 def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.suffix in suffixes) if path.is_dir() else [path]
     if not files or files[0].suffix not in suffixes:
-        raise ValueError(f"Expected a file {', '.join(suffixes)} or a folder with such files, got {path}.")
+        raise SemhubError(f"Expected a file {', '.join(suffixes)} or a folder with such files, got {path}.")
     return files
 
 
@@ -135,10 +136,10 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
     return (stripped for text in texts if (stripped := text.strip()))
 
 
-def _field(row: Any, column: str, where: str) -> str:
+def _field(row: Any, column: str, line_name: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
         found = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{where}: expected a text in {column!r}, found {found}.")
+        raise SemhubError(f"{line_name}: expected a text in {column!r}, found {found}.")
     return row[column]
 
 
@@ -147,12 +148,12 @@ def _file_texts(file: Path, column: str) -> Iterator[str]:
         with file.open(encoding="utf-8") as lines:
             yield from lines
     elif file.suffix == ".jsonl":
-        yield from (_field(row, column, where) for row, where in _json_rows(file))
+        yield from (_field(row, column, line_name) for row, line_name in _json_rows(file))
     else:
         _optional("pyarrow", "parquet files")
         with importlib.import_module("pyarrow.parquet").ParquetFile(file) as table:
             if column not in table.schema_arrow.names:
-                raise ValueError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
+                raise SemhubError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
             for i, batch in enumerate(table.iter_batches(columns=[column])):
                 yield from (_field(row, column, f"{file}, batch {i}") for row in batch.to_pylist())
 
@@ -164,7 +165,7 @@ def _json_rows(file: Path) -> Iterator[tuple[Any, str]]:
                 try:
                     yield json.loads(line), f"{file}:{number}"
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{file}:{number}: expected a JSON object: {error}.") from error
+                    raise SemhubError(f"{file}:{number}: expected a JSON object: {error}.") from error
 
 
 def _labelled_rows(file: Path) -> Iterator[tuple[Any, str]]:
@@ -180,14 +181,14 @@ def _labelled_rows(file: Path) -> Iterator[tuple[Any, str]]:
             yield row, f"{file}:{rows.line_num}"
 
 
-def _labelled(row: Any, where: str, names: list[str] | None) -> SentimentText:
-    text = _field(row, "text", where).strip()
-    language = _field(row, "language" if "language" in row else "lang", where).strip()
+def _labelled(row: Any, line_name: str, names: list[str] | None) -> SentimentText:
+    text = _field(row, "text", line_name).strip()
+    language = _field(row, "language" if "language" in row else "lang", line_name).strip()
     label = row.get("label")
     if names is not None and isinstance(label, int) and 0 <= label < len(names):
         label = names[label]
     if not text or not language or label not in LABELS:
-        raise ValueError(f"{where}: expected a text, a language and a label among {', '.join(LABELS)}, got {row}.")
+        raise SemhubError(f"{line_name}: expected a text, a language and a label among {', '.join(LABELS)}, got {row}.")
     return SentimentText(text, label, LANGUAGES.get(language.lower(), language))
 
 
@@ -195,22 +196,24 @@ def _optional(package: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ValueError(f"Reading {purpose} needs the package {package}, not installed: {INSTALL}") from error
+        raise SemhubError(f"Reading {purpose} needs the package {package}, not installed: {INSTALL}") from error
 
 
 def _streamed(source: str, limit: int | None) -> tuple[Iterable[Any], list[str] | None]:
     """Rows of a data set, and the names of its labels if it has any."""
     match = _HUB_NAME.fullmatch(source)
     if match is None or source.endswith(TEXT_SUFFIXES + LABELLED_SUFFIXES):
-        raise ValueError(f"Expected a file or folder, or a data set as owner/name:config; found nothing at {source!r}.")
+        raise SemhubError(
+            f"Expected a file or folder, or a data set as owner/name:config; found nothing at {source!r}."
+        )
     if limit is None:
-        raise ValueError(f"{source!r} is no path here, so it is read as a data set: give a limit.")
+        raise SemhubError(f"{source!r} is no path here, so it is read as a data set: give a limit.")
     datasets = _optional("datasets", f"the data set {source!r}")
     try:
         data = datasets.load_dataset(
             match["name"], match["config"], split="train", streaming=True, revision=match["revision"]
         )
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a loading script
-        raise ValueError(f"{source!r} is no path here, and as a data set it cannot be loaded: {error}") from error
+        raise SemhubError(f"{source!r} is no path here, and as a data set it cannot be loaded: {error}") from error
     features = data.features or {}
     return data, getattr(features.get("label"), "names", None)

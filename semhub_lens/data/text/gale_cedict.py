@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
+
 SIDES = {"zh": "source", "en": "translation"}
 SUFFIXES = (".tdf", ".tsv", ".tab")
 TRANSCRIPT, START, END = 7, 2, 3
@@ -39,7 +41,7 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
         `{"zh": [...], "en": [...]}`, like `texts.sentences()`.
 
     Raises:
-        ValueError: a folder or partner is missing, a line is malformed, or segments do not match (file and line are
+        SemhubError: a folder or partner is missing, a line is malformed, or segments do not match (file and line are
             named).
     """
     root = Path(folder)
@@ -48,24 +50,24 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
     alone = sorted(set(files["zh"]) ^ set(files["en"]))
     if alone:
         present = (files["zh"] | files["en"])[alone[0]]
-        raise ValueError(f"{present} has no partner: source/ and translation/ must hold the same names.")
+        raise SemhubError(f"{present} has no partner: source/ and translation/ must hold the same names.")
     pairs = [pair for name in sorted(files["zh"]) for pair in _matched(files["zh"][name], files["en"][name])]
     if not pairs:
-        raise ValueError(f"No segments in {base}; expected tab-separated segments in source/ and translation/.")
+        raise SemhubError(f"No segments in {base}; expected tab-separated segments in source/ and translation/.")
     return {"zh": [chinese for chinese, _ in pairs], "en": [english for _, english in pairs]}
 
 
 def _corpus_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise ValueError(f"Expected the folder {folder}; a GALE release has source/ and translation/.")
+        raise SemhubError(f"Expected the folder {folder}; a GALE release has source/ and translation/.")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
     if not paths:
-        raise ValueError(f"Expected files {', '.join(SUFFIXES)} in {folder}, found none.")
+        raise SemhubError(f"Expected files {', '.join(SUFFIXES)} in {folder}, found none.")
     named: dict[str, Path] = {}
     for path in paths:
         name = re.split(r"\.(?:zho|cmn|eng|su|qrtr|tdf|tsv|tab)\b", path.name)[0]
         if name in named:
-            raise ValueError(f"{path} and {named[name]} both belong to {name!r}; expected one file a side.")
+            raise SemhubError(f"{path} and {named[name]} both belong to {name!r}; expected one file a side.")
         named[name] = path
     return named
 
@@ -73,12 +75,12 @@ def _corpus_files(folder: Path) -> dict[str, Path]:
 def _matched(source: Path, translation: Path) -> list[tuple[str, str]]:
     chinese, english = _segments(source), _segments(translation)
     if len(chinese) != len(english):
-        raise ValueError(
+        raise SemhubError(
             f"{source} has {len(chinese)} segments, {translation} has {len(english)}; expected equally many."
         )
     for a, b in zip(chinese, english, strict=True):
         if a.key != b.key:
-            raise ValueError(f"{source}:{a.line} is segment {a.key}, but {translation}:{b.line} is segment {b.key}.")
+            raise SemhubError(f"{source}:{a.line} is segment {a.key}, but {translation}:{b.line} is segment {b.key}.")
     return [(a.text, b.text) for a, b in zip(chinese, english, strict=True) if a.text and b.text]
 
 
@@ -90,11 +92,11 @@ def _segments(path: Path) -> list[_Segment]:
             continue
         if path.suffix == ".tdf":
             if len(fields) <= TRANSCRIPT:
-                raise ValueError(f"{path}:{number}: expected at least {TRANSCRIPT + 1} columns, found {len(fields)}.")
+                raise SemhubError(f"{path}:{number}: expected at least {TRANSCRIPT + 1} columns, found {len(fields)}.")
             found.append(_Segment((fields[START], fields[END]), fields[TRANSCRIPT].strip(), number))
         else:
             if len(fields) != 2 or not fields[0].strip():
-                raise ValueError(f"{path}:{number}: expected a segment id, a tab and a text, found {line!r}.")
+                raise SemhubError(f"{path}:{number}: expected a segment id, a tab and a text, found {line!r}.")
             found.append(_Segment((fields[0].strip(),), fields[1].strip(), number))
     return found
 
@@ -114,24 +116,24 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
         Word to glosses, like `texts.glossary("zh")`.
 
     Raises:
-        ValueError: no such file, no entry, or a malformed line (file and line are named).
+        SemhubError: no such file, no entry, or a malformed line (file and line are named).
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"Expected a CC-CEDICT text file (cedict_ts.u8), found none at {file}.")
+        raise SemhubError(f"Expected a CC-CEDICT text file (cedict_ts.u8), found none at {file}.")
     glosses: dict[str, dict[str, None]] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _ENTRY.fullmatch(line)
         if match is None:
-            raise ValueError(
+            raise SemhubError(
                 f"{file}:{number}: expected 'Traditional Simplified [pinyin] /gloss/gloss/', found {line!r}."
             )
         word = match["traditional" if traditional else "simplified"]
         glosses.setdefault(word, {}).update(dict.fromkeys(_one_word_glosses(match["glosses"])))
     if not glosses:
-        raise ValueError(f"No entries in {file}; expected lines such as '朋友 朋友 [peng2 you5] /friend/'.")
+        raise SemhubError(f"No entries in {file}; expected lines such as '朋友 朋友 [peng2 you5] /friend/'.")
     return {word: tuple(found) for word, found in glosses.items() if found}
 
 

@@ -7,6 +7,7 @@ states the language before the opening.
 
 from dataclasses import dataclass
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
 
 LANGUAGE_PREFIXES = {
@@ -40,7 +41,7 @@ def openings(language: str) -> list[Opening]:
     """The openings in one language.
 
     Raises:
-        ValueError: no openings in that language.
+        SemhubError: no openings in that language.
 
     Example:
         >>> from semhub_lens.data.text.openings import openings
@@ -48,6 +49,6 @@ def openings(language: str) -> list[Opening]:
         'El siguiente texto está escrito en español: Después de la primera cucharada de sopa, pensé que'
     """
     if language not in BUNDLED:
-        raise ValueError(f"No openings in {language!r}; there are {', '.join(BUNDLED)}.")
+        raise SemhubError(f"No openings in {language!r}; there are {', '.join(BUNDLED)}.")
     rows = bundled_rows("continuations.tsv")
     return [Opening(row[language], language, row["context"], i) for i, row in enumerate(rows)]

@@ -8,6 +8,8 @@ first. `concepts`: 72 everyday nouns in the five languages, one word each.
 import csv
 from importlib.resources import files
 
+from semhub_lens.base.errors import SemhubError
+
 BUNDLED = ("en", "fr", "es", "de", "zh")
 
 
@@ -36,11 +38,11 @@ def glossary(language: str) -> dict[str, tuple[str, ...]]:
     """English one-word glosses of words in `language`, the best first.
 
     Raises:
-        ValueError: no glossary for that language.
+        SemhubError: no glossary for that language.
     """
     rows = [row for row in bundled_rows("glosses.tsv") if row["lang"] == language]
     if not rows:
-        raise ValueError(f"No bundled glossary for {language!r}; there are fr, es, de and zh.")
+        raise SemhubError(f"No bundled glossary for {language!r}; there are fr, es, de and zh.")
     return {row["word"]: tuple(row["gloss"].split("|")) for row in rows}
 
 

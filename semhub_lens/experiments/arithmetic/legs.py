@@ -7,7 +7,7 @@ from torch import Tensor
 
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.numbers.arithmetic import Expression, number_word, products, sums
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import (
@@ -45,15 +45,17 @@ def run_similarity(job: Job) -> ExperimentResult:
     for name, every in (("sums", sums()), ("products", products())):
         items = [every[i] for i in sample(len(every), job.n, job.seed)]
         texts = {"symbols": [e.symbols for e in items], "words": [e.words for e in items]}
-        where = job.where(f"generated {name}", texts)
+        provenance = job.provenance(f"generated {name}", texts)
         measured = measure_stacks(job, {f"{name}-{key}": listed for key, listed in texts.items()})
         stacks = pair_stacks(
             job.model, measured, f"{name}-symbols", f"{name}-words", {f"{name}-{k}": v for k, v in texts.items()}
         )
         legs.append(
-            similarity_leg(stacks, _wording(f"{name}: the same expression"), where, job.seed, labels=texts["symbols"])
+            similarity_leg(
+                stacks, _wording(f"{name}: the same expression"), provenance, job.seed, labels=texts["symbols"]
+            )
         )
-        if (other := _same_result(name, items, stacks, where, job.seed)) is not None:
+        if (other := _same_result(name, items, stacks, provenance, job.seed)) is not None:
             legs.append(other)
     notes = (
         "Expressions that share an operand share words and digits: only the second leg of each kind is free of the "
@@ -64,9 +66,9 @@ def run_similarity(job: Job) -> ExperimentResult:
     )
 
 
-def _wording(title: str) -> Wording:
+def _wording(title: str) -> LegText:
     exact = title.endswith("the same expression")
-    return Wording(
+    return LegText(
         title,
         "arithmetic",
         "similarity",
@@ -79,7 +81,7 @@ def _wording(title: str) -> Wording:
     )
 
 
-def _same_result(name: str, items: list[Expression], stacks: Stacks, where: Provenance, seed: int) -> Leg | None:
+def _same_result(name: str, items: list[Expression], stacks: Stacks, provenance: Provenance, seed: int) -> Leg | None:
     """Other expressions of the same result (exact pairs excluded) against those of different results."""
     results = torch.tensor([e.result for e in items])
     same = results[:, None] == results[None]
@@ -107,7 +109,7 @@ def _same_result(name: str, items: list[Expression], stacks: Stacks, where: Prov
         effect,
         draw,
         _wording(f"{name}: another expression of the same result"),
-        provenance=where,
+        provenance=provenance,
         seed=seed,
         curves={
             "exact pair": matrix[:, exact].mean(1),
@@ -138,13 +140,13 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         found = on.lens("missing", prompts, targets, variants=variants)
         return LensItems(found[..., 0], found[..., 1:], key)
 
-    where = job.where("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
+    provenance = job.provenance("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
     random = measure(job.random()) if job.baseline else None
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
-    legs = preference_legs(measure(job), NUMBER_WORDS, where, job.seed, random=random, labels=labels)
+    legs = preference_legs(measure(job), NUMBER_WORDS, provenance, job.seed, random=random, labels=labels)
     notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
     return ExperimentResult(
-        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=where
+        "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=provenance
     )
 
 
@@ -158,9 +160,9 @@ def run_trajectories(job: Job) -> ExperimentResult:
     prompts = [f"{e.result}={e.first}+" for e in items]
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
     key = torch.tensor([e.second for e in items])
-    where = job.where("generated sums", prompts)
-    found = _paths(job, prompts, labels, where)
-    random = _paths(job.random(), prompts, labels, where) if job.baseline else None
+    provenance = job.provenance("generated sums", prompts)
+    found = _paths(job, prompts, labels, provenance)
+    random = _paths(job.random(), prompts, labels, provenance) if job.baseline else None
     legs = []
     for name, rows in (("number word", slice(10, 20)), ("digit", slice(0, 10))):
         matrix = found.cosine[..., rows]
@@ -169,7 +171,7 @@ def run_trajectories(job: Job) -> ExperimentResult:
         if random is not None:
             noise = random.cosine[..., rows]
             placebos[NOT_RANDOM] = paired_contrast(noise, key, other_keys(noise, key))
-        wording = Wording(
+        wording = LegText(
             f"nearer to the right {name}",
             "arithmetic",
             "readability",
@@ -187,7 +189,7 @@ def run_trajectories(job: Job) -> ExperimentResult:
                 effect,
                 draw,
                 wording,
-                provenance=where,
+                provenance=provenance,
                 seed=job.seed,
                 curves=curves,
                 placebos=placebos,
@@ -199,15 +201,19 @@ def run_trajectories(job: Job) -> ExperimentResult:
         "The figure of the paths shows two of the state's dimensions; the legs use all of them.",
     )
     title = f"paths of {len(items)} sums through the layers"
-    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (found,), provenance=where)
+    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (found,), provenance=provenance)
 
 
-def _paths(job: Job, prompts: list[str], labels: list[str], where: Provenance) -> TrajectoryResult:
+def _paths(job: Job, prompts: list[str], labels: list[str], provenance: Provenance) -> TrajectoryResult:
     states = replace(job, convention="corrected").states("paths", prompts)  # normed once, below
     weight = job.model.W_U
     normed = [job.model.ln_final(layer[None].to(weight.device, weight.dtype))[0].float().cpu() for layer in states]
     names = [*map(str, range(10)), *(" " + number_word(number) for number in range(10))]
     rows = torch.stack([unembedding(job.model, name) for name in names])
     return trajectories(
-        torch.stack(normed).detach(), rows, anchor_names=[n.strip() for n in names], labels=labels, provenance=where
+        torch.stack(normed).detach(),
+        rows,
+        anchor_names=[n.strip() for n in names],
+        labels=labels,
+        provenance=provenance,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.numbers.arithmetic import Expression, number_word, sums
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
@@ -42,18 +42,18 @@ def run_steering(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     prompts = [f"{e.result}={e.first}+" for e in items]
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
-    where = replace(job.where("generated sums", prompts), padding="right, left in generation")
-    found = _sweep(job, items, where, written=True)
-    noise = _sweep(job.random(), items, where, written=False) if job.baseline else None
+    provenance = replace(job.provenance("generated sums", prompts), padding="right, left in generation")
+    found = _sweep(job, items, provenance, written=True)
+    noise = _sweep(job.random(), items, provenance, written=False) if job.baseline else None
     legs = (
-        steering_leg(found, MARGIN, _graded(), where, job.seed, labels=labels, random=noise),
-        steering_leg(found, PREDICTED, _share(), where, job.seed, labels=labels),
+        steering_leg(found, MARGIN, _graded(), provenance, job.seed, labels=labels, random=noise),
+        steering_leg(found, PREDICTED, _share(), provenance, job.seed, labels=labels),
     )
     title = f"{len(items)} sums steered with number words"
-    return ExperimentResult("arithmetic.steering", title, legs, _notes(found, legs[0]), (found,), provenance=where)
+    return ExperimentResult("arithmetic.steering", title, legs, _notes(found, legs[0]), (found,), provenance=provenance)
 
 
-def _sweep(job: Job, items: list[Expression], where: Provenance, *, written: bool) -> SweepResult:
+def _sweep(job: Job, items: list[Expression], provenance: Provenance, *, written: bool) -> SweepResult:
     directions = _directions(job, items)
     ends = job.states("unrelated", UNRELATED)
     last = n_layers(job.model)
@@ -72,7 +72,7 @@ def _sweep(job: Job, items: list[Expression], where: Provenance, *, written: boo
         lambda layer: directions[layer],
         spread(last, LAYERS),
         STRENGTHS,
-        where=where,
+        provenance=provenance,
         recipe=one_block_later if job.paper else plain,
         controls=controls,
         damage=(DAMAGE,) if written else (),
@@ -124,8 +124,8 @@ def answer_shares(generation: Generation, items: list[Expression]) -> dict[str, 
     return {name: share.float() for name, share in shares.items()}
 
 
-def _graded() -> Wording:
-    return Wording(
+def _graded() -> LegText:
+    return LegText(
         "steered towards the operand one lower",
         "arithmetic",
         "causality",
@@ -137,8 +137,8 @@ def _graded() -> Wording:
     )
 
 
-def _share() -> Wording:
-    return Wording(
+def _share() -> LegText:
+    return LegText(
         "predicted change of the answer",
         "arithmetic",
         "causality",

@@ -8,7 +8,7 @@ from torch import Tensor
 from semhub_lens.base.rng import generator
 from semhub_lens.data.code.list_literals import ListLiteral, list_literals
 from semhub_lens.data.code.source_files import source_id
-from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import NullDraw, other_keys, paired_contrast, sign_flips
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -18,7 +18,7 @@ from semhub_lens.inputs.tokens import token_texts
 from semhub_lens.model.facts import Model
 
 WORDS = (" and", " or", " not")
-OVER_OTHERS = Wording(
+OVER_OTHERS = LegText(
     '"and" over "or", "not", more than elsewhere',
     "code",
     "readability",
@@ -27,7 +27,7 @@ OVER_OTHERS = Wording(
     "nats",
     "log-probability at the comma",
 )
-OVER_NEXT = Wording(
+OVER_NEXT = LegText(
     '"and" over the next token',
     "code",
     "readability",
@@ -62,14 +62,14 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     comma, found = legs_of(job)
     placebos = legs_of(job.random())[1] if job.baseline else None
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
-    where = job.where(corpus, origins, lens=True, bos=prompts[0].bos)
+    provenance = job.provenance(corpus, origins, lens=True, bos=prompts[0].bos)
     curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
     legs = tuple(
         make_leg(
             effect,
             draw,
             wording,
-            provenance=where,
+            provenance=provenance,
             seed=job.seed,
             curves=curves,
             placebos={} if placebos is None else {NOT_RANDOM: placebos[place]},
@@ -78,21 +78,21 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
         for place, ((effect, draw), wording) in enumerate(zip(found, (OVER_OTHERS, OVER_NEXT), strict=True))
     )
     notes = (f"Programs: {corpus}, one comma of each list literal.",)
-    return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=where)
+    return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=provenance)
 
 
 def _items(
     model: Model, literals: Sequence[ListLiteral], n: int, seed: int
 ) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
     """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
-    source = generator(seed + 1)
+    rng = generator(seed + 1)
     prompts, places, following, origins = [], [], [], []
     for index in torch.randperm(len(literals), generator=generator(seed)).tolist():
         prompt, commas = _commas(model, literals[index])
         others = [p for p in range(3, len(prompt) - 1) if p not in commas]
         if not commas or not others:
             continue
-        comma, other = (listed[int(torch.randint(len(listed), (1,), generator=source))] for listed in (commas, others))
+        comma, other = (listed[int(torch.randint(len(listed), (1,), generator=rng))] for listed in (commas, others))
         prompts.append(prompt)
         places.append([comma, other])
         following.append((int(prompt.ids[comma + 1]), int(prompt.ids[other + 1])))

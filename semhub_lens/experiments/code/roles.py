@@ -8,6 +8,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.data.code.calls import Argument, Call, Calls, call_arguments
 from semhub_lens.data.code.source_files import source_id
@@ -73,7 +74,7 @@ def run_logit_lens_roles(job: Job) -> ExperimentResult:
         legs += preference_legs(
             found,
             retitled(ROLES, f"{name}: "),
-            job.where(corpus, [role.label for role in roles], lens=True, bos=roles[0].prompt.bos),
+            job.provenance(corpus, [role.label for role in roles], lens=True, bos=roles[0].prompt.bos),
             job.seed,
             random=random,
             labels=[role.label for role in roles],
@@ -114,7 +115,7 @@ def role_items(
         The groups, and in words what was kept and dropped.
 
     Raises:
-        ValueError: `n` too small, or too few arguments in both groups.
+        SemhubError: `n` too small, or too few arguments in both groups.
     """
     finder = _Finder(model, calls, seed, paper)
     listed = [(call, argument) for call in calls.calls for argument in call.arguments]
@@ -135,7 +136,7 @@ def role_items(
         found[group].append(role)
     kept = {name: roles for name, roles in found.items() if len(roles) >= FEWEST_ITEMS}
     if not kept:
-        raise ValueError(
+        raise SemhubError(
             f"{' and '.join(f'{len(roles)} arguments ({name})' for name, roles in found.items())} fit, at least "
             f"{FEWEST_ITEMS} are needed; dropped: {_counts(dropped)}."
         )

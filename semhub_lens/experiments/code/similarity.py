@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
 from semhub_lens.data.code.renaming import rename_shared
 from semhub_lens.data.code.source_files import source_id
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import measure_stacks, pair_stacks, similarity_leg
@@ -39,7 +40,7 @@ def run_similarity(job: Job) -> ExperimentResult:
         "program": [pair.program for pair in pairs],
         "renamed": [rename_shared(pair.program, pair.instruction) for pair in pairs],
     }
-    where = job.where(corpus, texts)
+    provenance = job.provenance(corpus, texts)
     measured = {}
     legs: list[Leg] = []
     for program, read, centred, title in LEGS[-1:] if job.paper else LEGS:
@@ -49,7 +50,7 @@ def run_similarity(job: Job) -> ExperimentResult:
                 measured[name, read] = measure_stacks(job, {name: texts[name]}, read)[name]
         stacks = pair_stacks(job.model, {name: measured[name, read] for name in names}, *names, texts)
         labels = texts["instruction"]
-        legs.append(similarity_leg(stacks, _wording(title), where, job.seed, labels=labels, centred=centred))
+        legs.append(similarity_leg(stacks, _wording(title), provenance, job.seed, labels=labels, centred=centred))
     changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))
     notes = (
         f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} longer.",
@@ -57,12 +58,12 @@ def run_similarity(job: Job) -> ExperimentResult:
         "programs are free of shared names, not of all words in common.",
     )
     return ExperimentResult(
-        "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=where
+        "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=provenance
     )
 
 
-def _wording(title: str) -> Wording:
-    return Wording(
+def _wording(title: str) -> LegText:
+    return LegText(
         title,
         "code",
         "similarity",
@@ -80,7 +81,7 @@ def read_pairs(data: str | None) -> tuple[list[InstructionPair], str]:
     "human_eval"; None takes the standard library. Functions with comments are left out: comments are natural language.
 
     Raises:
-        ValueError: none of these, or no pair in it.
+        SemhubError: none of these, or no pair in it.
     """
     if data is None:
         return instruction_pairs(comments=False), source_id()
@@ -91,7 +92,7 @@ def read_pairs(data: str | None) -> tuple[list[InstructionPair], str]:
         return read_mbpp(path), f"MBPP in {data}"
     if path.is_dir() and any(path.glob("*.py")):
         return instruction_pairs(path, comments=False), f"Python files in {data}"
-    raise ValueError(
+    raise SemhubError(
         f"Cannot read programs from {data!r}: expected a folder with Python files (*.py), MBPP as a .jsonl file or a "
         f"folder with one, or {HUMAN_EVAL!r}."
     )
@@ -101,11 +102,11 @@ def short_programs(model: Model, pairs: Sequence[InstructionPair]) -> list[Instr
     """The pairs whose program has at most `LONGEST_PROGRAM` tokens.
 
     Raises:
-        ValueError: too few of them.
+        SemhubError: too few of them.
     """
     short = [pair for pair in pairs if len(encode(model.tokenizer, pair.program)) <= LONGEST_PROGRAM]
     if len(short) < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"Only {len(short)} of {len(pairs)} programs have at most {LONGEST_PROGRAM} tokens, at least "
             f"{FEWEST_ITEMS} are needed; give more or shorter ones."
         )

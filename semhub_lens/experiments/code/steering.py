@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import CHUNK
@@ -14,7 +15,7 @@ from semhub_lens.data.code.arguments import split_arguments
 from semhub_lens.data.code.calls import RangePrompt, range_prompts
 from semhub_lens.data.code.source_files import source_id
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
@@ -74,23 +75,23 @@ def run_steering(job: Job) -> ExperimentResult:
     the last layer.
 
     Raises:
-        ValueError: fewer than 16 prompts where the model writes one argument; a word that is several tokens.
+        SemhubError: fewer than 16 prompts where the model writes one argument; a word that is several tokens.
     """
     _check_words(job.model)
     items, report = range_items(job, range_prompts(job.data))
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
-    where = job.where(corpus, [(i.prompt.ids.tolist(), i.default) for i in items], bos=items[0].prompt.bos)
-    where = replace(where, padding="right, left in generation")
-    found = _sweep(job, items, where, written=True)
-    noise = _sweep(job.random(), items, where, written=False) if job.baseline else None
+    provenance = job.provenance(corpus, [(i.prompt.ids.tolist(), i.default) for i in items], bos=items[0].prompt.bos)
+    provenance = replace(provenance, padding="right, left in generation")
+    found = _sweep(job, items, provenance, written=True)
+    noise = _sweep(job.random(), items, provenance, written=False) if job.baseline else None
     labels = [item.label for item in items]
     legs = (
-        steering_leg(found, CHANGED, _share(), where, job.seed, labels=labels),
-        steering_leg(found, GRADED, _graded(), where, job.seed, labels=labels, random=noise),
+        steering_leg(found, CHANGED, _share(), provenance, job.seed, labels=labels),
+        steering_leg(found, GRADED, _graded(), provenance, job.seed, labels=labels, random=noise),
     )
     notes = (*report, *_notes(found, legs[0], job.paper))
     title = f"{len(items)} one-argument range( calls"
-    return ExperimentResult("code.steering", title, legs, notes, (found,), provenance=where)
+    return ExperimentResult("code.steering", title, legs, notes, (found,), provenance=provenance)
 
 
 def _check_words(model: Model) -> None:
@@ -107,7 +108,7 @@ def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[Range
         The items, and in words what was kept and dropped.
 
     Raises:
-        ValueError: `n` or the number of such prompts below 16.
+        SemhubError: `n` or the number of such prompts below 16.
     """
     sample(len(candidates), job.n, job.seed)  # refuses too few before the model runs
     order = torch.randperm(len(candidates), generator=generator(job.seed)).tolist()
@@ -132,7 +133,7 @@ def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[Range
     counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
     counts += f", {len(drawn) - len(fitting)} with a last line that is too long"
     if len(items) < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"The unsteered model writes exactly one argument after only {len(items)} of {len(candidates)} prompts "
             f"(dropped: {counts}); at least {FEWEST_ITEMS} are needed. Give more programs as data, or a model that "
             "knows code."
@@ -152,7 +153,7 @@ def shortened(model: Model, snippet: str) -> Prompt | None:
     return None
 
 
-def _sweep(job: Job, items: Sequence[RangeItem], where: Provenance, *, written: bool) -> SweepResult:
+def _sweep(job: Job, items: Sequence[RangeItem], provenance: Provenance, *, written: bool) -> SweepResult:
     last = n_layers(job.model)
     unrelated = directions.unembedding(job.model, *UNRELATED_PAIR)
     controls = Controls(seed=job.seed, unrelated=lambda layer: unrelated)
@@ -171,7 +172,7 @@ def _sweep(job: Job, items: Sequence[RangeItem], where: Provenance, *, written: 
         lambda layer: vectors[layer],
         spread(last, LAYERS),
         PAPER_STRENGTHS if job.paper else STRENGTHS,
-        where=where,
+        provenance=provenance,
         recipe=one_block_later if job.paper else plain,
         controls=controls,
         damage=(OTHER, DAMAGE) if written else (),
@@ -235,8 +236,8 @@ def outcomes(generation: Generation, defaults: Sequence[str]) -> dict[str, Float
     return {name: share.float() for name, share in shares.items()}
 
 
-def _share() -> Wording:
-    return Wording(
+def _share() -> LegText:
+    return LegText(
         'range(n) becomes range(0, n) with "start"',
         "code",
         "causality",
@@ -248,8 +249,8 @@ def _share() -> Wording:
     )
 
 
-def _graded() -> Wording:
-    return Wording(
+def _graded() -> LegText:
+    return LegText(
         '"0" as the next token with "start"',
         "code",
         "causality",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.languages.sources import parallel, plain, running
@@ -56,7 +56,7 @@ def run_similarity(job: Job) -> ExperimentResult:
     texts, source = parallel(job.data)
     others = [code for code in OTHERS if code in texts]
     rows = sample(len(texts["en"]), job.n, job.seed)
-    where = job.where(source, [texts, rows])
+    provenance = job.provenance(source, [texts, rows])
     legs: list[Leg] = []
     for read, centred, name in READS[1:] if job.paper else READS:
         chosen = {
@@ -66,7 +66,7 @@ def run_similarity(job: Job) -> ExperimentResult:
         for code in others:
             stacks = pair_stacks(job.model, measured, "en", code, chosen)
             for subtract in (False, True)[: 1 + centred]:
-                wording = Wording(
+                wording = LegText(
                     f"{NAMES[code]}, {name}" + (", mean-centred" if subtract else ""),
                     "languages",
                     "similarity",
@@ -75,14 +75,16 @@ def run_similarity(job: Job) -> ExperimentResult:
                     "cosine",
                     "cosine / share",
                 )
-                legs.append(similarity_leg(stacks, wording, where, job.seed, labels=chosen[code], centred=subtract))
+                legs.append(
+                    similarity_leg(stacks, wording, provenance, job.seed, labels=chosen[code], centred=subtract)
+                )
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
         "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
         "comparable between layers; the mean-centred effect and retrieval are.",
     )
     title = f"translations of {len(rows)} sentences"
-    return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=where)
+    return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=provenance)
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
@@ -105,12 +107,14 @@ def run_logit_lens(job: Job) -> ExperimentResult:
             missing.append(f"{NAMES[code]} was not measured. {error}")
             continue
         notes.append(f"{NAMES[code]}: {items.report}")
-        where = job.where(f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos)
+        provenance = job.provenance(
+            f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos
+        )
         measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
         labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
         random = measured[1] if job.baseline else None
         preference = retitled(GLOSSES, f"{NAMES[code]}: ")
-        legs.extend(preference_legs(measured[0], preference, where, job.seed, random=random, labels=labels))
+        legs.extend(preference_legs(measured[0], preference, provenance, job.seed, random=random, labels=labels))
     if not legs:
         raise UnfitTokenizer(" ".join(missing))
     return ExperimentResult(
@@ -176,7 +180,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
     return make_leg(
         effect,
         draw,
-        Wording(
+        LegText(
             f"{NAMES[code]} text",
             "languages",
             "language mass",
@@ -185,7 +189,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
             "probability",
             "probability mass",
         ),
-        provenance=job.where(f"{source}, {code}", texts, lens=True),
+        provenance=job.provenance(f"{source}, {code}", texts, lens=True),
         seed=job.seed,
         curves={
             "English": mass[:, english],

@@ -7,6 +7,7 @@ Running texts are written `CODE=SOURCE` (a language code, then a file, folder or
 
 from collections.abc import Mapping, Sequence
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.text.corpora import read_texts
 from semhub_lens.data.text.gale_cedict import read_cedict, read_gale
 from semhub_lens.data.text.texts import glossary, passages, sentences
@@ -30,7 +31,7 @@ def running(
     """Texts and glossaries by language, and the data's name: bundled stories, or texts of the user's own.
 
     Raises:
-        ValueError: an entry that is not `CODE=SOURCE`, an unknown code, or a source that cannot be read.
+        SemhubError: an entry that is not `CODE=SOURCE`, an unknown code, or a source that cannot be read.
     """
     named = parse(data, (*codes, "cedict"))
     texts = {code: passages()[code] for code in codes} if not set(named) - {"cedict"} else {}
@@ -86,7 +87,7 @@ def parse(data: str | None, known: Sequence[str]) -> dict[str, str]:
     for entry in data.split(","):
         name, equals, source = entry.strip().partition("=")
         if not equals or not source or name not in known:
-            raise ValueError(
+            raise SemhubError(
                 f"data={data!r}: expected entries CODE=SOURCE separated by commas, CODE one of {', '.join(known)}; got "
                 f"{entry.strip()!r}."
             )

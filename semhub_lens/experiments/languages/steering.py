@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.text.corpora import SentimentText, read_sentiments
 from semhub_lens.data.text.openings import LANGUAGE_PREFIXES, openings
 from semhub_lens.data.text.texts import BUNDLED, sentences
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
@@ -85,7 +86,7 @@ class TextScores:
     """Scores of continuations made by other models, loaded before anything is written.
 
     Raises:
-        ValueError: a package of the extra `scores` is not installed.
+        SemhubError: a package of the extra `scores` is not installed.
     """
 
     def __init__(self) -> None:
@@ -125,7 +126,7 @@ def steering_items(job: Job) -> list[Items]:
     """Openings of every language: the bundled ones, or the first halves of the texts in `job.data`.
 
     Raises:
-        ValueError: too few items, or a corpus without enough texts in one of the languages.
+        SemhubError: too few items, or a corpus without enough texts in one of the languages.
     """
     if job.data is None:
         found = {code: [opening.text for opening in openings(code)] for code in NAMES}
@@ -135,7 +136,7 @@ def steering_items(job: Job) -> list[Items]:
         found = _cut(read_sentiments(job.data, limit=limit))
         source = job.data
         if not found:
-            raise ValueError(
+            raise SemhubError(
                 f"{job.data} has fewer than {FEWEST_ITEMS} texts in each of the languages {', '.join(NAMES)} that can "
                 "be cut in halves (four words, or eight characters of Chinese)."
             )
@@ -221,7 +222,7 @@ def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepRes
         lambda layer: words(job.model, pair.plus, pair.minus, layer).expand(len(items.openings), -1),
         spread(depth, 1),
         [PAPER_STRENGTH] if job.paper else STRENGTHS,
-        where=_where(job, items),
+        provenance=_where(job, items),
         recipe=adding(job.model, first),
         controls=Controls(
             unrelated=lambda layer: words(job.model, *pair.unrelated, layer), last_layer=False, seed=job.seed
@@ -232,7 +233,7 @@ def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepRes
 
 def pair_leg(job: Job, items: Items, pair: Pair, result: SweepResult) -> Leg:
     """The leg of one language and pair: P(positive) under the direction minus under a random one of its norm."""
-    wording = Wording(
+    wording = LegText(
         f"{NAMES[items.language]}, {pair.name} ({pair.plus} - {pair.minus})",
         "languages",
         "causality",
@@ -246,7 +247,7 @@ def pair_leg(job: Job, items: Items, pair: Pair, result: SweepResult) -> Leg:
 
 def _where(job: Job, items: Items) -> Provenance:
     bos = Prompt.from_text(job.model, items.prompts[0]).bos
-    return job.where(items.source, items.prompts, bos=bos)
+    return job.provenance(items.source, items.prompts, bos=bos)
 
 
 def _notes(job: Job, classifier: str) -> tuple[str, ...]:

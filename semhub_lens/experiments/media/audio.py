@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
@@ -16,7 +17,7 @@ from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.legs import (
     ADAPTER,
     LANGUAGES,
-    Kind,
+    MediaKind,
     name_of,
     names_leg,
     one_each,
@@ -26,10 +27,10 @@ from semhub_lens.experiments.media.legs import (
     where_of,
 )
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.senses import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
-SOUNDS = Kind("audio", "audio", "sound", "<audio> The word is")
+SOUNDS = MediaKind("audio", "audio", "sound", "<audio> The word is")
 SCENES = replace(SOUNDS, question="<audio> This is the sound of")
 """Clips of your own are seldom words."""
 FEWEST_NAMES = 3
@@ -53,10 +54,10 @@ def run_similarity(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [sense.prompt(kind.question, item.open()) for item in items]
     names = [name_of(item) for item in items]
-    where = where_of(job, kind, shown, names, data=data)
-    legs = similarity_legs(job, kind, shown, names, where)
+    provenance = where_of(job, kind, shown, names, data=data)
+    legs = similarity_legs(job, kind, shown, names, provenance)
     title = f"{len(items)} sounds against their names"
-    return ExperimentResult("audio.similarity", title, tuple(legs), _notes(job), provenance=where)
+    return ExperimentResult("audio.similarity", title, tuple(legs), _notes(job), provenance=provenance)
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
@@ -68,7 +69,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     j the labels that share no word with label i.
 
     Raises:
-        ValueError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
+        SemhubError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
             in common.
     """
     sense = sense_of(job, "audio")
@@ -83,7 +84,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         )
     found = {code: one for code, one in found.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
     if not found:
-        raise ValueError(
+        raise SemhubError(
             f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
             f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
         )
@@ -92,7 +93,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     return ExperimentResult("audio.logit_lens", title, tuple(legs), tuple(notes), provenance=legs[0].provenance)
 
 
-def sounds(job: Job) -> tuple[Kind, list[MediaItem], str | None]:
+def sounds(job: Job) -> tuple[MediaKind, list[MediaItem], str | None]:
     """The clips, how to ask for their names, and the data's name: bundled words, or a VGGSound folder."""
     if job.data is None:
         return SOUNDS, bundled_sounds(), None
@@ -148,7 +149,11 @@ def _words(item: MediaItem, code: str) -> tuple[str, ...]:
 
 
 def _legs(
-    job: Job, sense: Sense, source: tuple[Kind, str | None], items: list[MediaItem], found: dict[str, Labelled]
+    job: Job,
+    sense: MediaReader,
+    source: tuple[MediaKind, str | None],
+    items: list[MediaItem],
+    found: dict[str, Labelled],
 ) -> list[Leg]:
     """One leg a language; the words of all languages are read in the same passes."""
     kind, data = source
@@ -160,10 +165,10 @@ def _legs(
     for code, labelled in found.items():
         own = [rows[item.key] for item in labelled.items]
         names = [*labelled.names, *map(name_of, labelled.items)]
-        where = where_of(job, kind, [shown[i] for i in own], names, lens=True, data=data)
+        provenance = where_of(job, kind, [shown[i] for i in own], names, lens=True, data=data)
         part = reading.of(own, [every.index(words) for words in labelled.words])
         title = f"{LANGUAGES[code]} names"
-        legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, where, apart=labelled.apart))
+        legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, provenance, apart=labelled.apart))
     return legs
 
 

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.sounds import MAMMAL, animal_sounds, animals
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, Wording
+from semhub_lens.evidence.legs import ExperimentResult, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job, Text
 from semhub_lens.experiments.media.audio import SOUNDS
@@ -21,7 +22,7 @@ from semhub_lens.experiments.media.legs import ADAPTER, name_of, sense_of
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token, token_id, word_tokens
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions.sweep import Controls, Measure, Recipe, adding
@@ -69,7 +70,7 @@ def run_steering(job: Job) -> ExperimentResult:
     answer is read: what the vector does to the output by itself.
 
     Raises:
-        ValueError: fewer than 16 animals of a class whose name is one token, or answers that are several tokens.
+        SemhubError: fewer than 16 animals of a class whose name is one token, or answers that are several tokens.
     """
     sense = sense_of(job, "audio")
     for word in (YES, NO):
@@ -81,12 +82,16 @@ def run_steering(job: Job) -> ExperimentResult:
     legs, sweeps = [], []
     for old, new, toward in SIDES:
         side = sides[old]
-        where = job.where(data, [fingerprint(side.shown), side.names, side.new], bos=side.shown[0].bos)
-        found = _sweep(side, where, f"steering-{old}", full=True)
-        noise = _sweep(replace(side, job=job.random()), where, f"random-{old}", full=False) if job.baseline else None
+        provenance = job.provenance(data, [fingerprint(side.shown), side.names, side.new], bos=side.shown[0].bos)
+        found = _sweep(side, provenance, f"steering-{old}", full=True)
+        noise = (
+            _sweep(replace(side, job=job.random()), provenance, f"random-{old}", full=False) if job.baseline else None
+        )
         labels = [f"{own} to {other}" for own, other in zip(side.names, side.new, strict=True)]
         legs.append(
-            steering_leg(found, side.score, _wording(old, new, toward), where, job.seed, labels=labels, random=noise)
+            steering_leg(
+                found, side.score, _wording(old, new, toward), provenance, job.seed, labels=labels, random=noise
+            )
         )
         sweeps.append(found)
     mammals, others = (sides[old] for old, _, _ in SIDES)
@@ -102,7 +107,7 @@ def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
     none; the first is the name.
 
     Raises:
-        ValueError: fewer than 16 of a class.
+        SemhubError: fewer than 16 of a class.
     """
     every = animal_sounds() if job.data is None else read_vggsound(job.data)
     named = [one for item in every if (one := _animal(item)) is not None]
@@ -112,7 +117,7 @@ def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
         listed = [one for one in single if one.mammal == mammal]
         if min(job.n, len(listed)) < FEWEST_ITEMS:
             what = "mammals" if mammal else "other animals"
-            raise ValueError(
+            raise SemhubError(
                 f"An experiment needs at least {FEWEST_ITEMS} {what} whose name is one token, got n={job.n} of "
                 f"{len(listed)} ({len(every)} clips, {len(named)} of one animal or class, {len(single)} of one token)."
             )
@@ -133,7 +138,7 @@ def _animal(item: MediaItem) -> Heard | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class SteeringArm:
     """One direction of steering: what is heard, what is added, what should be answered."""
 
     job: Job
@@ -151,7 +156,7 @@ class Side:
         return f"P({self.answer})"
 
 
-def side_of(job: Job, sense: Sense, heard: Sequence[Heard], others: Sequence[Heard], answer: str) -> Side:
+def side_of(job: Job, sense: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], answer: str) -> SteeringArm:
     """What is heard with, for each, a random animal of the other class, each of these about equally often."""
     order = torch.randperm(len(others), generator=generator(job.seed)).tolist()
     new = [others[order[i % len(order)]].name for i in range(len(heard))]
@@ -159,17 +164,17 @@ def side_of(job: Job, sense: Sense, heard: Sequence[Heard], others: Sequence[Hea
     opened = [one.item.open() for one in heard]
     shown = [sense.prompt(QUESTION, sound) for sound in opened]
     unrelated = [_continued(sense, sound, texts[i % len(texts)]) for i, sound in enumerate(opened)]
-    return Side(job, [one.name for one in heard], new, answer, shown, unrelated)
+    return SteeringArm(job, [one.name for one in heard], new, answer, shown, unrelated)
 
 
-def _continued(sense: Sense, sound: object, text: str) -> Prompt:
+def _continued(sense: MediaReader, sound: object, text: str) -> Prompt:
     """The sound with a text after it, whose positions are a span."""
     prompt = sense.prompt(f"<audio> {text}", sound)
     after = tuple(range(max(prompt.spans[SPAN]) + 1, len(prompt)))
     return replace(prompt, spans={**prompt.spans, AFTER: after})
 
 
-def _sweep(side: Side, where: Provenance, name: str, *, full: bool) -> SweepResult:
+def _sweep(side: SteeringArm, provenance: Provenance, name: str, *, full: bool) -> SweepResult:
     job, last = side.job, n_layers(side.job.model)
     unrelated = directions.unembedding(job.model, *UNRELATED_PAIR)
     controls = Controls(seed=job.seed, unrelated=lambda layer: unrelated)
@@ -183,7 +188,7 @@ def _sweep(side: Side, where: Provenance, name: str, *, full: bool) -> SweepResu
         lambda layer: vectors[layer],
         spread(last, 1 if job.paper else LAYERS),
         PAPER_STRENGTHS if job.paper else STRENGTHS,
-        where=where,
+        provenance=provenance,
         recipe=recipe(job.model),
         controls=controls,
         damage=(DAMAGE,) if full else (),
@@ -200,7 +205,7 @@ def recipe(model: Model) -> Recipe:
     return hooks
 
 
-def steering_vectors(side: Side, name: str) -> Float[Tensor, "layer item d_model"]:
+def steering_vectors(side: SteeringArm, name: str) -> Float[Tensor, "layer item d_model"]:
     """Every item's difference of unembedding rows: as it is (paper), or as long as the states of sounds are there."""
     job = side.job
     pairs = zip(side.new, side.names, strict=True)
@@ -219,7 +224,7 @@ def steering_vectors(side: Side, name: str) -> Float[Tensor, "layer item d_model
     return rows / rows.norm(dim=-1, keepdim=True) * norms[:, None, None]
 
 
-def _measure(side: Side, full: bool) -> Measure:
+def _measure(side: SteeringArm, full: bool) -> Measure:
     job, other = side.job, NO if side.answer == YES else YES
     spelt = {YES: YES, NO: NO}
     read = steering_scores.next_token(
@@ -238,8 +243,8 @@ def _measure(side: Side, full: bool) -> Measure:
     return steering_scores.together(share, cost)
 
 
-def _wording(old: str, new: str, answer: str) -> Wording:
-    return Wording(
+def _wording(old: str, new: str, answer: str) -> LegText:
+    return LegText(
         f"{old} heard, {new} added",
         SOUNDS.data_type,
         "causality",
@@ -252,7 +257,7 @@ def _wording(old: str, new: str, answer: str) -> Wording:
     )
 
 
-def _answers(job: Job, mammals: Side, others: Side) -> str:
+def _answers(job: Job, mammals: SteeringArm, others: SteeringArm) -> str:
     """How the unsteered model answers: with the sounds, with noise in their place, with the animals' written names."""
     listed = []
     for name, prompts in (

@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.evidence.legs import Leg, Wording, make_leg
+from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import Target
 
 LANGUAGES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
@@ -26,7 +27,7 @@ ADAPTER = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class MediaKind:
     """Pictures or sounds, and how legs speak of them."""
 
     modality: str
@@ -47,15 +48,15 @@ class Kind:
         return f"absent with {self.noise}"
 
 
-def sense_of(job: Job, modality: str) -> Sense:
+def sense_of(job: Job, modality: str) -> MediaReader:
     """The job's sense.
 
     Raises:
-        ValueError: it has none, or one of the other modality.
+        SemhubError: it has none, or one of the other modality.
     """
     if job.sense is None or job.sense.modality != modality:
         got = "none" if job.sense is None else f"one for {job.sense.modality} ({job.sense.name})"
-        raise ValueError(
+        raise SemhubError(
             f"This experiment needs sense=... for {modality}, got {got}. Give a spoke (spokes.load) for a text model, "
             "or senses.ProcessorSense for a multimodal one."
         )
@@ -73,14 +74,22 @@ def one_each(items: Sequence[MediaItem], code: str = "en") -> list[MediaItem]:
 
 
 def where_of(
-    job: Job, kind: Kind, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False, data: str | None = None
+    job: Job,
+    kind: MediaKind,
+    shown: Sequence[Prompt],
+    names: Sequence[str],
+    *,
+    lens: bool = False,
+    data: str | None = None,
 ) -> Provenance:
     """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
     through = f"{data or f'{kind.noun}s'} through {sense_of(job, kind.modality).name}"
-    return job.where(through, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
+    return job.provenance(through, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
 
 
-def similarity_legs(job: Job, kind: Kind, shown: list[Prompt], names: list[str], where: Provenance) -> list[Leg]:
+def similarity_legs(
+    job: Job, kind: MediaKind, shown: list[Prompt], names: list[str], provenance: Provenance
+) -> list[Leg]:
     """The media's positions against the name's tokens, and last tokens; each also mean-centred.
 
     The last token of the question is compared with that of the sentence with the name in it.
@@ -106,12 +115,12 @@ def similarity_legs(job: Job, kind: Kind, shown: list[Prompt], names: list[str],
         )
         for centred in (False, True):
             wording = _similarity(kind, title + (", mean-centred" if centred else ""))
-            legs.append(similarity_leg(stacks, wording, where, job.seed, labels=names, centred=centred))
+            legs.append(similarity_leg(stacks, wording, provenance, job.seed, labels=names, centred=centred))
     return legs
 
 
-def _similarity(kind: Kind, title: str) -> Wording:
-    return Wording(
+def _similarity(kind: MediaKind, title: str) -> LegText:
+    return LegText(
         title,
         kind.data_type,
         "similarity",
@@ -123,7 +132,7 @@ def _similarity(kind: Kind, title: str) -> Wording:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class NameScores:
     """What names read as at the media's positions: see `at_positions`."""
 
     found: Float[Tensor, "layer item key"]
@@ -132,16 +141,16 @@ class Reading:
     random: Float[Tensor, "layer item key"] | None
     """With random weights; None without a baseline."""
 
-    def of(self, items: Sequence[int], keys: Sequence[int]) -> "Reading":
+    def of(self, items: Sequence[int], keys: Sequence[int]) -> "NameScores":
         """Only these items and names."""
 
         def cut(matrix: Tensor) -> Tensor:
             return matrix[:, list(items)][:, :, list(keys)]
 
-        return Reading(cut(self.found), cut(self.noise), None if self.random is None else cut(self.random))
+        return NameScores(cut(self.found), cut(self.noise), None if self.random is None else cut(self.random))
 
 
-def read_names(job: Job, kind: Kind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> Reading:
+def read_names(job: Job, kind: MediaKind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> NameScores:
     """Read targets at the media's positions, with noise in their place, and with random weights.
 
     Names of several languages are read together: the passes cost as much as for one.
@@ -149,17 +158,17 @@ def read_names(job: Job, kind: Kind, part: str, shown: list[Prompt], targets: Se
     found = at_positions(job, kind.modality, part, shown, targets)
     noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
     random = at_positions(job.random(), kind.modality, part, shown, targets) if job.baseline else None
-    return Reading(found, noise, random)
+    return NameScores(found, noise, random)
 
 
 def names_leg(
     job: Job,
-    kind: Kind,
+    kind: MediaKind,
     title: str,
-    reading: Reading,
+    reading: NameScores,
     names: list[str],
     key: Int[Tensor, " item"],
-    where: Provenance,
+    provenance: Provenance,
     *,
     apart: Bool[Tensor, "key other"] | None = None,
 ) -> Leg:
@@ -176,7 +185,7 @@ def names_leg(
         reading: of the items and names.
         names: the different names.
         key: which of them is each item's.
-        where: provenance of the leg.
+        provenance: of the leg.
         apart: which names j may be compared with name i; None takes all but its own.
     """
     found, noise = reading.found, reading.noise
@@ -191,7 +200,7 @@ def names_leg(
     }
     if reading.random is not None:
         placebos[NOT_RANDOM] = paired_contrast(reading.random, key, _others(reading.random, key, apart))
-    wording = Wording(
+    wording = LegText(
         f"{title} at the {kind.noun}'s positions",
         kind.data_type,
         "readability",
@@ -202,7 +211,7 @@ def names_leg(
     )
     labels = [names[i] for i in key.tolist()]
     return make_leg(
-        effect, draw, wording, provenance=where, seed=job.seed, curves=curves, placebos=placebos, labels=labels
+        effect, draw, wording, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=labels
     )
 
 

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, sign_flips
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -19,7 +20,7 @@ from semhub_lens.experiments.media.legs import ADAPTER, name_of, one_each, sense
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION, pictures_of
 from semhub_lens.experiments.steering_legs import SIGNS
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 from semhub_lens.interventions.concepts import concept_patch
 from semhub_lens.model.facts import Model
@@ -46,7 +47,7 @@ class PatchItems:
 
 
 @dataclass(frozen=True)
-class Way:
+class PatchRoute:
     """From which span into which."""
 
     title: str
@@ -56,19 +57,19 @@ class Way:
 
 
 WAYS = (
-    Way(
+    PatchRoute(
         "picture into a word's place",
         "the state of a picture in the place of a word makes the model repeat the picture's name",
         "image",
         "word",
     ),
-    Way(
+    PatchRoute(
         "word into a picture's place",
         "the state of a word at the positions of a picture makes the model call that picture by the word",
         "word",
         "image",
     ),
-    Way(
+    PatchRoute(
         "picture into another picture's place",
         "the states of a picture at the positions of another make the model call that one by the first one's name",
         "image",
@@ -87,13 +88,13 @@ def run_patching(job: Job) -> ExperimentResult:
     $$e_{\ell i} = \log p(\text{name}_i \mid h_i) - \log p(\text{name}_i \mid h_k), \qquad k \ne i$$
 
     Raises:
-        ValueError: fewer than 16 pictures with a name of one token.
+        SemhubError: fewer than 16 pictures with a name of one token.
     """
     sense = sense_of(job, "image")
     kept = [item for item in one_each(pictures_of(job), "en") if is_single_token(job.model.tokenizer, name_of(item))]
     kept = [item for item in kept if name_of(item) not in SHOTS]
     if len(kept) < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"Only {len(kept)} pictures have an English name of one token for this tokenizer; at least {FEWEST_ITEMS} "
             "are needed."
         )
@@ -102,7 +103,7 @@ def run_patching(job: Job) -> ExperimentResult:
 
 
 def patch_items(
-    model: Model, sense: Sense, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
+    model: Model, sense: MediaReader, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
 ) -> PatchItems:
     """Prompts of pictures and words, every one to be patched into another's; `frame` has "{}" for the word."""
     shown = [sense.prompt(QUESTION, picture) for picture in pictures]
@@ -111,11 +112,13 @@ def patch_items(
     return PatchItems(list(names), shown, words, derangement(len(names), generator(seed)).tolist())
 
 
-def patching_result(job: Job, sense: Sense, items: PatchItems) -> ExperimentResult:
+def patching_result(job: Job, sense: MediaReader, items: PatchItems) -> ExperimentResult:
     """One leg a way."""
     hashes = [fingerprint(items.pictures), items.names, items.into]
-    where = job.where(f"pictures and words through {sense.name}", hashes, lens=True, bos=items.pictures[0].bos)
-    legs = tuple(way_leg(job, items, way, where) for way in WAYS)
+    provenance = job.provenance(
+        f"pictures and words through {sense.name}", hashes, lens=True, bos=items.pictures[0].bos
+    )
+    legs = tuple(way_leg(job, items, way, provenance) for way in WAYS)
     notes = (
         ADAPTER,
         "From the first entries on, a patch amounts to exchanging the picture or the word itself, and a full effect is "
@@ -125,10 +128,10 @@ def patching_result(job: Job, sense: Sense, items: PatchItems) -> ExperimentResu
         *(f"{leg.title}: {_reading(leg)}" for leg in legs),
     )
     title = f"{len(items.names)} pictures and their names"
-    return ExperimentResult("vision.patching", title, legs, notes, provenance=where)
+    return ExperimentResult("vision.patching", title, legs, notes, provenance=provenance)
 
 
-def way_leg(job: Job, items: PatchItems, way: Way, where: Provenance) -> Leg:
+def way_leg(job: Job, items: PatchItems, way: PatchRoute, provenance: Provenance) -> Leg:
     """The patch against another item's source, with random states and the unpatched prompt as further controls."""
     found = _patched(job, items, way, items.pictures)
     effect = found[0] - found[1]
@@ -139,12 +142,12 @@ def way_leg(job: Job, items: PatchItems, way: Way, where: Provenance) -> Leg:
     if job.baseline:
         random = _patched(job.random(), items, way, items.pictures)
         placebos[NOT_RANDOM] = (random[0] - random[1], sign_flips(random[0] - random[1]))
-    wording = Wording(way.title, "images", "causality", way.claim, SIGNS, "nats", "log-probability")
+    wording = LegText(way.title, "images", "causality", way.claim, SIGNS, "nats", "log-probability")
     return make_leg(
         effect,
         sign_flips(effect),
         wording,
-        provenance=where,
+        provenance=provenance,
         seed=job.seed,
         curves={name: values.mean(1) for name, values in zip(CONDITIONS, found, strict=True)},
         controls={RANDOM_STATES: found[0] - found[2], NO_PATCH: found[0] - found[3]},
@@ -154,7 +157,7 @@ def way_leg(job: Job, items: PatchItems, way: Way, where: Provenance) -> Leg:
 
 
 def _patched(
-    job: Job, items: PatchItems, way: Way, pictures: Sequence[Prompt]
+    job: Job, items: PatchItems, way: PatchRoute, pictures: Sequence[Prompt]
 ) -> Float[Tensor, "condition layer item"]:
     """Log-probability of every source's name under the four conditions.
 
@@ -178,7 +181,7 @@ def _patched(
             progress=job.progress,
         )
         if found.dropped:
-            raise ValueError(f"{found.dropped} pairs of names share a token; leave one name of each pair out.")
+            raise SemhubError(f"{found.dropped} pairs of names share a token; leave one name of each pair out.")
         return torch.stack([values[..., 0] for values in found.conditions().values()])
 
     part = digest([fingerprint(sources), fingerprint(targets), items.names, items.into])

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.coco import coco_segments
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import SegmentedPicture, composed_pictures, squared, squared_mask
-from semhub_lens.evidence.legs import ExperimentResult, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -21,7 +22,7 @@ from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 
 BESIDE = "beyond the label of the picture's other part at the same patches"
@@ -57,7 +58,7 @@ def run_logit_lens_segments(job: Job) -> ExperimentResult:
     `convention="paper"` transposes the masks, as the reference code does by mistake.
 
     Raises:
-        ValueError: fewer than 16 items, labels of several tokens, a sense whose positions are no grid.
+        SemhubError: fewer than 16 items, labels of several tokens, a sense whose positions are no grid.
     """
     sense = sense_of(job, "image")
     pictures, corpus = _pictures(job)
@@ -72,7 +73,7 @@ def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
     if job.data is None:
         named = [item for item in bundled_pictures() if fits(item.names["en"][0])]
         if len(named) < FEWEST_ITEMS:
-            raise ValueError(
+            raise SemhubError(
                 f"Only {len(named)} of the bundled pictures have an English name of one token for this tokenizer; at "
                 f"least {FEWEST_ITEMS} are needed."
             )
@@ -86,7 +87,7 @@ def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
     return [every[i] for i in order], f"segments of {job.data}"
 
 
-def segment_items(job: Job, sense: Sense, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
+def segment_items(job: Job, sense: MediaReader, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
     """Take pictures in their order until `job.n` have a label with patches inside and outside its segment.
 
     Each picture gives one item: its first label for which that holds.
@@ -95,7 +96,7 @@ def segment_items(job: Job, sense: Sense, pictures: Sequence[SegmentedPicture]) 
         The items, and in words what was kept and dropped.
 
     Raises:
-        ValueError: `n` or the number of such pictures below 16, or prompts without a tile of the whole picture.
+        SemhubError: `n` or the number of such pictures below 16, or prompts without a tile of the whole picture.
     """
     sample(len(pictures), job.n, job.seed)  # refuses too few before a picture is read
     items: list[SegmentItem] = []
@@ -116,7 +117,7 @@ def segment_items(job: Job, sense: Sense, pictures: Sequence[SegmentedPicture]) 
                 break
     report = f"{len(items)} of {tried} pictures have a segment over more than half of a patch, and a patch besides."
     if len(items) < FEWEST_ITEMS:
-        raise ValueError(f"{report} At least {FEWEST_ITEMS} are needed.")
+        raise SemhubError(f"{report} At least {FEWEST_ITEMS} are needed.")
     return items, report
 
 
@@ -124,21 +125,23 @@ def whole_tile(prompt: Prompt) -> Tile:
     """The first rectangle of patches that lies over the whole picture.
 
     Raises:
-        ValueError: the prompt's positions are no grid.
+        SemhubError: the prompt's positions are no grid.
     """
     found = [tile for tile in prompt.tiles if tile.whole]
     if not found:
-        raise ValueError(
+        raise SemhubError(
             "The prompt does not say where in the picture its positions lie. This needs a processor whose grid is "
             "known, or a spoke with one position for each region (a projector with joint=False)."
         )
     return found[0]
 
 
-def segment_result(job: Job, sense: Sense, items: Sequence[SegmentItem], corpus: str, report: str) -> ExperimentResult:
+def segment_result(
+    job: Job, sense: MediaReader, items: Sequence[SegmentItem], corpus: str, report: str
+) -> ExperimentResult:
     """The two legs of items: the label at its patches, and there more than elsewhere."""
     names = sorted({label for item in items for label in item.present})
-    where = job.where(
+    provenance = job.provenance(
         f"{corpus} through {sense.name}",
         [fingerprint([i.prompt for i in items]), [(i.label, i.inside) for i in items]],
         lens=True,
@@ -171,7 +174,7 @@ def segment_result(job: Job, sense: Sense, items: Sequence[SegmentItem], corpus:
                 effect,
                 draw,
                 wording,
-                provenance=where,
+                provenance=provenance,
                 seed=job.seed,
                 curves=curves,
                 controls=controls,
@@ -184,7 +187,7 @@ def segment_result(job: Job, sense: Sense, items: Sequence[SegmentItem], corpus:
         f"{len(items)} pictures, one segment each",
         tuple(legs),
         (ADAPTER, report, *_notes(job)),
-        provenance=where,
+        provenance=provenance,
     )
 
 
@@ -216,7 +219,7 @@ class _Scene:
         self.key = torch.tensor([names.index(item.label) for item in items])
         shown = torch.tensor([[name in item.present for name in names] for item in items])
         if bool(shown.all(1).any()):
-            raise ValueError(f"A picture shows all of the {len(names)} labels, so there is none to compare with.")
+            raise SemhubError(f"A picture shows all of the {len(names)} labels, so there is none to compare with.")
         self._absent = (~shown).float()
         self._beside = shown.float().scatter(1, self.key[:, None], 0.0)
 
@@ -236,8 +239,8 @@ class _Scene:
         return paired_contrast(matrix, self.key, self.absent(matrix))
 
 
-def _at_patches() -> Wording:
-    return Wording(
+def _at_patches() -> LegText:
+    return LegText(
         "label at the segment's patches",
         "images",
         "readability",
@@ -248,8 +251,8 @@ def _at_patches() -> Wording:
     )
 
 
-def _local() -> Wording:
-    return Wording(
+def _local() -> LegText:
+    return LegText(
         "label inside over outside the segment",
         "images",
         "readability",

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 import torch
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.coco import coco_captions
 from semhub_lens.data.media.colours import COLOURS, colour_pictures
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.pictures import bundled_pictures
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media.legs import (
     ADAPTER,
     LANGUAGES,
-    Kind,
+    MediaKind,
     name_of,
     names_leg,
     one_each,
@@ -28,7 +29,7 @@ from semhub_lens.experiments.media.legs import (
 )
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense
+from semhub_lens.inputs.senses import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
 QUESTION = "<image> This is a picture of a"
@@ -38,7 +39,7 @@ QUESTIONS = {
     "de": "<image> Das ist ein Bild von",
     "zh": "<image>这是一张图片，上面是",
 }
-PICTURES = Kind("image", "images", "picture", QUESTION)
+PICTURES = MediaKind("image", "images", "picture", QUESTION)
 NOT_NOISE = PICTURES.not_noise
 
 
@@ -51,10 +52,10 @@ def run_similarity(job: Job) -> ExperimentResult:
     sense, items = sense_of(job, "image"), pictures_of(job)
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     names = [name_of(item) for item in items]
-    where = _where(job, shown, names)
-    legs = similarity_legs(job, PICTURES, shown, names, where)
+    provenance = _where(job, shown, names)
+    legs = similarity_legs(job, PICTURES, shown, names, provenance)
     title = f"{len(items)} pictures against their names"
-    return ExperimentResult("vision.similarity", title, tuple(legs), (ADAPTER,), provenance=where)
+    return ExperimentResult("vision.similarity", title, tuple(legs), (ADAPTER,), provenance=provenance)
 
 
 def run_logit_lens_caption(job: Job) -> ExperimentResult:
@@ -79,7 +80,7 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
         if len(kept) >= FEWEST_ITEMS:
             legs.append(_through_english(job, sense, kept, code, question))
     if not legs:
-        raise ValueError("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
+        raise SemhubError("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
     title = f"names of {len(items)} pictures at their positions"
     return ExperimentResult(
         "vision.logit_lens_caption", title, tuple(legs), tuple(notes), provenance=legs[0].provenance
@@ -92,7 +93,7 @@ def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
     return one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
 
 
-def _caption_legs(job: Job, sense: Sense, items: list[MediaItem], named: dict[str, list[MediaItem]]) -> list[Leg]:
+def _caption_legs(job: Job, sense: MediaReader, items: list[MediaItem], named: dict[str, list[MediaItem]]) -> list[Leg]:
     """One leg a language; the names of all languages are read in the same passes."""
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     every = list(dict.fromkeys(name_of(item, code) for code, kept in named.items() for item in kept))
@@ -102,10 +103,10 @@ def _caption_legs(job: Job, sense: Sense, items: list[MediaItem], named: dict[st
     for code, kept in named.items():
         names = [name_of(item, code) for item in kept]
         own = [rows[item.key] for item in kept]
-        where = _where(job, [shown[i] for i in own], names, lens=True)
+        provenance = _where(job, [shown[i] for i in own], names, lens=True)
         part = reading.of(own, [every.index(name) for name in names])
         key = torch.arange(len(kept))
-        legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, where))
+        legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, provenance))
     return legs
 
 
@@ -117,11 +118,11 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [sense.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
-    where = _where(job, shown, [item.concept for item in items], lens=True)
+    provenance = _where(job, shown, [item.concept for item in items], lens=True)
     reading = read_names(job, PICTURES, "colours", shown, colours)
-    leg = names_leg(job, PICTURES, "colour words", reading, colours, key, where)
+    leg = names_leg(job, PICTURES, "colour words", reading, colours, key, provenance)
     title = f"{len(items)} pictures of one colour each"
-    return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=where)
+    return ExperimentResult("vision.logit_lens_color", title, (leg,), (ADAPTER,), provenance=provenance)
 
 
 def pictures_of(job: Job) -> list[MediaItem]:
@@ -148,12 +149,12 @@ def _two_names(job: Job, item: MediaItem, code: str) -> bool:
     return names[0].casefold() != names[1].casefold() and all(is_single_token(tokenizer, n, "all") for n in names)
 
 
-def _through_english(job: Job, sense: Sense, items: list[MediaItem], code: str, question: str) -> Leg:
+def _through_english(job: Job, sense: MediaReader, items: list[MediaItem], code: str, question: str) -> Leg:
     """The English name over the name in the question's language, at the last token."""
     shown = [sense.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))
-    where = _where(job, shown, own, lens=True)
+    provenance = _where(job, shown, own, lens=True)
     named = f"question-{code}"
     read = job.lens(named, shown, [[word, *english] for word in own])
     placebos = {}
@@ -161,7 +162,7 @@ def _through_english(job: Job, sense: Sense, items: list[MediaItem], code: str, 
         random = job.random().lens(named, shown, [[word, *english] for word in own])
         placebos[NOT_RANDOM] = paired_contrast(random[..., 1:], key, random[..., 0])
     effect, draw = paired_contrast(read[..., 1:], key, read[..., 0])
-    wording = Wording(
+    wording = LegText(
         f"{LANGUAGES[code]} question: English name over own name",
         "images",
         "readability",
@@ -176,5 +177,5 @@ def _through_english(job: Job, sense: Sense, items: list[MediaItem], code: str, 
         "other English names": other_keys(read[..., 1:], key).mean(1),
     }
     return make_leg(
-        effect, draw, wording, provenance=where, seed=job.seed, curves=curves, placebos=placebos, labels=own
+        effect, draw, wording, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=own
     )

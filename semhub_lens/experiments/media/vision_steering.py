@@ -7,23 +7,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import COLOURS, TwoColours, two_colour_pictures
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.legs import ADAPTER, sense_of
 from semhub_lens.experiments.media.segments import whole_tile
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import Sense, fingerprint, noise_like
+from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token, target_ids
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions import hooks
 from semhub_lens.interventions.sweep import Controls, Measure, Recipe
 from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
-from semhub_lens.lens.kernel import read
+from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import check_edits, prompt_states
 from semhub_lens.model.hooking import Hooks, n_layers, residual_names
 from semhub_lens.model.readout import Readout
@@ -71,49 +72,49 @@ def run_steering(job: Job) -> ExperimentResult:
     neither. The prompt's own positions are never changed.
 
     Raises:
-        ValueError: fewer than 16 items or five colour words of one token; a sense whose positions are no grid.
+        SemhubError: fewer than 16 items or five colour words of one token; a sense whose positions are no grid.
     """
     sense = sense_of(job, "image")
     return steering_result(job, sense, colour_items(job, sense))
 
 
-def colour_items(job: Job, sense: Sense) -> list[ColourItem]:
+def colour_items(job: Job, sense: MediaReader) -> list[ColourItem]:
     """Two-coloured pictures, asked about left and right in turn."""
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, f" {name}", "exact")]
     if len(colours) < FEWEST_COLOURS:
-        raise ValueError(
+        raise SemhubError(
             f"This needs {FEWEST_COLOURS} colour words of one token (with a space before it), the tokenizer has "
             f"{len(colours)}: {', '.join(colours) or 'none'}."
         )
     sample(job.n, job.n, job.seed)  # refuses too few before a picture is drawn
     pictures = two_colour_pictures(colours, job.n, job.seed)
-    source = generator(job.seed + 1)
+    rng = generator(job.seed + 1)
     items = []
     for i, picture in enumerate(pictures):
         free = [name for name in colours if name not in (picture.left, picture.right)]
-        new, *pair = [free[k] for k in torch.randperm(len(free), generator=source)[:3].tolist()]
+        new, *pair = [free[k] for k in torch.randperm(len(free), generator=rng)[:3].tolist()]
         items.append(colour_item(sense, picture, SIDES[i % 2], new, (pair[0], pair[1])))
     return items
 
 
-def colour_item(sense: Sense, picture: TwoColours, side: str, new: str, unrelated: tuple[str, str]) -> ColourItem:
+def colour_item(sense: MediaReader, picture: TwoColours, side: str, new: str, unrelated: tuple[str, str]) -> ColourItem:
     """The question about one side of a picture, and where its halves lie.
 
     Raises:
-        ValueError: the grid of positions is too coarse for halves.
+        SemhubError: the grid of positions is too coarse for halves.
     """
     prompt = sense.prompt(QUESTION.format(side), picture.open())
     tile = whole_tile(prompt)
     halves = {name: tile.covered(picture.mask(name)) for name in SIDES}
     if not all(halves.values()):
-        raise ValueError(f"A grid of {tile.rows} x {tile.columns} positions has no columns for a half each.")
+        raise SemhubError(f"A grid of {tile.rows} x {tile.columns} positions has no columns for a half each.")
     other = SIDES[1 - SIDES.index(side)]
     return ColourItem(prompt, getattr(picture, side), new, unrelated, halves[side], halves[other])
 
 
-def steering_result(job: Job, sense: Sense, items: Sequence[ColourItem]) -> ExperimentResult:
+def steering_result(job: Job, sense: MediaReader, items: Sequence[ColourItem]) -> ExperimentResult:
     """The four legs of items: added and replaced, graded and as shares of answers."""
-    where = job.where(
+    provenance = job.provenance(
         f"two-coloured pictures through {sense.name}",
         [fingerprint([item.prompt for item in items]), [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
         bos=items[0].prompt.bos,
@@ -123,16 +124,16 @@ def steering_result(job: Job, sense: Sense, items: Sequence[ColourItem]) -> Expe
     extras: list[SweepResult] = []
     notes = [ADAPTER, _clean_note(job, items)]
     for manner in (ADDED, REPLACED):
-        found = _sweep(job, items, where, manner, elsewhere=False, full=True)
-        placed = _sweep(job, items, where, manner, elsewhere=True, full=False)
-        noise = _sweep(job.random(), items, where, manner, elsewhere=False, full=False) if job.baseline else None
+        found = _sweep(job, items, provenance, manner, elsewhere=False, full=True)
+        placed = _sweep(job, items, provenance, manner, elsewhere=True, full=False)
+        noise = _sweep(job.random(), items, provenance, manner, elsewhere=False, full=False) if job.baseline else None
         for score, wording, random in ((MARGIN, _graded(manner), noise), (NEW, _share(manner), None)):
             legs.append(
                 steering_leg(
                     found,
                     score,
                     wording,
-                    where,
+                    provenance,
                     job.seed,
                     labels=labels,
                     random=random,
@@ -148,11 +149,11 @@ def steering_result(job: Job, sense: Sense, items: Sequence[ColourItem]) -> Expe
         "raises; a random direction's is drawn beside it."
     )
     title = f"{len(items)} questions on two-coloured pictures"
-    return ExperimentResult("vision.steering", title, tuple(legs), tuple(notes), tuple(extras), provenance=where)
+    return ExperimentResult("vision.steering", title, tuple(legs), tuple(notes), tuple(extras), provenance=provenance)
 
 
 def _sweep(
-    job: Job, items: Sequence[ColourItem], where: Provenance, manner: str, *, elsewhere: bool, full: bool
+    job: Job, items: Sequence[ColourItem], provenance: Provenance, manner: str, *, elsewhere: bool, full: bool
 ) -> SweepResult:
     vectors = _directions(job, [(item.new, item.kept) for item in items])
     other = _directions(job, [item.unrelated for item in items])
@@ -168,7 +169,7 @@ def _sweep(
         lambda layer: vectors * norms[layer],
         spread(n_layers(job.model), LAYERS),
         STRENGTHS if manner == ADDED else (1.0,),
-        where=where,
+        provenance=provenance,
         recipe=from_entry_on(job, norms, positions, manner),
         controls=controls,
         damage=(OTHER, DAMAGE),
@@ -230,7 +231,7 @@ def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prom
         if not clean:
             clean.append(states(()))
         now = states(edits) if edits else clean[0]
-        found = read(readout, now[None], top_k=1, targets=targets, details=False)
+        found = reduce_logits(readout, now[None], top_k=1, targets=targets, details=False)
         assert found.targets is not None and found.top_ids is not None
         first = found.top_ids[0, :, 0].tolist()
         new, kept = (
@@ -273,8 +274,8 @@ def _shares_note(found: SweepResult, placed: SweepResult, leg: Leg, manner: str)
     return f"Answers, vector {manner}, from layer {leg.layer} on, strength {leg.strength:g}. " + "; ".join(listed) + "."
 
 
-def _graded(manner: str) -> Wording:
-    return Wording(
+def _graded(manner: str) -> LegText:
+    return LegText(
         f"new colour over the old one, vector {manner}",
         "images",
         "causality",
@@ -286,7 +287,7 @@ def _graded(manner: str) -> Wording:
     )
 
 
-def _share(manner: str) -> Wording:
+def _share(manner: str) -> LegText:
     return replace(
         _graded(manner),
         title=f"answers with the new colour, vector {manner}",

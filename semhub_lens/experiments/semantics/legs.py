@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs, semantic_items, shuffled, swapped
-from semhub_lens.evidence.legs import ExperimentResult, Leg, Wording, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, centred_contrast, centred_keys, other_keys, permuted_keys
 from semhub_lens.experiments.job import Job, len_of
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, matched_negatives, similarity_leg
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.semantics.rivals import READS, Measured, Rivals, rivals_leg
-from semhub_lens.experiments.semantics.role_prompts import Place, Places, role_places
+from semhub_lens.experiments.semantics.rivals import READS, Rivals, StatesOfTexts, rivals_leg
+from semhub_lens.experiments.semantics.role_prompts import Places, RolePrompt, role_places
 
 UNDETERMINED = "absent where the words before the name leave its role open"
 """Name of the placebo: subjects, whose role the verb decides later."""
@@ -46,10 +47,10 @@ def run_similarity(job: Job) -> ExperimentResult:
     sentences, forms = [item.sentence for item in items], [item.form for item in items]
     listed = [sentences, forms] + [texts for c in contests for texts in (c.sentences, c.true, c.false)]
     measured = _measure(job, [text for texts in listed for text in texts])
-    where = job.where(source, listed)
+    provenance = job.provenance(source, listed)
     legs: list[Leg] = []
     for read in ("last",) if job.paper else READS:
-        wording = Wording(
+        wording = LegText(
             f"own form, {READS[read]}",
             "semantics",
             "similarity",
@@ -59,8 +60,8 @@ def run_similarity(job: Job) -> ExperimentResult:
             "cosine / share",
         )
         stacks = _stacks(job, measured, read, sentences, forms)
-        legs.append(similarity_leg(stacks, wording, where, job.seed, labels=sentences))
-        legs += [rivals_leg(measured, contest, read, where, job.seed) for contest in contests]
+        legs.append(similarity_leg(stacks, wording, provenance, job.seed, labels=sentences))
+        legs += [rivals_leg(measured, contest, read, provenance, job.seed) for contest in contests]
     notes = (
         "The false form has the tokens of the true one: at the embedding layer and in a bag of embeddings the two do "
         "not differ, by construction.",
@@ -69,7 +70,9 @@ def run_similarity(job: Job) -> ExperimentResult:
         "tells the forms apart.",
         "Last tokens: the sentence's full stop, the form's closing bracket.",
     )
-    return ExperimentResult("semantics.similarity", f"{len(items)} sentences", tuple(legs), notes, provenance=where)
+    return ExperimentResult(
+        "semantics.similarity", f"{len(items)} sentences", tuple(legs), notes, provenance=provenance
+    )
 
 
 def _sentences(job: Job) -> tuple[list[SemanticItem], list[SemanticItem], str]:
@@ -81,7 +84,7 @@ def _sentences(job: Job) -> tuple[list[SemanticItem], list[SemanticItem], str]:
     every = read_cogs(job.data)
     two = [item for item in every if len({entry.name for entry in item.names}) == len(item.names) == 2]
     if len(two) < FEWEST_ITEMS:
-        raise ValueError(
+        raise SemhubError(
             f"{len(two)} of {len(every)} sentences in {job.data} have exactly two different names, each with one role "
             f"(agent, theme or recipient); swapping needs at least {FEWEST_ITEMS}."
         )
@@ -117,13 +120,13 @@ def _share(rivals: Rivals) -> str:
     return f"{sum(rivals.in_order)} of {len(rivals.in_order)}"
 
 
-def _measure(job: Job, texts: Sequence[str]) -> Measured:
+def _measure(job: Job, texts: Sequence[str]) -> StatesOfTexts:
     unique, reads = list(dict.fromkeys(texts)), list(READS)
     random = job.random().reads("texts", unique, reads) if job.baseline else None
-    return Measured({text: i for i, text in enumerate(unique)}, job.reads("texts", unique, reads), random)
+    return StatesOfTexts({text: i for i, text in enumerate(unique)}, job.reads("texts", unique, reads), random)
 
 
-def _stacks(job: Job, measured: Measured, read: str, sentences: list[str], forms: list[str]) -> Stacks:
+def _stacks(job: Job, measured: StatesOfTexts, read: str, sentences: list[str], forms: list[str]) -> Stacks:
     (a, random_a, bag_a), (b, random_b, bag_b) = (measured.of(texts, read) for texts in (sentences, forms))
     random = None if random_a is None or random_b is None else (random_a, random_b)
     return Stacks(a, b, random, (bag_a, bag_b), matched_negatives(job.model, sentences, forms))
@@ -139,8 +142,8 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     here, earlier = _role_words(job, "roles", places.listed)
     bare = _role_words(job.random(), "roles", places.listed)[0] if job.baseline else None
     left_open = _role_words(job, "open", places.undetermined)[0] if places.undetermined else None
-    where = job.where(places.source, [(p.prefix, p.name, p.role) for p in places.listed], lens=True)
-    found = Roles(places, here, earlier, bare, left_open, where)
+    provenance = job.provenance(places.source, [(p.prefix, p.name, p.role) for p in places.listed], lens=True)
+    found = Roles(places, here, earlier, bare, left_open, provenance)
     legs, notes = [_roles_leg(job, found, "gold role over other roles")], list(places.report)
     clefts = [i for i, place in enumerate(places.listed) if place.cleft]
     if len(clefts) >= FEWEST_ITEMS:
@@ -149,7 +152,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         notes.append(f"Clefts only: not measured, {len(clefts)} clefts (fewer than {FEWEST_ITEMS}).")
     notes += CONFOUNDS if job.data is None else OWN_CONFOUNDS
     title = f"{len(places.listed)} sentences that break off before a name"
-    return ExperimentResult("semantics.logit_lens", title, tuple(legs), tuple(notes), provenance=where)
+    return ExperimentResult("semantics.logit_lens", title, tuple(legs), tuple(notes), provenance=provenance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +164,7 @@ class Roles:
     earlier: Float[Tensor, "layer item role"]
     random: Float[Tensor, "layer item role"] | None
     undetermined: Float[Tensor, "layer item role"] | None
-    where: Provenance
+    provenance: Provenance
 
     def at(self, items: list[int]) -> "Roles":
         """Some of the items."""
@@ -171,10 +174,10 @@ class Roles:
             listed=[self.places.listed[i] for i in items],
             undetermined=[self.places.undetermined[i] for i in items] if self.places.undetermined else [],
         )
-        return Roles(places, self.here[:, items], self.earlier[:, items], random, undetermined, self.where)
+        return Roles(places, self.here[:, items], self.earlier[:, items], random, undetermined, self.provenance)
 
 
-def _role_words(job: Job, name: str, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
+def _role_words(job: Job, name: str, places: Sequence[RolePrompt]) -> tuple[Tensor, Tensor]:
     """Log-probability of every role word before the name and at an earlier position (paper: probability)."""
     words = [(" " if job.paper else "") + role for role in ROLES]
     prompts = [place.prefix for place in places]
@@ -206,7 +209,7 @@ def _roles_leg(job: Job, found: Roles, title: str) -> Leg:
             permuted_keys(found.undetermined, other),
         )
     unit = "probability" if job.paper else "nats"
-    wording = Wording(
+    wording = LegText(
         title,
         "semantics",
         "readability",
@@ -219,7 +222,7 @@ def _roles_leg(job: Job, found: Roles, title: str) -> Leg:
         effect,
         permuted_keys(found.here, key),
         wording,
-        provenance=found.where,
+        provenance=found.provenance,
         seed=job.seed,
         curves=curves,
         controls={"more than at an earlier position": effect - centred_contrast(found.earlier, key)},
@@ -228,5 +231,5 @@ def _roles_leg(job: Job, found: Roles, title: str) -> Leg:
     )
 
 
-def _keys(places: Sequence[Place]) -> Tensor:
+def _keys(places: Sequence[RolePrompt]) -> Tensor:
     return torch.tensor([place.key for place in places])

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.results import Provenance
-from semhub_lens.evidence.legs import Leg, Wording, make_leg
+from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, sign_flips
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.geometry.similarity import centre, cosine_matrix
@@ -17,7 +17,7 @@ READS = {"last": "last token", "mean": "mean over tokens"}
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class StatesOfTexts:
     """States of texts by read, and those of the random-weight model."""
 
     place: Mapping[str, int]
@@ -43,7 +43,7 @@ class Rivals:
     """Whether the true form names the two persons in the order of the sentence."""
 
 
-def rivals_leg(measured: Measured, rivals: Rivals, read: str, where: Provenance, seed: int) -> Leg:
+def rivals_leg(measured: StatesOfTexts, rivals: Rivals, read: str, provenance: Provenance, seed: int) -> Leg:
     r"""Is a sentence closer to its true than to its false form? $e_i = \cos(s_i, f_i) - \cos(s_i, \bar f_i)$.
 
     The null exchanges the two forms of random items. As in `similarity_leg`, what is compared across layers and models
@@ -73,7 +73,7 @@ def rivals_leg(measured: Measured, rivals: Rivals, read: str, where: Provenance,
     for name, chosen in (("", in_order | True), (", names in order", in_order), (", names reversed", ~in_order)):
         if bool(chosen.any()) and not (name and bool(chosen.all())):
             curves[f"share nearer to the true form{name}"] = (effect[:, chosen].sign().mean(1) + 1) / 2
-    wording = Wording(
+    wording = LegText(
         f"{rivals.title}, {READS[read]}",
         "semantics",
         "similarity",
@@ -86,7 +86,7 @@ def rivals_leg(measured: Measured, rivals: Rivals, read: str, where: Provenance,
         effect,
         sign_flips(effect),
         wording,
-        provenance=where,
+        provenance=provenance,
         seed=seed,
         curves=curves,
         controls=controls,

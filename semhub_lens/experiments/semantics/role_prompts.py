@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.semantics.lexicon import NAMES
 from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs
 from semhub_lens.data.semantics.roles import role_items
@@ -19,7 +20,7 @@ FEWEST_NAMES = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class RolePrompt:
     """A text up to the token before a name, and the role that the name has in the whole sentence."""
 
     prefix: str
@@ -40,8 +41,8 @@ class Place:
 class Places:
     """Items of `semantics.logit_lens`."""
 
-    listed: list[Place]
-    undetermined: list[Place]
+    listed: list[RolePrompt]
+    undetermined: list[RolePrompt]
     """Subjects, whose role the words before them leave open; empty for the user's own data."""
     source: str
     report: tuple[str, ...]
@@ -52,13 +53,13 @@ def role_places(job: Job) -> Places:
     """Find the places, generated or in the user's COGS files, with names that are one token each.
 
     Raises:
-        ValueError: too few names of one token, or too few sentences of some role.
+        SemhubError: too few names of one token, or too few sentences of some role.
     """
     sample(job.n, job.n, job.seed)  # refuses too small an n
     names = [name for name in NAMES if len(encode(job.model.tokenizer, " " + name)) == 1]
     names = [name for name in names if encode(job.model.tokenizer, " " + name)[0] != _unknown(job.model)]
     if len(names) < FEWEST_NAMES:
-        raise ValueError(
+        raise SemhubError(
             f"{len(names)} of {len(NAMES)} names are one token each for this tokenizer; expected at least "
             f"{FEWEST_NAMES}. Take a model whose tokenizer keeps common first names whole."
         )
@@ -82,22 +83,24 @@ def _unknown(model: Model) -> int | None:
     return getattr(model.tokenizer, "unk_token_id", None)
 
 
-def _place(model: Model, prefix: str, name: str, role: str, source: random.Random, cleft: bool = False) -> Place | None:
+def _place(
+    model: Model, prefix: str, name: str, role: str, source: random.Random, cleft: bool = False
+) -> RolePrompt | None:
     """None where the name does not begin a token of its own, or the text has no other position."""
     before, whole = (encode(model.tokenizer, text) for text in (prefix, f"{prefix} {name}"))
     prompt = Prompt.from_text(model, prefix)
     positions = range(int(prompt.bos), len(prompt) - 1)
     if whole[:-1] != before or not positions:
         return None
-    return Place(prefix, name, role, source.choice(positions), cleft)
+    return RolePrompt(prefix, name, role, source.choice(positions), cleft)
 
 
-def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[Place], str]:
+def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
     """One name a sentence, not at its start; equally many of each role (the rarest decides); all names drawn anew."""
     assert job.data is not None
     every, source = read_cogs(job.data), random.Random(job.seed)
     source.shuffle(every)
-    found: dict[str, Place] = {}
+    found: dict[str, RolePrompt] = {}
     joined = 0
     for item in every:
         inner = [entry for entry in item.names if entry.start > 0]
@@ -111,7 +114,7 @@ def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[Place], str]:
     each = min(job.n // len(ROLES), *map(len, groups))
     counts = ", ".join(f"{len(group)} {role}" for role, group in zip(ROLES, groups, strict=True))
     if each < FEWEST_NAMES:
-        raise ValueError(
+        raise SemhubError(
             f"{job.data} has too few sentences with a name that is not their first word: {counts}; expected at least "
             f"{FEWEST_NAMES} of each role."
         )

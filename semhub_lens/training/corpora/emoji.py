@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import content_hash
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
@@ -44,7 +45,7 @@ def emoji_names() -> dict[str, dict[str, tuple[str, ...]]]:
     Names of an animal's face are those of the animal.
 
     Raises:
-        ValueError: the package `emoji` is missing.
+        SemhubError: the package `emoji` is missing.
 
     Example:
         >>> from semhub_lens.training.corpora.emoji import emoji_names
@@ -95,11 +96,11 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
         style: name of the style.
 
     Raises:
-        ValueError: no such font or folder, or nothing in it.
+        SemhubError: no such font or folder, or nothing in it.
     """
     path = Path(source).expanduser()
     if not path.exists():
-        raise ValueError(f"There is no font or folder {path}. {ADVICE}")
+        raise SemhubError(f"There is no font or folder {path}. {ADVICE}")
     font = None if path.is_dir() else _font(path)
     whole = "" if font is None else content_hash(path)
     items = []
@@ -113,7 +114,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
             draw, content = partial(read_picture, file), content_hash(file)
         items.append(MediaItem(f"{style}:{code}", style, names["en"][0].lower(), names, content, draw))
     if not items:
-        raise ValueError(f"No emoji pictures in {path}; expected files such as 1f436.png.")
+        raise SemhubError(f"No emoji pictures in {path}; expected files such as 1f436.png.")
     return items
 
 
@@ -127,7 +128,7 @@ def _font(path: Path) -> Any:
     try:
         return optional("PIL.ImageFont", "pillow", "vision").truetype(str(path), SIZE)
     except OSError as error:
-        raise ValueError(f"The font {path} could not be read at size {SIZE}: {error}. {ADVICE}") from error
+        raise SemhubError(f"The font {path} could not be read at size {SIZE}: {error}. {ADVICE}") from error
 
 
 def _drawn(font: Any, symbol: str) -> Any:

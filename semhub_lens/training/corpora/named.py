@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import content_hash
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording
@@ -30,7 +31,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
         skip: names of subfolders to leave out.
 
     Raises:
-        ValueError: no such folder, or no pictures in it.
+        SemhubError: no such folder, or no pictures in it.
     """
     root = Path(folder).expanduser()
     items = []
@@ -45,7 +46,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
             key = f"{style}:{inside.as_posix()}"
             items.append(MediaItem(key, style, bare(name), names, content_hash(path), opened))
     if not items:
-        raise ValueError(f"There are no pictures below {root} that are named by what they show.")
+        raise SemhubError(f"There are no pictures below {root} that are named by what they show.")
     return items
 
 
@@ -58,7 +59,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
         said: the words that may be said; other files and folders are left out.
 
     Raises:
-        ValueError: no such folder, or no recording of one of the words in it.
+        SemhubError: no such folder, or no recording of one of the words in it.
     """
     root = Path(folder).expanduser()
     items = []
@@ -70,7 +71,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
             items.append(MediaItem(key, style, known[1], {code: (known[0],)}, content_hash(path), opened))
     if not items:
         example = next((f"{code}/{next(iter(words))}.wav" for code, words in said.items() if words), "en/dog.wav")
-        raise ValueError(
+        raise SemhubError(
             f"There are no recordings of words below {root}; expected files such as {example} "
             f"({', '.join(RECORDED)}), named by one of the words that are trained."
         )

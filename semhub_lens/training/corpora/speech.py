@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.text.texts import concepts
@@ -49,7 +50,7 @@ def _engine() -> _Engine:
     library = ctypes.CDLL(loader.get_library_path())
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
     if rate <= 0:
-        raise ValueError(f"eSpeak NG could not start (code {rate}); re-install the package espeakng-loader.")
+        raise SemhubError(f"eSpeak NG could not start (code {rate}); re-install the package espeakng-loader.")
     parts: list[np.ndarray] = []
 
     def receive(samples: Any, count: int, events: Any) -> int:
@@ -73,7 +74,7 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
         pitch: 0 to 100.
 
     Raises:
-        ValueError: the package is missing, an unknown voice, or a text that makes no sound.
+        SemhubError: the package is missing, an unknown voice, or a text that makes no sound.
 
     Example:
         >>> from semhub_lens.training.corpora.speech import speak
@@ -83,7 +84,7 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
     """
     engine = _engine()
     if engine.library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise ValueError(f"eSpeak NG has no voice {voice!r}; expected for instance 'en', 'fr+f2' or 'cmn'.")
+        raise SemhubError(f"eSpeak NG has no voice {voice!r}; expected for instance 'en', 'fr+f2' or 'cmn'.")
     engine.library.espeak_SetParameter(RATE, rate, 0)
     engine.library.espeak_SetParameter(PITCH, pitch, 0)
     engine.parts.clear()
@@ -91,7 +92,7 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
     engine.library.espeak_Synth(data, len(data) + 1, 0, POSITION_CHARACTER, 0, CHARS_UTF8, None, None)
     samples = np.concatenate(engine.parts).astype(np.float32) / 32768 if engine.parts else np.zeros(0, np.float32)
     if not np.abs(samples).max(initial=0) > 0:
-        raise ValueError(f"eSpeak NG said nothing for {text!r} with the voice {voice!r}.")
+        raise SemhubError(f"eSpeak NG said nothing for {text!r} with the voice {voice!r}.")
     return samples, engine.rate
 
 

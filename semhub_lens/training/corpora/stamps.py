@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import content_hash
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
@@ -58,13 +59,13 @@ def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
     """All stamps below a folder, in a fixed order; without letters, digits and coins unless `symbols`.
 
     Raises:
-        ValueError: no stamps there.
+        SemhubError: no stamps there.
     """
     folder = Path(root).expanduser()
     texts = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     stamps = [_stamp(path) for path in texts if symbols or "symbols" not in path.relative_to(folder).parts]
     if not stamps:
-        raise ValueError(f"There are no stamps (.txt with a picture beside it) below {folder}. {ADVICE}")
+        raise SemhubError(f"There are no stamps (.txt with a picture beside it) below {folder}. {ADVICE}")
     return stamps
 
 
