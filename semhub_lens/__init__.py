@@ -6,6 +6,7 @@
 """
 
 from semhub_lens import experiments, spokes
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance, Result, load_result
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.geometry.cosine import CosineResult, CosineTo
@@ -79,6 +80,7 @@ __all__ = [
     "Provenance",
     "Readout",
     "Result",
+    "SemhubError",
     "SentenceEncoder",
     "SentimentClassifier",
     "SentimentFrame",
@@ -88,6 +90,7 @@ __all__ = [
     "TargetResult",
     "TransferResult",
     "TranslationItems",
+    "Unfit",
     "adding",
     "at",
     "attribution_grid",

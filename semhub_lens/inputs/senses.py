@@ -55,7 +55,7 @@ class ProcessorReader:
         template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
 
     Example:
-        >>> from semhub_lens.inputs.senses import ProcessorSense
+        >>> from semhub_lens.inputs.senses import ProcessorReader
         >>> eyes = ProcessorSense(processor, "image", "USER: {} ASSISTANT:")  # doctest: +SKIP
         >>> eyes.prompt("<image> What is this?", picture).spans["image"]  # doctest: +SKIP
     """

@@ -118,7 +118,7 @@ def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_mode
     monkeypatch.setattr(_kernel, "BLOCK_ENTRIES", entries)
     readout = shl.Readout(tiny_model)
     states, targets, table = random_case()
-    got = _kernel.read(readout, states, top_k=5, targets=targets, table=table)
+    got = _kernel.reduce_logits(readout, states, top_k=5, targets=targets, table=table)
     with torch.no_grad():
         logprobs = readout(states).double().log_softmax(-1)
     top = logprobs.topk(5, dim=-1)
@@ -137,7 +137,7 @@ def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_mode
 def test_sums_of_vanishing_probabilities_stay_finite(tiny_model):
     readout = shl.Readout(tiny_model, norm="none")
     states, targets, _ = random_case()
-    got = _kernel.read(readout, 100 * states, targets=targets).targets
+    got = _kernel.reduce_logits(readout, 100 * states, targets=targets).targets
     with torch.no_grad():
         logprobs = readout(100 * states).double().log_softmax(-1)
     expected = [[logprobs[:, p, list(ids)].logsumexp(-1) for ids in sets] for p, sets in enumerate(targets)]
@@ -147,7 +147,7 @@ def test_sums_of_vanishing_probabilities_stay_finite(tiny_model):
 
 
 def test_the_kernel_leaves_out_what_was_not_asked_for(tiny_model):
-    got = _kernel.read(shl.Readout(tiny_model), random_case()[0])
+    got = _kernel.reduce_logits(shl.Readout(tiny_model), random_case()[0])
     assert (got.top_ids, got.top_logprobs, got.targets, got.mass) == (None, None, None, None)
 
 
