@@ -50,7 +50,7 @@ BAD = {
     "span of one prompt only": (lambda m: resid(m, [prompt(m), "red"], read="ab"), "'red' has no span 'ab'", True),
     "unknown hook": (lambda m: resid(m, "red", hooks=[("blocks.9.hook_resid_pre", nothing)]), "it has 3 blocks", True),
     "edit past the end": (
-        lambda m: resid(m, "red", hooks=shl.at(1, shl.hooks.add(torch.ones(32), positions=5))),
+        lambda m: resid(m, "red", hooks=shl.at(2, shl.hooks.add(torch.ones(32), positions=5))),
         "Position 5 is past the end",
         True,
     ),

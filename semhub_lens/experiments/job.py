@@ -93,8 +93,7 @@ class Job:
         }
 
     def _last_normed(self, found: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
-        last = found[-1].to(self.model.W_U.device, self.model.W_U.dtype)
-        found[-1] = self.model.ln_final(last[None])[0].detach().float().cpu()
+        found[-1] = self.readout.normed(found[-1]).detach().float().cpu()
         return found
 
     def lens(

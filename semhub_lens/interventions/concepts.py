@@ -33,9 +33,9 @@ from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.direction import SALT
 from semhub_lens.interventions.hooks import PositionedHook
 from semhub_lens.lens.kernel import reduce_logits
-from semhub_lens.model.capture import prompt_states, read_positions, residual_stream
+from semhub_lens.model.capture import prompt_states, read_positions, residual_reads
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, residual_names
+from semhub_lens.model.hooking import Hooks, n_layers, residual_names
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -47,7 +47,7 @@ FOUR_WAY = (
 )
 
 ROWS = 512
-"""Copies of prompts run in one go: their states at all layers are held until the last is read."""
+"""Copies of prompts run in one go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class ConceptPatchResult(Result):
     words: tuple[tuple[str, ...], ...]
     """Per item, the targets."""
     items: tuple[int, ...]
-    """Which of the items given were measured: those whose targets share no token."""
+    """Which of the items were measured: those whose targets share no token."""
     averaged: tuple[int, ...]
     """Per item, how many source prompts the patched state is the mean of."""
     log_probs: Float[Tensor, "layer item target"]
@@ -157,48 +157,44 @@ def concept_patch(
     targets = as_prompts(model, list(target_prompts))
     _check_counts(sources, targets, words, names)
     chosen = _chosen_layers(model, layers)
-    sets = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
-    kept = [i for i, row in enumerate(sets) if len({t for ids in row for t in ids}) == sum(map(len, row))]
-    if len(kept) < 2:
-        raise SemhubError(
-            f"The control needs two items whose words share no token; {len(kept)} of {len(words)} are left."
-        )
-    targets = [targets[i] for i in kept]
-    places = [read_positions(prompt, span if whole else f"{span}:last") for prompt in targets]
-    read_at = source_span or span
-    given = _concept_states(model, [sources[i] for i in kept], read_at if whole else f"{read_at}:last", max_tokens)
-    readout = Readout(model)
-    states = _spread(given, places)
+    ids = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
+    kept = _without_shared_tokens(ids)
+    ids, targets = [ids[i] for i in kept], [targets[i] for i in kept]
+    which = "" if whole else ":last"
+    written = [read_positions(prompt, span + which) for prompt in targets]
+    concepts = _concept_states(model, [sources[i] for i in kept], (source_span or span) + which, max_tokens)
     others = derangement(len(kept), generator(seed)).tolist()
-    patches = {
-        "patch": states,
-        "random source": _spread([given[i] for i in others], places),
-        "random states": _random_like(states, seed),
-    }
-    bar = tqdm(total=4, desc="concept patch", unit="condition", disable=not progress, leave=False)
-    read_sets = [sets[i] for i in kept]
-    with bar:
-        found = []
-        for patch in patches.values():
-            finals = _patched_finals(model, targets, patch, chosen, places, max_tokens)
-            found.append(_read(readout, finals, read_sets))
-            bar.update()
-        clean = residual_stream(model, targets, max_tokens=max_tokens, progress=False)[-1]
-        unpatched = _read(readout, clean[None], read_sets)[0]
-        bar.update()
+    states = _over_positions(concepts, written)
+    patches = (states, _over_positions([concepts[i] for i in others], written), _random_like(states, seed))
+    readout = Readout(model)
+    log_probs = []
+    for patch in tqdm(patches, desc="concept patch", unit="condition", disable=not progress, leave=False):
+        finals = _patched_finals(model, targets, patch, chosen, written, max_tokens)
+        log_probs.append(_log_probs(readout, finals, ids))
+    clean = _final_states(model, targets, (), max_tokens)
     return ConceptPatchResult(
-        tuple(chosen),
-        tuple(names),
-        tuple(tuple(word if isinstance(word, str) else repr(word) for word in words[i]) for i in kept),
-        tuple(kept),
-        tuple(len(sources[i]) for i in kept),
-        found[0],
-        found[1],
-        found[2],
-        unpatched,
-        len(words) - len(kept),
+        layers=tuple(chosen),
+        names=tuple(names),
+        words=tuple(tuple(word if isinstance(word, str) else repr(word) for word in words[i]) for i in kept),
+        items=tuple(kept),
+        averaged=tuple(len(sources[i]) for i in kept),
+        log_probs=log_probs[0],
+        random_source=log_probs[1],
+        random_states=log_probs[2],
+        unpatched=_log_probs(readout, clean[None], ids)[0],
+        dropped=len(words) - len(kept),
         provenance=provenance_of(model, norm="final", seed=seed, bos=targets[0].bos),
     )
+
+
+def _without_shared_tokens(ids: list[list[tuple[int, ...]]]) -> list[int]:
+    """The items whose words share no token."""
+    kept = [i for i, row in enumerate(ids) if len({token for word in row for token in word}) == sum(map(len, row))]
+    if len(kept) < 2:
+        raise SemhubError(
+            f"The control needs two items whose words share no token; {len(kept)} of {len(ids)} are left."
+        )
+    return kept
 
 
 def _check_counts(
@@ -228,12 +224,12 @@ def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_to
     """Per item, the mean over its sources of the states at the positions read, `[layer pos d_model]`."""
     flat = [prompt for prompts in sources for prompt in prompts]
     wanted = [read_positions(prompt, read) for prompt in flat]
-    found: dict[int, Tensor] = {}
+    read_out: dict[int, Tensor] = {}
     for batch in prompt_states(model, flat, max_tokens=max_tokens):
-        found.update((index, states[:, list(wanted[index])]) for index, states in batch)
+        read_out.update((index, states[:, list(wanted[index])]) for index, states in batch)
     means, start = [], 0
     for item, prompts in enumerate(sources):
-        parts = [found[start + i] for i in range(len(prompts))]
+        parts = [read_out[start + i] for i in range(len(prompts))]
         if len({part.shape[1] for part in parts}) > 1:
             raise SemhubError(
                 f"The sources of item {item} have spans of {', '.join(str(part.shape[1]) for part in parts)} "
@@ -244,13 +240,14 @@ def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_to
     return means
 
 
-def _spread(states: list[Tensor], places: list[tuple[int, ...]]) -> Float[Tensor, "layer item k d_model"]:
+def _over_positions(concepts: list[Tensor], written: list[tuple[int, ...]]) -> Float[Tensor, "layer item k d_model"]:
     """Each item's states over its target positions (position by position, or one for all), padded to the longest."""
-    widest = max(map(len, places))
+    widest = max(map(len, written))
     rows = []
-    for given, place in zip(states, places, strict=True):
-        fitting = given if given.shape[1] == len(place) else given.mean(1, keepdim=True).expand(-1, len(place), -1)
-        rows.append(torch.nn.functional.pad(fitting, (0, 0, 0, widest - len(place)), value=1.0))
+    for states, positions in zip(concepts, written, strict=True):
+        if states.shape[1] != len(positions):
+            states = states.mean(1, keepdim=True).expand(-1, len(positions), -1)
+        rows.append(torch.nn.functional.pad(states, (0, 0, 0, widest - len(positions)), value=1.0))
     return torch.stack(rows, dim=1)
 
 
@@ -264,25 +261,31 @@ def _patched_finals(
     targets: list[Prompt],
     states: Float[Tensor, "entry item k d_model"],
     layers: list[int],
-    places: list[tuple[int, ...]],
+    written: list[tuple[int, ...]],
     max_tokens: int,
 ) -> Float[Tensor, "layer item d_model"]:
     """Final state at the last position of every target, patched from each of the layers on; layers share batches."""
     step = max(1, ROWS // len(layers))
-    found = []
+    finals = []
     for start in range(0, len(targets), step):
         block = targets[start : start + step]
         rows = [prompt for prompt in block for _ in layers]
-        provenance = [place for place in places[start : start + step] for _ in layers]
+        positions = [row for row in written[start : start + step] for _ in layers]
         first = torch.tensor(layers).repeat(len(block))
-        hooks = _hooks(model, states[:, start : start + step], provenance, first, len(layers))
-        finals = residual_stream(model, rows, hooks=hooks, max_tokens=max_tokens, progress=False)[-1]
-        found.append(finals.reshape(len(block), len(layers), -1))
-    return torch.cat(found).transpose(0, 1)
+        hooks = _hooks(model, states[:, start : start + step], positions, first, len(layers))
+        finals.append(_final_states(model, rows, hooks, max_tokens).reshape(len(block), len(layers), -1))
+    return torch.cat(finals).transpose(0, 1)
+
+
+def _final_states(model: Model, prompts: list[Prompt], hooks: Hooks, max_tokens: int) -> Float[Tensor, "item d_model"]:
+    last = [n_layers(model)]
+    return residual_reads(model, prompts, ["last"], layers=last, hooks=hooks, max_tokens=max_tokens, progress=False)[
+        0, 0
+    ]
 
 
 def _hooks(
-    model: Model, states: Tensor, provenance: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
+    model: Model, states: Tensor, written: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
 ) -> Hooks:
     """At every residual entry, the hook that writes its state into the rows whose patch has begun."""
 
@@ -290,16 +293,16 @@ def _hooks(
         def write_concept(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
             return states[entry].to(current.device)[item // copies, rank].to(current.dtype)
 
-        mask = torch.zeros(len(provenance), max(map(max, provenance)) + 1, dtype=torch.bool)
-        for row, (place, begins) in enumerate(zip(provenance, first.tolist(), strict=True)):
-            mask[row, list(place)] = begins <= entry
+        mask = torch.zeros(len(written), max(map(max, written)) + 1, dtype=torch.bool)
+        for row, (positions, begins) in enumerate(zip(written, first.tolist(), strict=True)):
+            mask[row, list(positions)] = begins <= entry
         return PositionedHook("concept patch", write_concept, mask)
 
     names = residual_names(model)
     return [(names[entry], writer(entry)) for entry in range(int(first.min()), len(names))]
 
 
-def _read(
+def _log_probs(
     readout: Readout, states: Float[Tensor, "layer item d_model"], sets: list[list[tuple[int, ...]]]
 ) -> Float[Tensor, "layer item target"]:
     """Log-probabilities of every item's targets."""

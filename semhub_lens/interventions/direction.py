@@ -1,6 +1,6 @@
 """Directions in the residual stream: from words, prompts or the unembedding, and a norm-matched random one as control.
 
-A direction read at residual entry `layer` belongs at `at(layer, ..., site="resid_pre")`.
+A direction read at residual entry `layer` belongs at `at(layer, ...)`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import token_id
-from semhub_lens.model.capture import residual_stream
+from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.facts import Model
 
 SALT = 0x5EED
@@ -46,7 +46,7 @@ def prompts(
     """Mean state of some prompts minus the mean state of others, at one residual entry."""
     if not 0 <= layer <= model.cfg.n_layers:
         raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {model.cfg.n_layers}.")
-    states = [residual_stream(model, side, read=read, progress=False)[layer] for side in (list(plus), list(minus))]
+    states = [residual_reads(model, list(side), [read], layers=[layer], progress=False)[0, 0] for side in (plus, minus)]
     return mean_difference(*states)
 
 

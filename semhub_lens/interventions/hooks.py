@@ -1,7 +1,8 @@
 r"""Hook functions that change activations: add, replace, project_out, swap, patch.
 
 Each returns a hook `(activation, hook) -> activation` that works out of place and in float32, keeps dtype and device,
-and lets gradients through. `strength=0` changes nothing. `at(layers, fn)` pairs it with hook names:
+and lets gradients through. `strength=0` changes nothing. `at(layers, fn)` pairs it with hook names (and, at the one
+site `resid_mid`, writes what the hook returns into the activation):
 
     model.run_with_hooks(tokens, fwd_hooks=at(9, add(direction, strength=4.0, positions=slice(0, 2))))
 
@@ -19,14 +20,12 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.interventions import positions as place
-from semhub_lens.interventions.positions import Positions
-from semhub_lens.model.hooking import HookFunction, PassCounter, site_name
+from semhub_lens.interventions.positions import Positions, check_positions, ranks_of
+from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`(states [n ...], item [n], rank [n]) -> new states`: the selected states, whose prompt's index and whose place in
-the list of
-positions are given."""
+"""`(states [n ...], item [n], rank [n]) -> new states`: of the selected states, with the index of each one's prompt and
+its rank in the list of positions."""
 Each = Literal["position", "item"]
 """What every one of several vectors `[k d_model]` belongs to: the k positions in their order, or the k prompts."""
 
@@ -48,7 +47,7 @@ class PositionedHook:
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
         """Return the activation with the states at the positions edited, or as it is where there are none."""
         window, columns = self._chunks.window(activation, hook)
-        ranks = place.ranks(self.positions, window, columns)
+        ranks = ranks_of(self.positions, window, columns)
         rows, cols = (ranks >= 0).nonzero(as_tuple=True)
         if not len(rows):
             return activation
@@ -64,7 +63,7 @@ class PositionedHook:
             raise SemhubError(
                 f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."
             )
-        place.check(self.positions, prompts, new_tokens)
+        check_positions(self.positions, prompts, new_tokens)
 
 
 def add(
@@ -84,7 +83,7 @@ def add(
 
     Example:
         >>> direction = torch.ones(tiny_model.cfg.d_model)
-        >>> hooks = at(0, add(direction, strength=4.0, positions=-1), site="resid_pre")
+        >>> hooks = at(0, add(direction, strength=4.0, positions=-1))
     """
     vectors = _vectors(direction, "direction")
 
@@ -183,26 +182,32 @@ def patch(
 
 
 def at(
-    layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = "resid_post"
+    layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = RESID
 ) -> list[tuple[str, HookFunction]]:
-    """Pair a hook function with the hook names of a site in the given blocks; lists add up with `+`.
+    """Pair a hook function with the hook names of residual entries, or of a site in blocks; lists add up with `+`.
+
+    Layers are entries of the residual axis, as in every result and direction: 0 is the embedding (input of block 0), l
+    the residual stream after block l-1, the last one that after the last block. A probe of the library sees the edit at
+    entry l, and nothing of it at l-1.
 
     Args:
-        layers: a block's number, or several. The residual axis of results is `site="resid_pre"`: entry l is the input
-            of block l.
+        layers: a residual entry, or several; with another `site` the numbers of blocks.
         fn: any hook function `(activation, hook) -> activation`.
-        site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
+        site: "resid" for residual entries; "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z" for a
+            site of blocks.
 
     Raises:
-        SemhubError: no layers, negative layer, unknown site.
+        SemhubError: no layers, negative layer, unknown site. That an entry is past the last one shows in the run.
 
     Example:
         >>> [name for name, _ in at([0, 1], add(torch.ones(4)))]
-        ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
+        ['blocks.0.hook_resid_pre', 'blocks.0.hook_resid_post']
+        >>> [name for name, _ in at(1, add(torch.ones(4)), site="attn_out")]
+        ['blocks.1.hook_attn_out']
     """
     listed = [index(layers)] if isinstance(layers, SupportsIndex) else [index(layer) for layer in layers]
     if not listed:
-        raise SemhubError("at() got no layers; give a block's number or several.")
+        raise SemhubError("at() got no layers; give one or several.")
     wrapped = _write_through(fn) if site == "resid_mid" else fn
     return [(site_name(layer, site), wrapped) for layer in listed]
 

@@ -5,6 +5,7 @@ tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Int
@@ -21,8 +22,8 @@ prompt `[item k]`, a mask `[item pos]` over the prompt, a span's name, or "gener
 GENERATED = "generated"
 
 
-def ranks(positions: Positions, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
-    """For every column, its place in the list of positions that the intervention names; -1 where it is not named."""
+def ranks_of(positions: Positions, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
+    """For every column, its rank in the list of positions that the intervention names; -1 where it is not named."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
     if not bool((absolute >= 0).any()):
@@ -62,11 +63,11 @@ def _mask_ranks(mask: Bool[Tensor, "item pos"], absolute: Tensor, window: Window
     return torch.where(within & rows.gather(1, column), (rows.long().cumsum(1) - 1).gather(1, column), -1)
 
 
-def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> list[list[int]]:
+def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> list[Sequence[int]]:
     """Absolute indices of every row, in the order given."""
     rows = range(len(window.items))
     if isinstance(positions, str):
-        return [list(_span(window.spans[row] if window.spans else {}, positions)) for row in rows]
+        return [_span(window.spans[row] if window.spans else {}, positions) for row in rows]
     listed = torch.as_tensor(positions).cpu()
     chosen = listed[window.items] if listed.ndim == 2 else listed.reshape(1, -1).expand(len(window.items), -1)
     chosen = torch.where(chosen < 0, chosen + window.lengths[:, None], chosen)
@@ -82,15 +83,19 @@ def _span(spans: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     return spans[name]
 
 
-def _index_ranks(indices: list[list[int]], absolute: Tensor) -> Tensor:
-    found = torch.full_like(absolute, -1)
-    for row, positions in enumerate(indices):
-        for rank, position in enumerate(positions):
-            found[row][absolute[row] == position] = rank
-    return found
+def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
+    """Ranks by a table over positions; of a position that is named twice the last rank counts."""
+    counts, width = torch.tensor([len(row) for row in indices]), int(absolute.max()) + 1
+    position = torch.tensor(list(chain.from_iterable(indices)), dtype=torch.long)
+    row = torch.arange(len(indices)).repeat_interleave(counts)
+    rank = torch.arange(len(position)) - (counts.cumsum(0) - counts)[row]
+    run = (position >= 0) & (position < width)
+    table = torch.full((len(indices) * width,), -1)
+    table.scatter_reduce_(0, (row * width + position)[run], rank[run], "amax")
+    return torch.where(absolute >= 0, table.view(-1, width).gather(1, absolute.clamp(min=0)), -1)
 
 
-def check(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
+def check_positions(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
@@ -117,7 +122,7 @@ def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
 def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
     lengths = torch.tensor([len(p) for p in prompts])
     window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, generated=reached)
-    if not bool((ranks(span, window, int(lengths.max()) + reached) >= 0).any()):
+    if not bool((ranks_of(span, window, int(lengths.max()) + reached) >= 0).any()):
         raise SemhubError(
             f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run."
         )

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
-from semhub_lens.interventions.hooks import add
+from semhub_lens.interventions.hooks import add, at
 from semhub_lens.interventions.positions import Positions
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, n_layers, site_name
+from semhub_lens.model.hooking import Hooks, n_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class SteeringVector(Result):
     Example:
         >>> vector = SteeringVector.make(tiny_model, "two - five", {1: direction.words(tiny_model, "two", "five", 1)})
         >>> [name for name, _ in vector.hooks(2.0, positions=-1)]
-        ['blocks.1.hook_resid_pre']
+        ['blocks.0.hook_resid_post']
     """
 
     name: str
@@ -136,7 +136,7 @@ class SteeringVector(Result):
         chosen = self.layers if layers is None else tuple(layers)
         if missing := [layer for layer in chosen if layer not in self.layers]:
             raise SemhubError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
-        return [(self._hook_name(layer), add(self[layer], strength, positions)) for layer in chosen]
+        return [pair for layer in chosen for pair in at(layer, add(self[layer], strength, positions))]
 
     def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction of a layer."""
@@ -147,9 +147,6 @@ class SteeringVector(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer: the direction's norm."""
         return pd.DataFrame({"name": self.name, "layer": self.layers, "norm": self.directions.norm(dim=1).tolist()})
-
-    def _hook_name(self, layer: int) -> str:
-        return site_name(layer, "resid_pre") if layer < self.n_layers else site_name(layer - 1, "resid_post")
 
 
 def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:

@@ -216,8 +216,7 @@ def residual_stream(
         >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
         2
     """
-    (found,) = residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)
-    return found
+    return residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)[0]
 
 
 def residual_reads(
@@ -225,11 +224,12 @@ def residual_reads(
     prompts: str | Prompt | Sequence[str | Prompt],
     reads: Sequence[str | int],
     *,
+    layers: Sequence[int] | None = None,
     hooks: Hooks = (),
     max_tokens: int = 1024,
     progress: bool = True,
 ) -> Float[Tensor, "read layer item d_model"]:
-    """As `residual_stream`, for several reads of the same runs.
+    """As `residual_stream`, for several reads of the same runs, and of these residual entries only (None: all).
 
     Raises:
         SemhubError: as `residual_stream`.
@@ -242,18 +242,15 @@ def residual_reads(
     listed = as_prompts(model, prompts)
     wanted = [[read_positions(prompt, read) for prompt in listed] for read in reads]
     check_edits(hooks, listed)
-    names = residual_names(model)
+    names = residual_names(model) if layers is None else [residual_names(model)[layer] for layer in layers]
     out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
     current: list[Batch] = []
 
     def reader(layer: int) -> HookFunction:
         def read_states(activation: Tensor, hook: Any) -> None:
             items = current[0].window.items
-            plain = activation.detach().float()
-            for place, (read, positions) in enumerate(zip(reads, wanted, strict=True)):
-                weights = _weights([positions[int(i)] for i in items], activation.shape[1])
-                states = torch.nn.functional.normalize(plain, dim=-1) if _unit_norm(read) else plain
-                out[place, layer, items] = torch.einsum("bp,bpd->bd", weights.to(states.device), states).cpu()
+            for i, (read, positions) in enumerate(zip(reads, wanted, strict=True)):
+                out[i, layer, items] = _mean(activation.detach(), [positions[item] for item in items.tolist()], read)
 
         return read_states
 
@@ -273,11 +270,18 @@ def _unit_norm(read: str | int) -> bool:
     return isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
 
 
-def _weights(wanted: list[tuple[int, ...]], columns: int) -> Float[Tensor, "batch pos"]:
-    weights = torch.zeros(len(wanted), columns)
+def _mean(
+    states: Float[Tensor, "batch pos d_model"], wanted: list[tuple[int, ...]], read: str | int
+) -> Float[Tensor, "batch d_model"]:
+    """Each row's mean over the positions that `read` names in it."""
+    if max(map(len, wanted)) == 1:
+        chosen = states[torch.arange(len(wanted)), [position for (position,) in wanted]].float()
+        return (torch.nn.functional.normalize(chosen, dim=-1) if _unit_norm(read) else chosen).cpu()
+    weights = torch.zeros(states.shape[:2])
     for row, positions in enumerate(wanted):
         weights[row, list(positions)] = 1 / len(positions)
-    return weights
+    plain = torch.nn.functional.normalize(states.float(), dim=-1) if _unit_norm(read) else states.float()
+    return torch.einsum("bp,bpd->bd", weights.to(states.device), plain).cpu()
 
 
 def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:

@@ -91,7 +91,7 @@ def generate(
     require_hooks(model, [name for name, _ in hooks])
     check_edits(hooks, listed, max_new_tokens)
     readout = Readout(model)
-    found: dict[int, list[int]] = {}
+    continuations: dict[int, list[int]] = {}
     last: list[Tensor] = []
 
     def keep_last(activation: Tensor, hook: object) -> None:
@@ -105,12 +105,12 @@ def generate(
             cache = new_cache(model, len(rows)) if use_cache in (None, True) else None
             decoder = _Decoder(model, run, readout, last, temperature, cache, batch.inputs)
             new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
-            found.update(zip(batch.window.items.tolist(), new, strict=True))
+            continuations.update(zip(batch.window.items.tolist(), new, strict=True))
             bar.update(len(rows))
-    ids = tuple(tuple(found[i]) for i in range(len(listed)))
+    ids = tuple(tuple(continuations[i]) for i in range(len(listed)))
     texts = tuple("" if model.tokenizer is None else model.tokenizer.decode(i, skip_special_tokens=True) for i in ids)
     provenance = provenance_of(model, norm="final", seed=seed, bos=listed[0].bos)
-    return Generation(tuple(p.text or "" for p in listed), texts, ids, provenance=provenance)
+    return Generation(prompts=tuple(p.text or "" for p in listed), texts=texts, token_ids=ids, provenance=provenance)
 
 
 @dataclass
@@ -129,11 +129,11 @@ class _Decoder:
         width = int(window.lengths.max())
         tokens = torch.stack([torch.nn.functional.pad(p.ids, (width - len(p), 0)) for p in prompts])
         mask = torch.arange(width)[None] >= width - window.lengths[:, None]
-        sources = [generator(seed) for seed in seeds]
+        rngs = [generator(seed) for seed in seeds]
         eos = getattr(self.model.tokenizer, "eos_token_id", None)
         new: list[list[int]] = [[] for _ in prompts]
         for _ in range(steps):
-            chosen = self._choose(self._step(tokens, mask, window), sources)
+            chosen = self._choose(self._step(tokens, mask, window), rngs)
             for row, token in enumerate(chosen.tolist()):
                 if eos is None or eos not in new[row]:
                     new[row].append(token)
@@ -159,13 +159,13 @@ class _Decoder:
             **media,
         )
         require_filled(self.cache)
-        return self.readout(self.last[0]).cpu()
+        return self.readout(self.last[0])
 
-    def _choose(self, logits: Tensor, sources: list[torch.Generator]) -> Int[Tensor, " batch"]:
+    def _choose(self, logits: Tensor, rngs: list[torch.Generator]) -> Int[Tensor, " batch"]:
         check_finite(logits.amax(-1), "The logits in generation")  # the largest one is NaN where any is
         if self.temperature == 0:
-            return logits.argmax(-1)
-        ends = (logits / self.temperature).softmax(-1).double().cumsum(-1)
-        draws = torch.cat([torch.rand(1, 1, generator=source, dtype=torch.float64) for source in sources])
+            return logits.argmax(-1).cpu()
+        ends = (logits.cpu() / self.temperature).softmax(-1).double().cumsum(-1)
+        draws = torch.cat([torch.rand(1, 1, generator=rng, dtype=torch.float64) for rng in rngs])
         # right=True never takes a token of probability 0; the total may miss 1 by rounding
         return torch.searchsorted(ends, draws * ends[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

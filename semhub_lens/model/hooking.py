@@ -26,6 +26,8 @@ Hooks = Sequence[tuple[str, HookFunction]]
 WINDOW = "semhub_window"
 BEFORE_THE_END = ("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
 """Hook points with these names lie before the last residual state."""
+RESID = "resid"
+"""The site whose layers are entries of the residual axis, not blocks."""
 SITES = {
     "resid_pre": "hook_resid_pre",
     "resid_mid": "hook_resid_mid",
@@ -42,16 +44,21 @@ def n_layers(model: Model) -> int:
     return int(model.cfg.n_layers)
 
 
-def site_name(layer: int, site: str = "resid_post") -> str:
-    """Hook name of a site of block `layer`, valid on both model classes.
+def site_name(layer: int, site: str) -> str:
+    """Hook name of a site of block `layer`, or (`site="resid"`) where residual entry `layer` is edited.
+
+    The names are valid on both model classes and need no model. Entry l is edited at the output of block l-1, just
+    before the input of block l, where probes read it.
 
     Raises:
         SemhubError: unknown site or negative layer.
     """
-    if site not in SITES:
-        raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(SITES)}.")
+    if site != RESID and site not in SITES:
+        raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join([RESID, *SITES])}.")
     if layer < 0:
-        raise SemhubError(f"Layer {layer} is negative; blocks are numbered from 0.")
+        raise SemhubError(f"Layer {layer} is negative; blocks and residual entries are numbered from 0.")
+    if site == RESID:
+        return site_name(layer - 1, "resid_post") if layer else ENTRY
     return f"blocks.{layer}.{SITES[site]}"
 
 
@@ -67,9 +74,10 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
+            blocks = n_layers(model)
             raise SemhubError(
-                f"The model has no hook point {name!r} (it has {n_layers(model)} blocks). Nearest: "
-                f"{', '.join(close) or 'none'}."
+                f"The model has no hook point {name!r} (it has {blocks} blocks, 0 to {blocks - 1}, and the residual "
+                f"entries 0 to {blocks}; entry l is the output of block l-1). Nearest: {', '.join(close) or 'none'}."
             )
 
 
@@ -128,8 +136,18 @@ def _contexts(model: Model) -> list[dict]:
 
 @contextmanager
 def windowed(model: Model, window: Window | None = None) -> Iterator[Callable[[Window], None]]:
-    """Let all hook points see a window; yields the function that sets the next one."""
+    """Let all hook points see a window; yields the function that sets the next one.
+
+    Raises:
+        SemhubError: another run of the library on this model is under way; its window stays.
+    """
     contexts = _contexts(model)
+    if any(WINDOW in context for context in contexts):
+        raise SemhubError(
+            "A run of this library is under way on this model: its hooks would fire in a second run, at the positions "
+            "of other prompts. A hook must not call residual_stream, generate, ... on the model that it hangs on; run "
+            "it before or after."
+        )
 
     def show(shown: Window) -> None:
         for context in contexts:
@@ -174,7 +192,8 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
     Passes end at the last residual state, unless a hook sits behind it.
 
     Raises:
-        SemhubError: unknown hook name (before anything runs); a hook that did not fire in any pass.
+        SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
+            fire in any pass.
     """
     require_hooks(model, [name for name, _ in hooks])
     fired: set[int] = set()

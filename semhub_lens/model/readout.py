@@ -93,15 +93,17 @@ class Readout:
         last = self.norm == "paper" and layer == self.n_layers
         return self._logits(states, "final" if last else self.norm, tokens)
 
+    def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """States after the final norm as the model computes it, on the unembedding's device and in its dtype."""
+        states = states.to(device=self._unembedding.device, dtype=self._unembedding.dtype)
+        return self._model.ln_final(states.reshape(1, -1, states.shape[-1])).reshape(states.shape)
+
     def _logits(self, states: Tensor, norm: str, tokens: Tensor | None = None) -> Tensor:
         weight, bias = self._unembedding, self._bias
         if tokens is not None:
             tokens = tokens.to(weight.device)
             weight, bias = weight[:, tokens], bias if bias is None else bias[tokens]
-        states = states.to(device=weight.device, dtype=weight.dtype)
-        if norm == "final":
-            rows = states.reshape(1, -1, states.shape[-1])
-            states = self._model.ln_final(rows).reshape(states.shape)
+        states = self.normed(states) if norm == "final" else states.to(device=weight.device, dtype=weight.dtype)
         logits = states @ weight
         if bias is not None:
             logits = logits + bias
@@ -109,7 +111,7 @@ class Readout:
 
 
 def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
-    """The given read-out, or a new one with the given norm; both at once is an error."""
+    """The read-out itself, or a new one with this norm; both at once is an error."""
     if readout is None:
         return Readout(model, norm=norm)
     if norm != "final":

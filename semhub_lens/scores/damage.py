@@ -50,7 +50,7 @@ def kl_to_clean(
             that never fired, a position or span that a prompt lacks.
 
     Example:
-        >>> steer = lambda s: at(1, hooks.add(torch.ones(tiny_model.cfg.d_model), strength=s))
+        >>> steer = lambda s: at(2, hooks.add(torch.ones(tiny_model.cfg.d_model), strength=s))
         >>> float(kl_to_clean(tiny_model, "three plus two", steer(0.0), progress=False))
         0.0
         >>> float(kl_to_clean(tiny_model, "three plus two", steer(3.0), progress=False)) > 0

@@ -14,6 +14,7 @@ from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, output_transform
+from semhub_lens.model.readout import Readout
 from semhub_lens.spokes.layout import layout
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.frozen import FrozenModel, device_of, padded
@@ -244,7 +245,7 @@ class Head:
     """Cross-entropy over candidate tokens, through the model's own final norm and unembedding."""
 
     def __init__(self, model: Model, candidates: Int[Tensor, " candidate"]) -> None:
-        self._model = model
+        self._model, self._readout = model, Readout(model)
         self._index = torch.full((int(model.cfg.d_vocab),), -1)
         self._index[candidates] = torch.arange(len(candidates))
         self._weight = model.W_U.detach()[:, candidates.to(model.W_U.device)].T.contiguous().T
@@ -257,7 +258,7 @@ class Head:
 
     def __call__(self, states: Float[Tensor, "n d_model"], tokens: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Loss of each token, read from the state before it."""
-        logits = self._model.ln_final(states[None])[0] @ self._weight
+        logits = self._readout.normed(states) @ self._weight
         logits = output_transform(self._model, logits if self._bias is None else logits + self._bias).float()
         return torch.nn.functional.cross_entropy(logits, self._index[tokens].to(logits.device), reduction="none")
 

@@ -27,7 +27,7 @@ def steering(model) -> list:
     """An added direction at the first two positions of a middle block."""
     vector = torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0))
     fn = shl.hooks.add(vector / vector.norm(), strength=STRENGTH, positions=slice(0, 2))
-    return shl.at(model.cfg.n_layers // 2, fn, site="resid_pre")
+    return shl.at(model.cfg.n_layers // 2, fn)
 
 
 def peer(model, prompt: Prompt) -> tuple[int, ...]:

@@ -69,9 +69,9 @@ def test_a_vector_at_the_last_entry_of_the_first_position_changes_no_new_token(t
     vector = 50 * torch.randn(tiny_model.cfg.d_model, generator=generator(0))
     settings = {"max_new_tokens": 6, "temperature": 1.0, "progress": False}
     clean = shl.generate(tiny_model, TEXTS, **settings).token_ids
-    last = tiny_model.cfg.n_layers - 1
+    last = tiny_model.cfg.n_layers
     steered = shl.generate(tiny_model, TEXTS, hooks=at(last, add(vector, 1.0, 1)), **settings).token_ids
-    earlier = shl.generate(tiny_model, TEXTS, hooks=at(0, add(vector, 1.0, 1)), **settings).token_ids
+    earlier = shl.generate(tiny_model, TEXTS, hooks=at(1, add(vector, 1.0, 1)), **settings).token_ids
     assert steered == clean != earlier
 
 
@@ -83,7 +83,7 @@ def test_a_cell_scores_what_the_model_writes_under_its_hooks(tiny_model):
 
     measure = steering.item_measure(job(tiny_model, seed=5), ITEMS, length)
     vectors = torch.randn(16, tiny_model.cfg.d_model, generator=generator(2))
-    hooks = at(1, add(vectors, 4.0, 1, each="item"), site="resid_pre")
+    hooks = at(1, add(vectors, 4.0, 1, each="item"))
     for used in ((), hooks):
         written = shl.generate(
             tiny_model, ITEMS.prompts, hooks=used, max_new_tokens=16, temperature=0.8, seed=5, progress=False

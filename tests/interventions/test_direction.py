@@ -36,14 +36,30 @@ def test_prompts_is_the_difference_of_mean_states(tiny_model, read):
     torch.testing.assert_close(found, mean(PLUS) - mean(MINUS), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_a_direction_of_entry_l_added_before_block_l_turns_one_prompt_into_the_other(tiny_model, layer):
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_a_direction_of_entry_l_added_at_entry_l_turns_one_prompt_into_the_other_there(tiny_model, layer):
     a, b = "three plus two", "three plus five"
-    hooks = at(layer, shl.hooks.add(direction.prompts(tiny_model, [a], [b], layer), positions=-1), site="resid_pre")
+    hooks = at(layer, shl.hooks.add(direction.prompts(tiny_model, [a], [b], layer), positions=-1))
     moved = shl.residual_stream(tiny_model, b, hooks=hooks, progress=False)
     target = shl.residual_stream(tiny_model, a, progress=False)
     torch.testing.assert_close(moved[layer:], target[layer:], atol=1e-4, rtol=1e-4)  # the prefixes are the same
-    assert not torch.allclose(shl.residual_stream(tiny_model, b, progress=False)[layer:], target[layer:], atol=0.1)
+    clean = shl.residual_stream(tiny_model, b, progress=False)
+    assert torch.equal(moved[:layer], clean[:layer]) and not torch.allclose(clean[layer:], target[layer:], atol=0.1)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_at_a_steering_vector_and_a_sweeps_recipe_add_at_the_same_entry(tiny_model, layer):
+    vector = direction.prompts(tiny_model, ["three plus two"], ["three plus five"], layer)
+    recipes = (
+        at(layer, shl.hooks.add(vector, 2.0, -1)),
+        shl.SteeringVector.make(tiny_model, "two - five", {layer: vector}).hooks(2.0, positions=-1),
+        shl.adding(tiny_model)(vector, 2.0, layer),
+    )
+    clean = shl.residual_stream(tiny_model, "red dog", progress=False)
+    for hooks in recipes:
+        moved = shl.residual_stream(tiny_model, "red dog", hooks=hooks, progress=False)
+        assert torch.equal(moved[:layer], clean[:layer])
+        torch.testing.assert_close(moved[layer, 0] - clean[layer, 0], 2 * vector, atol=1e-4, rtol=1e-4)
 
 
 def test_unembedding_reads_rows_of_the_unembedding_spelled_exactly(tiny_model):
@@ -58,7 +74,7 @@ def test_adding_an_unembedding_row_to_the_final_state_raises_its_token(tiny_mode
     token = tiny_model.tokenizer.convert_tokens_to_ids("dog")
 
     def log_prob(strength):
-        hooks = at(2, shl.hooks.add(direction.unembedding(tiny_model, "dog"), strength, positions=-1))
+        hooks = at(3, shl.hooks.add(direction.unembedding(tiny_model, "dog"), strength, positions=-1))
         with torch.no_grad():
             logits = tiny_model.run_with_hooks("three plus", fwd_hooks=hooks, return_type="logits")
         return float(logits[0, -1].log_softmax(-1)[token])

@@ -96,7 +96,8 @@ class Case:
     def hooks(self, items, strength=None):
         usual, hook, _ = EDITS[self.edit]
         positions = POSITIONS[self.positions][0](list(items))
-        return at(LAYERS[self.layers], hook(usual if strength is None else strength, positions, list(items)))
+        entries = [block + 1 for block in LAYERS[self.layers]]
+        return at(entries, hook(usual if strength is None else strength, positions, list(items)))
 
     def by_hand(self, i, tokens):
         """{(block, position): formula} of the edits in a sequence of item i."""
@@ -152,7 +153,7 @@ def run_by_hand(model, ids, edits):
                     activation[0, position] = formula(activation[0, position].float()).to(activation.dtype)
             return activation
 
-        return site_name(block), overwrite
+        return site_name(block, "resid_post"), overwrite
 
     hooks = [editor(block) for block in {layer for layer, _ in edits}]
     hooks += [(name, keep) for name in shl.residual_names(model)]
@@ -349,7 +350,7 @@ def test_after_a_run_or_an_exception_in_it_the_model_is_as_before(backend, mode,
     after = run(model, mode, items, [])
     passes.clear()
     with pytest.raises(RuntimeError, match="on purpose"):
-        run(model, mode, items, [*hooks, (site_name(2), breaks)])
+        run(model, mode, items, [*hooks, (site_name(2, "resid_post"), breaks)])
     assert left_behind(model) == []
     rescued = run(model, mode, items, [])
     for clean in zip(before, after, rescued, strict=True):
@@ -370,7 +371,7 @@ def test_explicit_pairs_of_positions_patch_between_prompts_of_different_length(b
     items = RAGGED if batch == "ragged batch" else (3,)
     positions = targets[0](list(items))
     fns = {b: shl.hooks.patch(donor[b + 1], positions, source_positions=TAKEN) for b in LAYERS[layers]}
-    found = run(model, mode, items, [pair for block, fn in fns.items() for pair in at(block, fn)])
+    found = run(model, mode, items, [pair for block, fn in fns.items() for pair in at(block + 1, fn)])
     for i, ours in zip(items, found, strict=True):
         first, second = targets[1](i, 0)
         ids = ours.ids[: ours.states.shape[1]]
@@ -396,7 +397,12 @@ def test_each_item_takes_its_own_pairs_and_its_own_states_change_nothing(backend
     positions = torch.tensor([POSITIONS["index tensor"][1](i, 0) for i in RAGGED])
     pairs = {b: torch.stack([states[b + 1, positions[i]] for i, states in enumerate(own)]) for b in LAYERS[layers]}
     itself, neighbour = (
-        run(model_of(backend, dtype), mode, RAGGED, [p for b in pairs for p in at(b, shl.hooks.patch(s[b], positions))])
+        run(
+            model_of(backend, dtype),
+            mode,
+            RAGGED,
+            [p for b in pairs for p in at(b + 1, shl.hooks.patch(s[b], positions))],
+        )
         for s in (pairs, {b: source.roll(1, 0) for b, source in pairs.items()})
     )
     for same, other, theirs in zip(itself, neighbour, unhooked(backend, dtype, mode, RAGGED), strict=True):
@@ -472,6 +478,6 @@ def test_an_edit_in_place_is_caught(backend, edit, mode):
 
 def test_a_hook_that_stays_is_found():
     model = model_of(models.BACKENDS[0], "float32")
-    with model.hooks(fwd_hooks=at(1, shl.hooks.add(A))):
+    with model.hooks(fwd_hooks=at(2, shl.hooks.add(A))):
         assert left_behind(model)
     assert left_behind(model) == []

@@ -91,14 +91,14 @@ def test_edit_equals_the_formula_at_the_named_positions_and_nothing_elsewhere(ti
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_strength_zero_is_no_hook_bit_for_bit(tiny_model, edit):
-    assert torch.equal(run(tiny_model, at([0, 1], EDITS[edit][0](0.0, None))), run(tiny_model, []))
-    assert not torch.equal(run(tiny_model, at([0, 1], EDITS[edit][0](1.0, None))), run(tiny_model, []))
+    assert torch.equal(run(tiny_model, at([1, 2], EDITS[edit][0](0.0, None))), run(tiny_model, []))
+    assert not torch.equal(run(tiny_model, at([1, 2], EDITS[edit][0](1.0, None))), run(tiny_model, []))
 
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_vectors_are_left_as_they_are(tiny_model, edit):
     kept = [tensor.clone() for tensor in (A, B, SOURCE)]
-    run(tiny_model, at([0, 1, 2], EDITS[edit][0](STRENGTH, slice(0, 4))))
+    run(tiny_model, at([1, 2, 3], EDITS[edit][0](STRENGTH, slice(0, 4))))
     assert all(map(torch.equal, kept, (A, B, SOURCE)))
 
 
@@ -113,7 +113,7 @@ def test_edits_keep_bfloat16_and_compute_in_float32(backend, edit):
 
 
 def test_project_out_leaves_no_component_and_all_that_is_orthogonal(tiny_model):
-    before, after = around(tiny_model, at(1, shl.hooks.project_out(5 * A)))
+    before, after = around(tiny_model, at(2, shl.hooks.project_out(5 * A)))
     unit = A / A.norm()
     assert (before @ unit).abs().min() > 1e-3
     assert (after @ unit).abs().max() < 1e-5
@@ -123,11 +123,11 @@ def test_project_out_leaves_no_component_and_all_that_is_orthogonal(tiny_model):
 
 def test_swap_is_an_involution_that_keeps_norms_and_exchanges_its_directions(tiny_model):
     swap = shl.hooks.swap(A, B)
-    before, once = around(tiny_model, at(1, swap))
-    _, twice = around(tiny_model, at(1, swap) + at(1, shl.hooks.swap(A, B)))
+    before, once = around(tiny_model, at(2, swap))
+    _, twice = around(tiny_model, at(2, swap) + at(2, shl.hooks.swap(A, B)))
     torch.testing.assert_close(twice, before, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(once.norm(dim=-1), before.norm(dim=-1))
-    _, image = around(tiny_model, at(1, shl.hooks.replace(2 * A)) + at(1, swap))
+    _, image = around(tiny_model, at(2, shl.hooks.replace(2 * A)) + at(2, swap))
     torch.testing.assert_close(image, (2 * A.norm() * B / B.norm()).expand_as(image), atol=1e-4, rtol=1e-4)
 
 
@@ -152,7 +152,7 @@ def test_gradients_reach_the_direction_as_through_a_plain_formula(tiny_model, ed
     reference = logit_gradient(tiny_model, vector, [(NAME, lambda activation, hook: plain(activation, vector))])
     assert reference.norm() > 1e-4
     fn = hook(vector)
-    found = logit_gradient(tiny_model, vector, at(1, fn))
+    found = logit_gradient(tiny_model, vector, at(2, fn))
     torch.testing.assert_close(found, reference, atol=1e-4, rtol=1e-3)
 
 
@@ -162,7 +162,7 @@ def test_a_hook_serves_every_step_of_a_training_loop(tiny_model, edit):
     vector = A.clone().requires_grad_()
     by_formula, fn = [(NAME, lambda activation, hook: plain(activation, vector))], hook(vector)
     for _ in range(2):
-        reference, found = (logit_gradient(tiny_model, vector, hooks) for hooks in (by_formula, at(1, fn)))
+        reference, found = (logit_gradient(tiny_model, vector, hooks) for hooks in (by_formula, at(2, fn)))
         torch.testing.assert_close(found, reference, atol=1e-4, rtol=1e-3)
         vector.data += B  # what an optimiser's step does
 
@@ -205,10 +205,10 @@ def test_head_outputs_take_one_vector_for_all_heads_or_one_for_each_position(tin
 
 
 def test_patch_picks_its_source_positions_and_its_source_item(tiny_model):
-    _, after = around(tiny_model, at(1, shl.hooks.patch(SOURCE, [0, 1], source_positions=[4, 2])))
+    _, after = around(tiny_model, at(2, shl.hooks.patch(SOURCE, [0, 1], source_positions=[4, 2])))
     assert torch.equal(after[:, :2], SOURCE[[4, 2]].expand(ROWS, 2, D_MODEL))
     sources = drawn(ROWS, 2, D_MODEL)
-    _, after = around(tiny_model, at(1, shl.hooks.patch(sources, slice(2, 4))))
+    _, after = around(tiny_model, at(2, shl.hooks.patch(sources, slice(2, 4))))
     assert torch.equal(after[:, 2:4], sources)
 
 
@@ -216,16 +216,16 @@ def test_patching_all_of_another_run_gives_that_run(tiny_model):
     other = TOKENS.flip(0)
     capture = shl.Capture(tiny_model, [1], site="resid_post")
     target = run(tiny_model, capture.hooks, other)
-    patched = run(tiny_model, at(1, shl.hooks.patch(capture.result()[0])))
+    patched = run(tiny_model, at(2, shl.hooks.patch(capture.result()[0])))
     torch.testing.assert_close(patched, target, atol=1e-5, rtol=1e-5)
 
 
 def test_too_few_vectors_or_sources_for_the_positions_raise(tiny_model):
     for fn in (shl.hooks.add(SOURCE[:2], positions=[0, 1, 2]), shl.hooks.patch(SOURCE[:2], [0, 1, 2])):
         with pytest.raises(ValueError, match="positions"):
-            run(tiny_model, at(1, fn))
+            run(tiny_model, at(2, fn))
     with pytest.raises(ValueError, match="sources for 2 prompts"):
-        run(tiny_model, at(1, shl.hooks.patch(drawn(2, 1, D_MODEL), -1)))
+        run(tiny_model, at(2, shl.hooks.patch(drawn(2, 1, D_MODEL), -1)))
     with pytest.raises(ValueError, match="past the end of a source"):
         shl.hooks.patch(SOURCE, [0], source_positions=[LENGTH])
 
@@ -237,7 +237,7 @@ def test_a_vector_that_is_not_finite_or_not_of_the_models_size_raises(tiny_model
     with pytest.raises(ValueError, match="NaN or infinite"):
         fn(torch.full((D_MODEL,), torch.nan))
     with pytest.raises(ValueError, match=f"{D_MODEL + 1} entries"):
-        run(tiny_model, at(1, fn(torch.ones(D_MODEL + 1))))
+        run(tiny_model, at(2, fn(torch.ones(D_MODEL + 1))))
 
 
 def test_directions_that_define_nothing_raise():
@@ -249,7 +249,13 @@ def test_directions_that_define_nothing_raise():
 
 @pytest.mark.parametrize(
     ("layers", "site", "message"),
-    [(0, "resid", "Unknown site"), (-1, "resid_pre", "negative"), ([0, -2], "z", "negative"), ([], "z", "no layers")],
+    [
+        (0, "residual", "Unknown site"),
+        (-1, "resid", "Layer -1 is negative"),
+        (-1, "resid_pre", "negative"),
+        ([0, -2], "z", "negative"),
+        ([], "z", "no layers"),
+    ],
 )
 def test_unknown_sites_and_layers_raise(layers, site, message):
     with pytest.raises(ValueError, match=message):
@@ -258,7 +264,7 @@ def test_unknown_sites_and_layers_raise(layers, site, message):
 
 def test_at_pairs_the_function_with_every_layer():
     fn = shl.hooks.add(A)
-    assert at([2, 0], fn) == [("blocks.2.hook_resid_post", fn), ("blocks.0.hook_resid_post", fn)]
+    assert at([3, 1], fn) == [("blocks.2.hook_resid_post", fn), ("blocks.0.hook_resid_post", fn)]
     assert at(1, fn, site="resid_pre") == [("blocks.1.hook_resid_pre", fn)]
     assert [name for name, _ in at(range(2), fn, site="z")] == ["blocks.0.attn.hook_z", "blocks.1.attn.hook_z"]
 
@@ -284,7 +290,7 @@ def test_positions_that_the_prompts_lack_raise_before_the_model_runs(tiny_model,
     spy = ("blocks.0.hook_resid_pre", lambda activation, hook: calls.append(len(activation)))
     prompts = [Prompt.from_ids(TOKENS[0], spans={"noun": [1]}), Prompt.from_ids([5, 6], spans={"noun": [0]})]
     with pytest.raises(ValueError, match=message):
-        run_it(tiny_model, prompts, hooks=[spy, *at(1, shl.hooks.add(A, positions=positions))], progress=False)
+        run_it(tiny_model, prompts, hooks=[spy, *at(2, shl.hooks.add(A, positions=positions))], progress=False)
     assert calls == []
-    run_it(tiny_model, prompts, hooks=[spy, *at(1, shl.hooks.add(A, positions="noun"))], progress=False)
+    run_it(tiny_model, prompts, hooks=[spy, *at(2, shl.hooks.add(A, positions="noun"))], progress=False)
     assert calls

@@ -105,7 +105,7 @@ def test_a_mean_leaves_out_bos_but_keeps_a_prompt_without_it_whole(tiny_model):
 
 
 def test_a_mean_of_unit_states_does_not_depend_on_the_scale_of_one_token(tiny_model):
-    last = site_name(tiny_model.cfg.n_layers - 1)
+    last = site_name(tiny_model.cfg.n_layers - 1, "resid_post")
 
     def enlarge(activation, hook):
         scale = torch.ones(activation.shape[1], 1)
@@ -183,8 +183,8 @@ def test_an_unknown_hook_name_is_refused_with_the_nearest_ones_before_anything_r
     for call in (states_of, lambda model, text, hooks: shl.logit_lens(model, text, hooks=hooks, progress=False)):
         with pytest.raises(ValueError, match=r"blocks\.1\.hook_residpost.*Nearest: .*blocks\.1\.hook_resid_post"):
             call(tiny_model, "red", hooks=[watch, ("blocks.1.hook_residpost", lambda activation, hook: None)])
-    with pytest.raises(ValueError, match=r"no hook point 'blocks.7.hook_resid_post'"):
-        states_of(tiny_model, "red", hooks=shl.at(7, shl.hooks.add(torch.ones(32))))
+    with pytest.raises(ValueError, match=r"no hook point 'blocks.7.hook_resid_post'.*entries 0 to 3"):
+        states_of(tiny_model, "red", hooks=shl.at(8, shl.hooks.add(torch.ones(32))))
     assert ran == []
 
 

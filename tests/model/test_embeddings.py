@@ -68,7 +68,7 @@ def test_generation_with_and_without_a_cache_and_in_a_batch_is_the_same(tiny_mod
 def test_interventions_act_on_what_was_written(tiny_model):
     given = prompt(tiny_model)
     other = torch.zeros(tiny_model.cfg.d_model)
-    (states,) = states_of(tiny_model, [given], edits.at(0, edits.replace(other, 1.0, "image"), site="resid_pre"))
+    (states,) = states_of(tiny_model, [given], edits.at(0, edits.replace(other, 1.0, "image")))
     assert float(states[0, list(SPAN)].abs().max()) == 0
 
 
@@ -79,10 +79,10 @@ def test_a_patch_grid_runs_under_the_embeddings_of_both_prompts(tiny_model):
     readout, (source,) = shl.Readout(tiny_model), states_of(tiny_model, [clean])
     for layer in range(tiny_model.cfg.n_layers):
         for position in range(len(clean)):
-            hooks = edits.at(layer, edits.patch(source[layer][[position]], [position]), site="resid_pre")
+            hooks = edits.at(layer, edits.patch(source[layer][[position]], [position]))
             (states,) = states_of(tiny_model, [corrupted], hooks)
             torch.testing.assert_close(found.values[layer, position], metric(readout(states[-1, -1:]))[0])
-    both = edits.at(0, edits.patch(source[0][list(SPAN)], SPAN), site="resid_pre")
+    both = edits.at(0, edits.patch(source[0][list(SPAN)], SPAN))
     torch.testing.assert_close(states_of(tiny_model, [corrupted], both)[0][-1], source[-1])
 
 

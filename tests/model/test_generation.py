@@ -169,7 +169,7 @@ def test_sampling_draws_from_the_softmax_at_the_temperature(tiny_model):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_states_that_become_nan_are_an_error_and_no_token(tiny_model, temperature):
-    broken = at(1, lambda activation, hook: activation * torch.nan)
+    broken = at(2, lambda activation, hook: activation * torch.nan)
     with pytest.raises(ValueError, match="The logits in generation"):
         generated(tiny_model, TEXTS, hooks=broken, temperature=temperature)
 
@@ -260,7 +260,7 @@ def test_a_position_that_the_model_never_runs_over_raises(tiny_model):
     found = generated(tiny_model, prompt, hooks=at(1, shl.hooks.add(VECTOR, positions=last_run), site="resid_pre"))
     assert found.token_ids == (expected,)
     with pytest.raises(ValueError, match="past the end"):
-        generated(tiny_model, prompt, hooks=at(1, shl.hooks.add(VECTOR, positions=last_run + 1)))
+        generated(tiny_model, prompt, hooks=at(2, shl.hooks.add(VECTOR, positions=last_run + 1)))
 
 
 @pytest.mark.real

@@ -182,7 +182,7 @@ def test_ragged_prompts_in_batches_under_hooks_are_those_one_by_one(tiny_model, 
         here = positions[items] if isinstance(positions, torch.Tensor) else positions
         if here is not None and here is not positions and here.dtype == torch.bool:
             here = here[:, : max(map(len, chosen))]
-        hooks = at([0, 2], shl.hooks.add(VECTOR, positions=here))
+        hooks = at([1, 3], shl.hooks.add(VECTOR, positions=here))
         hooks += at(1, shl.hooks.project_out(VECTOR, 0.5, here), site="attn_out")
         settings = {"hooks": hooks, "max_tokens": max_tokens, "progress": False}
         return torch.stack([shl.residual_stream(tiny_model, chosen, read=r, **settings) for r in ("last", "mean")])
@@ -200,13 +200,13 @@ def test_hooks_are_gone_after_a_run_and_after_one_that_failed(tiny_model, call):
         raise RuntimeError("from a hook")
 
     clean = own_states(tiny_model, RAGGED[0])
-    steering = at([0, 1], shl.hooks.replace(VECTOR, positions=-1))
+    steering = at([1, 2], shl.hooks.replace(VECTOR, positions=-1))
     call(tiny_model, ragged(), hooks=steering, progress=False)
     assert torch.equal(own_states(tiny_model, RAGGED[0]), clean)
     with pytest.raises(RuntimeError, match="from a hook"):
         call(tiny_model, ragged(), hooks=[*steering, ("blocks.2.hook_attn_out", fail)], progress=False)
     assert torch.equal(own_states(tiny_model, RAGGED[0]), clean)
-    expected = own_states(tiny_model, RAGGED[2], at([0, 1], shl.hooks.replace(VECTOR, positions=[6])))
+    expected = own_states(tiny_model, RAGGED[2], at([1, 2], shl.hooks.replace(VECTOR, positions=[6])))
     again = own_states(tiny_model, RAGGED[2], steering)
     assert torch.equal(again, expected)  # no prompt lengths of the failed run linger
 
@@ -215,7 +215,7 @@ def test_a_users_own_hooks_outlive_a_run_of_the_library(tiny_model):
     calls = []
     tiny_model.add_hook(SITE, lambda activation, hook: calls.append(len(activation)))
     try:
-        shl.residual_stream(tiny_model, ragged(), hooks=at(0, EDIT), progress=False)
+        shl.residual_stream(tiny_model, ragged(), hooks=at(1, EDIT), progress=False)
         during = len(calls)
         own_states(tiny_model, RAGGED[0])
         assert during >= 1 and len(calls) == during + 1

@@ -81,7 +81,7 @@ def trained(model, texts=("two", "five", "two dog", "five dog", "red two", "red 
 def test_an_attached_probe_is_the_classifier_applied_to_captured_states(tiny_model):
     _, classifier = trained(tiny_model)
     attached, capture = shl.LinearProbe(tiny_model, classifier), shl.Capture(tiny_model)
-    add = shl.at(1, shl.hooks.add(torch.ones(32), positions=0), site="resid_pre")
+    add = shl.at(1, shl.hooks.add(torch.ones(32), positions=0))
     tiny_model.run_with_hooks("red dog five", fwd_hooks=add + attached.hooks + capture.hooks)
     states, found = capture.result(0).double(), attached.result()
     for layer in range(4):

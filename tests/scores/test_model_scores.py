@@ -220,7 +220,7 @@ def test_gemma_finds_the_rest_of_a_sentence_less_surprising_than_that_of_another
 def test_gemma_sees_more_damage_the_stronger_the_steering(one_gemma):
     vector = torch.randn(one_gemma.cfg.d_model, generator=torch.Generator().manual_seed(0))
     texts = sentences()["en"][:8]
-    scores = [damage(one_gemma, texts, at(9, shl.hooks.add(vector, strength=s))) for s in (0.0, 10.0, 100.0)]
+    scores = [damage(one_gemma, texts, at(10, shl.hooks.add(vector, strength=s))) for s in (0.0, 10.0, 100.0)]
     assert torch.equal(scores[0], torch.zeros(8))
     assert bool((scores[1] > 0).all()) and bool((scores[2] > scores[1]).all())
 

@@ -206,12 +206,10 @@ def run_trajectories(job: Job) -> ExperimentResult:
 
 def _paths(job: Job, prompts: list[str], labels: list[str], provenance: Provenance) -> TrajectoryResult:
     states = replace(job, convention="corrected").states("paths", prompts)  # normed once, below
-    weight = job.model.W_U
-    normed = [job.model.ln_final(layer[None].to(weight.device, weight.dtype))[0].float().cpu() for layer in states]
     names = [*map(str, range(10)), *(" " + number_word(number) for number in range(10))]
     rows = torch.stack([unembedding(job.model, name) for name in names])
     return trajectories(
-        torch.stack(normed).detach(),
+        job.readout.normed(states).detach().float().cpu(),
         rows,
         anchor_names=[n.strip() for n in names],
         labels=labels,
