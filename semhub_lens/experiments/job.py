@@ -13,7 +13,7 @@ from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.logit_lens import target_lens
 from semhub_lens.model.capture import residual_reads, residual_stream
@@ -43,7 +43,7 @@ class Job:
     """Measure a random-weight model of the same shape as well."""
     given: Model | None = None
     """That model, where the caller has one already."""
-    sense: MediaReader | None = None
+    reader: MediaReader | None = None
     """What reads pictures or sound, for the experiments that have them."""
     store: Store = field(default_factory=Store)
     progress: bool = True

@@ -20,7 +20,7 @@ from semhub_lens.experiments.media import patching as cross_modal
 from semhub_lens.experiments.media import segments as vision_segments
 from semhub_lens.experiments.runs import Experiment, RunSettings, run_experiment
 from semhub_lens.experiments.semantics import legs as semantics
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.readout import Norm
 
@@ -194,17 +194,17 @@ LISTED = (
 EXPERIMENTS = {entry.id: entry for entry in LISTED}
 
 
-def unreadable(names: Sequence[str], senses: Mapping[str, MediaReader], missing: Mapping[str, str]) -> dict[str, str]:
-    """Those experiments that need a sense which is not there, with the reason.
+def unreadable(names: Sequence[str], readers: Mapping[str, MediaReader], missing: Mapping[str, str]) -> dict[str, str]:
+    """Those experiments that need a reader which is not there, with the reason.
 
     Args:
         names: ids.
-        senses: by modality.
+        readers: by modality.
         missing: reasons by modality, see `spokes.fitting`.
     """
-    reasons = {"": "", **{modality: missing.get(modality, "no sense was given") for modality in ("image", "audio")}}
+    reasons = {"": "", **{modality: missing.get(modality, "no reader was given") for modality in ("image", "audio")}}
     needs = {name: EXPERIMENTS[name].modality for name in names}
-    return {name: reasons[modality] for name, modality in needs.items() if modality and modality not in senses}
+    return {name: reasons[modality] for name, modality in needs.items() if modality and modality not in readers}
 
 
 def run(
@@ -218,7 +218,7 @@ def run(
     data: str | Path | None = None,
     baseline: bool | Model = True,
     out: str | Path | None = None,
-    sense: MediaReader | None = None,
+    reader: MediaReader | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -235,12 +235,12 @@ def run(
             a model that `shl.untrained` made is used as it is.
         out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
             finished one is read, not repeated.
-        sense: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
-            text model, `senses.ProcessorReader` for a multimodal one.
+        reader: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
+            text model, `readers.ProcessorReader` for a multimodal one.
         progress: show progress bars.
 
     Raises:
-        SemhubError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
+        SemhubError: unknown id or convention, a missing reader, too few items, a tokenizer that the items do not fit, a
             corpus that cannot be read, an `out` that cannot be written.
 
     Example:
@@ -251,7 +251,7 @@ def run(
     if convention not in ("corrected", "paper"):
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    named = f"{sense.name} {sense.hash}" if sense is not None and EXPERIMENTS[experiment].modality else None
+    named = f"{reader.name} {reader.hash}" if reader is not None and EXPERIMENTS[experiment].modality else None
     settings = RunSettings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
     return run_experiment(
         EXPERIMENTS[experiment],
@@ -260,5 +260,5 @@ def run(
         untrained=None if isinstance(baseline, bool) else baseline,
         out=out,
         progress=progress,
-        sense=sense,
+        reader=reader,
     )

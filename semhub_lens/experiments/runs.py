@@ -21,7 +21,7 @@ from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Convention, Job
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.readout import Norm
 from semhub_lens.views.page import write_html
@@ -43,7 +43,7 @@ class Experiment:
     takes: str = ""
     """What `data=` may name; empty where the items are always generated or bundled."""
     modality: str = ""
-    """"image" or "audio" where a sense is needed."""
+    """"image" or "audio" where a reader is needed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RunSettings:
     convention: Convention = "corrected"
     data: str | None = None
     baseline: bool = True
-    sense: str | None = None
+    reader: str | None = None
     """Name and hash of what reads pictures or sound."""
 
 
@@ -70,7 +70,7 @@ def run_experiment(
     untrained: Model | None,
     out: str | Path | None,
     progress: bool,
-    sense: MediaReader | None = None,
+    reader: MediaReader | None = None,
 ) -> ExperimentResult:
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
     norm: Norm = settings.norm or ("paper" if settings.convention == "paper" else "final")
@@ -104,7 +104,7 @@ def run_experiment(
         settings.data,
         settings.baseline,
         untrained,
-        sense,
+        reader,
         store,
         progress,
     )

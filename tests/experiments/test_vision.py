@@ -7,9 +7,9 @@ import semhub_lens as shl
 from semhub_lens import Prompt
 from semhub_lens.base.results import Provenance
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, sense_of
+from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, reader_of
 from semhub_lens.experiments.media.vision import PICTURES, run_similarity
-from semhub_lens.inputs.senses import ProcessorReader, noise_like
+from semhub_lens.inputs.readers import ProcessorReader, noise_like
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -72,14 +72,14 @@ def test_noise_keeps_norms_and_changes_directions(tiny_model):
         noise_like([Prompt.from_ids([3, 4])], seed=0)
 
 
-def test_an_experiment_without_a_sense_says_what_to_give(tiny_model):
-    with pytest.raises(ValueError, match=r"needs sense=\.\.\. for image, got none"):
+def test_an_experiment_without_a_reader_says_what_to_give(tiny_model):
+    with pytest.raises(ValueError, match=r"needs reader=\.\.\. for image, got none"):
         run_similarity(Job(tiny_model, 16, progress=False))
     with pytest.raises(ValueError, match="got one for image"):
-        sense_of(Job(tiny_model, 16, sense=Planted(tiny_model)), "audio")
+        reader_of(Job(tiny_model, 16, reader=Planted(tiny_model)), "audio")
 
 
-def test_a_processor_sense_puts_the_text_into_the_models_format():
+def test_a_processor_reader_puts_the_text_into_the_models_format():
     import multimodal as made
 
     eyes = ProcessorReader(made.processor("llava"), "image", "What {} ?")
