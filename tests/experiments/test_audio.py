@@ -9,8 +9,8 @@ import torch
 import multimodal as made
 import semhub_lens as shl
 from hearing import Planted, checks, clip
+from jobs import job_on
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media import audio, audio_steering
 from semhub_lens.experiments.media.audio import SOUNDS, labelled_in
@@ -32,7 +32,7 @@ SHIFTED = dict(zip(NAMES, NAMES[7:] + NAMES[:7], strict=True))
 
 
 def job(model, **settings):
-    return Job(model, len(NAMES), progress=False, **settings)
+    return job_on(model, len(NAMES), progress=False, **settings)
 
 
 def test_planted_embeddings_lie_near_their_names_and_exchanged_ones_do_not(tiny_model, items):
@@ -107,7 +107,7 @@ def test_a_finished_run_is_saved_and_read_again(tiny_model, items, tmp_path, mon
 def test_sound_needs_ears_and_enough_items(tiny_model, items, run, monkeypatch):
     with pytest.raises(ValueError, match=r"needs reader=\.\.\. for audio, got none"):
         run(job(tiny_model))
-    few = Job(tiny_model, 15, progress=False, reader=Planted(tiny_model))
+    few = job_on(tiny_model, 15, progress=False, reader=Planted(tiny_model))
     monkeypatch.setattr(audio_steering, "YES", "one")
     monkeypatch.setattr(audio_steering, "NO", "two")
     with pytest.raises(ValueError, match="needs at least 16"):
@@ -142,11 +142,11 @@ def folder(tmp_path):
 def test_both_readings_run_on_a_multimodal_model_and_a_users_folder(ears, folder, monkeypatch):
     monkeypatch.setattr(audio, "SCENES", replace(SOUNDS, question="<audio> What is this ?"))  # words that it knows
     reader = ProcessorReader(made.processor("qwen2_audio"), "audio")
-    one = Job(ears, 17, progress=False, reader=reader, data=str(folder))
+    one = job_on(ears, 17, progress=False, reader=reader, data=str(folder))
     wanted = audio.run_logit_lens(one)
     assert len(wanted.legs) == 1 and wanted.legs[0].verdict.status != "supported", "noise has no name"
     assert "VGGSound folder" in wanted.provenance.data and "Qwen2AudioProcessor" in wanted.provenance.data
-    alike = audio.run_similarity(Job(ears, 16, progress=False, reader=reader, data=str(folder), baseline=False))
+    alike = audio.run_similarity(job_on(ears, 16, progress=False, reader=reader, data=str(folder), baseline=False))
     assert len(alike.legs) == 4 and all(torch.isfinite(leg.effect).all() for leg in alike.legs)
     with pytest.raises(ValueError, match="16 mammals whose name is one token"):
         audio_steering.run_steering(one)

@@ -10,8 +10,8 @@ import models
 import multimodal as made
 import semhub_lens as shl
 from hearing import Planted, checks, clip
+from jobs import job_on
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media import audio_steering
 from semhub_lens.experiments.media.audio_steering import (
@@ -57,7 +57,7 @@ def animals(monkeypatch):
 
 
 def zoo_job(model, **settings):
-    return Job(model, 16, seed=1, progress=False, reader=Planted(model), **settings)
+    return job_on(model, 16, seed=1, progress=False, reader=Planted(model), **settings)
 
 
 def planted_side(model, answer=NO):
@@ -194,7 +194,7 @@ def test_steering_runs_on_a_multimodal_model(ears, monkeypatch):
     monkeypatch.setattr(audio_steering, "animals_heard", lambda job: (heard, "noise", "all"))
     monkeypatch.setattr(audio_steering, "STRENGTHS", (1.0,))
     reader = ProcessorReader(made.processor("qwen2_audio"), "audio")
-    result = audio_steering.run_steering(Job(ears, 17, progress=False, reader=reader))
+    result = audio_steering.run_steering(job_on(ears, 17, progress=False, reader=reader))
     assert all(torch.isfinite(leg.effect).all() and leg.effect.abs().max() > 0 for leg in result.legs)
     assert all(set(checks(leg)) == {*BEYOND.values(), NOT_RANDOM} for leg in result.legs)
     assert shl.figure(result).data

@@ -9,9 +9,9 @@ from PIL import Image
 
 import multimodal as made
 import semhub_lens as shl
+from jobs import job_on
 from seeing import NAMES, PALETTE, Seeing, named_pictures, plain
 from semhub_lens.data.media.segments import LAYOUTS, composed_pictures, squared, squared_mask
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.segments import (
     BESIDE,
     read_patches,
@@ -115,7 +115,7 @@ def test_composed_pictures_are_the_same_for_a_seed_and_go_round_the_names():
 
 
 def legs(model, reader=None, exchanged=False, **settings):
-    job = Job(model, 40, seed=0, progress=False, baseline=False, **settings)
+    job = job_on(model, 40, seed=0, progress=False, baseline=False, **settings)
     reader = reader or Seeing(model)
     items, report = segment_items(job, reader, composed_pictures(named_pictures(), 40, 0))
     if exchanged:
@@ -154,7 +154,7 @@ def test_a_reader_that_makes_one_vector_of_the_whole_picture_is_not_local(tiny_m
 
 
 def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
-    job = Job(tiny_model, 16, seed=1, progress=False, baseline=False)
+    job = job_on(tiny_model, 16, seed=1, progress=False, baseline=False)
     items, _ = segment_items(job, Seeing(tiny_model, 3), composed_pictures(named_pictures(), 16, 1))
     found = read_patches(job, "segments", items, [item.prompt for item in items], NAMES[:4])
     for number in (0, 7):
@@ -167,7 +167,7 @@ def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
 
 
 def test_three_regions_a_side_leave_out_the_ones_in_the_middle(tiny_model):
-    job = Job(tiny_model, 16, seed=1, progress=False)
+    job = job_on(tiny_model, 16, seed=1, progress=False)
     pictures = composed_pictures(named_pictures(), 16, 1, layouts=["columns"])
     items, report = segment_items(job, Seeing(tiny_model, 3), pictures)
     assert {item.inside for item in items} == {(1, 4, 7), (3, 6, 9)} and report.startswith("16 of 16")
@@ -177,7 +177,7 @@ def test_three_regions_a_side_leave_out_the_ones_in_the_middle(tiny_model):
 
 def test_the_bundled_pictures_need_a_tokenizer_that_keeps_their_names_whole(tiny_model):
     with pytest.raises(ValueError, match="have an English name of one token"):
-        run_logit_lens_segments(Job(tiny_model, 16, reader=Seeing(tiny_model), progress=False))
+        run_logit_lens_segments(job_on(tiny_model, 16, reader=Seeing(tiny_model), progress=False))
 
 
 def test_a_spoke_with_a_vector_for_each_region_knows_where_they_lie(tiny_model):
@@ -197,7 +197,7 @@ def test_a_spoke_with_a_vector_for_each_region_knows_where_they_lie(tiny_model):
 
 def llava_items(count=16):
     reader = ProcessorReader(made.processor("llava"), "image", "What {} ?")
-    job = Job(made.bridge("llava"), count, seed=0, progress=False)
+    job = job_on(made.bridge("llava"), count, seed=0, progress=False)
     pictures = composed_pictures(named_pictures("dog cat house red blue Yes No".split()), count, 0)  # noqa: SIM905
     return job, reader, pictures, segment_items(job, reader, pictures)
 

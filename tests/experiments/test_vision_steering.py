@@ -8,9 +8,9 @@ import torch
 import models
 import multimodal as made
 import semhub_lens as shl
+from jobs import job_on
 from seeing import NAMES, PALETTE, Seeing, plain
 from semhub_lens.data.media.colours import COLOURS, two_colour_pictures
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media import vision_steering
 from semhub_lens.experiments.media.patching import (
     NO_PATCH,
@@ -59,7 +59,7 @@ def seeing(model, **settings):
 
 
 def job_of(model, **settings):
-    return Job(model, 16, progress=False, **({"baseline": False} | settings))
+    return job_on(model, 16, progress=False, **({"baseline": False} | settings))
 
 
 def test_the_halves_of_a_picture_lie_at_the_columns_of_its_grid(tiny_model):
