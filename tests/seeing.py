@@ -1,4 +1,4 @@
-"""A sense that sees colours: every region of a picture becomes the direction that the unembedding reads as its name."""
+"""A reader that sees colours: every region becomes the direction that the unembedding reads as its name."""
 
 from functools import partial
 

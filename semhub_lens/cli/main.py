@@ -112,16 +112,16 @@ def run(
         data=data,
         baseline=baseline,
         out=out,
-        sense=_sense(loaded, model, shl.experiments.EXPERIMENTS[experiment].modality, spoke, template),
+        reader=_reader(loaded, model, shl.experiments.EXPERIMENTS[experiment].modality, spoke, template),
     )
     console.print(_summary_table([result]))
     console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
 
 
-def _sense(model: Any, name: str, modality: str, spoke: str | None, template: str) -> Any:
+def _reader(model: Any, name: str, modality: str, spoke: str | None, template: str) -> Any:
     """What reads pictures or sound: the spoke that was named, the model's own processor, or its packaged spoke."""
     from semhub_lens import spokes
-    from semhub_lens.inputs import senses
+    from semhub_lens.inputs import readers
 
     if not modality:
         return None
@@ -130,7 +130,7 @@ def _sense(model: Any, name: str, modality: str, spoke: str | None, template: st
     if getattr(model.cfg, "is_multimodal", False):
         from transformers import AutoProcessor
 
-        return senses.ProcessorReader(AutoProcessor.from_pretrained(name), cast(senses.Modality, modality), template)
+        return readers.ProcessorReader(AutoProcessor.from_pretrained(name), cast(readers.Modality, modality), template)
     found, missing = spokes.fitting(model)
     if modality not in found:
         raise SemhubError(

@@ -2,7 +2,7 @@
 
 - `registry`: `EXPERIMENTS` and `run`, which runs one by its id.
 - `runs`: saving a run and going on with it.
-- `job`: what an experiment is given.
+- `job`: what an experiment is given: `RunSettings` and `Job`.
 - `sampling`: choosing items.
 - `legs_in_common`, `steering_legs`: legs of several data types.
 - `languages`, `arithmetic`, `code`, `semantics`, `media`, `probing`: the experiments.

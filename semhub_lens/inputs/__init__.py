@@ -4,5 +4,6 @@
 - `prompts`: `Prompt`: token ids with named spans.
 - `media`: pictures and sound beside the token ids.
 - `processors`: what a Hugging Face processor made of text, pictures and sound.
-- `senses`: what turns a text with a picture or a sound into a prompt.
+- `modalities`: the table of what a model can be shown beside text.
+- `readers`: `MediaReader`: what turns a text with a picture or a sound into a prompt.
 """

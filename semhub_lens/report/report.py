@@ -19,7 +19,7 @@ from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.evidence.legs import ExperimentResult, Leg
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.lens.logit_lens import logit_lens
 from semhub_lens.model.facts import Model
 from semhub_lens.model.untrained import untrained
@@ -47,7 +47,7 @@ def report(
     only: Sequence[str] | None = None,
     steering: bool = False,
     runs: str | Path | None = None,
-    senses: Sequence[MediaReader] | None = None,
+    readers: Sequence[MediaReader] | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
     """Run the experiments on a model and write the page.
@@ -57,10 +57,10 @@ def report(
         path: the HTML file; it appears only when complete and needs no network.
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
-        only: ids of experiments; None runs all but those that intervene, on pictures and sound where a sense is there.
+        only: ids of experiments; None runs all but those that intervene, on pictures and sound where a reader is there.
         steering: run the steering sweeps and `vision.patching` as well, up to ten minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
-        senses: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
+        readers: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
         progress: show progress bars.
 
     Returns:
@@ -77,20 +77,22 @@ def report(
             f"Unknown experiments {unknown or '(empty list)'}; there are {', '.join(experiments.EXPERIMENTS)}."
         )
     require_folder(Path(path).parent)
-    given, missing = fitting(model) if senses is None else ({sense.modality: sense for sense in senses}, {})
+    given, missing = fitting(model) if readers is None else ({reader.modality: reader for reader in readers}, {})
     unread = experiments.unreadable(chosen, given, missing)
     if only is not None and unread:
         raise SemhubError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
     begun = time.time()
     lenses = [figure(logit_lens(model, prompt, progress=False)) for prompt in LENS_PROMPTS]
-    glimpses = [drawn for sense in given.values() for drawn in glimpse(model, sense)]
+    glimpses = [drawn for reader in given.values() for drawn in glimpse(model, reader)]
     random = untrained(model, seed=seed)
     found = []
     able = [name for name in chosen if name not in unread]
     for name in (bar := tqdm(able, desc="report", unit="experiment", disable=not progress)):
         bar.set_postfix_str(name)
-        sense = given.get(experiments.EXPERIMENTS[name].modality)
-        result = experiments.run(name, model, n=n, seed=seed, baseline=random, out=runs, sense=sense, progress=progress)
+        reader = given.get(experiments.EXPERIMENTS[name].modality)
+        result = experiments.run(
+            name, model, n=n, seed=seed, baseline=random, out=runs, reader=reader, progress=progress
+        )
         found.append(result)
     page = render(found, lenses, time.time() - begun, glimpses=glimpses, unread=unread)
     return write_page(page, path), found
@@ -152,13 +154,13 @@ def _missing(found: Sequence[ExperimentResult], unread: Mapping[str, str]) -> li
     return lines
 
 
-def glimpse(model: Model, sense: MediaReader) -> list[go.Figure]:
+def glimpse(model: Model, reader: MediaReader) -> list[go.Figure]:
     """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
-    if sense.modality == "audio":
+    if reader.modality == "audio":
         sound = next(item for item in bundled_sounds() if item.concept == SHOWN)
-        return [figure(logit_lens(model, sense.prompt(HEARD, sound.open()), progress=False))]
+        return [figure(logit_lens(model, reader.prompt(HEARD, sound.open()), progress=False))]
     picture = squared(next(item for item in bundled_pictures() if item.concept == SHOWN).open())
-    prompt = sense.prompt(SEEN, picture)
+    prompt = reader.prompt(SEEN, picture)
     lens = logit_lens(model, prompt, progress=False)
     return [*(picture_map(lens, picture, tile) for tile in prompt.tiles if tile.whole), figure(lens)]
 

@@ -132,8 +132,8 @@ def _alone(name: str, settings: _Settings) -> _Measured:
 def _measure(name: str, settings: _Settings) -> _Measured:
     model = load(name)
     random = untrained(model, seed=settings.seed)
-    senses, missing = fitting(model)
-    unfit = experiments.unreadable(settings.chosen, senses, missing)
+    readers, missing = fitting(model)
+    unfit = experiments.unreadable(settings.chosen, readers, missing)
     folder = settings.runs / _plain(name)
     done = []
     for entry in (entry for entry in settings.chosen if entry not in unfit):
@@ -145,7 +145,7 @@ def _measure(name: str, settings: _Settings) -> _Measured:
                 seed=settings.seed,
                 baseline=random,
                 out=folder,
-                sense=senses.get(experiments.EXPERIMENTS[entry].modality),
+                reader=readers.get(experiments.EXPERIMENTS[entry].modality),
                 progress=settings.progress,
             )
             done.append(entry)

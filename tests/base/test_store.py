@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base.store import CHUNK, Store
 from semhub_lens.evidence.legs import LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.registry import EXPERIMENTS
-from semhub_lens.experiments.runs import Experiment, RunSettings, run_experiment
+from semhub_lens.experiments.runs import Experiment, run_experiment
 
 ITEMS = list(range(CHUNK * 2 + 5))
 
@@ -106,11 +107,11 @@ def planted(calls):
         leg = make_leg(effect, sign_flips(effect), WORDING, provenance=provenance, seed=job.seed, curves={})
         return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
 
-    return Experiment("planted", "languages", "planted", 40, run)
+    return Experiment("planted", "planted", 40, run)
 
 
 def go(model, calls, out, **settings):
-    return run_experiment(planted(calls), model, RunSettings(**settings), untrained=None, out=out, progress=False)
+    return run_experiment(planted(calls), job_on(model, **({"n": 40} | settings)), out)
 
 
 def test_a_saved_run_holds_table_tensors_record_and_figure_and_is_read_not_repeated(tiny_model, tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs import job_on
 from semhub_lens.data.media.coco import caption_nouns, coco_captions, coco_segments, decoded, read_coco, run_lengths
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.segments import _pictures as segment_pictures
 from semhub_lens.experiments.media.vision import pictures_of
 
@@ -197,7 +197,7 @@ def test_a_picture_of_another_size_than_its_annotation_is_refused(tmp_path):
 
 def test_experiments_take_a_coco_folder(tiny_model, tmp_path):
     root = folder(tmp_path, PICTURES[:1] * 9 + PICTURES[2:3] * 9)
-    job = Job(tiny_model, 16, data=str(root), progress=False)
+    job = job_on(tiny_model, 16, data=str(root), progress=False)
     pictures, corpus = segment_pictures(job)
     assert (
         len(pictures) == 18

@@ -10,8 +10,8 @@ import models
 import multimodal as made
 import semhub_lens as shl
 from hearing import Planted, checks, clip
+from jobs import job_on
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media import audio_steering
 from semhub_lens.experiments.media.audio_steering import (
@@ -24,7 +24,7 @@ from semhub_lens.experiments.media.audio_steering import (
     told_apart,
 )
 from semhub_lens.experiments.steering_legs import BEYOND
-from semhub_lens.inputs.senses import ProcessorReader
+from semhub_lens.inputs.readers import ProcessorReader
 
 MAMMALS = "dog cat horse cow pig sheep rabbit bear lion monkey mouse tiger elephant wolf fox deer goat whale".split()  # noqa: SIM905
 OTHERS = "duck eagle owl chicken penguin parrot swan pigeon goose crow shark salmon trout bee ant frog snake".split()  # noqa: SIM905
@@ -57,13 +57,13 @@ def animals(monkeypatch):
 
 
 def zoo_job(model, **settings):
-    return Job(model, 16, seed=1, progress=False, sense=Planted(model), **settings)
+    return job_on(model, 16, seed=1, progress=False, reader=Planted(model), **settings)
 
 
 def planted_side(model, answer=NO):
     one = zoo_job(model)
     heard = animals_heard(one)[0]
-    return side_of(one, one.sense, heard[answer == NO], heard[answer == YES], answer)
+    return side_of(one, one.reader, heard[answer == NO], heard[answer == YES], answer)
 
 
 def test_animals_are_divided_into_mammals_and_others(zoo, animals, monkeypatch):
@@ -193,8 +193,8 @@ def test_steering_runs_on_a_multimodal_model(ears, monkeypatch):
     heard = {kind: [audio_steering.Heard(item, item.key, kind) for item in listed[kind::2]] for kind in (True, False)}
     monkeypatch.setattr(audio_steering, "animals_heard", lambda job: (heard, "noise", "all"))
     monkeypatch.setattr(audio_steering, "STRENGTHS", (1.0,))
-    sense = ProcessorReader(made.processor("qwen2_audio"), "audio")
-    result = audio_steering.run_steering(Job(ears, 17, progress=False, sense=sense))
+    reader = ProcessorReader(made.processor("qwen2_audio"), "audio")
+    result = audio_steering.run_steering(job_on(ears, 17, progress=False, reader=reader))
     assert all(torch.isfinite(leg.effect).all() and leg.effect.abs().max() > 0 for leg in result.legs)
     assert all(set(checks(leg)) == {*BEYOND.values(), NOT_RANDOM} for leg in result.legs)
     assert shl.figure(result).data

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 import models
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.code.calls import call_arguments
 from semhub_lens.data.code.instructions import instruction_pairs
@@ -20,7 +21,7 @@ from semhub_lens.data.code.renaming import rename_shared, word_stems
 from semhub_lens.experiments.code.lists import run_logit_lens_list
 from semhub_lens.experiments.code.roles import ALL, FILE_CONTROL, NEW, SEEN, role_items, run_logit_lens_roles
 from semhub_lens.experiments.code.similarity import LONGEST_PROGRAM, read_pairs, run_similarity, short_programs
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import Job, RunSettings
 
 LISTED = (
     "path code size name line text type list hue error values encoding amount family spacing fields module needle "
@@ -144,7 +145,7 @@ class Planted(Job):
 
 
 def planted(model, folder, owners):
-    job = Planted(model, 34, data=str(folder), baseline=False)
+    job = Planted(model=model, settings=RunSettings(n=34, data=str(folder), baseline=False))
     object.__setattr__(job, "owners", owners)  # the job is frozen
     return run_logit_lens_roles(job)
 
@@ -180,7 +181,7 @@ def test_names_that_fill_one_file_do_not_pass_the_control_of_that_file(model, fo
 
 
 def test_role_legs_agree_with_the_lens_read_by_hand(model, folder):
-    result = run_logit_lens_roles(Job(model, 20, seed=3, data=str(folder), progress=False))
+    result = run_logit_lens_roles(job_on(model, 20, seed=3, data=str(folder), progress=False))
     roles = role_items(model, call_arguments(folder), 20, 3)[0][NEW]
     assert len(result.legs) == 4 and result.legs[0].effect.shape == (4, 20)
     assert [check.name for check in result.legs[1].checks] == [FILE_CONTROL, "absent with random weights"]
@@ -207,7 +208,7 @@ def test_the_reference_convention_takes_all_calls_together(model, folder):
 
 
 def test_the_sign_map_shows_every_sign_and_hovering_the_effect(model, folder):
-    leg = run_logit_lens_roles(Job(model, 16, data=str(folder), baseline=False, progress=False)).legs[0]
+    leg = run_logit_lens_roles(job_on(model, 16, data=str(folder), baseline=False, progress=False)).legs[0]
     drawn = shl.sign_map(leg).data[0]
     shown = torch.tensor(drawn.z)
     assert torch.equal(shown, leg.effect.sign()) and {-1.0, 1.0} <= set(shown.flatten().tolist())
@@ -244,7 +245,7 @@ def test_short_programs_are_kept_and_longer_ones_left_out(model, tmp_path):
 
 def test_programs_are_compared_with_their_instructions_in_four_legs(model, tmp_path):
     (tmp_path / "a.py").write_text(documented(20, PARAMETERS))
-    result = run_similarity(Job(model, 18, data=str(tmp_path), progress=False))
+    result = run_similarity(job_on(model, 18, data=str(tmp_path), progress=False))
     assert [leg.effect.shape for leg in result.legs] == [(4, 18)] * 4
     assert all("over length- and overlap-matched negatives" in leg.control_names for leg in result.legs)
     pairs = read_pairs(str(tmp_path))[0]
@@ -265,7 +266,7 @@ def test_programs_are_compared_with_their_instructions_in_four_legs(model, tmp_p
         cosine = torch.nn.functional.cosine_similarity(a[:, :, None], b[:, None], dim=-1)
         own = cosine.diagonal(dim1=1, dim2=2)
         assert torch.allclose(leg.effect, own - (cosine.sum(2) - own) / 17, atol=1e-4)
-    paper = run_similarity(Job(model, 18, data=str(tmp_path), convention="paper", baseline=False, progress=False))
+    paper = run_similarity(job_on(model, 18, data=str(tmp_path), convention="paper", baseline=False, progress=False))
     assert [leg.title for leg in paper.legs] == ["last token"]
 
 
@@ -324,6 +325,6 @@ def test_list_literals_are_read_from_a_folder_of_ones_own(model, tmp_path):
     lines = [f"x = [{', '.join(ARGUMENTS[(i + j) % 8] for j in range(3 + i // 8))}]\n" for i in range(24)]
     (tmp_path / "a.py").write_text("\n\n\n\n\n\n\n\n".join(f"{line}" for line in lines))
     with pytest.raises(ValueError, match="is not a single token"):  # this tokenizer has no " and"
-        run_logit_lens_list(Job(model, 16, data=str(tmp_path), baseline=False, progress=False))
+        run_logit_lens_list(job_on(model, 16, data=str(tmp_path), baseline=False, progress=False))
     with pytest.raises(ValueError, match="found none in"):
-        run_logit_lens_list(Job(model, 16, data=str(tmp_path / "missing")))
+        run_logit_lens_list(job_on(model, 16, data=str(tmp_path / "missing")))

@@ -7,12 +7,13 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base.store import Store
 from semhub_lens.data.code.arguments import split_arguments
 from semhub_lens.data.code.calls import RangePrompt
+from semhub_lens.experiments import job
 from semhub_lens.experiments.code import steering as code_steering
 from semhub_lens.experiments.code.steering import CHANGED, GRADED, OTHER, UNCHANGED, outcomes, range_items, shortened
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.steering_legs import BEYOND
 from semhub_lens.scores import steering_scores
@@ -113,17 +114,17 @@ def candidates(monkeypatch):
 
 
 def run(model, **settings):
-    return code_steering.run_steering(Job(model, 16, seed=1, progress=False, **settings))
+    return code_steering.run_steering(job_on(model, 16, seed=1, progress=False, **settings))
 
 
 def test_items_are_the_prompts_whose_clean_continuation_has_one_argument(coder):
-    items, report = range_items(Job(coder, 20, progress=False), CANDIDATES)
+    items, report = range_items(job_on(coder, 20, progress=False), CANDIDATES)
     assert len(items) == 20 and "20 prompts" in report[0]
     for item in items:
         text = shl.generate(coder, item.prompt, max_new_tokens=12, progress=False).texts[0]
         assert split_arguments(text) == [item.default] and item.label.endswith(f"range({item.default})")
-    again, _ = range_items(Job(coder, 20, progress=False), CANDIDATES)
-    other, _ = range_items(Job(coder, 20, seed=5, progress=False), CANDIDATES)
+    again, _ = range_items(job_on(coder, 20, progress=False), CANDIDATES)
+    other, _ = range_items(job_on(coder, 20, seed=5, progress=False), CANDIDATES)
     labels = [[item.label for item in listed] for listed in (items, again, other)]
     assert labels[0] == labels[1] != labels[2]
 
@@ -135,18 +136,18 @@ def test_dropped_prompts_are_counted_and_too_few_are_refused(coder, monkeypatch)
     def planned(self, name, prompts, *, max_new_tokens):
         return [tuple(coder.tokenizer(texts[kinds.pop()], add_special_tokens=False)["input_ids"]) for _ in prompts]
 
-    monkeypatch.setattr(Job, "continuations", planned)
+    monkeypatch.setattr(job.Job, "continuations", planned)
     with pytest.raises(ValueError, match=r"after only 15 of 22 .* 4 another number .* 3 no end within 12"):
-        range_items(Job(coder, 16, progress=False), CANDIDATES[:22])
+        range_items(job_on(coder, 16, progress=False), CANDIDATES[:22])
     kinds = ["closes"] * 16 + ["two"] * 4 + ["open"] * 3
-    items, report = range_items(Job(coder, 16, progress=False), CANDIDATES[:23])
+    items, report = range_items(job_on(coder, 16, progress=False), CANDIDATES[:23])
     assert len(items) == 16 and "4 another number of arguments, 3 no end" in report[0]
 
 
 def test_too_small_an_n_is_refused_before_the_model_runs(coder, monkeypatch):
-    monkeypatch.setattr(Job, "continuations", None)
+    monkeypatch.setattr(job.Job, "continuations", None)
     with pytest.raises(ValueError, match="at least 16 items"):
-        range_items(Job(coder, 8, progress=False), CANDIDATES)
+        range_items(job_on(coder, 8, progress=False), CANDIDATES)
 
 
 def test_long_snippets_lose_whole_lines_from_their_start(coder):
@@ -170,7 +171,7 @@ def by_hand(model, item, vector, hook_name):
 
 @pytest.mark.parametrize("convention", ["corrected", "paper"])
 def test_the_direction_is_scaled_to_the_states_or_raw_and_one_block_later(coder, candidates, convention):
-    job = Job(coder, 16, seed=1, progress=False, convention=convention, baseline=False)
+    job = job_on(coder, 16, seed=1, progress=False, convention=convention, baseline=False)
     sweep = code_steering.run_steering(job).extras[0]
     items, _ = range_items(job, CANDIDATES)
     start, end = (coder.W_U[:, coder.tokenizer.convert_tokens_to_ids(word)].detach() for word in (" start", " end"))
@@ -191,7 +192,7 @@ def test_the_direction_is_scaled_to_the_states_or_raw_and_one_block_later(coder,
 def test_the_zero_is_read_as_next_token_reads_it_and_the_outcomes_add_up(coder, candidates):
     found = run(coder)
     sweep = found.extras[0]
-    items, _ = range_items(Job(coder, 16, seed=1, progress=False), CANDIDATES)
+    items, _ = range_items(job_on(coder, 16, seed=1, progress=False), CANDIDATES)
     plain = steering_scores.next_token(coder, [i.prompt for i in items], {"0": "0"}, variants="exact", progress=False)(
         ()
     )

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base import optional_packages as _extras
 from semhub_lens.base.rng import generator
 from semhub_lens.data.text.openings import LANGUAGE_PREFIXES, openings
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.languages import steering
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions.hooks import add, at
@@ -20,7 +20,7 @@ ITEMS = steering.Items("es", TEXTS[:16], "planted")
 
 
 def job(model, **changes):
-    return Job(model, 16, baseline=False, progress=False, **changes)
+    return job_on(model, 16, baseline=False, progress=False, **changes)
 
 
 def scored(model, axis):
@@ -99,12 +99,12 @@ def test_a_cell_scores_what_the_model_writes_under_its_hooks(tiny_model):
 
 
 def test_items_are_openings_behind_the_prefix_of_their_language(tiny_model):
-    spanish, chinese = steering.steering_items(Job(tiny_model, 40, progress=False))
+    spanish, chinese = steering.steering_items(job_on(tiny_model, 40, progress=False))
     for items in (spanish, chinese):
         known = {opening.prompt for opening in openings(items.language)}
         assert len(set(items.prompts)) == 40 and set(items.prompts) <= known
         assert all(prompt.startswith(LANGUAGE_PREFIXES[items.language]) for prompt in items.prompts)
-    other = steering.steering_items(Job(tiny_model, 40, seed=1, progress=False))[0]
+    other = steering.steering_items(job_on(tiny_model, 40, seed=1, progress=False))[0]
     assert other.openings != spanish.openings
 
 

@@ -8,7 +8,7 @@ import semhub_lens as shl
 from semhub_lens.data.media.colours import COLOURS
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.sounds import animal_sounds, bundled_sounds
-from semhub_lens.inputs.senses import ProcessorReader
+from semhub_lens.inputs.readers import ProcessorReader
 
 FAMILY = {"vision": ("llava", "image"), "audio": ("qwen2_audio", "audio")}
 MEDIA = [name for name, experiment in shl.experiments.EXPERIMENTS.items() if experiment.modality]
@@ -32,9 +32,9 @@ def multimodal():
 def test_every_experiment_runs_on_a_multimodal_model(multimodal, name, tmp_path):
     family, modality = FAMILY[name.split(".")[0]]
     model, processor = multimodal[family]
-    sense = ProcessorReader(processor, modality)
-    result = shl.experiments.run(name, model, n=16, baseline=False, sense=sense, out=tmp_path, progress=False)
-    assert result.id == name and type(sense.processor).__name__ in result.legs[0].provenance.data
+    reader = ProcessorReader(processor, modality)
+    result = shl.experiments.run(name, model, n=16, baseline=False, reader=reader, out=tmp_path, progress=False)
+    assert result.id == name and type(reader.processor).__name__ in result.legs[0].provenance.data
     for leg in result.legs:
         assert torch.isfinite(leg.effect).all() and leg.effect.shape[1] >= 16
         assert max(leg.layers) == made.LAYERS - bool(leg.strengths)  # a sweep ends before the last state

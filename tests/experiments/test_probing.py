@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
+from jobs import job_on
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.numbers.probing import concept_items
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.probing import SETUP, Content, _concepts, _legs, _numbers
 from semhub_lens.probes.transfer import transfer_matrix
 
@@ -70,4 +70,4 @@ def test_too_few_concepts_are_refused():
 
 
 def test_a_job_needs_no_folder(tiny_model):
-    assert Job(tiny_model, 16).store.folder is None
+    assert job_on(tiny_model, 16).store.folder is None

@@ -9,9 +9,9 @@ from PIL import Image
 
 import multimodal as made
 import semhub_lens as shl
+from jobs import job_on
 from seeing import NAMES, PALETTE, Seeing, named_pictures, plain
 from semhub_lens.data.media.segments import LAYOUTS, composed_pictures, squared, squared_mask
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.segments import (
     BESIDE,
     read_patches,
@@ -23,7 +23,7 @@ from semhub_lens.experiments.media.segments import (
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
 from semhub_lens.inputs.media import Media, Tile
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import ProcessorReader
+from semhub_lens.inputs.readers import ProcessorReader
 from semhub_lens.model.capture import prompt_states
 from semhub_lens.spokes import Projector, Shape, Spoke
 
@@ -114,16 +114,16 @@ def test_composed_pictures_are_the_same_for_a_seed_and_go_round_the_names():
         composed_pictures(named_pictures(NAMES[:1]), 3, 0)
 
 
-def legs(model, sense=None, exchanged=False, **settings):
-    job = Job(model, 40, seed=0, progress=False, baseline=False, **settings)
-    sense = sense or Seeing(model)
-    items, report = segment_items(job, sense, composed_pictures(named_pictures(), 40, 0))
+def legs(model, reader=None, exchanged=False, **settings):
+    job = job_on(model, 40, seed=0, progress=False, baseline=False, **settings)
+    reader = reader or Seeing(model)
+    items, report = segment_items(job, reader, composed_pictures(named_pictures(), 40, 0))
     if exchanged:
         labels = [item.label for item in items]
         items = [
             dataclasses.replace(item, label=labels[i - 7], present=(labels[i - 7],)) for i, item in enumerate(items)
         ]
-    return segment_result(job, sense, items, "planted", report).legs
+    return segment_result(job, reader, items, "planted", report).legs
 
 
 def test_planted_labels_are_found_at_their_patches_and_more_than_elsewhere(tiny_model):
@@ -143,7 +143,7 @@ def test_transposed_masks_lose_half_of_the_patches_and_their_locality(tiny_model
     assert local.verdict.status == "not supported" and abs(float(local.mean[0])) < 0.3
 
 
-def test_a_sense_that_makes_one_vector_of_the_whole_picture_is_not_local(tiny_model):
+def test_a_reader_that_makes_one_vector_of_the_whole_picture_is_not_local(tiny_model):
     class Blurred(Seeing):
         def _regions(self, media):
             regions = super()._regions(media)
@@ -154,7 +154,7 @@ def test_a_sense_that_makes_one_vector_of_the_whole_picture_is_not_local(tiny_mo
 
 
 def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
-    job = Job(tiny_model, 16, seed=1, progress=False, baseline=False)
+    job = job_on(tiny_model, 16, seed=1, progress=False, baseline=False)
     items, _ = segment_items(job, Seeing(tiny_model, 3), composed_pictures(named_pictures(), 16, 1))
     found = read_patches(job, "segments", items, [item.prompt for item in items], NAMES[:4])
     for number in (0, 7):
@@ -167,7 +167,7 @@ def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
 
 
 def test_three_regions_a_side_leave_out_the_ones_in_the_middle(tiny_model):
-    job = Job(tiny_model, 16, seed=1, progress=False)
+    job = job_on(tiny_model, 16, seed=1, progress=False)
     pictures = composed_pictures(named_pictures(), 16, 1, layouts=["columns"])
     items, report = segment_items(job, Seeing(tiny_model, 3), pictures)
     assert {item.inside for item in items} == {(1, 4, 7), (3, 6, 9)} and report.startswith("16 of 16")
@@ -177,7 +177,7 @@ def test_three_regions_a_side_leave_out_the_ones_in_the_middle(tiny_model):
 
 def test_the_bundled_pictures_need_a_tokenizer_that_keeps_their_names_whole(tiny_model):
     with pytest.raises(ValueError, match="have an English name of one token"):
-        run_logit_lens_segments(Job(tiny_model, 16, sense=Seeing(tiny_model), progress=False))
+        run_logit_lens_segments(job_on(tiny_model, 16, reader=Seeing(tiny_model), progress=False))
 
 
 def test_a_spoke_with_a_vector_for_each_region_knows_where_they_lie(tiny_model):
@@ -196,27 +196,27 @@ def test_a_spoke_with_a_vector_for_each_region_knows_where_they_lie(tiny_model):
 
 
 def llava_items(count=16):
-    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
-    job = Job(made.bridge("llava"), count, seed=0, progress=False)
+    reader = ProcessorReader(made.processor("llava"), "image", "What {} ?")
+    job = job_on(made.bridge("llava"), count, seed=0, progress=False)
     pictures = composed_pictures(named_pictures("dog cat house red blue Yes No".split()), count, 0)  # noqa: SIM905
-    return job, sense, pictures, segment_items(job, sense, pictures)
+    return job, reader, pictures, segment_items(job, reader, pictures)
 
 
 def test_the_patches_of_a_segment_are_those_that_move_when_it_is_painted_over():
-    job, sense, pictures, (items, _) = llava_items()
+    job, reader, pictures, (items, _) = llava_items()
     for picture, item in zip(pictures[:6], items[:6], strict=True):
         image, masks = picture.open()
         pixels = np.asarray(image).copy()
         pixels[masks[item.label]] = (255, 0, 255)
-        changed = sense.prompt(QUESTION, Image.fromarray(pixels))
+        changed = reader.prompt(QUESTION, Image.fromarray(pixels))
         states = {i: s[0] for batch in prompt_states(job.model, [item.prompt, changed]) for i, s in batch}
         moved = (states[0] - states[1]).norm(dim=-1)
         assert moved[list(item.inside)].min() > moved[list(item.outside)].max()  # the tower's attention mixes a little
 
 
 def test_a_multimodal_model_goes_through_its_processor():
-    job, sense, _, (items, report) = llava_items()
-    found = segment_result(job, sense, items, "planted", report)
+    job, reader, _, (items, report) = llava_items()
+    found = segment_result(job, reader, items, "planted", report)
     assert [leg.effect.shape for leg in found.legs] == [(made.LAYERS + 1, 16)] * 2
     assert len(found.legs[0].checks) == 3 and "LlavaProcessor" in found.provenance.data
     assert isinstance(items[0].prompt.media, Media)

@@ -10,12 +10,13 @@ from transformers import LlamaConfig
 
 import models
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.semantics.lexicon import NAMES, PERSONS
 from semhub_lens.data.semantics.logical_forms import ROLES, read_cogs, semantic_items
 from semhub_lens.data.semantics.roles import role_items
-from semhub_lens.experiments.job import Job, len_of
+from semhub_lens.experiments.job import len_of
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.semantics.legs import (
     UNDETERMINED,
@@ -153,7 +154,7 @@ def roles_leg(strength, key, seed=0, **stacks):
         "undetermined": drawn(LAYERS, len(key), 3, seed=60),
     } | stacks
     found = Roles(places, here, stacks.get("earlier", earlier), stacks["random"], stacks["undetermined"], WHERE)
-    return _roles_leg(Job(models.tiny(), ITEMS, 0, progress=False), found, "planted"), here
+    return _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), found, "planted"), here
 
 
 KEY = torch.arange(ITEMS) % 3
@@ -175,7 +176,7 @@ def test_roles_shuffled_among_the_items_are_no_effect():
     leg, here = roles_leg(2.0, KEY)
     wrong = KEY[torch.randperm(ITEMS, generator=generator(3))]
     found = Roles(Places(places_of(wrong), [], "", ()), here, torch.zeros_like(here), None, None, WHERE)
-    again = _roles_leg(Job(models.tiny(), ITEMS, 0, progress=False), found, "planted")
+    again = _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), found, "planted")
     assert again.verdict.status == "not supported" and abs(float(again.mean[AT])) < 0.7 < float(leg.mean[AT])
 
 
@@ -197,7 +198,7 @@ def reader(request):
 
 
 def test_places_break_off_before_a_name_of_one_token_and_the_earlier_position_lies_before(reader):
-    job = Job(reader, 48, 0, progress=False)
+    job = job_on(reader, 48, 0, progress=False)
     found = role_places(job)
     assert [p.role for p in found.listed] == [p.role for p in found.undetermined] == list(ROLES) * 16
     assert sum(p.cleft for p in found.listed) == 24 and "5 of 44 names" in found.report[0]
@@ -209,7 +210,7 @@ def test_places_break_off_before_a_name_of_one_token_and_the_earlier_position_li
 
 
 def test_role_words_are_read_before_the_name_and_at_the_earlier_position(reader):
-    job = Job(reader, 16, 0, progress=False)
+    job = job_on(reader, 16, 0, progress=False)
     places = role_places(job).listed
     here, earlier = _role_words(job, "roles", places)
     place = places[4]
@@ -275,7 +276,7 @@ def cogs(folder, rows=60, recipients=True, seed=0):
 
 def test_own_sentences_are_read_and_only_those_with_two_names_are_swapped(reader, tmp_path):
     path = cogs(tmp_path)
-    chosen, named, source = _sentences(Job(reader, 30, 0, data=str(path)))
+    chosen, named, source = _sentences(job_on(reader, 30, 0, data=str(path)))
     assert source == "COGS, own.tsv" and len(chosen) == len(named) == 30
     assert {item.sentence for item in chosen} <= {item.sentence for item in read_cogs(path)}
     assert any(len(item.names) == 1 for item in chosen) and all(len(item.names) == 2 for item in named)
@@ -285,7 +286,7 @@ def test_own_sentences_are_read_and_only_those_with_two_names_are_swapped(reader
 
 def test_in_own_sentences_names_are_drawn_anew_and_roles_are_equally_frequent(reader, tmp_path):
     path = cogs(tmp_path, rows=300)
-    found = role_places(Job(reader, 31, 0, data=str(path)))
+    found = role_places(job_on(reader, 31, 0, data=str(path)))
     assert [place.role for place in found.listed] == list(ROLES) * 10 and not found.undetermined
     prefixes = {place.prefix for place in found.listed}
     assert len(prefixes) == 30
@@ -309,7 +310,7 @@ def test_a_corpus_without_the_names_that_are_needed_is_refused(reader, tmp_path,
 
 def test_a_tokenizer_that_splits_the_names_is_refused(tiny_model):
     with pytest.raises(ValueError, match="0 of 44 names are one token each"):
-        role_places(Job(tiny_model, 20, 0))
+        role_places(job_on(tiny_model, 20, 0))
 
 
 @pytest.mark.parametrize("experiment", ["semantics.similarity", "semantics.logit_lens"])

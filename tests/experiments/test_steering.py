@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.data.numbers.arithmetic import Expression, number_word
 from semhub_lens.evidence.legs import LegText
 from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
 from semhub_lens.experiments.arithmetic.steering import answer_shares
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg
@@ -87,7 +87,7 @@ def small_sums(monkeypatch):
 
 
 def run(model, **settings):
-    return arithmetic_steering.run_steering(Job(model, 16, seed=2, progress=False, **settings))
+    return arithmetic_steering.run_steering(job_on(model, 16, seed=2, progress=False, **settings))
 
 
 def by_hand(model, expression, strength, layer, added_at):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens import Prompt
 from semhub_lens.base.results import Provenance
-from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, sense_of
+from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, reader_of
 from semhub_lens.experiments.media.vision import PICTURES, run_similarity
-from semhub_lens.inputs.senses import ProcessorReader, noise_like
+from semhub_lens.inputs.readers import ProcessorReader, noise_like
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -33,7 +33,7 @@ class Planted:
 
 
 def leg(model, shown_names, names):
-    job = Job(model, len(names), baseline=False, progress=False)
+    job = job_on(model, len(names), baseline=False, progress=False)
     shown = [Planted(model).prompt("<image>", name) for name in shown_names]
     reading = read_names(job, PICTURES, "names", shown, names)
     return names_leg(job, PICTURES, "planted", reading, names, torch.arange(len(names)), WHERE)
@@ -51,7 +51,7 @@ def test_pictures_exchanged_between_names_are_not_supported(tiny_model):
 
 
 def test_the_mean_probability_over_positions_is_that_of_a_loop(tiny_model):
-    job = Job(tiny_model, 16, baseline=False, progress=False)
+    job = job_on(tiny_model, 16, baseline=False, progress=False)
     shown = [Planted(tiny_model).prompt("<image>", name) for name in NAMES[:3]]
     found = at_positions(job, "image", "names", shown, NAMES[:4])
     for item, prompt in enumerate(shown):
@@ -72,14 +72,14 @@ def test_noise_keeps_norms_and_changes_directions(tiny_model):
         noise_like([Prompt.from_ids([3, 4])], seed=0)
 
 
-def test_an_experiment_without_a_sense_says_what_to_give(tiny_model):
-    with pytest.raises(ValueError, match=r"needs sense=\.\.\. for image, got none"):
-        run_similarity(Job(tiny_model, 16, progress=False))
+def test_an_experiment_without_a_reader_says_what_to_give(tiny_model):
+    with pytest.raises(ValueError, match=r"needs reader=\.\.\. for image, got none"):
+        run_similarity(job_on(tiny_model, 16, progress=False))
     with pytest.raises(ValueError, match="got one for image"):
-        sense_of(Job(tiny_model, 16, sense=Planted(tiny_model)), "audio")
+        reader_of(job_on(tiny_model, 16, reader=Planted(tiny_model)), "audio")
 
 
-def test_a_processor_sense_puts_the_text_into_the_models_format():
+def test_a_processor_reader_puts_the_text_into_the_models_format():
     import multimodal as made
 
     eyes = ProcessorReader(made.processor("llava"), "image", "What {} ?")

@@ -8,9 +8,9 @@ import torch
 import models
 import multimodal as made
 import semhub_lens as shl
+from jobs import job_on
 from seeing import NAMES, PALETTE, Seeing, plain
 from semhub_lens.data.media.colours import COLOURS, two_colour_pictures
-from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media import vision_steering
 from semhub_lens.experiments.media.patching import (
     NO_PATCH,
@@ -38,7 +38,7 @@ from semhub_lens.experiments.media.vision_steering import (
     steering_result,
 )
 from semhub_lens.experiments.steering_legs import BEYOND
-from semhub_lens.inputs.senses import ProcessorReader
+from semhub_lens.inputs.readers import ProcessorReader
 from semhub_lens.inputs.tokens import target_ids
 from semhub_lens.interventions.sweep_result import LAST
 
@@ -46,11 +46,11 @@ HUES = {"red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 160, 0)}
 PICTURES = two_colour_pictures(list(HUES), 24, seed=0)
 
 
-def items_of(sense, count=16, pictures=PICTURES, third=None):
+def items_of(reader, count=16, pictures=PICTURES, third=None):
     found = []
     for i, picture in enumerate(pictures[:count]):
         new = third or next(name for name in HUES if name not in (picture.left, picture.right))
-        found.append(colour_item(sense, picture, ("left", "right")[i % 2], new, ("dog", "house")))
+        found.append(colour_item(reader, picture, ("left", "right")[i % 2], new, ("dog", "house")))
     return found
 
 
@@ -59,7 +59,7 @@ def seeing(model, **settings):
 
 
 def job_of(model, **settings):
-    return Job(model, 16, progress=False, **({"baseline": False} | settings))
+    return job_on(model, 16, progress=False, **({"baseline": False} | settings))
 
 
 def test_the_halves_of_a_picture_lie_at_the_columns_of_its_grid(tiny_model):
@@ -168,8 +168,8 @@ def test_a_planted_reader_of_the_half_is_found_and_the_other_half_does_nothing(p
 def test_steering_towards_another_colour_than_the_one_that_is_read_is_not_found(planted, monkeypatch):
     model = models.tiny()
     items = items_of(seeing(model))
-    reader = planted_reader(job_of(model), items)
-    monkeypatch.setattr(vision_steering, "colour_answers", lambda job, given, prompts=None: reader)
+    answers = planted_reader(job_of(model), items)
+    monkeypatch.setattr(vision_steering, "colour_answers", lambda job, given, prompts=None: answers)
     wrong = [dataclasses.replace(item, new="cat", kept="house") for item in items]
     leg = steering_result(job_of(model), seeing(model), wrong).legs[0]
     assert leg.verdict.status != "supported"
@@ -177,10 +177,10 @@ def test_steering_towards_another_colour_than_the_one_that_is_read_is_not_found(
 
 def test_a_multimodal_model_is_steered_through_its_processor():
     model = made.bridge("llava")
-    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
+    reader = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     pictures = two_colour_pictures(["red", "blue"], 16, seed=0)
-    items = items_of(sense, pictures=pictures, third="cat")
-    found = steering_result(job_of(model), sense, items)
+    items = items_of(reader, pictures=pictures, third="cat")
+    found = steering_result(job_of(model), reader, items)
     added, replaced = found.extras
     assert len(found.legs) == 4 and added.strengths == vision_steering.STRENGTHS and replaced.strengths == (1.0,)
     assert not added.effect(MARGIN, LAST).any() and bool((added.effect(MARGIN).abs().mean(-1) > 1e-4).all())
@@ -192,7 +192,7 @@ def test_a_multimodal_model_is_steered_through_its_processor():
 
 def test_too_few_colour_words_are_refused(tiny_model):
     with pytest.raises(ValueError, match=r"5 colour words of one token .* has 3: red, green, blue"):
-        run_steering(job_of(tiny_model, sense=seeing(tiny_model)))
+        run_steering(job_of(tiny_model, reader=seeing(tiny_model)))
     assert len(COLOURS) >= vision_steering.FEWEST_COLOURS
 
 
@@ -202,10 +202,10 @@ WORDS = [name for name in NAMES if name not in ("dog", "cat")]
 
 def patched(model, exchanged=False, **settings):
     """Patches into a model whose last position reads what the span's first block writes: the tiny model as it is."""
-    sense = Seeing(model)
+    reader = Seeing(model)
     shown = WORDS[5:] + WORDS[:5] if exchanged else WORDS
-    items = patch_items(model, sense, WORDS, [plain(PALETTE[name]) for name in shown], 0, FRAME)
-    return patching_result(job_of(model, **settings), sense, items)
+    items = patch_items(model, reader, WORDS, [plain(PALETTE[name]) for name in shown], 0, FRAME)
+    return patching_result(job_of(model, **settings), reader, items)
 
 
 def test_patches_between_pictures_and_words_equal_runs_by_hand(tiny_model):
@@ -258,16 +258,16 @@ def test_a_patch_of_the_last_entry_changes_nothing_and_controls_are_listed(tiny_
 
 def test_patching_goes_through_a_processor_too():
     model = made.bridge("llava")
-    sense = ProcessorReader(made.processor("llava"), "image", "What {} ?")
+    reader = ProcessorReader(made.processor("llava"), "image", "What {} ?")
     names = made.WORDS
     pictures = [made.picture(i) for i in range(len(names))]
-    items = patch_items(model, sense, names, pictures, 0, "house is {} is")
+    items = patch_items(model, reader, names, pictures, 0, "house is {} is")
     with pytest.raises(ValueError, match="at least 16 items"):
-        patching_result(job_of(model), sense, items)
-    leg_items = patch_items(model, sense, names * 2, pictures * 2, 0, "house is {} is")
+        patching_result(job_of(model), reader, items)
+    leg_items = patch_items(model, reader, names * 2, pictures * 2, 0, "house is {} is")
     assert [len(p.spans["word"]) for p in leg_items.words] == [1] * len(leg_items.words)
 
 
 def test_the_bundled_pictures_need_a_tokenizer_that_keeps_their_names_whole(tiny_model):
     with pytest.raises(ValueError, match="have an English name of one token"):
-        run_patching(job_of(tiny_model, sense=Seeing(tiny_model)))
+        run_patching(job_of(tiny_model, reader=Seeing(tiny_model)))

@@ -5,7 +5,7 @@ import torch
 
 import models
 import semhub_lens as shl
-from semhub_lens.experiments.job import Job
+from jobs import job_on
 from semhub_lens.experiments.languages.legs import _read_glosses
 from semhub_lens.experiments.sampling import GlossItems
 from semhub_lens.inputs.prompts import Prompt
@@ -36,7 +36,7 @@ def test_the_paper_readout_is_hidden_states_times_the_unembedding(tiny_model):
 
 @pytest.mark.parametrize("name", ["states", "reads"])
 def test_states_of_the_paper_convention_are_those_of_the_reference(tiny_model, name):
-    job = Job(tiny_model, 16, norm="paper", convention="paper", progress=False)
+    job = job_on(tiny_model, 16, norm="paper", convention="paper", progress=False)
     found = job.states("texts", TEXTS) if name == "states" else job.reads("texts", TEXTS, ["last"])["last"]
     for item, text in enumerate(TEXTS):
         torch.testing.assert_close(found[1:, item], hidden_states(text)[0][:, -1], atol=1e-4, rtol=1e-4)
@@ -45,14 +45,14 @@ def test_states_of_the_paper_convention_are_those_of_the_reference(tiny_model, n
 def test_the_best_gloss_counts_in_the_paper_convention_and_the_first_in_ours(tiny_model):
     prompt = Prompt.from_text(tiny_model, "red dog cat house")
     items = GlossItems([prompt], [[2, 3]], ["cat", "house"], ["blue", "green"], [20, 21], [[5, 6], [7]], "")
-    paper = _read_glosses(Job(tiny_model, 16, norm="paper", convention="paper", progress=False), "fr", items)
+    paper = _read_glosses(job_on(tiny_model, 16, norm="paper", convention="paper", progress=False), "fr", items)
     direct = shl.target_lens(
         tiny_model, prompt, [[20, 5, 6, 7], [21, 5, 6, 7]], read_at=[[2, 3]], norm="paper", progress=False
     ).log_probs
     torch.testing.assert_close(paper.own, direct[..., 0])
     torch.testing.assert_close(paper.words[..., 0], torch.maximum(direct[..., 1], direct[..., 2]))
     torch.testing.assert_close(paper.words[..., 1], direct[..., 3])
-    ours = _read_glosses(Job(tiny_model, 16, progress=False), "fr", items)
+    ours = _read_glosses(job_on(tiny_model, 16, progress=False), "fr", items)
     named = shl.target_lens(
         tiny_model, prompt, [["cat", "blue", "green"], ["house", "blue", "green"]], read_at=[[2, 3]], progress=False
     ).log_probs

@@ -28,8 +28,8 @@ def measured(monkeypatch):
     """Experiments whose effects are planted; one does not fit any model."""
     sizes = {"multilingual.similarity": 1.0, "arithmetic.similarity": 0.0, "code.similarity": -1.0}
 
-    def run(name, model, *, out, sense, **settings):
-        assert sense is None
+    def run(name, model, *, out, reader, **settings):
+        assert reader is None
         if name not in sizes:
             raise ValueError("This tokenizer splits the words.")
         result = planted(name, sizes[name])

@@ -28,7 +28,7 @@ def test_both_modalities_have_a_small_spoke_with_its_origin():
 
 
 @pytest.fixture(scope="module")
-def senses(one_gemma):
+def readers(one_gemma):
     found, missing = fitting(one_gemma)
     assert not missing
     return found
@@ -36,8 +36,8 @@ def senses(one_gemma):
 
 @pytest.mark.real
 @pytest.mark.parametrize("modality", ["image", "audio"])
-def test_held_out_pictures_and_voices_are_named_far_above_chance(one_gemma, senses, modality):
-    spoke, items = senses[modality], ITEMS[modality]()
+def test_held_out_pictures_and_voices_are_named_far_above_chance(one_gemma, readers, modality):
+    spoke, items = readers[modality], ITEMS[modality]()
     features = spoke.encoder([item.open() for item in items])
     found = evaluate(
         one_gemma, spoke.projector, features, items, ["held"] * len(items),
@@ -60,10 +60,10 @@ def test_a_spoke_of_another_model_is_not_offered(tiny_model):
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_experiments_on_pictures_and_sound_run_on_the_real_model(one_gemma, senses, name, tmp_path):
-    sense = senses["image" if name.startswith("vision") else "audio"]
+def test_experiments_on_pictures_and_sound_run_on_the_real_model(one_gemma, readers, name, tmp_path):
+    reader = readers["image" if name.startswith("vision") else "audio"]
     result = shl.experiments.run(
-        name, one_gemma, n=16, seed=1, baseline=False, sense=sense, out=tmp_path, progress=False
+        name, one_gemma, n=16, seed=1, baseline=False, reader=reader, out=tmp_path, progress=False
     )
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
     for leg in result.legs:
@@ -71,6 +71,6 @@ def test_experiments_on_pictures_and_sound_run_on_the_real_model(one_gemma, sens
         assert ((leg.low <= leg.mean + 1e-6) & (leg.mean <= leg.high + 1e-6)).all()
         assert leg.provenance.data_hash
     again = shl.experiments.run(
-        name, one_gemma, n=16, seed=1, baseline=False, sense=sense, out=tmp_path, progress=False
+        name, one_gemma, n=16, seed=1, baseline=False, reader=reader, out=tmp_path, progress=False
     )
     assert again.to_frame().equals(result.to_frame())

@@ -22,12 +22,12 @@ from semhub_lens.experiments.media.legs import (
     names_leg,
     one_each,
     read_names,
-    sense_of,
+    reader_of,
     similarity_legs,
     where_of,
 )
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
 SOUNDS = MediaKind("audio", "audio", "sound", "<audio> The word is")
@@ -48,11 +48,11 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the sound's positions against the label's tokens, and at the last token of the question against that of the
     sentence with the label in it. Every label has one clip.
     """
-    sense = sense_of(job, "audio")
+    reader = reader_of(job, "audio")
     kind, every, data = sounds(job)
     every = one_each(every)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
-    shown = [sense.prompt(kind.question, item.open()) for item in items]
+    shown = [reader.prompt(kind.question, item.open()) for item in items]
     names = [name_of(item) for item in items]
     provenance = where_of(job, kind, shown, names, data=data)
     legs = similarity_legs(job, kind, shown, names, provenance)
@@ -72,7 +72,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         SemhubError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
             in common.
     """
-    sense = sense_of(job, "audio")
+    reader = reader_of(job, "audio")
     kind, every, data = sounds(job)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     notes = list(_notes(job))
@@ -88,7 +88,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
             f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
             f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
         )
-    legs = _legs(job, sense, (kind, data), items, found)
+    legs = _legs(job, reader, (kind, data), items, found)
     title = f"names of {len(items)} sounds at their positions"
     return ExperimentResult("audio.logit_lens", title, tuple(legs), tuple(notes), provenance=legs[0].provenance)
 
@@ -150,14 +150,14 @@ def _words(item: MediaItem, code: str) -> tuple[str, ...]:
 
 def _legs(
     job: Job,
-    sense: MediaReader,
+    reader: MediaReader,
     source: tuple[MediaKind, str | None],
     items: list[MediaItem],
     found: dict[str, Labelled],
 ) -> list[Leg]:
     """One leg a language; the words of all languages are read in the same passes."""
     kind, data = source
-    shown = [sense.prompt(kind.question, item.open()) for item in items]
+    shown = [reader.prompt(kind.question, item.open()) for item in items]
     every = list(dict.fromkeys(words for labelled in found.values() for words in labelled.words))
     reading = read_names(job, kind, "names", shown, every)
     rows = {item.key: i for i, item in enumerate(items)}

@@ -18,11 +18,11 @@ from semhub_lens.evidence.legs import ExperimentResult, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job, Text
 from semhub_lens.experiments.media.audio import SOUNDS
-from semhub_lens.experiments.media.legs import ADAPTER, name_of, sense_of
+from semhub_lens.experiments.media.legs import ADAPTER, name_of, reader_of
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token, token_id, word_tokens
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions.sweep import Controls, Measure, Recipe, adding
@@ -72,13 +72,13 @@ def run_steering(job: Job) -> ExperimentResult:
     Raises:
         SemhubError: fewer than 16 animals of a class whose name is one token, or answers that are several tokens.
     """
-    sense = sense_of(job, "audio")
+    reader = reader_of(job, "audio")
     for word in (YES, NO):
         word_tokens(job.model.tokenizer, word)
     for word in UNRELATED_PAIR:
         token_id(job.model.tokenizer, word)
     heard, data, counted = animals_heard(job)
-    sides = {old: side_of(job, sense, heard[old == MAMMAL], heard[old != MAMMAL], toward) for old, _, toward in SIDES}
+    sides = {old: side_of(job, reader, heard[old == MAMMAL], heard[old != MAMMAL], toward) for old, _, toward in SIDES}
     legs, sweeps = [], []
     for old, new, toward in SIDES:
         side = sides[old]
@@ -123,7 +123,7 @@ def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
             )
         chosen[mammal] = [listed[i] for i in sample(len(listed), job.n, job.seed)]
     through = (
-        f"{'animals' if job.data is None else f'VGGSound folder {job.data}'} through {sense_of(job, 'audio').name}"
+        f"{'animals' if job.data is None else f'VGGSound folder {job.data}'} through {reader_of(job, 'audio').name}"
     )
     counted = f"{len(single)} of {len(every)} clips name animals of one class in one token."
     return chosen, through, counted
@@ -156,20 +156,20 @@ class SteeringArm:
         return f"P({self.answer})"
 
 
-def side_of(job: Job, sense: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], answer: str) -> SteeringArm:
+def side_of(job: Job, reader: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], answer: str) -> SteeringArm:
     """What is heard with, for each, a random animal of the other class, each of these about equally often."""
     order = torch.randperm(len(others), generator=generator(job.seed)).tolist()
     new = [others[order[i % len(order)]].name for i in range(len(heard))]
     texts = sentences()["en"]
     opened = [one.item.open() for one in heard]
-    shown = [sense.prompt(QUESTION, sound) for sound in opened]
-    unrelated = [_continued(sense, sound, texts[i % len(texts)]) for i, sound in enumerate(opened)]
+    shown = [reader.prompt(QUESTION, sound) for sound in opened]
+    unrelated = [_continued(reader, sound, texts[i % len(texts)]) for i, sound in enumerate(opened)]
     return SteeringArm(job, [one.name for one in heard], new, answer, shown, unrelated)
 
 
-def _continued(sense: MediaReader, sound: object, text: str) -> Prompt:
+def _continued(reader: MediaReader, sound: object, text: str) -> Prompt:
     """The sound with a text after it, whose positions are a span."""
-    prompt = sense.prompt(f"<audio> {text}", sound)
+    prompt = reader.prompt(f"<audio> {text}", sound)
     after = tuple(range(max(prompt.spans[SPAN]) + 1, len(prompt)))
     return replace(prompt, spans={**prompt.spans, AFTER: after})
 

@@ -16,7 +16,7 @@ from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import Target
 
 LANGUAGES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
@@ -48,19 +48,19 @@ class MediaKind:
         return f"absent with {self.noise}"
 
 
-def sense_of(job: Job, modality: str) -> MediaReader:
-    """The job's sense.
+def reader_of(job: Job, modality: str) -> MediaReader:
+    """The job's reader.
 
     Raises:
         SemhubError: it has none, or one of the other modality.
     """
-    if job.sense is None or job.sense.modality != modality:
-        got = "none" if job.sense is None else f"one for {job.sense.modality} ({job.sense.name})"
+    if job.reader is None or job.reader.modality != modality:
+        got = "none" if job.reader is None else f"one for {job.reader.modality} ({job.reader.name})"
         raise SemhubError(
-            f"This experiment needs sense=... for {modality}, got {got}. Give a spoke (spokes.load) for a text model, "
-            "or senses.ProcessorSense for a multimodal one."
+            f"This experiment needs reader=... for {modality}, got {got}. Give a spoke (spokes.load) for a text model, "
+            "or readers.ProcessorReader for a multimodal one."
         )
-    return job.sense
+    return job.reader
 
 
 def name_of(item: MediaItem, code: str = "en") -> str:
@@ -83,7 +83,7 @@ def where_of(
     data: str | None = None,
 ) -> Provenance:
     """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
-    through = f"{data or f'{kind.noun}s'} through {sense_of(job, kind.modality).name}"
+    through = f"{data or f'{kind.noun}s'} through {reader_of(job, kind.modality).name}"
     return job.provenance(through, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
 
 

@@ -16,11 +16,11 @@ from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, sign_flips
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
-from semhub_lens.experiments.media.legs import ADAPTER, name_of, one_each, sense_of
+from semhub_lens.experiments.media.legs import ADAPTER, name_of, one_each, reader_of
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION, pictures_of
 from semhub_lens.experiments.steering_legs import SIGNS
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 from semhub_lens.interventions.concepts import concept_patch
 from semhub_lens.model.facts import Model
@@ -90,7 +90,7 @@ def run_patching(job: Job) -> ExperimentResult:
     Raises:
         SemhubError: fewer than 16 pictures with a name of one token.
     """
-    sense = sense_of(job, "image")
+    reader = reader_of(job, "image")
     kept = [item for item in one_each(pictures_of(job), "en") if is_single_token(job.model.tokenizer, name_of(item))]
     kept = [item for item in kept if name_of(item) not in SHOTS]
     if len(kept) < FEWEST_ITEMS:
@@ -99,24 +99,24 @@ def run_patching(job: Job) -> ExperimentResult:
             "are needed."
         )
     names = [name_of(item) for item in kept]
-    return patching_result(job, sense, patch_items(job.model, sense, names, [item.open() for item in kept], job.seed))
+    return patching_result(job, reader, patch_items(job.model, reader, names, [item.open() for item in kept], job.seed))
 
 
 def patch_items(
-    model: Model, sense: MediaReader, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
+    model: Model, reader: MediaReader, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
 ) -> PatchItems:
     """Prompts of pictures and words, every one to be patched into another's; `frame` has "{}" for the word."""
-    shown = [sense.prompt(QUESTION, picture) for picture in pictures]
+    shown = [reader.prompt(QUESTION, picture) for picture in pictures]
     start = frame.index("{}")
     words = [Prompt.from_text(model, frame.format(name), spans={"word": (start, start + len(name))}) for name in names]
     return PatchItems(list(names), shown, words, derangement(len(names), generator(seed)).tolist())
 
 
-def patching_result(job: Job, sense: MediaReader, items: PatchItems) -> ExperimentResult:
+def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> ExperimentResult:
     """One leg a way."""
     hashes = [fingerprint(items.pictures), items.names, items.into]
     provenance = job.provenance(
-        f"pictures and words through {sense.name}", hashes, lens=True, bos=items.pictures[0].bos
+        f"pictures and words through {reader.name}", hashes, lens=True, bos=items.pictures[0].bos
     )
     legs = tuple(way_leg(job, items, way, provenance) for way in WAYS)
     notes = (

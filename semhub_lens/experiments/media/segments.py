@@ -17,12 +17,12 @@ from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
-from semhub_lens.experiments.media.legs import ADAPTER, sense_of
+from semhub_lens.experiments.media.legs import ADAPTER, reader_of
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 
 BESIDE = "beyond the label of the picture's other part at the same patches"
@@ -58,12 +58,12 @@ def run_logit_lens_segments(job: Job) -> ExperimentResult:
     `convention="paper"` transposes the masks, as the reference code does by mistake.
 
     Raises:
-        SemhubError: fewer than 16 items, labels of several tokens, a sense whose positions are no grid.
+        SemhubError: fewer than 16 items, labels of several tokens, a reader whose positions are no grid.
     """
-    sense = sense_of(job, "image")
+    reader = reader_of(job, "image")
     pictures, corpus = _pictures(job)
-    items, report = segment_items(job, sense, pictures)
-    return segment_result(job, sense, items, corpus, report)
+    items, report = segment_items(job, reader, pictures)
+    return segment_result(job, reader, items, corpus, report)
 
 
 def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
@@ -87,7 +87,7 @@ def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
     return [every[i] for i in order], f"segments of {job.data}"
 
 
-def segment_items(job: Job, sense: MediaReader, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
+def segment_items(job: Job, reader: MediaReader, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
     """Take pictures in their order until `job.n` have a label with patches inside and outside its segment.
 
     Each picture gives one item: its first label for which that holds.
@@ -106,7 +106,7 @@ def segment_items(job: Job, sense: MediaReader, pictures: Sequence[SegmentedPict
             break
         tried += 1
         opened, masks = picture.open()
-        prompt = sense.prompt(QUESTION, squared(opened))
+        prompt = reader.prompt(QUESTION, squared(opened))
         tile = whole_tile(prompt)
         for label in picture.labels:
             mask = torch.from_numpy(squared_mask(masks[label]))
@@ -137,12 +137,12 @@ def whole_tile(prompt: Prompt) -> Tile:
 
 
 def segment_result(
-    job: Job, sense: MediaReader, items: Sequence[SegmentItem], corpus: str, report: str
+    job: Job, reader: MediaReader, items: Sequence[SegmentItem], corpus: str, report: str
 ) -> ExperimentResult:
     """The two legs of items: the label at its patches, and there more than elsewhere."""
     names = sorted({label for item in items for label in item.present})
     provenance = job.provenance(
-        f"{corpus} through {sense.name}",
+        f"{corpus} through {reader.name}",
         [fingerprint([i.prompt for i in items]), [(i.label, i.inside) for i in items]],
         lens=True,
         bos=items[0].prompt.bos,

@@ -23,13 +23,13 @@ from semhub_lens.experiments.media.legs import (
     names_leg,
     one_each,
     read_names,
-    sense_of,
+    reader_of,
     similarity_legs,
     where_of,
 )
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader
+from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
 QUESTION = "<image> This is a picture of a"
@@ -49,8 +49,8 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the picture's positions against the name's tokens, and at the last token of the question against that of the
     sentence with the name in it.
     """
-    sense, items = sense_of(job, "image"), pictures_of(job)
-    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    reader, items = reader_of(job, "image"), pictures_of(job)
+    shown = [reader.prompt(QUESTION, item.open()) for item in items]
     names = [name_of(item) for item in items]
     provenance = _where(job, shown, names)
     legs = similarity_legs(job, PICTURES, shown, names, provenance)
@@ -66,7 +66,7 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
     or Chinese: does the English name rise above the name in that language at the last token?
     """
-    sense, items = sense_of(job, "image"), pictures_of(job)
+    reader, items = reader_of(job, "image"), pictures_of(job)
     legs, notes = [], [ADAPTER]
     named = {code: _named_in(job, items, code) for code in LANGUAGES}
     for code, kept in named.items():
@@ -74,11 +74,11 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
         notes.append(f"{LANGUAGES[code]}: {count}")
     named = {code: kept for code, kept in named.items() if len(kept) >= FEWEST_ITEMS}
     if named:
-        legs += _caption_legs(job, sense, items, named)
+        legs += _caption_legs(job, reader, items, named)
     for code, question in QUESTIONS.items():
         kept = [item for item in items if _two_names(job, item, code)]
         if len(kept) >= FEWEST_ITEMS:
-            legs.append(_through_english(job, sense, kept, code, question))
+            legs.append(_through_english(job, reader, kept, code, question))
     if not legs:
         raise SemhubError("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
     title = f"names of {len(items)} pictures at their positions"
@@ -93,9 +93,11 @@ def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
     return one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
 
 
-def _caption_legs(job: Job, sense: MediaReader, items: list[MediaItem], named: dict[str, list[MediaItem]]) -> list[Leg]:
+def _caption_legs(
+    job: Job, reader: MediaReader, items: list[MediaItem], named: dict[str, list[MediaItem]]
+) -> list[Leg]:
     """One leg a language; the names of all languages are read in the same passes."""
-    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    shown = [reader.prompt(QUESTION, item.open()) for item in items]
     every = list(dict.fromkeys(name_of(item, code) for code, kept in named.items() for item in kept))
     reading = read_names(job, PICTURES, "caption", shown, every)
     rows = {item.key: i for i, item in enumerate(items)}
@@ -112,11 +114,11 @@ def _caption_legs(job: Job, sense: MediaReader, items: list[MediaItem], named: d
 
 def run_logit_lens_color(job: Job) -> ExperimentResult:
     """Do the positions of a picture of one colour read as the word for it?"""
-    sense = sense_of(job, "image")
+    reader = reader_of(job, "image")
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, name, "all")]
     every = [item for item in colour_pictures(shades=8, seed=job.seed) if item.concept in colours]
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
-    shown = [sense.prompt(QUESTION, item.open()) for item in items]
+    shown = [reader.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
     provenance = _where(job, shown, [item.concept for item in items], lens=True)
     reading = read_names(job, PICTURES, "colours", shown, colours)
@@ -149,9 +151,9 @@ def _two_names(job: Job, item: MediaItem, code: str) -> bool:
     return names[0].casefold() != names[1].casefold() and all(is_single_token(tokenizer, n, "all") for n in names)
 
 
-def _through_english(job: Job, sense: MediaReader, items: list[MediaItem], code: str, question: str) -> Leg:
+def _through_english(job: Job, reader: MediaReader, items: list[MediaItem], code: str, question: str) -> Leg:
     """The English name over the name in the question's language, at the last token."""
-    shown = [sense.prompt(question, item.open()) for item in items]
+    shown = [reader.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))
     provenance = _where(job, shown, own, lens=True)

@@ -13,12 +13,12 @@ from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import COLOURS, TwoColours, two_colour_pictures
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.media.legs import ADAPTER, sense_of
+from semhub_lens.experiments.media.legs import ADAPTER, reader_of
 from semhub_lens.experiments.media.segments import whole_tile
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.senses import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
 from semhub_lens.inputs.tokens import is_single_token, target_ids
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions import hooks
@@ -72,13 +72,13 @@ def run_steering(job: Job) -> ExperimentResult:
     neither. The prompt's own positions are never changed.
 
     Raises:
-        SemhubError: fewer than 16 items or five colour words of one token; a sense whose positions are no grid.
+        SemhubError: fewer than 16 items or five colour words of one token; a reader whose positions are no grid.
     """
-    sense = sense_of(job, "image")
-    return steering_result(job, sense, colour_items(job, sense))
+    reader = reader_of(job, "image")
+    return steering_result(job, reader, colour_items(job, reader))
 
 
-def colour_items(job: Job, sense: MediaReader) -> list[ColourItem]:
+def colour_items(job: Job, reader: MediaReader) -> list[ColourItem]:
     """Two-coloured pictures, asked about left and right in turn."""
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, f" {name}", "exact")]
     if len(colours) < FEWEST_COLOURS:
@@ -93,17 +93,19 @@ def colour_items(job: Job, sense: MediaReader) -> list[ColourItem]:
     for i, picture in enumerate(pictures):
         free = [name for name in colours if name not in (picture.left, picture.right)]
         new, *pair = [free[k] for k in torch.randperm(len(free), generator=rng)[:3].tolist()]
-        items.append(colour_item(sense, picture, SIDES[i % 2], new, (pair[0], pair[1])))
+        items.append(colour_item(reader, picture, SIDES[i % 2], new, (pair[0], pair[1])))
     return items
 
 
-def colour_item(sense: MediaReader, picture: TwoColours, side: str, new: str, unrelated: tuple[str, str]) -> ColourItem:
+def colour_item(
+    reader: MediaReader, picture: TwoColours, side: str, new: str, unrelated: tuple[str, str]
+) -> ColourItem:
     """The question about one side of a picture, and where its halves lie.
 
     Raises:
         SemhubError: the grid of positions is too coarse for halves.
     """
-    prompt = sense.prompt(QUESTION.format(side), picture.open())
+    prompt = reader.prompt(QUESTION.format(side), picture.open())
     tile = whole_tile(prompt)
     halves = {name: tile.covered(picture.mask(name)) for name in SIDES}
     if not all(halves.values()):
@@ -112,10 +114,10 @@ def colour_item(sense: MediaReader, picture: TwoColours, side: str, new: str, un
     return ColourItem(prompt, getattr(picture, side), new, unrelated, halves[side], halves[other])
 
 
-def steering_result(job: Job, sense: MediaReader, items: Sequence[ColourItem]) -> ExperimentResult:
+def steering_result(job: Job, reader: MediaReader, items: Sequence[ColourItem]) -> ExperimentResult:
     """The four legs of items: added and replaced, graded and as shares of answers."""
     provenance = job.provenance(
-        f"two-coloured pictures through {sense.name}",
+        f"two-coloured pictures through {reader.name}",
         [fingerprint([item.prompt for item in items]), [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
         bos=items[0].prompt.bos,
     )

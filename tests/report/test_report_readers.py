@@ -1,4 +1,4 @@
-"""A report runs experiments on pictures and sound where a sense is there, and says why where not."""
+"""A report runs experiments on pictures and sound where a reader is there, and says why where not."""
 
 import sys
 
@@ -35,11 +35,11 @@ class Eyes:
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Which experiments a report runs, and with which sense."""
+    """Which experiments a report runs, and with which reader."""
     found = {}
 
-    def run(name, model, *, sense, **settings):
-        found[name] = sense
+    def run(name, model, *, reader, **settings):
+        found[name] = reader
         effect = torch.randn(4, 40, generator=generator(0))
         leg = make_leg(effect, sign_flips(effect), WORDS, provenance=WHERE, seed=0, curves={})
         return ExperimentResult(name, f"title of {name}", (leg,), (), provenance=WHERE)
@@ -62,14 +62,14 @@ def test_without_a_spoke_pictures_and_sound_are_listed_as_not_run(asked, tiny_mo
     assert f"{', '.join(left)}: not run, because no packaged spoke was trained through this model" in page
 
 
-def test_a_given_sense_reaches_the_experiments_of_its_modality_only(asked, tiny_model, tmp_path):
+def test_a_given_reader_reaches_the_experiments_of_its_modality_only(asked, tiny_model, tmp_path):
     eyes = Eyes(tiny_model)
-    page = report(tiny_model, tmp_path / "page.html", senses=[eyes], steering=True, progress=False)[0].read_text()
-    for name, sense in asked.items():
-        assert sense is (eyes if experiments.EXPERIMENTS[name].modality == "image" else None)
+    page = report(tiny_model, tmp_path / "page.html", readers=[eyes], steering=True, progress=False)[0].read_text()
+    for name, reader in asked.items():
+        assert reader is (eyes if experiments.EXPERIMENTS[name].modality == "image" else None)
     assert modalities(asked) == {"", "image"}
     assert "What each patch reads as" in page
-    assert "not run, because no sense was given" in page or "audio" not in modalities(experiments.EXPERIMENTS)
+    assert "not run, because no reader was given" in page or "audio" not in modalities(experiments.EXPERIMENTS)
 
 
 def test_an_experiment_that_was_asked_for_and_cannot_be_read_is_an_error(asked, tiny_model, tmp_path):

@@ -1,4 +1,4 @@
-"""Senses: what turns a text with a picture or a sound into a prompt, whichever model reads it.
+"""Readers of media: what turns a text with a picture or a sound into a prompt, whichever model reads it.
 
 A spoke is one (`spokes.load(...)`), and `ProcessorReader` wraps the processor of a multimodal model, so that an
 experiment does not know which of the two it runs on.
@@ -47,7 +47,7 @@ class MediaReader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ProcessorReader:
-    """The processor of a Hugging Face multimodal model as a sense.
+    """The processor of a Hugging Face multimodal model as a reader.
 
     Args:
         processor: what `AutoProcessor.from_pretrained(name)` gives.
@@ -55,8 +55,8 @@ class ProcessorReader:
         template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
 
     Example:
-        >>> from semhub_lens.inputs.senses import ProcessorReader
-        >>> eyes = ProcessorSense(processor, "image", "USER: {} ASSISTANT:")  # doctest: +SKIP
+        >>> from semhub_lens.inputs.readers import ProcessorReader
+        >>> eyes = ProcessorReader(processor, "image", "USER: {} ASSISTANT:")  # doctest: +SKIP
         >>> eyes.prompt("<image> What is this?", picture).spans["image"]  # doctest: +SKIP
     """
 
