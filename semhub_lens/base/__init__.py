@@ -2,6 +2,7 @@
 
 - `errors`: `SemhubError` for what a user can mend, `Unfit` for what a model cannot be measured for.
 - `results`: `Result`, `Provenance`, `load_result`; result classes and their drawers register here.
+- `quantities`: `Quantities`, a result that holds what was asked for.
 - `files`: files that appear only when complete.
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.

@@ -159,7 +159,7 @@ class Job:
                 readout=self.readout,
                 variants=variants,
                 first_token=first_token,
-                details=False,
+                quantities=(),
                 hooks=hooks,
                 progress=self.progress,
             ).log_probs

@@ -308,6 +308,5 @@ def _log_probs(
     """Log-probabilities of every item's targets."""
     layers, items = states.shape[:2]
     flat = states.reshape(1, layers * items, -1)
-    reading = reduce_logits(readout, flat, targets=sets * layers)
-    assert reading.targets is not None
-    return reading.targets[0].reshape(layers, items, -1)
+    log_probs = reduce_logits(readout, flat, ["targets"], targets=sets * layers)["targets"]
+    return log_probs[0].reshape(layers, items, -1)

@@ -3,151 +3,167 @@
 Logits exist for one layer and a few positions at a time; `[layer, pos, vocab]` never does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.readout import Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits held at a time: 64 MiB of float32."""
 
 
-@dataclass(frozen=True, eq=False)
-class LensBlock:
-    """What one pass of the kernel yields; a part that was not asked for is None."""
-
-    top_ids: Int[Tensor, "layer pos k"] | None
-    top_logprobs: Float[Tensor, "layer pos k"] | None
-    targets: Float[Tensor, "layer pos target"] | None
-    entropy: Float[Tensor, "layer pos"]
-    kl_to_final: Float[Tensor, "layer pos"]
-    mass: Float[Tensor, "layer pos lang"] | None
-
-
 @torch.no_grad()
 def reduce_logits(
     readout: Readout,
     states: Float[Tensor, "layer pos d_model"],
+    quantities: Sequence[str],
     *,
     top_k: int = 0,
     targets: Sequence[Sequence[tuple[int, ...]]] | None = None,
     table: Float[Tensor, "vocab lang"] | None = None,
-    details: bool = True,
     progress: bool = False,
-) -> LensBlock:
-    """Read every state out once and reduce its distribution.
+) -> dict[str, Tensor]:
+    """Read every state out once and reduce its distribution to `[layer pos ...]`, by the quantities' names.
 
     Args:
         readout: maps states to logits.
         states: residual states at every layer; the last entry is the model's final state.
-        top_k: how many most probable tokens to keep.
-        targets: per position, sets of token ids whose probabilities are summed; equally many sets at every position.
-        table: p(language | token).
-        details: also entropy and KL, which cost two more passes over the vocabulary; without they are NaN.
+        quantities: names in `QUANTITIES`; nothing else is computed.
+        top_k: how many most probable tokens, for "top_ids" and "top_logprobs".
+        targets: for "targets": per position, sets of token ids whose probabilities are summed; equally many sets at
+            every position.
+        table: p(language | token), for "mass".
         progress: show a progress bar.
+
+    Raises:
+        SemhubError: a quantity that is not in the table.
     """
+    unknown = sorted(set(quantities) - QUANTITIES.keys())
+    if unknown or not quantities:
+        raise SemhubError(f"Expected some quantities of {list(QUANTITIES)}, got {unknown or quantities}.")
     layers, positions = states.shape[:2]
     step = max(1, BLOCK_ENTRIES // readout.d_vocab)
-    blocks = [slice(start, start + step) for start in range(0, positions, step)]
+    parts: dict[str, list[Tensor]] = {name: [] for name in quantities}
     bar = tqdm(total=positions * layers, desc="reading out", unit="state", disable=not progress, leave=False)
     with bar:
-        columns = []
-        for block in blocks:
-            final = states[-1, block] if details else None
-            reader = _Block(readout, final, targets[block] if targets is not None else None, top_k, table)
-            columns.append([reader.reduce(states[layer, block], layer, bar) for layer in range(layers)])
-    parts = [[torch.stack(part) for part in zip(*column, strict=True)] for column in columns]
-    top_ids, top_logprobs, chosen, entropy, kl, mass = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    return LensBlock(
-        top_ids if top_k else None,
-        top_logprobs if top_k else None,
-        chosen if targets is not None else None,
-        entropy,
-        kl,
-        mass if table is not None else None,
-    )
+        for start in range(0, positions, step):
+            block = slice(start, start + step)
+            shared = Shared(
+                readout=readout,
+                final_states=states[-1, block],
+                top_k=top_k,
+                targets=targets[block] if targets is not None else [],
+                table=None if table is None else table.to(readout.device),
+            )
+            rows: dict[str, list[Tensor]] = {name: [] for name in quantities}
+            for layer in range(layers):
+                logits = LogitBlock(readout(states[layer, block], layer), shared)
+                for name, row in rows.items():
+                    row.append(QUANTITIES[name](logits).cpu())
+                bar.update(len(logits.logits))
+            for name, row in rows.items():
+                parts[name].append(torch.stack(row))
+    return {name: torch.cat(part, dim=1) for name, part in parts.items()}
 
 
-class _Block:
-    """A few positions, with the final layer's distribution there, which every layer is compared with."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shared:
+    """What all layers of a few positions share: settings, and the final layer's distribution there."""
 
-    def __init__(
-        self,
-        readout: Readout,
-        final: Tensor | None,
-        targets: Sequence[Sequence[tuple[int, ...]]] | None,
-        top_k: int,
-        table: Tensor | None,
-    ) -> None:
-        self.readout, self.top_k = readout, top_k
-        device = readout.device
-        self.final, self.final_entropy = (None, None) if final is None else _distribution(readout, final)
-        self.table = None if table is None else table.to(device)
-        self.rows, self.ids, self.groups, self.shape = _flatten(targets or [], device)
+    readout: Readout
+    final_states: Float[Tensor, "pos d_model"]
+    top_k: int
+    targets: Sequence[Sequence[tuple[int, ...]]]
+    table: Float[Tensor, "vocab lang"] | None
 
-    def reduce(self, states: Tensor, layer: int, bar: tqdm) -> tuple[Tensor, ...]:
-        logits = self.readout(states, layer)
-        weights, total, normaliser = _exponentials(logits)
-        entropy = kl = torch.full_like(normaliser, torch.nan)
-        if self.final is not None and self.final_entropy is not None:
-            entropy = normaliser - _dot(weights, logits) / total
-            kl = (normaliser - _dot(self.final, logits) - self.final_entropy).clamp(min=0)  # rounding
-        top = logits.topk(self.top_k, dim=-1)
-        mass = logits.new_zeros(len(logits), 0) if self.table is None else weights @ self.table / total[:, None]
-        bar.update(len(logits))
-        found = (top.indices, top.values - normaliser[:, None], self._targets(logits, normaliser), entropy, kl, mass)
-        return tuple(tensor.cpu() for tensor in found)
+    @cached_property
+    def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
+        """The final layer's probabilities and their entropy."""
+        last = LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
+        probabilities = last.weights.div_(last.total[:, None])
+        return probabilities, last.normaliser - _dot(probabilities, last.logits)
 
-    def _targets(self, logits: Tensor, normaliser: Tensor) -> Tensor:
-        """Log of the summed probability of every target set, `[pos target]`."""
-        count = self.shape[0] * self.shape[1]
-        if count == 0:
-            return logits.new_zeros(len(logits), 0)
-        chosen = logits[self.rows, self.ids] - normaliser[self.rows]
-        peak = chosen.new_full((count,), -torch.inf).scatter_reduce(0, self.groups, chosen, "amax")
-        summed = chosen.new_zeros(count).scatter_add(0, self.groups, (chosen - peak[self.groups]).exp())
-        return (summed.log() + peak).reshape(self.shape)
+    @cached_property
+    def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+        """Row, token id and (row, target) group of every id of every target set; how many rows and targets."""
+        width = len(self.targets[0]) if self.targets else 0
+        entries = [
+            (row, token, row * width + column)
+            for row, sets in enumerate(self.targets)
+            for column, ids in enumerate(sets)
+            for token in ids
+        ]
+        columns = torch.tensor(entries, dtype=torch.long, device=self.readout.device).reshape(-1, 3)
+        rows, ids, groups = columns.unbind(1)
+        return rows, ids, groups, (len(self.targets), width)
 
 
-def _distribution(readout: Readout, final: Tensor) -> tuple[Tensor, Tensor]:
-    """The final layer's probabilities and their entropy."""
-    logits = readout(final, readout.n_layers)
-    weights, total, normaliser = _exponentials(logits)
-    probabilities = weights.div_(total[:, None])
-    return probabilities, normaliser - _dot(probabilities, logits)
+class LogitBlock:
+    """The logits of a few positions at one layer, and what most quantities need of them.
 
-
-def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(logits - max), its sum, and log sum exp of the logits.
-
-    Logits more than 80 below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers,
-    which early layers produce by the hundred thousand, would slow every later pass several times.
+    `weights` are exp(logits - max), `total` their sum, `normaliser` log sum exp of the logits. Logits more than 80
+    below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers, which early layers
+    produce by the hundred thousand, would slow every later pass several times.
     """
-    shift = logits.amax(-1, keepdim=True)
-    weights = (logits - shift).clamp_(min=-80).exp_()
-    total = weights.sum(-1)
-    return weights, total, total.log() + shift[:, 0]
+
+    def __init__(self, logits: Float[Tensor, "pos vocab"], shared: Shared) -> None:
+        self.logits, self.shared = logits, shared
+        shift = logits.amax(-1, keepdim=True)
+        self.weights: Float[Tensor, "pos vocab"] = (logits - shift).clamp_(min=-80).exp_()
+        self.total: Float[Tensor, " pos"] = self.weights.sum(-1)
+        self.normaliser: Float[Tensor, " pos"] = self.total.log() + shift[:, 0]
+
+    @cached_property
+    def top(self) -> tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]:
+        """The highest logits and their token ids."""
+        values, ids = self.logits.topk(self.shared.top_k, dim=-1)
+        return values, ids
+
+
+def _entropy(block: LogitBlock) -> Float[Tensor, " pos"]:
+    return block.normaliser - _dot(block.weights, block.logits) / block.total
+
+
+def _kl_to_final(block: LogitBlock) -> Float[Tensor, " pos"]:
+    probabilities, entropy = block.shared.final
+    return (block.normaliser - _dot(probabilities, block.logits) - entropy).clamp(min=0)  # rounding
+
+
+def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
+    """Log of the summed probability of every target set."""
+    rows, ids, groups, shape = block.shared.target_entries
+    count = shape[0] * shape[1]
+    if count == 0:
+        raise SemhubError("The quantity 'targets' needs targets=: sets of token ids for every position.")
+    chosen = block.logits[rows, ids] - block.normaliser[rows]
+    peak = chosen.new_full((count,), -torch.inf).scatter_reduce(0, groups, chosen, "amax")
+    summed = chosen.new_zeros(count).scatter_add(0, groups, (chosen - peak[groups]).exp())
+    return (summed.log() + peak).reshape(shape)
+
+
+def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:
+    if block.shared.table is None:
+        raise SemhubError("The quantity 'mass' needs table=: p(language | token).")
+    return block.weights @ block.shared.table / block.total[:, None]
+
+
+QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {
+    "top_ids": lambda block: block.top[1],
+    "top_logprobs": lambda block: block.top[0] - block.normaliser[:, None],
+    "entropy": _entropy,
+    "kl_to_final": _kl_to_final,
+    "targets": _targets,
+    "mass": _mass,
+}
+"""Every quantity, made of one block of logits: `[pos]` or `[pos ...]`. A new one is a function and a line here."""
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("pv,pv->p", a, b)
-
-
-def _flatten(
-    targets: Sequence[Sequence[tuple[int, ...]]], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-    """Row, token id and (row, target) group of every id of every target set."""
-    width = len(targets[0]) if targets else 0
-    entries = [
-        (row, token, row * width + column)
-        for row, sets in enumerate(targets)
-        for column, ids in enumerate(sets)
-        for token in ids
-    ]
-    rows, ids, groups = torch.tensor(entries, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
-    return rows, ids, groups, (len(targets), width)

@@ -98,13 +98,17 @@ def language_mass(
             texts = [states[:, _first(listed[item]) :] for item, states in batch]
             joined = torch.cat(texts, dim=1)
             check_finite(joined, "The residual stream")
-            mass = reduce_logits(reader, joined, table=table.weights, details=False).mass
-            assert mass is not None
+            mass = reduce_logits(reader, joined, ["mass"], table=table.weights)["mass"]
             for (item, _), part in zip(batch, mass.split([t.shape[1] for t in texts], dim=1), strict=True):
                 item_mass[:, item] = part.mean(1)
             bar.update(len(batch))
-    provenance = provenance_of(model, norm=reader.name, bos=listed[0].bos)
-    return MassResult(item_mass, counts, table.languages, table.source, provenance=provenance)
+    return MassResult(
+        item_mass=item_mass,
+        positions=counts,
+        languages=table.languages,
+        source=table.source,
+        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
+    )
 
 
 def _first(prompt: Prompt) -> int:

@@ -10,9 +10,9 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final l
 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -21,10 +21,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Result, check_finite
+from semhub_lens.base.quantities import Quantities
+from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, printable
-from semhub_lens.lens.kernel import reduce_logits
+from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
 from semhub_lens.lens.targets import collisions, positions, target_sets
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
@@ -32,24 +33,28 @@ from semhub_lens.model.hooking import Hooks, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
 
+DISTANCES = ("entropy", "kl_to_final")
+STANDARD = ("top_ids", "top_logprobs", *DISTANCES)
+"""What `logit_lens` reads unless it is told otherwise."""
+
 
 @dataclass(frozen=True, eq=False)
-class LensResult(Result):
-    """The lens over one prompt: most probable tokens, entropy and KL at every layer and position."""
+class LensResult(Quantities):
+    r"""The lens over one prompt: what was asked for, at every layer and position.
+
+    `.top_ids`, `.top_logprobs` [layer pos k], the most probable tokens and their log-probabilities in nats, most
+    probable first; `.entropy` [layer pos] of the lens distribution in nats; `.kl_to_final` [layer pos],
+    $D_{KL}(p_L \Vert p_\ell)$ in nats: what the layer's distribution misses of the final one.
+    """
 
     token_ids: Int[Tensor, " pos"]
     """-1 where the probe was not told the tokens."""
     labels: tuple[str, ...]
     """The prompt's tokens, printable."""
-    top_ids: Int[Tensor, "layer pos k"]
-    top_logprobs: Float[Tensor, "layer pos k"]
-    """Log-probabilities in nats, most probable first."""
-    entropy: Float[Tensor, "layer pos"]
-    """Entropy of the lens distribution in nats."""
-    kl_to_final: Float[Tensor, "layer pos"]
-    r"""$D_{KL}(p_L \Vert p_\ell)$ in nats: what the layer's distribution misses of the final one."""
     vocabulary: tuple[tuple[int, str], ...]
     """Printable text of every id in `top_ids`."""
+
+    ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
     def strings(self) -> list[list[list[str]]]:
         """Printable `top_ids`, nested as [layer][pos][k]."""
@@ -57,23 +62,29 @@ class LensResult(Result):
         return [[[text[i] for i in cell] for cell in row] for row in self.top_ids.tolist()]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer, position and rank."""
-        layers, positions, k = self.top_ids.shape
+        """One row per layer, position and, where the most probable tokens were asked for, rank."""
+        top = [self.measured[name] for name in ("top_ids", "top_logprobs") if name in self.measured]
+        layers, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
         index = pd.MultiIndex.from_product([range(layers), range(positions), range(k)], names=["layer", "pos", "rank"])
-        text = dict(self.vocabulary)
-        ids = self.top_ids.flatten().tolist()
-        frame = pd.DataFrame(
-            {"id": ids, "token": [text[i] for i in ids], "logprob": self.top_logprobs.flatten().numpy()}, index
-        )
-        for name in ("entropy", "kl_to_final"):
-            frame[name] = getattr(self, name).flatten().repeat_interleave(k).numpy()
+        frame = pd.DataFrame(index=index)
+        if "top_ids" in self.measured:
+            frame["id"] = self.top_ids.flatten().numpy()
+            frame["token"] = frame["id"].map(dict(self.vocabulary))
+        if "top_logprobs" in self.measured:
+            frame["logprob"] = self.top_logprobs.flatten().numpy()
+        for name, values in self.per_position().items():
+            frame[name] = values.flatten().repeat_interleave(k).numpy()
         frame["input"] = [self.labels[pos] for pos in frame.index.get_level_values("pos")]
-        return frame.reset_index()
+        return frame.reset_index() if top else frame.reset_index().drop(columns="rank")
+
+    def per_position(self) -> dict[str, Float[Tensor, "layer pos"]]:
+        """The measured quantities that are one number at every layer and position, by name."""
+        return {name: values for name, values in self.measured.items() if values.ndim == 2}
 
 
 @dataclass(frozen=True, eq=False)
-class TargetResult(Result):
-    """Log-probabilities of given targets at one position of each prompt."""
+class TargetResult(Quantities):
+    """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
 
     log_probs: Float[Tensor, "layer item target"]
     """Log of the summed probability of each target's tokens, in nats."""
@@ -81,8 +92,8 @@ class TargetResult(Result):
     """Per item, the targets."""
     collisions: tuple[tuple[int, int, int], ...]
     """(item, target, target) where two targets share a token: there the token is compared with itself in part."""
-    entropy: Float[Tensor, "layer item"]
-    kl_to_final: Float[Tensor, "layer item"]
+
+    ask: ClassVar[Mapping[str, str]] = LensResult.ask
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, item and target."""
@@ -103,6 +114,7 @@ class LogitLens:
         top_k: most probable tokens to keep per cell.
         norm: "final" or "none"; see `Readout`.
         readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
+        quantities: what to read; see `logit_lens`.
 
     Example:
         >>> lens = LogitLens(tiny_model, top_k=3)
@@ -111,8 +123,17 @@ class LogitLens:
         3
     """
 
-    def __init__(self, model: Model, *, top_k: int = 10, norm: Norm = "final", readout: Readout | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        top_k: int = 10,
+        norm: Norm = "final",
+        readout: Readout | None = None,
+        quantities: Sequence[str] = STANDARD,
+    ) -> None:
         self._readout = make_readout(model, norm, readout)
+        self._quantities = quantities
         self._top_k = _check_top_k(top_k, self._readout.d_vocab)
         self._model = model
         self._states = Capture(model)
@@ -135,7 +156,7 @@ class LogitLens:
         if len(tokens) != states.shape[1]:
             raise SemhubError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
         prompt = tokens if isinstance(tokens, Prompt) else Prompt(tokens)
-        return _lens_result(self._model, self._readout, states, prompt, self._top_k, None)
+        return _lens_result(self._model, self._readout, states, prompt, self._quantities, self._top_k, bos=None)
 
 
 def logit_lens(
@@ -145,6 +166,7 @@ def logit_lens(
     top_k: int = 10,
     norm: Norm = "final",
     readout: Readout | None = None,
+    quantities: Sequence[str] = STANDARD,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> LensResult:
@@ -156,6 +178,7 @@ def logit_lens(
         top_k: most probable tokens to keep per cell.
         norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
         readout: a `Readout` of your own in place of `norm`.
+        quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
         hooks: interventions to run under.
         progress: show a progress bar.
 
@@ -163,7 +186,8 @@ def logit_lens(
         `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
 
     Raises:
-        SemhubError: empty text, several prompts, top_k out of range, both `norm="none"` and `readout`.
+        SemhubError: empty text, several prompts, top_k out of range, an unknown quantity, both `norm="none"` and
+            `readout`.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
@@ -177,25 +201,28 @@ def logit_lens(
     require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
-    return _lens_result(model, reader, states, listed[0], top_k, listed[0].bos, progress)
+    return _lens_result(model, reader, states, listed[0], quantities, top_k, bos=listed[0].bos, progress=progress)
 
 
 def _lens_result(
-    model: Model, readout: Readout, states: Tensor, prompt: Prompt, top_k: int, bos: bool | None, progress: bool = False
+    model: Model,
+    readout: Readout,
+    states: Tensor,
+    prompt: Prompt,
+    quantities: Sequence[str],
+    top_k: int,
+    *,
+    bos: bool | None,
+    progress: bool = False,
 ) -> LensResult:
     check_finite(states, "The residual stream")
-    reading = reduce_logits(readout, states, top_k=top_k, progress=progress)
-    assert reading.top_ids is not None and reading.top_logprobs is not None
-    tokenizer = model.tokenizer
-    known = reading.top_ids.unique().tolist()
+    measured = reduce_logits(readout, states, quantities, top_k=top_k, progress=progress)
+    known = measured["top_ids"].unique().tolist() if "top_ids" in measured else []
     return LensResult(
-        prompt.ids,
-        tuple(_labels(tokenizer, prompt)),
-        reading.top_ids,
-        reading.top_logprobs,
-        reading.entropy,
-        reading.kl_to_final,
-        tuple(zip(known, printable(tokenizer, known), strict=True)),
+        token_ids=prompt.ids,
+        labels=tuple(_labels(model.tokenizer, prompt)),
+        vocabulary=tuple(zip(known, printable(model.tokenizer, known), strict=True)),
+        measured=measured,
         provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 
@@ -221,7 +248,7 @@ def target_lens(
     readout: Readout | None = None,
     variants: Variants = "all",
     first_token: bool = False,
-    details: bool = True,
+    quantities: Sequence[str] = DISTANCES,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> TargetResult:
@@ -241,7 +268,7 @@ def target_lens(
         readout: a `Readout` of your own in place of `norm`.
         variants: which spellings of a word count; see `word_tokens`.
         first_token: let a word of several tokens stand for itself by its first token.
-        details: also entropy and KL to the final layer; without (faster) they are NaN.
+        quantities: what else to read, as in `logit_lens`; () is faster.
         hooks: interventions to run under.
         progress: show a progress bar.
 
@@ -258,19 +285,21 @@ def target_lens(
     sets, names = target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
     require_hooks(model, [name for name, _ in hooks])
     reader = make_readout(model, norm, readout)
-    found: dict[int, Tensor] = {}
+    read: dict[int, Tensor] = {}
     bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
     with bar:
         for batch in prompt_states(model, listed, hooks):
-            found.update((item, states[:, list(wanted[item])]) for item, states in batch)
+            read.update((item, states[:, list(wanted[item])]) for item, states in batch)
             bar.update(len(batch))
-    states = torch.cat([found[i] for i in range(len(listed))], dim=1)
+    states = torch.cat([read[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
-    reading = reduce_logits(reader, states, targets=sets, details=details, progress=progress)
-    assert reading.targets is not None
-    provenance = provenance_of(model, norm=reader.name, bos=listed[0].bos)
+    measured = reduce_logits(reader, states, ["targets", *quantities], targets=sets, progress=progress)
     return TargetResult(
-        reading.targets, names, collisions(sets), reading.entropy, reading.kl_to_final, provenance=provenance
+        log_probs=measured.pop("targets"),
+        names=names,
+        collisions=collisions(sets),
+        measured=measured,
+        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
     )
 
 

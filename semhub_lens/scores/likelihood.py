@@ -162,7 +162,6 @@ def likelihood_sentiment(
         last = [read_positions(prompt, "last") for prompt in framed]
         readout = Readout(model)
         states = final_states(model, framed, last, (), progress)
-        found = reduce_logits(readout, states[None], targets=[[good, bad]] * len(used)).targets
-        assert found is not None
-        out[used] = found[0, :, 0] - found[0, :, 1]
+        log_probs = reduce_logits(readout, states[None], ["targets"], targets=[[good, bad]] * len(used))["targets"][0]
+        out[used] = log_probs[:, 0] - log_probs[:, 1]
     return out

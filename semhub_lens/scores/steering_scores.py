@@ -69,9 +69,8 @@ def next_token(
     def measure(hooks: Hooks) -> Scores:
         check_edits(hooks, listed)
         states = final_states(model, listed, positions, hooks, progress)
-        found = reduce_logits(readout, states[None], targets=ids).targets
-        assert found is not None
-        scores = dict(zip(names, found[0].unbind(1), strict=True))
+        log_probs = reduce_logits(readout, states[None], ["targets"], targets=ids)["targets"][0]
+        scores = dict(zip(names, log_probs.unbind(1), strict=True))
         return scores | {f"{a} over {b}": scores[a] - scores[b] for a, b in margins}
 
     return measure

@@ -82,7 +82,7 @@ def test_the_effect_of_a_label_is_that_of_a_loop(tiny_model, monkeypatch):
     item = 4
     prompt = reader.prompt(SOUNDS.question, NAMES[item])
     read = shl.target_lens(
-        tiny_model, [prompt], [[p.split() for p in pairs]] * 2, read_at=[[1, 2]], details=False, progress=False
+        tiny_model, [prompt], [[p.split() for p in pairs]] * 2, read_at=[[1, 2]], quantities=(), progress=False
     ).log_probs.exp()
     logs = read.mean(1).log()
     others = [j for j, pair in enumerate(pairs) if not set(pair.split()) & set(pairs[item].split())]

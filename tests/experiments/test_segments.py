@@ -160,7 +160,7 @@ def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
     for number in (0, 7):
         for side, places in enumerate((items[number].inside, items[number].outside)):
             one = shl.target_lens(
-                tiny_model, [items[number].prompt], [NAMES[:4]] * len(places), read_at=[list(places)], details=False,
+                tiny_model, [items[number].prompt], [NAMES[:4]] * len(places), read_at=[list(places)], quantities=(),
                 progress=False,
             )  # fmt: skip
             torch.testing.assert_close(found[side, :, number], one.log_probs.exp().mean(1).log(), atol=1e-5, rtol=1e-4)

@@ -56,7 +56,7 @@ def test_the_mean_probability_over_positions_is_that_of_a_loop(tiny_model):
     found = at_positions(job, "image", "names", shown, NAMES[:4])
     for item, prompt in enumerate(shown):
         one = shl.target_lens(
-            tiny_model, [prompt], [NAMES[:4]] * len(SPAN), read_at=[list(SPAN)], details=False, progress=False
+            tiny_model, [prompt], [NAMES[:4]] * len(SPAN), read_at=[list(SPAN)], quantities=(), progress=False
         )
         expected = one.log_probs.exp().mean(1).log()
         torch.testing.assert_close(found[:, item], expected, atol=1e-5, rtol=1e-4)

@@ -1,13 +1,16 @@
 """The logit lens, its kernel and language mass against plain definitions."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import models
 import semhub_lens as shl
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.tokens import target_ids
-from semhub_lens.lens import kernel as _kernel
+from semhub_lens.lens import kernel
 
 TEXT = "three plus two equals red dog"
 TEXTS = ["three plus two equals", "chat", "red house perro dog is"]
@@ -113,12 +116,16 @@ def test_the_lens_equals_that_of_transformer_lens(tiny_model):
     torch.testing.assert_close(ours.top_logprobs, values.gather(-1, ours.top_ids), atol=1e-5, rtol=0)
 
 
+def reduced(*case, **settings):
+    return SimpleNamespace(**kernel.reduce_logits(*case, **settings))
+
+
 @pytest.mark.parametrize("entries", [1, 200, 1 << 24])
 def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_model, monkeypatch, entries):
-    monkeypatch.setattr(_kernel, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", entries)
     readout = shl.Readout(tiny_model)
     states, targets, table = random_case()
-    got = _kernel.reduce_logits(readout, states, top_k=5, targets=targets, table=table)
+    got = reduced(readout, states, [*kernel.QUANTITIES], top_k=5, targets=targets, table=table)
     with torch.no_grad():
         logprobs = readout(states).double().log_softmax(-1)
     top = logprobs.topk(5, dim=-1)
@@ -137,7 +144,7 @@ def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_mode
 def test_sums_of_vanishing_probabilities_stay_finite(tiny_model):
     readout = shl.Readout(tiny_model, norm="none")
     states, targets, _ = random_case()
-    got = _kernel.reduce_logits(readout, 100 * states, targets=targets).targets
+    got = reduced(readout, 100 * states, ["targets"], targets=targets).targets
     with torch.no_grad():
         logprobs = readout(100 * states).double().log_softmax(-1)
     expected = [[logprobs[:, p, list(ids)].logsumexp(-1) for ids in sets] for p, sets in enumerate(targets)]
@@ -147,8 +154,40 @@ def test_sums_of_vanishing_probabilities_stay_finite(tiny_model):
 
 
 def test_the_kernel_leaves_out_what_was_not_asked_for(tiny_model):
-    got = _kernel.reduce_logits(shl.Readout(tiny_model), random_case()[0])
-    assert (got.top_ids, got.top_logprobs, got.targets, got.mass) == (None, None, None, None)
+    states, targets, table = random_case()
+    settings = {"top_k": 5, "targets": targets, "table": table}
+    readout = shl.Readout(tiny_model)
+    full = kernel.reduce_logits(readout, states, [*kernel.QUANTITIES], **settings)
+    for name in kernel.QUANTITIES:
+        alone = kernel.reduce_logits(readout, states, [name], **settings)
+        assert list(alone) == [name] and torch.equal(alone[name], full[name])
+
+
+@pytest.mark.parametrize("name, message", [("targets", "needs targets="), ("mass", "needs table="), ("x", "'entropy'")])
+def test_the_kernel_says_what_a_quantity_needs(tiny_model, name, message):
+    with pytest.raises(SemhubError, match=message):
+        kernel.reduce_logits(shl.Readout(tiny_model), random_case()[0], [name])
+
+
+def test_a_new_quantity_is_one_entry(tiny_model, monkeypatch, tmp_path):
+    def margin(block):
+        best = block.logits.topk(2, dim=-1).values
+        return best[:, 0] - best[:, 1]
+
+    monkeypatch.setitem(kernel.QUANTITIES, "margin", margin)
+    full = lens(tiny_model, top_k=2)
+    found = lens(tiny_model, quantities=["margin"])
+    torch.testing.assert_close(found.margin, full.top_logprobs[..., 0] - full.top_logprobs[..., 1], atol=1e-5, rtol=0)
+    again = shl.LensResult.load(found.save(tmp_path / "x"))
+    assert torch.equal(again.margin, found.margin)
+    assert again.to_frame().loc[1, "margin"] == found.margin[0, 1] and "rank" not in again.to_frame()
+    with pytest.raises(SemhubError, match="'entropy' was not measured: ask for it with quantities="):
+        again.entropy
+    with pytest.raises(AttributeError):
+        again.entropi
+    probe = shl.LogitLens(tiny_model, quantities=["margin"])
+    tiny_model.run_with_hooks(TEXT, fwd_hooks=probe.hooks)
+    torch.testing.assert_close(probe.result().margin, found.margin, atol=1e-5, rtol=0)
 
 
 def test_kl_is_zero_at_the_last_layer_and_nowhere_negative(tiny_model):
@@ -195,7 +234,7 @@ def test_an_identity_translator_changes_nothing_and_no_translator_touches_the_la
 def test_the_probe_reads_a_run_of_the_users_own_with_earlier_edits(tiny_model):
     prompt = shl.Prompt.from_text(tiny_model, TEXT)
     direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    edits = shl.at(2, shl.hooks.add(direction, positions=2))
+    edits = shl.at(1, shl.hooks.add(direction, positions=2))
     probe = shl.LogitLens(tiny_model)
     tiny_model.run_with_hooks(prompt.ids[None], fwd_hooks=edits + probe.hooks)
     got, expected = probe.result(tokens=prompt), lens(tiny_model, hooks=edits)
@@ -272,11 +311,14 @@ def test_the_same_targets_at_many_positions_are_tokenized_once(tiny_model, monke
         shl.target_lens(tiny_model, ["three plus"], [[1, True]], progress=False)
 
 
-def test_targets_without_details_are_the_same_and_the_details_undefined(tiny_model):
+def test_targets_alone_are_the_same_and_nothing_else_is_there(tiny_model):
     prompts, targets = ["three plus two", "red dog"], [["five", "one"], ["cat", "blue"]]
     full, short = (
-        shl.target_lens(tiny_model, prompts, targets, details=details, progress=False) for details in (True, False)
+        shl.target_lens(tiny_model, prompts, targets, progress=False, **settings)
+        for settings in ({}, {"quantities": ()})
     )
     torch.testing.assert_close(short.log_probs, full.log_probs, atol=0, rtol=0)
-    assert short.entropy.isnan().all() and short.kl_to_final.isnan().all()
+    for name in ("entropy", "kl_to_final"):
+        with pytest.raises(SemhubError, match=f"{name}.* was not measured"):
+            getattr(short, name)
     assert torch.isfinite(full.entropy).all() and torch.isfinite(full.kl_to_final).all()

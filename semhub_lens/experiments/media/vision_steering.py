@@ -233,14 +233,13 @@ def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prom
         if not clean:
             clean.append(states(()))
         now = states(edits) if edits else clean[0]
-        found = reduce_logits(readout, now[None], top_k=1, targets=targets, details=False)
-        assert found.targets is not None and found.top_ids is not None
-        first = found.top_ids[0, :, 0].tolist()
+        reading = reduce_logits(readout, now[None], ["top_ids", "targets"], top_k=1, targets=targets)
+        first = reading["top_ids"][0, :, 0].tolist()
         new, kept = (
             torch.tensor([float(token in row[k]) for token, row in zip(first, targets, strict=True)]) for k in (0, 1)
         )
         cost = divergence(readout, clean[0], now) if edits else torch.zeros(len(shown))
-        margin = found.targets[0, :, 0] - found.targets[0, :, 1]
+        margin = reading["targets"][0, :, 0] - reading["targets"][0, :, 1]
         return {MARGIN: margin, NEW: new, KEPT: kept, OTHER: 1 - new - kept, DAMAGE: cost}
 
     return measure
