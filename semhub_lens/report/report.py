@@ -78,7 +78,7 @@ def report(
         )
     require_folder(Path(path).parent)
     given, missing = fitting(model) if readers is None else ({reader.modality: reader for reader in readers}, {})
-    unread = experiments.unreadable(chosen, given, missing)
+    unread = experiments.unreadable([experiments.EXPERIMENTS[name] for name in chosen], given, missing)
     if only is not None and unread:
         raise SemhubError(" ".join(UNREAD.format(names=name, reason=reason) for name, reason in unread.items()))
     begun = time.time()

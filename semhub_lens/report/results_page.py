@@ -133,7 +133,8 @@ def _measure(name: str, settings: _Settings) -> _Measured:
     model = load(name)
     random = untrained(model, seed=settings.seed)
     readers, missing = fitting(model)
-    unfit = experiments.unreadable(settings.chosen, readers, missing)
+    chosen = [experiments.EXPERIMENTS[name] for name in settings.chosen]
+    unfit = experiments.unreadable(chosen, readers, missing)
     folder = settings.runs / _plain(name)
     done = []
     for entry in (entry for entry in settings.chosen if entry not in unfit):

@@ -234,7 +234,7 @@ def test_an_identity_translator_changes_nothing_and_no_translator_touches_the_la
 def test_the_probe_reads_a_run_of_the_users_own_with_earlier_edits(tiny_model):
     prompt = shl.Prompt.from_text(tiny_model, TEXT)
     direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    edits = shl.at(1, shl.hooks.add(direction, positions=2))
+    edits = shl.at(2, shl.hooks.add(direction, positions=2))
     probe = shl.LogitLens(tiny_model)
     tiny_model.run_with_hooks(prompt.ids[None], fwd_hooks=edits + probe.hooks)
     got, expected = probe.result(tokens=prompt), lens(tiny_model, hooks=edits)
