@@ -68,7 +68,8 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     """
     unknown = [name for name in ids if name not in EXPERIMENTS]
     if unknown or not ids:
-        raise SemhubError(f"Unknown experiments: got {unknown or 'no ids'}; there are {', '.join(EXPERIMENTS)}.")
+        named = ", ".join(map(repr, unknown)) or "(no id)"
+        raise SemhubError(f"Unknown experiment {named}; there are {', '.join(EXPERIMENTS)}.")
     return [EXPERIMENTS[name] for name in ids]
 
 
