@@ -89,7 +89,7 @@ def test_every_cell_of_a_patch_grid_equals_a_run_of_its_own(family):
     for layer in range(made.LAYERS):
         for position in (span[0], span[-1], len(corrupted) - 1):
             patch = edits.patch(source[layer][[position]], positions=[position])
-            hooks = edits.at(layer, patch)
+            hooks = edits.at(layer, patch, site="resid_pre")
             (states,) = all_states(model, [corrupted], hooks)
             expected = metric(readout(states[-1, -1:]))
             torch.testing.assert_close(found.values[layer, position], expected[0], atol=2e-3, rtol=1e-3)
@@ -101,7 +101,7 @@ def test_an_edit_of_the_picture_or_sound_positions_reaches_the_answer_and_streng
     direction = torch.randn(made.WIDTH, generator=torch.Generator().manual_seed(0))
     (plain,) = all_states(model, [prompt])
     for strength, changes in ((0.0, False), (5.0, True)):
-        hooks = edits.at(1, edits.add(direction, strength, kind(name)))
+        hooks = edits.at(1, edits.add(direction, strength, kind(name)), site="resid_pre")
         (edited,) = all_states(model, [prompt], hooks)
         assert bool((edited[-1, -1] != plain[-1, -1]).any()) == changes
 
