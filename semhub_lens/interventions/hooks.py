@@ -188,7 +188,9 @@ def at(
 
     Layers are entries of the residual axis, as in every result and direction: 0 is the embedding (input of block 0), l
     the residual stream after block l-1, the last one that after the last block. A probe of the library sees the edit at
-    entry l, and nothing of it at l-1.
+    entry l, and nothing of it at l-1. Entry l is edited at the output of block l-1; a model that adds something before
+    the next block (Qwen3-VL: picture features) adds it after the edit, there `site="resid_pre"` of block l has the last
+    word.
 
     Args:
         layers: a residual entry, or several; with another `site` the numbers of blocks.

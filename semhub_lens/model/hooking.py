@@ -135,8 +135,8 @@ def _contexts(model: Model) -> list[dict]:
 
 
 @contextmanager
-def windowed(model: Model, window: Window | None = None) -> Iterator[Callable[[Window], None]]:
-    """Let all hook points see a window; yields the function that sets the next one.
+def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
+    """Let all hook points see a window, `NOWHERE` at first; yields the function that sets the next one.
 
     Raises:
         SemhubError: another run of the library on this model is under way; its window stays.
@@ -153,8 +153,7 @@ def windowed(model: Model, window: Window | None = None) -> Iterator[Callable[[W
         for context in contexts:
             context[WINDOW] = shown
 
-    if window is not None:
-        show(window)
+    show(NOWHERE)
     try:
         yield show
     finally:

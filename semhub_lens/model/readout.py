@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
-from semhub_lens.model.hooking import NOWHERE, residual_names, windowed
+from semhub_lens.model.hooking import residual_names, windowed
 
 Norm = Literal["final", "none", "paper"]
 Translator = Callable[[Tensor, int], Tensor]
@@ -127,7 +127,7 @@ def _check(model: Model, readout: Readout) -> None:
     def keep(activation: Tensor, hook: object) -> None:
         states.append(activation.detach().clone())
 
-    with torch.no_grad(), windowed(model, NOWHERE):  # interventions of the user's that are attached stay out of it
+    with torch.no_grad(), windowed(model):  # interventions of the user's that are attached stay out of it
         own = model.run_with_hooks(ids, fwd_hooks=[(residual_names(model)[-1], keep)], return_type="logits")
         ours = readout._logits(states[0], "final")
     own = own.float().log_softmax(-1)

@@ -6,7 +6,8 @@ import torch
 import models
 import semhub_lens as shl
 from semhub_lens import Prompt, at
-from semhub_lens.model.hooking import site_name
+from semhub_lens.interventions.positions import ranks_of
+from semhub_lens.model.hooking import Window, site_name
 
 D_MODEL, D_HEAD, ROWS, LENGTH = 32, 8, 3, 6
 NAME = "blocks.1.hook_resid_post"
@@ -294,3 +295,18 @@ def test_positions_that_the_prompts_lack_raise_before_the_model_runs(tiny_model,
     assert calls == []
     run_it(tiny_model, prompts, hooks=[spy, *at(2, shl.hooks.add(A, positions="noun"))], progress=False)
     assert calls
+
+
+def test_ranks_of_ragged_spans_are_those_of_a_loop_over_rows_and_positions():
+    lengths = torch.tensor([6, 3, 9, 4])
+    spans = ((2, 0, 5), (), (7, 1, 7, 20), (3,))  # out of order, empty, twice the same, past the end
+    window = Window(
+        torch.arange(4), lengths - 9, lengths, tuple({"word": span} for span in spans), generated=2
+    )  # padded on the left, as in generation
+    absolute = window.positions(11)
+    expected = torch.full_like(absolute, -1)
+    for row, span in enumerate(spans):
+        for rank, position in enumerate(span):
+            expected[row][absolute[row] == position] = rank
+    assert torch.equal(ranks_of("word", window, 11), expected) and (expected >= 0).sum() == 6
+    assert (ranks_of([-5], window, 11)[1] == -1).all(), "a position before the prompt is no padding"

@@ -5,7 +5,7 @@ import torch
 
 import models
 import semhub_lens as shl
-from semhub_lens.model.capture import batches
+from semhub_lens.model.capture import batches, residual_reads
 from semhub_lens.model.hooking import Window, hooked, residual_names, site_name
 
 RAGGED = ["three plus two equals", "dog", "red house", "chat perro is seven eight nine minus one", "two two", "green"]
@@ -277,3 +277,28 @@ def test_a_probe_does_not_change_gradients(backend):
     probed = gradients(lambda model: shl.Capture(model).hooks + shl.LogitLens(model).hooks)
     assert plain.keys() == probed.keys() and any(g.abs().max() > 0 for g in plain.values())
     assert all(torch.equal(plain[name], probed[name]) for name in plain)
+
+
+def test_the_entries_asked_for_are_those_of_the_whole_axis_in_their_order(tiny_model):
+    whole = residual_reads(tiny_model, RAGGED, ["last", "mean", 0], progress=False)
+    some = residual_reads(tiny_model, RAGGED, ["last", "mean", 0], layers=[3, 1], progress=False)
+    assert torch.equal(some, whole[:, [3, 1]]) and not torch.equal(whole[:, 1], whole[:, 3])
+
+
+def test_a_state_beside_the_one_that_is_read_may_be_infinite(tiny_model):
+    def spoil(activation, hook):
+        out = activation.clone()
+        out[:, 1] = torch.inf
+        return out
+
+    last = [(residual_names(tiny_model)[-1], spoil)]
+    assert torch.equal(states_of(tiny_model, "red house dog", hooks=last), states_of(tiny_model, "red house dog"))
+
+
+def test_a_read_outs_normed_states_are_those_that_the_model_unembeds(tiny_model):
+    states = all_states(tiny_model, "red house dog")[-1]
+    with torch.no_grad():
+        logits = tiny_model(shl.Prompt.from_text(tiny_model, "red house dog").ids[None], return_type="logits")[0]
+        normed = shl.Readout(tiny_model).normed(states)
+    bias = getattr(tiny_model, "b_U", None)
+    torch.testing.assert_close(normed @ tiny_model.W_U + (0 if bias is None else bias), logits, atol=1e-4, rtol=1e-4)

@@ -101,7 +101,7 @@ def test_an_edit_of_the_picture_or_sound_positions_reaches_the_answer_and_streng
     direction = torch.randn(made.WIDTH, generator=torch.Generator().manual_seed(0))
     (plain,) = all_states(model, [prompt])
     for strength, changes in ((0.0, False), (5.0, True)):
-        hooks = edits.at(1, edits.add(direction, strength, kind(name)))
+        hooks = edits.at(1, edits.add(direction, strength, kind(name)), site="resid_pre")
         (edited,) = all_states(model, [prompt], hooks)
         assert bool((edited[-1, -1] != plain[-1, -1]).any()) == changes
 

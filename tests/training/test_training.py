@@ -83,8 +83,9 @@ def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model
     candidates = torch.arange(int(tiny_model.cfg.d_vocab))
     rows = [teacher.row("<image> this is a", "dog"), teacher.row("<image> plus", "red cat")]
     vectors = torch.randn(2, 2, 32, generator=generator(1))
+    head = Head(tiny_model, candidates)
     with torch.no_grad(), frozen(tiny_model) as lm:
-        losses = batch_loss(lm, Head(tiny_model, candidates), vectors, rows)
+        losses = batch_loss(lm, head, vectors, rows)
     for (ids, places, start), own, loss in zip(rows, vectors, losses, strict=True):
         prompt = shl.Prompt(torch.tensor(ids), {"image": places}, embeddings={"image": own})
         with torch.no_grad():
@@ -97,8 +98,9 @@ def test_gradients_reach_only_the_vectors(tiny_model):
     tiny_model.zero_grad(set_to_none=True)  # of other tests
     row = Sampler(tiny_model, lesson(*planted()), SHORT, 2).row("<image> plus", "dog")
     vectors = torch.randn(1, 2, 32, generator=generator(1), requires_grad=True)
+    head = Head(tiny_model, torch.arange(int(tiny_model.cfg.d_vocab)))
     with frozen(tiny_model) as lm:
-        batch_loss(lm, Head(tiny_model, torch.arange(int(tiny_model.cfg.d_vocab))), vectors, [row]).sum().backward()
+        batch_loss(lm, head, vectors, [row]).sum().backward()
     assert vectors.grad is not None and bool((vectors.grad.norm(dim=-1) > 0).all())
     assert all(parameter.grad is None for parameter in tiny_model.parameters())
 
