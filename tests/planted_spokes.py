@@ -5,7 +5,7 @@ import torch
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.evaluation import evaluate
-from semhub_lens.training.teacher import TrainingSet, TrainingSettings
+from semhub_lens.training.sampler import TrainingSet, TrainingSettings
 from semhub_lens.training.train import train
 
 NAMES = ("dog", "cat", "house", "red", "blue", "green", "two", "three", "nine", "five")
@@ -34,7 +34,7 @@ def planted(per_name=6, seed=0):
     return directions[labels] + noise, labels
 
 
-def lesson(features, labels):
+def training_set(features, labels):
     return TrainingSet(features[:, None], [[("en", NAMES[i])] for i in labels], TEMPLATES, "image")
 
 
@@ -45,7 +45,13 @@ def learn(model, settings=SHORT, **options):
     features, labels = planted()
     held = torch.arange(len(labels)) % 6 == 5
     projector, curve = train(
-        model, lesson(features[~held], labels[~held]), settings, hidden=32, embeddings=2, progress=False, **options
+        model,
+        training_set(features[~held], labels[~held]),
+        settings,
+        hidden=32,
+        embeddings=2,
+        progress=False,
+        **options,
     )
     items = [MediaItem(f"{i}", "plain", f"{NAMES[k]} {i}", {"en": (NAMES[k],)}, "", str) for i, k in enumerate(labels)]
     chosen = held.nonzero()[:, 0].tolist()

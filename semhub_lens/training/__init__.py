@@ -2,7 +2,7 @@
 
 - `corpora`: readers of pictures and speech; `bundled_sounds`: how the bundled clips were made.
 - `augmentation`, `features`: changed views, and encoder features of them.
-- `teacher`, `frozen`, `pretraining`, `stacking`, `checkpoints`, `train`: the loss, its stages, the loop.
+- `sampler`, `frozen`, `pretraining`, `stacking`, `checkpoints`, `train`: the loss, its stages, the loop.
 - `recipes`: what a vision and an audio spoke are trained on.
 - `evaluation`: how often a spoke names what it reads; `curve_figure`: the loss curve.
 - `command`: `semhub train-spoke`.
@@ -11,8 +11,8 @@
 from semhub_lens.training import curve_figure  # noqa: F401 (registers what it draws)
 from semhub_lens.training.evaluation import SpokeEvaluation, evaluate
 from semhub_lens.training.features import features
-from semhub_lens.training.recipes import TrainingPlan, audio_course, run_course, vision_course
-from semhub_lens.training.teacher import TrainingSet, TrainingSettings
+from semhub_lens.training.recipes import TrainingPlan, audio_plan, run_plan, vision_plan
+from semhub_lens.training.sampler import TrainingSet, TrainingSettings
 from semhub_lens.training.train import TrainingCurve, train
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "TrainingPlan",
     "TrainingSet",
     "TrainingSettings",
-    "audio_course",
+    "audio_plan",
     "evaluate",
     "features",
-    "run_course",
+    "run_plan",
     "train",
-    "vision_course",
+    "vision_plan",
 ]

@@ -22,7 +22,7 @@ def write_sounds(folder: str | Path) -> list[Path]:
     The clips sound the same but are not the bundled ones to the last bit: eSpeak's voices flutter a little.
 
     Raises:
-        SemhubError: a missing package of the extra `audio`, or a folder that cannot be written.
+        SemhubError: a missing package of the extra `train`, or a folder that cannot be written.
     """
     target = Path(folder)
     require_folder(target)
@@ -41,7 +41,7 @@ def _trimmed(samples: np.ndarray) -> np.ndarray:
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
-    package = optional("soundfile", "soundfile", "audio")
+    package = optional("soundfile", "soundfile", "train")
     write_aside(
         path,
         lambda aside: package.write(str(aside), samples, HERTZ, format="FLAC", subtype="PCM_16", compression_level=1.0),

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.loading import load
-from semhub_lens.training.recipes import audio_course, run_course, vision_course
-from semhub_lens.training.teacher import TrainingSettings
+from semhub_lens.training.recipes import audio_plan, run_plan, vision_plan
+from semhub_lens.training.sampler import TrainingSettings
 from semhub_lens.views.page import write_html
 
 console = Console()
@@ -62,11 +62,9 @@ def train_spoke(
     if kind == "vision":
         if font is None:
             raise SemhubError("A vision spoke learns from emoji; give a colour font with --font.")
-        course = vision_course(
-            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed
-        )
+        plan = vision_plan(font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed)
     elif kind == "audio":
-        course = audio_course(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
+        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
     else:
         raise SemhubError(f"Unknown kind {kind!r}; expected vision or audio.")
     joint = kind == "audio" or embeddings is not None
@@ -75,9 +73,9 @@ def train_spoke(
         english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
         shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
-    _, curve, result = run_course(
+    _, curve, result = run_plan(
         load(model, device=device, dtype=dtype),
-        course,
+        plan,
         out,
         name=name or f"{kind}-{Path(model).name}",
         settings=settings,

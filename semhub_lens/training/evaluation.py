@@ -27,7 +27,7 @@ from semhub_lens.model.readout import Readout
 from semhub_lens.spokes.layout import layout
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.frozen import FrozenModel, frozen, padded
-from semhub_lens.training.teacher import GLUED
+from semhub_lens.training.sampler import GLUED
 
 BATCH = 16
 LEVELS = ("rank", "blind", "mismatched")

@@ -15,19 +15,19 @@ from tqdm.auto import tqdm
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes.projector import Projector
-from semhub_lens.training.teacher import PRIME, Sampler
+from semhub_lens.training.sampler import PRIME, Sampler
 
 BATCH = 128
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
 
 
-def pretrain(projector: Projector, teacher: Sampler, *, without: int | None = None, progress: bool = True) -> float:
+def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = None, progress: bool = True) -> float:
     """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
 
     Args:
         projector: its norm, first layer and codes change in place.
-        teacher: draws the items; with shuffled pairs, names are those of other items here too.
+        sampler: draws the items; with shuffled pairs, names are those of other items here too.
         without: a fold of the items that takes no part; None takes all.
         progress: whether to show a bar.
 
@@ -37,19 +37,19 @@ def pretrain(projector: Projector, teacher: Sampler, *, without: int | None = No
     Raises:
         SemhubError: a loss that is not finite.
     """
-    settings = teacher.settings
-    classes = {name: i for i, name in enumerate(teacher.lesson.classes)}
-    targets = torch.tensor([classes[listed[0]] for listed in teacher.named])
+    settings = sampler.settings
+    classes = {name: i for i, name in enumerate(sampler.training_set.classes)}
+    targets = torch.tensor([classes[listed[0]] for listed in sampler.named])
     device = next(projector.parameters()).device
     head = projector.code or _classifier(projector.shape.hidden, len(classes), settings.seed).to(device)
     learned = [*projector.norm.parameters(), *projector.enter.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    brief = next(teacher.model.parameters()).dtype == torch.bfloat16
+    brief = next(sampler.model.parameters()).dtype == torch.bfloat16
     losses: list[float] = []
     for step in tqdm(range(settings.pretraining), desc="telling apart", disable=not progress, unit="step"):
         rng = generator(settings.seed * PRIME + PRIME // 2 + step)
-        features, items = teacher.sample(rng, BATCH, without=without)
-        shown = teacher.some(rng)
+        features, items = sampler.sample(rng, BATCH, without=without)
+        shown = sampler.some(rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=brief):
             hidden = projector.hidden(features.to(device), shown)
             if settings.dropout:

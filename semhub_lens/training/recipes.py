@@ -25,7 +25,7 @@ from semhub_lens.training.corpora.speech import HELD, TRAINED, speech_items, spo
 from semhub_lens.training.corpora.stamps import stamp_pictures, stamp_speech
 from semhub_lens.training.evaluation import SpokeEvaluation, asked_in, evaluate
 from semhub_lens.training.features import features
-from semhub_lens.training.teacher import TrainingSet, TrainingSettings
+from semhub_lens.training.sampler import TrainingSet, TrainingSettings
 from semhub_lens.training.train import TrainingCurve, train
 
 VISION_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -67,14 +67,14 @@ class TrainingPlan:
     data: Mapping[str, int]
     """Number of items by style."""
 
-    def lesson(self, indices: Sequence[int]) -> TrainingSet:
+    def training_set(self, indices: Sequence[int]) -> TrainingSet:
         """The items at these indices as something to learn from."""
         chosen = list(indices)
         names = [[(code, name) for code, listed in self.items[i].names.items() for name in listed] for i in chosen]
         return TrainingSet(self.features[chosen], names, self.templates, self.modality)
 
 
-def vision_course(
+def vision_plan(
     font: str | Path,
     stamps: str | Path | None = None,
     *,
@@ -119,10 +119,10 @@ def vision_course(
     plain = colour_pictures(seed=seed) if colours else []
     trained = [i for i in split.train if not names_one_of(items[i], list(unseen))]
     split = replace(split, train=(*trained, *range(len(items), len(items) + len(plain))))
-    return _course(VisionEncoder(grid), [*items, *plain], split, VISION_TEMPLATES, views, cache, seed, progress)
+    return _encoded_plan(VisionEncoder(grid), [*items, *plain], split, VISION_TEMPLATES, views, cache, seed, progress)
 
 
-def audio_course(
+def audio_plan(
     stamps: str | Path | None = None,
     *,
     named: Mapping[str, str | Path] | None = None,
@@ -160,10 +160,10 @@ def audio_course(
         items += named_recordings(folder, voice, known)
     held = [*HELD, *sorted({item.style for item in people})]
     split = split_items(items, seed=seed, concepts=0.1, styles=0.0, repeats=0.0, held_styles=held)
-    return _course(AudioEncoder(chunks), items, split, AUDIO_TEMPLATES, views, cache, seed, progress)
+    return _encoded_plan(AudioEncoder(chunks), items, split, AUDIO_TEMPLATES, views, cache, seed, progress)
 
 
-def _course(
+def _encoded_plan(
     encoder: Encoder,
     items: list[MediaItem],
     split: Split,
@@ -187,9 +187,9 @@ def _course(
     return TrainingPlan(encoder.modality, encoder.name, items, whole, split, templates, counts)
 
 
-def run_course(
+def run_plan(
     model: Model,
-    course: TrainingPlan,
+    plan: TrainingPlan,
     out: str | Path,
     *,
     name: str,
@@ -211,7 +211,7 @@ def run_course(
 
     Args:
         model: the language model to train through.
-        course: what to learn.
+        plan: what to learn.
         out: folder of this training.
         name: of the spoke.
         settings: how to train.
@@ -228,12 +228,12 @@ def run_course(
     Raises:
         SemhubError: a folder that cannot be written, or holds another training.
     """
-    folder, split = Path(out), course.split
-    tested = {part: indices for part, indices in _drawn(course.items, split, TESTED).items() if part != "train"}
-    checks = {part: course.lesson(_spread(indices, CHECKED)) for part, indices in tested.items()}
+    folder, split = Path(out), plan.split
+    tested = {part: indices for part, indices in _drawn(plan.items, split, TESTED).items() if part != "train"}
+    checks = {part: plan.training_set(_spread(indices, CHECKED)) for part, indices in tested.items()}
     projector, curve = train(
         model,
-        course.lesson(split.train),
+        plan.training_set(split.train),
         settings,
         hidden=hidden,
         embeddings=embeddings,
@@ -248,41 +248,39 @@ def run_course(
     )
     curve_frame = curve.to_frame()
     write_aside(folder / "curve.csv", lambda aside: curve_frame.to_csv(aside, index=False))
-    save_projector(projector, card(model, course, settings, name, curve), folder / f"{name}.safetensors")
-    result = examine(judge or model, course, projector)
+    save_projector(projector, card(model, plan, settings, name, curve), folder / f"{name}.safetensors")
+    result = examine(judge or model, plan, projector)
     result.save(folder / "evaluation.safetensors")
     write_aside(folder / "items.csv", lambda aside: result.to_frame().to_csv(aside, index=False))
     write_aside(folder / "summary.csv", lambda aside: result.summary().to_csv(aside, index=False))
     return projector, curve, result
 
 
-def examine(model: Model, course: TrainingPlan, projector: Projector) -> SpokeEvaluation:
-    """Evaluate a projector on all splits of a course (at most `TESTED` items of each style)."""
-    chosen = [(i, part) for part, indices in _drawn(course.items, course.split, TESTED).items() for i in indices]
+def examine(model: Model, plan: TrainingPlan, projector: Projector) -> SpokeEvaluation:
+    """Evaluate a projector on all splits of a plan (at most `TESTED` items of each style)."""
+    chosen = [(i, part) for part, indices in _drawn(plan.items, plan.split, TESTED).items() for i in indices]
     return evaluate(
         model,
         projector,
-        course.features[[i for i, _ in chosen], 0].float(),
-        [course.items[i] for i, _ in chosen],
+        plan.features[[i for i, _ in chosen], 0].float(),
+        [plan.items[i] for i, _ in chosen],
         [part for _, part in chosen],
-        templates={code: listed[0] for code, listed in course.templates.items()},
-        modality=course.modality,
+        templates={code: listed[0] for code, listed in plan.templates.items()},
+        modality=plan.modality,
     )
 
 
-def card(model: Model, course: TrainingPlan, settings: TrainingSettings, name: str, curve: TrainingCurve) -> Card:
+def card(model: Model, plan: TrainingPlan, settings: TrainingSettings, name: str, curve: TrainingCurve) -> Card:
     """What the projector's file says about its origin."""
     provenance = provenance_of(model)
-    said = asdict(settings) | {"items": dict(course.data), "trained items": len(course.split.train)}
+    said = asdict(settings) | {"items": dict(plan.data), "trained items": len(plan.split.train)}
     said |= {"dtype": provenance.dtype, "last loss": float(curve.smooth[-1]), "data hash": curve.provenance.data_hash}
     said |= {
         "semhub_lens": provenance.semhub_lens,
         "transformer_lens": provenance.transformer_lens,
         "torch": torch.__version__,
     }
-    return Card(
-        name, course.modality, course.encoder, provenance.model, fingerprint(model), vocabulary_hash(model), said
-    )
+    return Card(name, plan.modality, plan.encoder, provenance.model, fingerprint(model), vocabulary_hash(model), said)
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:

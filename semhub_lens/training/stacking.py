@@ -18,15 +18,15 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Sampler
+from semhub_lens.training.sampler import Sampler
 
 
 class OutOfFold:
-    """For each fold of a teacher's items the classifier that was trained without it.
+    """For each fold of a sampler's items the classifier that was trained without it.
 
     Args:
         start: an untrained projector with codes, copied for every fold.
-        teacher: its settings hold the number of folds.
+        sampler: its settings hold the number of folds.
         progress: whether to show bars.
 
     A killed training that goes on trains these classifiers again, to the same weights.
@@ -35,14 +35,14 @@ class OutOfFold:
         SemhubError: fewer than two folds, or a projector without codes.
     """
 
-    def __init__(self, start: Projector, teacher: Sampler, *, progress: bool = True) -> None:
-        folds = teacher.settings.folds
+    def __init__(self, start: Projector, sampler: Sampler, *, progress: bool = True) -> None:
+        folds = sampler.settings.folds
         if folds < 2 or not start.shape.codes:
             raise SemhubError(f"Stacking needs at least 2 folds and a projector with codes, got folds={folds}.")
-        self._fold = teacher.fold
+        self._fold = sampler.fold
         self._classifiers: Sequence[Projector] = [deepcopy(start) for _ in range(folds)]
         for fold, classifier in enumerate(self._classifiers):
-            pretrain(classifier, teacher, without=fold, progress=progress)
+            pretrain(classifier, sampler, without=fold, progress=progress)
 
     @torch.no_grad()
     def shares(

@@ -35,8 +35,8 @@ from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.training.checkpoints import restore, save
 from semhub_lens.training.frozen import FrozenModel, device_of, frozen, input_norm
 from semhub_lens.training.pretraining import pretrain
+from semhub_lens.training.sampler import Head, Sampler, TrainingSet, TrainingSettings, batch_loss
 from semhub_lens.training.stacking import OutOfFold
-from semhub_lens.training.teacher import Head, Sampler, TrainingSet, TrainingSettings, batch_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def rate(settings: TrainingSettings, step: int) -> float:
 
 def train(
     model: Model,
-    lesson: TrainingSet,
+    training_set: TrainingSet,
     settings: TrainingSettings,
     *,
     hidden: int = 512,
@@ -92,7 +92,7 @@ def train(
     Args:
         model: any TransformerLens model; bfloat16 weights make a step several times faster on processors that
             multiply them.
-        lesson: what to learn.
+        training_set: what to learn.
         settings: how.
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip in the prompt.
@@ -102,7 +102,7 @@ def train(
             language model; what tells the names apart comes from the pretraining alone.
         rank: see `Shape`.
         folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
-        checks: lessons whose loss is watched, by split.
+        checks: training sets whose loss is watched, by split.
         every: steps between checkpoints and checks.
         progress: whether to show a bar.
 
@@ -122,62 +122,62 @@ def train(
         raise SemhubError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
     if settings.folds and (settings.folds < 2 or not codes):
         raise SemhubError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
-    _, _, chunks, d_in = lesson.features.shape
+    _, _, chunks, d_in = training_set.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
-    shape = replace(shape, codes=len(lesson.classes) if codes else 0, rank=rank)
-    scale = input_norm(model, [text.replace(f"<{lesson.modality}>", "") for text in lesson.templates["en"]])
+    shape = replace(shape, codes=len(training_set.classes) if codes else 0, rank=rank)
+    scale = input_norm(model, [text.replace(f"<{training_set.modality}>", "") for text in training_set.templates["en"]])
     projector = Projector(shape, scale, settings.seed).to(device_of(model))
     if standardised:
-        projector.standardise(lesson.features[:, 0])
+        projector.standardise(training_set.features[:, 0])
     told = {"norm", "enter", "code"} if codes else set()
     moved = [parameter for name, parameter in projector.named_parameters() if name.partition(".")[0] not in told]
     optimiser = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    teacher = Sampler(model, lesson, settings, embeddings)
-    identity = _identity(model, lesson, settings, shape, every, checks)
+    sampler = Sampler(model, training_set, settings, embeddings)
+    identity = _identity(model, training_set, settings, shape, every, checks)
     start = deepcopy(projector)
     history = restore(folder, identity, projector, optimiser)
     steps = range(len(history["train"]), settings.steps)
     if not steps:  # killed after its last step
-        return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
-    unseen = OutOfFold(start, teacher, progress=progress) if settings.folds else None
+        return projector.rounded().cpu(), _curve(model, history, settings, every, training_set)
+    out_of_fold = OutOfFold(start, sampler, progress=progress) if settings.folds else None
     if not steps.start:
-        pretrain(projector, teacher, progress=progress)
+        pretrain(projector, sampler, progress=progress)
     for parameter in projector.parameters():
         parameter.requires_grad_(any(parameter is one for one in moved))
-    head = Head(model, teacher.candidates())
+    head = Head(model, sampler.candidates())
     with frozen(model) as lm, tqdm(total=settings.steps, initial=steps.start, disable=not progress) as bar:
         for step in steps:
-            history["train"].append(_step(lm, head, teacher, projector, unseen, optimiser, step))
+            history["train"].append(_step(lm, head, sampler, projector, out_of_fold, optimiser, step))
             bar.update()
             bar.set_postfix(loss=f"{history['train'][-1]:.2f}", refresh=False)
             if (step + 1) % every == 0 or step + 1 == settings.steps:
                 for split, held in checks.items():
                     history.setdefault(split, []).append(_check(lm, head, model, held, settings, projector))
                 save(folder, identity, projector, optimiser, history)
-    return projector.rounded().cpu(), _curve(model, history, settings, every, lesson)
+    return projector.rounded().cpu(), _curve(model, history, settings, every, training_set)
 
 
 def _step(
     lm: FrozenModel,
     head: Head,
-    teacher: Sampler,
+    sampler: Sampler,
     projector: Projector,
-    unseen: OutOfFold | None,
+    out_of_fold: OutOfFold | None,
     optimiser: Any,
     step: int,
 ) -> float:
-    batch = teacher.draw(step)
+    batch = sampler.draw(step)
     features = batch.features.to(next(projector.parameters()).device)
-    mask = teacher.mask(step, projector)
+    mask = sampler.mask(step, projector)
     for group in optimiser.param_groups:
-        group["lr"] = rate(teacher.settings, step)
-    if unseen is not None and teacher.stacked(step):
-        vectors = projector.vectors(unseen.shares(features, batch.items))
+        group["lr"] = rate(sampler.settings, step)
+    if out_of_fold is not None and sampler.stacked(step):
+        vectors = projector.vectors(out_of_fold.shares(features, batch.items))
     else:
         vectors = projector(features, mask if mask is None else mask.to(features.device))
-    losses = batch_loss(lm, head, vectors[:, teacher.shown(step)], batch.rows)
+    losses = batch_loss(lm, head, vectors[:, sampler.shown(step)], batch.rows)
     lengths = torch.tensor([len(ids) - first for ids, _, first in batch.rows], device=losses.device)
-    loss = (losses * lengths if teacher.settings.summed else losses).mean()
+    loss = (losses * lengths if sampler.settings.summed else losses).mean()
     if not math.isfinite(value := float(losses.detach().mean())):
         raise SemhubError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
     optimiser.zero_grad()
@@ -191,9 +191,9 @@ def _step(
 def _check(
     lm: FrozenModel, head: Head, model: Model, held: TrainingSet, settings: TrainingSettings, projector: Projector
 ) -> float:
-    teacher = Sampler(model, held, settings, projector.shape.embeddings)
+    sampler = Sampler(model, held, settings, projector.shape.embeddings)
     device = next(projector.parameters()).device
-    rows = [teacher.row(held.templates[pairs[0][0]][0], pairs[0][1]) for pairs in held.names]
+    rows = [sampler.row(held.templates[pairs[0][0]][0], pairs[0][1]) for pairs in held.names]
     losses = []
     for start in range(0, len(rows), settings.batch):
         chosen = slice(start, start + settings.batch)
@@ -205,7 +205,7 @@ def _check(
 
 def _identity(
     model: Model,
-    lesson: TrainingSet,
+    training_set: TrainingSet,
     settings: TrainingSettings,
     shape: Shape,
     every: int,
@@ -217,7 +217,7 @@ def _identity(
             provenance.weights,
             provenance.dtype,
             provenance.device,
-            lesson.hash,
+            training_set.hash,
             asdict(settings),
             asdict(shape),
             every,
@@ -227,10 +227,12 @@ def _identity(
 
 
 def _curve(
-    model: Model, history: dict[str, list[float]], settings: TrainingSettings, every: int, lesson: TrainingSet
+    model: Model, history: dict[str, list[float]], settings: TrainingSettings, every: int, training_set: TrainingSet
 ) -> TrainingCurve:
     ends = [*range(every, settings.steps + 1, every)]
     ends += [settings.steps] if settings.steps % every else []
     checks = {k: tuple(zip(ends, v, strict=True)) for k, v in history.items() if k != "train"}
-    provenance = provenance_of(model, data=f"{lesson.modality} lesson", data_hash=lesson.hash, seed=settings.seed)
+    provenance = provenance_of(
+        model, data=f"{training_set.modality} training set", data_hash=training_set.hash, seed=settings.seed
+    )
     return TrainingCurve(torch.tensor(history["train"]), checks, provenance=provenance)

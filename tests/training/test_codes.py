@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
+from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, planted, training_set
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Sampler
+from semhub_lens.training.sampler import Sampler
 from semhub_lens.training.train import train
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=200, steps=100)
@@ -36,7 +36,7 @@ def test_a_table_of_low_rank_is_the_product_of_its_factors():
 
 
 def test_what_tells_names_apart_is_not_moved_through_the_language_model(tiny_model):
-    data = lesson(*planted())
+    data = training_set(*planted())
     told = Projector(
         Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES), standardised=True), seed=SHORT.seed
     )
@@ -63,9 +63,9 @@ def test_mixed_pairs_reach_the_codes_too(tiny_model):
     plain, mixed = (
         Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, codes=len(NAMES)), seed=SHORT.seed) for _ in range(2)
     )
-    pretrain(plain, Sampler(tiny_model, lesson(*planted()), settings, 2), progress=False)
+    pretrain(plain, Sampler(tiny_model, training_set(*planted()), settings, 2), progress=False)
     mixing = dataclasses.replace(settings, mixup=1.0)
-    pretrain(mixed, Sampler(tiny_model, lesson(*planted()), mixing, 2), progress=False)
+    pretrain(mixed, Sampler(tiny_model, training_set(*planted()), mixing, 2), progress=False)
     features, _ = planted()
     sure = [p.code(p.hidden(features)).softmax(-1).amax(-1).mean() for p in (plain, mixed)]
     assert sure[1] < sure[0]
@@ -73,4 +73,4 @@ def test_mixed_pairs_reach_the_codes_too(tiny_model):
 
 def test_codes_without_pretraining_are_refused(tiny_model):
     with pytest.raises(ValueError, match="pretraining"):
-        train(tiny_model, lesson(*planted()), SHORT, codes=True, progress=False)
+        train(tiny_model, training_set(*planted()), SHORT, codes=True, progress=False)

@@ -6,10 +6,10 @@ import dataclasses
 import pytest
 import torch
 
-from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
+from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, planted, training_set
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.training.pretraining import pretrain
-from semhub_lens.training.teacher import Sampler
+from semhub_lens.training.sampler import Sampler
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=200, learning_rate=3e-3)
 
@@ -22,7 +22,7 @@ def sorted_out(model, settings, joint=True):
     """A pretrained projector, its last loss, and the weights before."""
     made = projector(joint)
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    loss = pretrain(made, Sampler(model, lesson(*planted()), settings, made.shape.embeddings), progress=False)
+    loss = pretrain(made, Sampler(model, training_set(*planted()), settings, made.shape.embeddings), progress=False)
     return made, loss, before
 
 
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights_and_a_killed_training_repeats_it(t
 
 def test_a_loss_that_is_not_finite_is_refused(tiny_model):
     features, labels = planted()
-    broken = lesson(features * float("nan"), labels)
+    broken = training_set(features * float("nan"), labels)
     with pytest.raises(ValueError, match="loss of step 0 of the pretraining is nan"):
         pretrain(projector(), Sampler(tiny_model, broken, SETTINGS, 2), progress=False)
 
@@ -75,12 +75,12 @@ def test_only_some_regions_are_seen_in_a_step(tiny_model, monkeypatch):
     monkeypatch.setattr(Projector, "hidden", watched)
     made = projector(joint=False)
     settings = dataclasses.replace(SETTINGS, pretraining=20, regions=1)
-    pretrain(made, Sampler(tiny_model, lesson(*planted()), settings, CHUNKS), progress=False)
+    pretrain(made, Sampler(tiny_model, training_set(*planted()), settings, CHUNKS), progress=False)
     assert set(seen) == {((0,), 1), ((1,), 1)}
 
 
 def test_a_model_in_half_precision_is_enough(tiny_model):
-    data, made = lesson(*planted()), projector()
+    data, made = training_set(*planted()), projector()
     half = copy.deepcopy(tiny_model).to(torch.bfloat16)
     assert pretrain(made, Sampler(half, data, SETTINGS, 2), progress=False) < 0.3 * torch.tensor(10.0).log()
     assert made.enter.weight.dtype == torch.float32

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, lesson, planted
+from planted_spokes import CHUNKS, NAMES, SHORT, D, learn, planted, training_set
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes import Projector, Shape
 from semhub_lens.training.pretraining import pretrain
+from semhub_lens.training.sampler import Sampler
 from semhub_lens.training.stacking import OutOfFold
-from semhub_lens.training.teacher import Sampler
 
 SETTINGS = dataclasses.replace(SHORT, pretraining=60, steps=60, folds=3)
 
@@ -21,28 +21,28 @@ def start(joint=True):
 
 
 def test_folds_are_of_equal_size_and_the_items_of_one_are_never_drawn_without_it(tiny_model):
-    teacher = Sampler(tiny_model, lesson(*planted()), SETTINGS, 2)
-    assert teacher.fold.bincount().tolist() == [20, 20, 20]
+    sampler = Sampler(tiny_model, training_set(*planted()), SETTINGS, 2)
+    assert sampler.fold.bincount().tolist() == [20, 20, 20]
     for fold in range(3):
-        items = teacher.sample(generator(0), 500, without=fold)[1]
-        assert set(items.tolist()) == set((teacher.fold != fold).nonzero()[:, 0].tolist())
+        items = sampler.sample(generator(0), 500, without=fold)[1]
+        assert set(items.tolist()) == set((sampler.fold != fold).nonzero()[:, 0].tolist())
 
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_an_item_gets_the_shares_of_the_classifier_that_has_not_seen_it(tiny_model, joint):
     features, labels = planted()
-    teacher = Sampler(tiny_model, lesson(features, labels), SETTINGS, 2)
+    sampler = Sampler(tiny_model, training_set(features, labels), SETTINGS, 2)
     items = torch.arange(0, 60, 7)
-    found = OutOfFold(start(joint), teacher, progress=False).shares(features[items], items)
+    found = OutOfFold(start(joint), sampler, progress=False).shares(features[items], items)
     for row, item in enumerate(items.tolist()):
         alone = start(joint)
-        pretrain(alone, teacher, without=int(teacher.fold[item]), progress=False)
+        pretrain(alone, sampler, without=int(sampler.fold[item]), progress=False)
         torch.testing.assert_close(found[row], alone.shares(features[item][None])[0])
 
 
 def test_the_items_of_a_name_are_dealt_out_and_an_only_one_is_never_left_out(tiny_model):
     names = ["dog"] * 4 + ["cat"] * 2 + ["house"]
-    data = lesson(planted()[0][: len(names)], [NAMES.index(name) for name in names])
+    data = training_set(planted()[0][: len(names)], [NAMES.index(name) for name in names])
     fold = Sampler(tiny_model, data, SETTINGS, 2).fold
     assert sorted(fold[:4].bincount(minlength=3).tolist()) == [1, 1, 2]
     assert len(set(fold[4:6].tolist())) == 2 and fold[6] == -1
@@ -52,23 +52,23 @@ def test_the_items_of_a_name_are_dealt_out_and_an_only_one_is_never_left_out(tin
 
 def test_every_second_step_is_stacked_and_its_features_are_not_mixed(tiny_model):
     features, labels = planted()
-    teacher = Sampler(tiny_model, lesson(features, labels), dataclasses.replace(SETTINGS, mixup=1.0), 2)
+    sampler = Sampler(tiny_model, training_set(features, labels), dataclasses.replace(SETTINGS, mixup=1.0), 2)
     for step in range(4):
-        batch = teacher.draw(step)
-        assert torch.equal(batch.features, features[batch.items]) == teacher.stacked(step) == (step % 2 == 1)
-        assert (teacher.mask(step, start()) is None) == teacher.stacked(step)
+        batch = sampler.draw(step)
+        assert torch.equal(batch.features, features[batch.items]) == sampler.stacked(step) == (step % 2 == 1)
+        assert (sampler.mask(step, start()) is None) == sampler.stacked(step)
 
 
 def test_the_classifiers_are_less_sure_of_unseen_items_where_names_are_noise(tiny_model):
     """With shuffled pairs nothing can be known of an item that was not seen; one that was seen is known by heart."""
     features, labels = planted()
     settings = dataclasses.replace(SETTINGS, shuffle_pairs=True, pretraining=300)
-    teacher = Sampler(tiny_model, lesson(features, labels), settings, 2)
-    right = torch.tensor([sorted(("en", name) for name in NAMES).index(listed[0]) for listed in teacher.named])
+    sampler = Sampler(tiny_model, training_set(features, labels), settings, 2)
+    right = torch.tensor([sorted(("en", name) for name in NAMES).index(listed[0]) for listed in sampler.named])
     seen = start()
-    pretrain(seen, teacher, progress=False)
+    pretrain(seen, sampler, progress=False)
     items = torch.arange(len(labels))
-    unseen = OutOfFold(start(), teacher, progress=False).shares(features, items)
+    unseen = OutOfFold(start(), sampler, progress=False).shares(features, items)
     by_heart = seen.shares(features)[items, right].mean()
     assert by_heart > 0.5 and unseen[items, right].mean() < 0.2
 
@@ -94,8 +94,8 @@ def test_in_every_second_step_the_codes_learn_from_the_unseen_classifiers_shares
     stacked, _, _ = learn(tiny_model, settings, codes=True)
     features, labels = planted()
     held = torch.arange(len(labels)) % 6 == 5
-    teacher = Sampler(tiny_model, lesson(features[~held], labels[~held]), settings, 2)
-    assert asked == [teacher.draw(step).items.tolist() for step in (1, 3, 5)]
+    sampler = Sampler(tiny_model, training_set(features[~held], labels[~held]), settings, 2)
+    assert asked == [sampler.draw(step).items.tolist() for step in (1, 3, 5)]
     monkeypatch.setattr(OutOfFold, "shares", lambda self, features, items: shares(self, features, items).flip(-1))
     other, _, _ = learn(tiny_model, settings, codes=True)
     assert not torch.equal(stacked.leave.weight, other.leave.weight)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import semhub_lens as shl
-from planted_spokes import CHUNKS, NAMES, SHORT, TEMPLATES, D, FakeEncoder, learn, lesson, planted
+from planted_spokes import CHUNKS, NAMES, SHORT, TEMPLATES, D, FakeEncoder, learn, planted, training_set
 from semhub_lens.base.results import unnamed
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem, Split
@@ -17,8 +17,8 @@ from semhub_lens.spokes.layout import layout
 from semhub_lens.training import recipes
 from semhub_lens.training.evaluation import SpokeEvaluation, accepted, evaluate
 from semhub_lens.training.frozen import frozen, input_norm
-from semhub_lens.training.recipes import TrainingPlan, run_course
-from semhub_lens.training.teacher import Head, Sampler, TrainingSet, batch_loss
+from semhub_lens.training.recipes import TrainingPlan, run_plan
+from semhub_lens.training.sampler import Head, Sampler, TrainingSet, batch_loss
 from semhub_lens.training.train import TrainingCurve, train
 
 
@@ -79,9 +79,9 @@ def test_a_folder_of_another_training_is_refused(tiny_model, tmp_path):
 
 def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model):
     features, labels = planted()
-    teacher = Sampler(tiny_model, lesson(features, labels), SHORT, 2)
+    sampler = Sampler(tiny_model, training_set(features, labels), SHORT, 2)
     candidates = torch.arange(int(tiny_model.cfg.d_vocab))
-    rows = [teacher.row("<image> this is a", "dog"), teacher.row("<image> plus", "red cat")]
+    rows = [sampler.row("<image> this is a", "dog"), sampler.row("<image> plus", "red cat")]
     vectors = torch.randn(2, 2, 32, generator=generator(1))
     head = Head(tiny_model, candidates)
     with torch.no_grad(), frozen(tiny_model) as lm:
@@ -96,7 +96,7 @@ def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model
 
 def test_gradients_reach_only_the_vectors(tiny_model):
     tiny_model.zero_grad(set_to_none=True)  # of other tests
-    row = Sampler(tiny_model, lesson(*planted()), SHORT, 2).row("<image> plus", "dog")
+    row = Sampler(tiny_model, training_set(*planted()), SHORT, 2).row("<image> plus", "dog")
     vectors = torch.randn(1, 2, 32, generator=generator(1), requires_grad=True)
     head = Head(tiny_model, torch.arange(int(tiny_model.cfg.d_vocab)))
     with frozen(tiny_model) as lm:
@@ -107,8 +107,8 @@ def test_gradients_reach_only_the_vectors(tiny_model):
 
 def test_few_regions_are_shown_until_the_last_fifth(tiny_model):
     settings = dataclasses.replace(SHORT, steps=10, regions=2)
-    teacher = Sampler(tiny_model, lesson(*planted()), settings, 5)
-    shown = [teacher.shown(step) for step in range(10)]
+    sampler = Sampler(tiny_model, training_set(*planted()), settings, 5)
+    shown = [sampler.shown(step) for step in range(10)]
     assert [len(places) for places in shown] == [2] * 8 + [5, 5]
     assert len(set(map(tuple, shown))) > 3 and all(places == sorted(set(places)) for places in shown)
     with pytest.raises(ValueError, match="not joint"):
@@ -119,9 +119,9 @@ def test_items_of_one_language_are_drawn_as_often_as_told(tiny_model):
     features, labels = planted()
     pairs = [[("en" if i < 6 else "fr", NAMES[k])] for i, k in enumerate(labels)]
     own = TrainingSet(features[:, None], pairs, TEMPLATES | {"fr": ("<image> is",)}, "image")
-    teacher = Sampler(tiny_model, own, dataclasses.replace(SHORT, batch=4000, english=0.8), 2)
-    rows = teacher.draw(0).rows
-    english = {tuple(teacher.row(t, n)[0]) for t in TEMPLATES["en"] for n in NAMES}
+    sampler = Sampler(tiny_model, own, dataclasses.replace(SHORT, batch=4000, english=0.8), 2)
+    rows = sampler.draw(0).rows
+    english = {tuple(sampler.row(t, n)[0]) for t in TEMPLATES["en"] for n in NAMES}
     assert sum(tuple(ids) in english for ids, _, _ in rows) / 4000 == pytest.approx(0.8, abs=0.03)
 
 
@@ -155,7 +155,7 @@ def test_what_a_null_also_finds_is_taken_off(tiny_model):
         found.beyond(dataclasses.replace(null, keys=("x", *null.keys[1:])), 3, "new_item")
 
 
-def planted_course():
+def planted_plan():
     features, labels = planted()
     items = [
         MediaItem(f"{i}", "plain", NAMES[k], {"en": (NAMES[k],), "fr": ("chat",)}, "", str)
@@ -167,10 +167,10 @@ def planted_course():
     return TrainingPlan("image", "fake", items, features[:, None].half(), split, templates, {"plain": len(items)})
 
 
-def test_a_course_leaves_a_projector_that_a_spoke_takes_and_its_tables(tiny_model, tmp_path):
+def test_a_plan_leaves_a_projector_that_a_spoke_takes_and_its_tables(tiny_model, tmp_path):
     settings = dataclasses.replace(SHORT, steps=12)
-    projector, curve, result = run_course(
-        tiny_model, planted_course(), tmp_path, name="mine", settings=settings, hidden=16, embeddings=2, every=5,
+    projector, curve, result = run_plan(
+        tiny_model, planted_plan(), tmp_path, name="mine", settings=settings, hidden=16, embeddings=2, every=5,
         progress=False,
     )  # fmt: skip
     loaded, card = load_projector(tmp_path / "mine.safetensors")
@@ -194,18 +194,18 @@ def test_the_smooth_curve_is_the_mean_of_the_last_steps():
 
 def test_shuffled_pairs_give_every_item_the_names_of_another(tiny_model):
     features, labels = planted()
-    own = lesson(features, labels)
-    teacher = Sampler(tiny_model, own, dataclasses.replace(SHORT, shuffle_pairs=True), 2)
+    own = training_set(features, labels)
+    sampler = Sampler(tiny_model, own, dataclasses.replace(SHORT, shuffle_pairs=True), 2)
     straight = Sampler(tiny_model, own, SHORT, 2)
     assert straight.named == list(own.names)
-    assert sorted(map(str, teacher.named)) == sorted(map(str, own.names))
-    assert sum(a == b for a, b in zip(teacher.named, own.names, strict=True)) < 0.25 * len(own.names)
+    assert sorted(map(str, sampler.named)) == sorted(map(str, own.names))
+    assert sum(a == b for a, b in zip(sampler.named, own.names, strict=True)) < 0.25 * len(own.names)
 
 
 def test_candidates_hold_every_token_of_the_names(tiny_model):
-    teacher = Sampler(tiny_model, lesson(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
-    rows = [teacher.row("<image> plus", name) for name in NAMES]
-    assert {token for ids, _, start in rows for token in ids[start:]} <= set(teacher.candidates().tolist())
+    sampler = Sampler(tiny_model, training_set(*planted()), dataclasses.replace(SHORT, candidates=1), 2)
+    rows = [sampler.row("<image> plus", name) for name in NAMES]
+    assert {token for ids, _, start in rows for token in ids[start:]} <= set(sampler.candidates().tolist())
 
 
 def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_model, monkeypatch):
@@ -225,9 +225,9 @@ def test_a_summed_loss_has_the_gradient_of_the_whole_names_log_likelihood(tiny_m
     projector = Projector(Shape(CHUNKS, D, 32, hidden=32, embeddings=2, standardised=True), 1.0, settings.seed)
     projector.scale.fill_(input_norm(tiny_model, [" this is a", " plus"]))
     projector.standardise(data.features[:, 0])
-    teacher = Sampler(tiny_model, data, settings, 2)
-    batch = teacher.draw(0)
-    head = Head(tiny_model, teacher.candidates())
+    sampler = Sampler(tiny_model, data, settings, 2)
+    batch = sampler.draw(0)
+    head = Head(tiny_model, sampler.candidates())
     with frozen(tiny_model) as lm:
         means = batch_loss(lm, head, projector(batch.features), batch.rows)
     sums = means * torch.tensor([1.0 if item == 0 else 3.0 for item in batch.items])

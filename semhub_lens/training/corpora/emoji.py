@@ -52,7 +52,7 @@ def emoji_names() -> dict[str, dict[str, tuple[str, ...]]]:
         >>> emoji_names()["🐶"]["en"]
         ('dog',)
     """
-    package = optional("emoji", "emoji", "vision")
+    package = optional("emoji", "emoji", "train")
     folder = Path(package.__path__[0]) / "unicode_codes"
     tables = {code: _table(folder / f"emoji_{code}.json") for code in LANGUAGES[1:]}
     english = _table(folder / "emoji.json")
@@ -126,12 +126,12 @@ def _file(folder: Path, code: str) -> Path | None:
 
 def _font(path: Path) -> Any:
     try:
-        return optional("PIL.ImageFont", "pillow", "vision").truetype(str(path), SIZE)
+        return optional("PIL.ImageFont", "pillow", "train").truetype(str(path), SIZE)
     except OSError as error:
         raise SemhubError(f"The font {path} could not be read at size {SIZE}: {error}. {ADVICE}") from error
 
 
 def _drawn(font: Any, symbol: str) -> Any:
-    image = optional("PIL.Image", "pillow", "vision").new("RGBA", (136, 128))
-    optional("PIL.ImageDraw", "pillow", "vision").Draw(image).text((0, 0), symbol, font=font, embedded_color=True)
+    image = optional("PIL.Image", "pillow", "train").new("RGBA", (136, 128))
+    optional("PIL.ImageDraw", "pillow", "train").Draw(image).text((0, 0), symbol, font=font, embedded_color=True)
     return image

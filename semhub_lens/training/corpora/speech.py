@@ -46,7 +46,7 @@ class _Engine:
 @lru_cache(maxsize=1)
 def _engine() -> _Engine:
     """ESpeak NG, started once in a process (it is one global engine)."""
-    loader = optional("espeakng_loader", "espeakng-loader", "audio")
+    loader = optional("espeakng_loader", "espeakng-loader", "train")
     library = ctypes.CDLL(loader.get_library_path())
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
     if rate <= 0:

@@ -171,14 +171,14 @@ def stamp_sounds(root: str | Path) -> list[MediaItem]:
 
 def read_picture(path: Path) -> Any:
     """A picture (PIL) from a file, also from an SVG."""
-    image = optional("PIL.Image", "pillow", "vision")
+    image = optional("PIL.Image", "pillow", "train")
     if path.suffix != ".svg":
         with image.open(path) as opened:
             return opened.copy()
-    drawn = optional("resvg_py", "resvg-py", "vision").svg_to_bytes(svg_path=str(path), width=320, dpi=96.0)
+    drawn = optional("resvg_py", "resvg-py", "train").svg_to_bytes(svg_path=str(path), width=320, dpi=96.0)
     return image.open(BytesIO(bytes(drawn)))
 
 
 def read_recording(path: Path) -> tuple[Any, int]:
     """Samples and their rate from a sound file."""
-    return optional("soundfile", "soundfile", "audio").read(str(path), dtype="float32")
+    return optional("soundfile", "soundfile", "train").read(str(path), dtype="float32")

@@ -67,7 +67,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a projector is trained; everything that its weights depend on but the lesson and the model."""
+    """How a projector is trained; everything that its weights depend on but the training set and the model."""
 
     steps: int = 2000
     batch: int = 32
@@ -108,15 +108,15 @@ class Batch(NamedTuple):
 
 
 class Sampler:
-    """Batches and their loss for one model and one lesson."""
+    """Batches and their loss for one model and one training set."""
 
-    def __init__(self, model: Model, lesson: TrainingSet, settings: TrainingSettings, count: int) -> None:
-        self.model, self.lesson, self.settings = model, lesson, settings
+    def __init__(self, model: Model, training_set: TrainingSet, settings: TrainingSettings, count: int) -> None:
+        self.model, self.training_set, self.settings = model, training_set, settings
         self._rows: dict[tuple[str, str, int], Row] = {}
         self._count = count
-        items = len(lesson.names)
+        items = len(training_set.names)
         order = derangement(items, generator(settings.seed)) if settings.shuffle_pairs else torch.arange(items)
-        self.named = [lesson.names[int(i)] for i in order]
+        self.named = [training_set.names[int(i)] for i in order]
         self._odds = self._item_odds()
         self.fold = self._dealt()
 
@@ -163,7 +163,7 @@ class Sampler:
         count = self._count if count is None else count
         key = (template, name, count)
         if key not in self._rows:
-            ids, positions, _ = layout(self.model, template, self.lesson.modality, count)
+            ids, positions, _ = layout(self.model, template, self.training_set.modality, count)
             target = encode(self.model.tokenizer, name if template.endswith(GLUED) else f" {name}")
             self._rows[key] = (ids + target, positions, len(ids))
         return self._rows[key]
@@ -179,7 +179,7 @@ class Sampler:
             english = [pair for pair in self.named[item] if pair[0] == "en"]
             pool = english if english and a < self.settings.english else self.named[item]
             language, name = pool[int(b * len(pool))]
-            templates = self.lesson.templates[language]
+            templates = self.training_set.templates[language]
             rows.append(self.row(templates[int(c * len(templates))], name, count))
         return Batch(features, items, rows)
 
@@ -189,15 +189,15 @@ class Sampler:
         """Features of items drawn at random, one view each, and the items' indices.
 
         Args:
-            source: of the draw.
+            rng: of the draw.
             count: number of items.
             mixed: whether `Settings.mixup` applies.
             without: leaves out the items of this fold.
         """
         odds = self._odds if without is None else self._odds * (self.fold != without)
         items = torch.multinomial(odds, count, replacement=True, generator=rng)
-        views = torch.randint(self.lesson.features.shape[1], items.shape, generator=rng)
-        features = self.lesson.features[items, views].float()
+        views = torch.randint(self.training_set.features.shape[1], items.shape, generator=rng)
+        features = self.training_set.features[items, views].float()
         return self._mixed(features, items, rng) if mixed and self.settings.mixup > 0 else (features, items)
 
     def _mixed(self, features: Tensor, items: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -222,7 +222,7 @@ class Sampler:
         found = {
             token
             for language, name in pairs
-            for template in self.lesson.templates[language]
+            for template in self.training_set.templates[language]
             for token in self.row(template, name)[0][self.row(template, name)[2] :]
         } | set(self._expected())
         rest = (token for token in range(int(self.model.cfg.d_vocab)) if token not in found)
@@ -234,8 +234,8 @@ class Sampler:
         ids: set[int] = set()
         k = min(EXPECTED, int(self.model.cfg.d_vocab))
         with torch.no_grad():
-            for template in (text for listed in self.lesson.templates.values() for text in listed):
-                row = torch.tensor([layout(self.model, template, self.lesson.modality, 1)[0]])
+            for template in (text for listed in self.training_set.templates.values() for text in listed):
+                row = torch.tensor([layout(self.model, template, self.training_set.modality, 1)[0]])
                 logits = self.model(row.to(device_of(self.model)), return_type="logits")[0, -1]
                 ids |= set(logits.float().topk(k).indices.tolist())
         return list(ids)

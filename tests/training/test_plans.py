@@ -14,7 +14,7 @@ from semhub_lens.data.media.items import MediaItem, split_items
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.families import families, names_one_of, words
 from semhub_lens.training.corpora.named import named_pictures, named_recordings
-from semhub_lens.training.teacher import Sampler, TrainingSet, TrainingSettings
+from semhub_lens.training.sampler import Sampler, TrainingSet, TrainingSettings
 
 
 def item(key, style, concept, **names):
@@ -107,16 +107,16 @@ def test_emoji_folders_of_several_makers_are_read(tmp_path, name):
 def test_mixed_pairs_lie_between_two_items_and_take_the_name_of_the_nearer_more_often():
     points = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
     own = TrainingSet(points, [[("en", "zero")], [("en", "one")]], {"en": ("<image> a",)}, "image")
-    teacher = Sampler.__new__(Sampler)
-    teacher.settings = TrainingSettings(batch=20000, mixup=1.0)
+    sampler = Sampler.__new__(Sampler)
+    sampler.settings = TrainingSettings(batch=20000, mixup=1.0)
     items = torch.tensor([0, 1] * 10000)
-    mixed, named = teacher._mixed(own.features[items, 0], items, generator(0))
+    mixed, named = sampler._mixed(own.features[items, 0], items, generator(0))
     flat = mixed.flatten()
     assert float(flat.min()) >= 0 and float(flat.max()) <= 1
     for low in (0.0, 0.25, 0.5, 0.75):  # of the pairs at x, the share x is named "one"
         inside = (flat >= low) & (flat < low + 0.25)
         assert float(named[inside].float().mean()) == pytest.approx(float(flat[inside].mean()), abs=0.03)
-    sharp = dataclasses.replace(teacher.settings, mixup=0.05)
-    teacher.settings = sharp
-    mixed, _ = teacher._mixed(own.features[items, 0], items, generator(0))
+    sharp = dataclasses.replace(sampler.settings, mixup=0.05)
+    sampler.settings = sharp
+    mixed, _ = sampler._mixed(own.features[items, 0], items, generator(0))
     assert Counter((mixed.flatten() - 0.5).abs().gt(0.45).tolist())[True] > 16000
