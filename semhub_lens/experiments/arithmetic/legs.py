@@ -205,7 +205,9 @@ def run_trajectories(job: Job) -> ExperimentResult:
 
 
 def _paths(job: Job, prompts: list[str], labels: list[str], provenance: Provenance) -> TrajectoryResult:
-    states = replace(job, convention="corrected").states("paths", prompts)  # normed once, below
+    states = replace(job, settings=replace(job.settings, convention="corrected")).states(
+        "paths", prompts
+    )  # normed once, below
     names = [*map(str, range(10)), *(" " + number_word(number) for number in range(10))]
     rows = torch.stack([unembedding(job.model, name) for name in names])
     return trajectories(
