@@ -4,7 +4,6 @@ A spoke is one (`spokes.load(...)`), and `ProcessorReader` wraps the processor o
 experiment does not know which of the two it runs on.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.processors import placeholder
 from semhub_lens.inputs.prompts import Prompt
@@ -77,7 +76,7 @@ class ProcessorReader:
     @property
     def hash(self) -> str:
         """Of the processor's settings and the template."""
-        return digest([self.processor.to_json_string(), self.modality, self.template])
+        return fingerprint([self.processor.to_json_string(), self.modality, self.template])
 
     def prompt(self, text: str, media: Any) -> Prompt:
         """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""
@@ -118,14 +117,3 @@ def _same_moments(values: Tensor, rng: torch.Generator) -> Tensor:
     if not values.is_floating_point():
         return values
     return values.mean() + values.std() * torch.randn(values.shape, generator=rng)
-
-
-def fingerprint(prompts: Sequence[Prompt]) -> str:
-    """A hash of what the prompts hold, for settings of saved runs."""
-    found = hashlib.sha256()
-    for prompt in prompts:
-        tensors = [prompt.ids, *prompt.embeddings.values()]
-        tensors += [] if prompt.media is None else [prompt.media.inputs[name] for name in sorted(prompt.media.inputs)]
-        for tensor in tensors:
-            found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]

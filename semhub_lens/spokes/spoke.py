@@ -16,14 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.loading import load as load_model
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
-from semhub_lens.spokes.layout import fingerprint, layout, vocabulary_hash
-from semhub_lens.spokes.projector import Card, Projector, checksum, load_projector
+from semhub_lens.spokes.layout import layout, unembedding_hash, vocabulary_hash
+from semhub_lens.spokes.projector import Card, Projector, load_projector
 
 SUFFIX = ".safetensors"
 
@@ -72,7 +72,7 @@ class Spoke:
     @property
     def hash(self) -> str:
         """Of the projector's weights and the encoder: spokes of one name may differ."""
-        return digest([checksum(self.projector.state_dict()), self.encoder.name])
+        return fingerprint([self.projector.state_dict(), self.encoder.name])
 
     @property
     def grid(self) -> int | None:
@@ -120,7 +120,7 @@ class Spoke:
 
 def _check(model: Model, encoder: Encoder, card: Card) -> None:
     for what, own, expected in (
-        ("language model (fingerprint of its weights)", fingerprint(model), card.weights),
+        ("language model (fingerprint of its weights)", unembedding_hash(model), card.weights),
         ("tokenizer", vocabulary_hash(model), card.vocabulary),
         ("encoder", encoder.name, card.encoder),
     ):
@@ -177,7 +177,7 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
     """
     require_model(model)
     cards = {name: load_projector(_folder() / f"{name}{SUFFIX}")[1] for name in available()}
-    own = fingerprint(model)
+    own = unembedding_hash(model)
     found: dict[str, Spoke] = {}
     missing: dict[str, str] = {}
     for modality in ("image", "audio"):
