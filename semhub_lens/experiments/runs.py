@@ -111,7 +111,7 @@ def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any], *, se
         "provenance": [asdict(leg.provenance) for leg in result.legs],
         "versions": _versions(),
         "notes": list(result.notes),
-        "verdicts": [describe(leg) for leg in result.legs],
+        "verdicts": [describe(result.id, leg) for leg in result.legs],
         "seconds": round(seconds, 1),
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)

@@ -6,7 +6,7 @@ experiment does not know which of the two it runs on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,10 +14,9 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import generator
+from semhub_lens.inputs.modalities import AUDIO, IMAGE, modality_of
 from semhub_lens.inputs.processors import placeholder
 from semhub_lens.inputs.prompts import Prompt
-
-Modality = Literal["image", "audio"]
 
 
 @runtime_checkable
@@ -36,11 +35,11 @@ class MediaReader(Protocol):
 
     @property
     def modality(self) -> str:
-        """What it reads: "image" or "audio"; a text has "<image>" or "<audio>" in its place."""
+        """What it reads, by its name in `modalities`: a text has "<image>", "<audio>", ... in its place."""
         ...
 
     def prompt(self, text: str, media: Any) -> Prompt:
-        """The prompt with its span "image" or "audio"."""
+        """The prompt with a span of the modality's name."""
         ...
 
 
@@ -50,7 +49,7 @@ class ProcessorReader:
 
     Args:
         processor: what `AutoProcessor.from_pretrained(name)` gives.
-        modality: "image" or "audio".
+        modality: a name in `modalities`: "image" or "audio".
         template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
 
     Example:
@@ -60,11 +59,11 @@ class ProcessorReader:
     """
 
     processor: Any
-    modality: Modality = "image"
+    modality: str = IMAGE.name
     template: str = "{}"
 
     def __post_init__(self) -> None:
-        placeholder(self.processor, self.modality)
+        placeholder(self.processor, modality_of(self.modality))
         if self.template.count("{}") != 1:
             raise SemhubError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
 
@@ -80,12 +79,11 @@ class ProcessorReader:
 
     def prompt(self, text: str, media: Any) -> Prompt:
         """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""
-        written, _ = placeholder(self.processor, self.modality)
-        whole = self.template.replace("{}", text.replace(f"<{self.modality}>", written))
-        if self.modality == "image":
-            return Prompt.from_processor(self.processor, text=whole, images=media)
-        samples, rate = media if isinstance(media, tuple) else (media, None)
-        return Prompt.from_processor(self.processor, text=whole, audio=samples, sampling_rate=rate)
+        modality = modality_of(self.modality)
+        written, _ = placeholder(self.processor, modality)
+        whole = self.template.replace("{}", text.replace(modality.placeholder, written))
+        shown, rate = media if modality is AUDIO and isinstance(media, tuple) else (media, None)
+        return Prompt.from_processor(self.processor, text=whole, sampling_rate=rate, **{modality.argument: shown})
 
 
 def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
@@ -99,10 +97,10 @@ def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
         if not prompt.embeddings and prompt.media is None:
             raise SemhubError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
         rng = generator(seed + index)
-        vectors = {name: _same_norms(given, rng) for name, given in prompt.embeddings.items()}
+        vectors = {name: _same_norms(embedded, rng) for name, embedded in prompt.embeddings.items()}
         media = prompt.media
         if media is not None:
-            inputs = {name: _same_moments(given, rng) for name, given in media.inputs.items()}
+            inputs = {name: _same_moments(values, rng) for name, values in media.inputs.items()}
             media = replace(media, inputs=inputs)
         drawn.append(replace(prompt, embeddings=vectors, media=media))
     return drawn
