@@ -2,14 +2,13 @@
 
 import ast
 import importlib
-import importlib.util
 import types
 from pathlib import Path
 
 import pytest
 
 PACKAGE = "semhub_lens"
-FOLDER = Path(importlib.util.find_spec(PACKAGE).origin).parent
+FOLDER = Path(__file__).parent.parent / PACKAGE
 ROOMS = (
     "base",
     "evidence",
