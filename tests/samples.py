@@ -46,13 +46,15 @@ def labelled(seed=0):
 
 def probe_result(model):
     own, labels = labelled()
-    return linear_probe(own, labels, test=labelled(1), seed=0, **QUIET)
+    return linear_probe(own, labels, test=labelled(1), seed=0)
 
 
 def transfer_result(model):
     (one, labels), (other, _) = labelled(), labelled(1)
     named = {"words": labels, "digits": labels}
-    return transfer_matrix({"words": one, "digits": other}, named, seed=0, **QUIET)
+    return transfer_matrix(
+        {"words": one, "digits": other}, named, groups={name: list(range(24)) for name in named}, seed=0
+    )
 
 
 def trajectory(model):
