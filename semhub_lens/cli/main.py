@@ -249,7 +249,7 @@ def main() -> None:
     keep_freed_memory()
     try:
         app()
-    except ValueError as error:
+    except SemhubError as error:
         console.print(Text(f"semhub: {error}", style="red"), soft_wrap=True)
         sys.exit(2)
 

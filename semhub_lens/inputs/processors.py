@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import Media, Tile
 
 DROPPED = ("input_ids", "attention_mask")
@@ -78,7 +78,7 @@ def placeholder(processor: Any, kind: str) -> tuple[str, int]:
     """
     token = getattr(processor, f"{kind}_token", None)
     if token is None:
-        raise SemhubError(f"{type(processor).__name__} takes no {kind}.")
+        raise Unfit(f"{type(processor).__name__} takes no {kind}.")
     if kind == "image" and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
     found = getattr(processor, f"{kind}_token_id", None)

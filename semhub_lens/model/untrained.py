@@ -71,7 +71,7 @@ def untrained(model: Model, *, seed: int) -> Model:
     """
     require_model(model)
     tokenizer = getattr(model, "tokenizer", None)
-    own = {p for module in model.modules() for p in parameters_of(module).values() if type(p) is nn.Parameter}
+    own = {p for module in model.modules() for p in _parameters_of(module).values() if type(p) is nn.Parameter}
     copies = {id(p): nn.Parameter(torch.empty_like(p), requires_grad=p.requires_grad) for p in own}
     loose = {id(tensor): tensor.detach() for tensor in _in_a_graph(model)}
     drawn = copy.deepcopy(model, {id(tokenizer): tokenizer} | copies | loose)
@@ -88,7 +88,7 @@ def untrained(model: Model, *, seed: int) -> Model:
     return drawn
 
 
-def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
     """A module's own parameters; a bridge's `named_parameters` leaves names out."""
     return dict(nn.Module.named_parameters(module, recurse=False, remove_duplicate=False))
 
@@ -98,7 +98,7 @@ def _weights(model: nn.Module) -> Iterator[Weight]:
     named: dict[int, list[tuple[str, str, Weight]]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         path = path.replace(WRAPPED, "")
-        for last, parameter in parameters_of(module).items():
+        for last, parameter in _parameters_of(module).items():
             kind = last.lstrip("_")
             role = HOOKED.get(kind, "" if kind in ("W_E", "W_pos", "W_U", "weight") else last)
             axes = AXES.get(kind if kind in AXES else type(module).__name__)

@@ -13,7 +13,7 @@ import torch
 
 from semhub_lens import experiments
 from semhub_lens.base.allocator import keep_freed_memory
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Missing, SemhubError, Unfit
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.experiments.runs import RECORD, RESULT
@@ -150,7 +150,7 @@ def _measure(name: str, settings: _Settings) -> _Measured:
                 progress=settings.progress,
             )
             done.append(entry)
-        except ValueError as error:
+        except (Unfit, Missing) as error:
             unfit[entry] = str(error)
     if not done:
         raise SemhubError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
