@@ -11,3 +11,7 @@ class SemhubError(ValueError):
 
 class Unfit(SemhubError):
     """What was asked for cannot be measured on this model (its tokenizer, its parts, its kind); others may do."""
+
+
+class Missing(SemhubError):
+    """A package that an extra installs is not there; the message says which."""

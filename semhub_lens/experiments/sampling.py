@@ -18,17 +18,15 @@ def sample(total: int, n: int, seed: int) -> list[int]:
 
     Raises:
         SemhubError: fewer items than a verdict needs (it splits them in halves).
+        Unfit: there are not so many that this model can be measured on.
     """
     if min(n, total) < FEWEST_ITEMS:
-        raise SemhubError(
+        refuse = SemhubError if n < FEWEST_ITEMS else Unfit
+        raise refuse(
             f"An experiment needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got n={n} "
             f"of {total}."
         )
     return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
-
-
-class UnfitTokenizer(Unfit):
-    """A tokenizer that splits too many of the words that an experiment needs whole."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def gloss_items(
     `bos=None` takes the model's default.
 
     Raises:
-        UnfitTokenizer: too few positions.
+        Unfit: the tokenizer splits too many of the words.
     """
     prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
     found: dict[str, tuple[int, int, str]] = {}
@@ -79,7 +77,7 @@ def gloss_items(
             else:
                 found[gloss] = (index, position, word)
     if len(found) < FEWEST_ITEMS:
-        raise UnfitTokenizer(
+        raise Unfit(
             f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
             "words."
         )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import Media, Tile
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, Modality
 
@@ -83,7 +83,7 @@ def placeholder(processor: Any, modality: Modality) -> tuple[str, int]:
     """
     token = getattr(processor, f"{modality.name}_token", None)
     if token is None:
-        raise SemhubError(f"{type(processor).__name__} takes no {modality.name}.")
+        raise Unfit(f"{type(processor).__name__} takes no {modality.name}.")
     if modality is IMAGE and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
     own = getattr(processor, f"{modality.name}_token_id", None)

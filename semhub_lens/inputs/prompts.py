@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
 from semhub_lens.inputs.processors import Read, read
 
@@ -171,14 +171,14 @@ class Prompt:
         """
         tokenizer = getattr(model, "tokenizer", None)
         if tokenizer is None:
-            raise SemhubError("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+            raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
         if not text.strip():
             raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
         ids = list(encoded["input_ids"])
         prepend = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
         if prepend and tokenizer.bos_token_id is None:
-            raise SemhubError("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
+            raise Unfit("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
         added = int(bool(prepend) and ids[:1] != [tokenizer.bos_token_id])
         ids = [tokenizer.bos_token_id] * added + ids
         offsets = [(0, 0)] * added + list(encoded["offset_mapping"]) if spans else []

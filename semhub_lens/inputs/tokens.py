@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 
 Variants = Literal["all", "space", "exact"]
 Target = str | int | Sequence[str | int]
@@ -74,7 +74,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         ('two', ' two')
     """
     if tokenizer is None:
-        raise SemhubError(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
+        raise Unfit(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
     if (not word.strip() and variants != "exact") or not word:
         raise SemhubError(f"A target word must not be empty, got {word!r}.")
     found: dict[int, str] = {}
@@ -91,7 +91,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         pieces = "; ".join(
             f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants)
         )
-        raise SemhubError(
+        raise Unfit(
             f"{word!r} is not a single token in any spelling: {pieces}. Choose another word, or pass first_token=True "
             "to measure the first piece."
         )

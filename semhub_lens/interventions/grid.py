@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
@@ -191,7 +191,7 @@ def _check_first_row(found: Tensor, expected: Tensor) -> None:
     """The first row of every pass is the corrupted prompt itself; it must come out as in its own run."""
     error = float((found.float() - expected.float()).norm() / expected.float().norm())
     if not error <= (1e-3 if expected.dtype == torch.float32 else 5e-2):
-        raise SemhubError(
+        raise Unfit(
             f"Batched passes of this model do not reproduce its own run (relative error {error:.2g}): it is not "
             "causal, or its key-value cache does not hold all that a prefix leaves behind. Patch it cell by cell with "
             "hooks.patch."

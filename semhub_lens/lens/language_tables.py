@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.tokens import token_texts
@@ -99,7 +99,7 @@ def language_table(
 def _require_tokenizer(model: Model) -> None:
     if getattr(model, "tokenizer", None) is None:
         require_model(model)
-        raise SemhubError("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
+        raise Unfit("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
 
 
 def _cached_posterior(

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.model.prefix import whole_cache
@@ -39,12 +39,12 @@ def require_model(model: Model) -> None:
 def require_media(model: Model) -> None:
     """Raise a SemhubError for a model that takes no pictures or sound, or that reads them wrongly."""
     if not is_bridge(model) or not getattr(model.cfg, "is_multimodal", False):
-        raise SemhubError(
+        raise Unfit(
             f"The prompt has pictures or sound, which {model.cfg.model_name} ({type(model).__name__}) cannot take: "
             "boot a multimodal model as a TransformerBridge."
         )
     if HookedTransformer is not None and type(model.adapter).__name__ == "Gemma3MultimodalArchitectureAdapter":
-        raise SemhubError(
+        raise Unfit(
             "transformer-lens 3.9 computes the layer norms of Gemma 3's vision tower as RMS norms, so its pictures "
             "come out wrong; install transformer-lens 4."
         )
@@ -116,7 +116,7 @@ def require_filled(cache: Any) -> None:
         return
     attention = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
     if (attention or not cache.layers) and not any(layer.is_initialized for layer in attention):
-        raise SemhubError(
+        raise Unfit(
             "The model has kept nothing in its key-value cache, so cached passes would be wrong. transformers "
             f"{version} may pass it under a name that this transformer-lens does not know: install "
             "'transformers<5.24'. "

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import extended
@@ -85,9 +85,7 @@ def generate(
         raise SemhubError("This model has no key-value cache; pass use_cache=False (or leave it out).")
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
-        raise SemhubError(
-            f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}."
-        )
+        raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
     require_hooks(model, [name for name, _ in hooks])
     check_edits(hooks, listed, max_new_tokens)
     readout = Readout(model)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import ENTRY, Writes
 from semhub_lens.model.facts import Model, input_device, require_model
 
@@ -75,7 +75,7 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
             blocks = n_layers(model)
-            raise SemhubError(
+            raise Unfit(
                 f"The model has no hook point {name!r} (it has {blocks} blocks, 0 to {blocks - 1}, and the residual "
                 f"entries 0 to {blocks}; entry l is the output of block l-1). Nearest: {', '.join(close) or 'none'}."
             )
@@ -203,7 +203,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:
-        raise SemhubError(
+        raise Unfit(
             f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
         )
 

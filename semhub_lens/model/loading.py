@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.facts import HookedTransformer
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
 
@@ -52,9 +52,7 @@ def load(
     known = _backend(backend)
     folder, official = _resolve(str(name))
     if backend == "hooked" and multimodal(folder or str(name)):
-        raise SemhubError(
-            f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'."
-        )
+        raise Unfit(f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'.")
     if folder is None:
         model = _from_hub(
             str(name), backend if backend != "auto" or str(name) in HOOKED_NAMES else "bridge", device, dtype

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
 from semhub_lens.model.hooking import residual_names, windowed
 
@@ -135,7 +135,7 @@ def _check(model: Model, readout: Readout) -> None:
     spread = own.std(-1).mean().item()
     tolerance = 1e-3 if readout._unembedding.dtype == torch.float32 else 0.1
     if not error <= tolerance * max(spread, 1e-3):
-        raise SemhubError(
+        raise Unfit(
             "The read-out (final norm, unembedding, soft-cap) does not reproduce this model's own log-probabilities: "
             f"they differ by {error:.3g} (their spread is {spread:.3g}). {type(model).__name__} of "
             f"{model.cfg.model_name!r} does something else after the last block, so a logit lens would be wrong."

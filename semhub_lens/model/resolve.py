@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_media, require_model
 
@@ -36,7 +36,7 @@ def _check_fits(model: Model, prompt: Prompt) -> None:
     if len(outside):
         raise SemhubError(f"Token id {int(outside[0])} is outside the model's vocabulary of {vocabulary}.")
     if len(prompt) > context:
-        raise SemhubError(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")
+        raise Unfit(f"The prompt has {len(prompt)} tokens, the model's context holds {context}; shorten it.")
     if prompt.media is not None:
         require_media(model)
     for name, vectors in prompt.embeddings.items():

@@ -1,11 +1,46 @@
 """A model of the same shape with random weights: the baseline for what an architecture does without training."""
 
 import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import generator
 from semhub_lens.model.facts import Model, require_model
+
+WRAPPED = "._original_component"
+"""What a bridge puts between a component's name and the Hugging Face module's."""
+ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
+"""Weights that both backends have, by the bridge's names."""
+HOOKED = {"W_Q": "q", "W_K": "k", "W_V": "v", "W_O": "o", "W_in": "in", "W_gate": "gate", "W_out": "out"}
+"""What a `HookedTransformer` calls them in a block; `W_E`, `W_pos` and `W_U` are alone in their modules."""
+AXES = {
+    "W_Q": (0, 2, 1), "W_K": (0, 2, 1), "W_V": (0, 2, 1), "W_O": (2, 0, 1),
+    "W_in": (1, 0), "W_gate": (1, 0), "W_out": (1, 0), "W_U": (1, 0), "Conv1D": (1, 0),
+}  # fmt: skip
+"""How their axes lie in a linear layer, outputs first (heads stay apart: entry by entry the order is the same)."""
+GAIN = re.compile(r"norm|(^|[._])ln", re.IGNORECASE)
+BIAS = re.compile(r"(^|_)bias$|^_?b(_|$)")
+BLOCK = 1 << 22
+"""Entries that are summed in double precision at a time."""
+
+
+class Weight(NamedTuple):
+    """A parameter by its role."""
+
+    name: str
+    parameter: nn.Parameter
+    axes: tuple[int, ...] | None
+    """Order of its axes in a linear layer; None where it lies so."""
+
+    def laid_out(self, values: Tensor) -> Tensor:
+        """A view with the axes of a linear layer."""
+        return values if self.axes is None else values.permute(self.axes)
 
 
 @torch.no_grad()
@@ -13,11 +48,17 @@ def untrained(model: Model, *, seed: int) -> Model:
     """Copy a model and draw its weights anew.
 
     Every matrix, the embedding and the unembedding included, is replaced by Gaussian noise with the mean and standard
-    deviation of the trained one; norm gains and biases are kept. So states keep their scale, and what the weights
-    learned is gone.
+    deviation of the trained one; norm gains and biases are kept, by their name and whatever their shape. So states keep
+    their scale, and what the weights learned is gone. Tied embeddings stay tied.
+
+    The noise belongs to the seed and the weight's role, laid out as in a linear layer: a `HookedTransformer` and a
+    `TransformerBridge` of one checkpoint give one random function. That holds for raw weights. Folded or centred ones
+    have other means and deviations, experts of a mixture and position tables of another length other layouts: each
+    backend then gives a baseline of its own.
 
     Args:
-        model: any TransformerLens model; it is left as it is. The copy needs as much memory again.
+        model: any TransformerLens model; it is left as it is. The copy needs as much memory again, and for a moment
+            that of the largest weight in float32.
         seed: of the noise.
 
     Raises:
@@ -30,12 +71,80 @@ def untrained(model: Model, *, seed: int) -> Model:
     """
     require_model(model)
     tokenizer = getattr(model, "tokenizer", None)
-    drawn = copy.deepcopy(model, {id(tokenizer): tokenizer})
-    for index, parameter in enumerate(drawn.parameters()):
-        if parameter.ndim < 2 or parameter.std() == 0:
-            continue
-        exact = parameter.double()  # so that the float32 values do not depend on the number of threads
-        noise = torch.randn(parameter.shape, generator=generator(seed + 7919 * index))
-        parameter.copy_((noise * exact.std().float().cpu() + exact.mean().float().cpu()).to(parameter))
+    own = {p for module in model.modules() for p in _parameters_of(module).values() if type(p) is nn.Parameter}
+    copies = {id(p): nn.Parameter(torch.empty_like(p), requires_grad=p.requires_grad) for p in own}
+    loose = {id(tensor): tensor.detach() for tensor in _in_a_graph(model)}
+    drawn = copy.deepcopy(model, {id(tokenizer): tokenizer} | copies | loose)
+    weights = {id(weight.parameter): weight for weight in _weights(model)}
+    tied = _tied({weight.name: weight for weight in weights.values()})
+    for parameter in own:
+        weight = weights.get(id(parameter))
+        if weight is None:
+            copies[id(parameter)].copy_(parameter)
+        else:
+            name = "embed" if tied and weight.name == "unembed" else weight.name
+            weight.laid_out(copies[id(parameter)]).copy_(_noise(weight.laid_out(parameter), name, seed))
     drawn.cfg.model_name = f"{model.cfg.model_name} (random weights)"
     return drawn
+
+
+def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """A module's own parameters; a bridge's `named_parameters` leaves names out."""
+    return dict(nn.Module.named_parameters(module, recurse=False, remove_duplicate=False))
+
+
+def _weights(model: nn.Module) -> Iterator[Weight]:
+    """Every parameter that is a matrix by its role, once; not norm gains and biases."""
+    named: dict[int, list[tuple[str, str, Weight]]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        path = path.replace(WRAPPED, "")
+        for last, parameter in _parameters_of(module).items():
+            kind = last.lstrip("_")
+            role = HOOKED.get(kind, "" if kind in ("W_E", "W_pos", "W_U", "weight") else last)
+            axes = AXES.get(kind if kind in AXES else type(module).__name__)
+            axes = axes if parameter.ndim == len(axes or ()) else None
+            weight = Weight(".".join(part for part in (path, role) if part), parameter, axes)
+            named.setdefault(id(parameter), []).append((path, last, weight))
+    for entries in named.values():
+        gain = any(GAIN.search(path) for path, _, _ in entries)
+        first = entries[0][2].parameter
+        if gain or BIAS.search(entries[0][1]) or first.ndim < 2 or not first.is_floating_point():
+            continue
+        yield min((w for *_, w in entries), key=lambda w: (not ROLE.fullmatch(w.name), len(w.name), w.name))
+
+
+def _tied(weights: Mapping[str, Weight]) -> bool:
+    """Whether the unembedding is the embedding, up to a factor; a `HookedTransformer` keeps a copy of tied ones."""
+    if "embed" not in weights or "unembed" not in weights:
+        return False
+    one, other = (weights[name].laid_out(weights[name].parameter) for name in ("embed", "unembed"))
+    rows = slice(None, None, max(1, len(one) // 256))
+    if one.shape != other.shape:
+        return False
+    return float(cosine_similarity(one[rows].flatten().double(), other[rows].flatten().double(), dim=0)) > 0.999
+
+
+def _noise(values: Tensor, name: str, seed: int) -> Tensor:
+    """Noise of the values' mean and deviation, which are exact: float32 results do not depend on summation order."""
+    entries = values.numel()
+    mean = sum(float(block.double().sum()) for block in _blocks(values)) / entries
+    square = sum(float((block.double() - mean).square().sum()) for block in _blocks(values)) / max(1, entries - 1)
+    noise = torch.randn(values.shape, generator=generator(int(fingerprint([name, seed]), 16)))
+    return noise.mul_(torch.tensor(square).sqrt()).add_(torch.tensor(mean))
+
+
+def _blocks(values: Tensor) -> Iterable[Tensor]:
+    return values.split(max(1, BLOCK // max(1, values[0].numel())))
+
+
+def _in_a_graph(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors that modules keep of passes with gradients; they cannot be copied as they are."""
+    kept: list[Any] = [vars(module) for module in model.modules()]
+    while kept:
+        value = kept.pop()
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            yield value
+        elif isinstance(value, Mapping):
+            kept += list(value.values())
+        elif isinstance(value, list | tuple):
+            kept += value

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from semhub_lens import experiments
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Missing, SemhubError, Unfit
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments.registry import require_experiments
 from semhub_lens.experiments.runs import Experiment
@@ -86,7 +86,7 @@ class Plan:
                 result = experiments.run(
                     experiment.id, self.model, n=n, seed=seed, out=out, progress=progress, **shared
                 )
-            except SemhubError as error:
+            except (Unfit, Missing) as error:
                 unmeasured[experiment.id] = str(error)
             else:
                 results.append(result)

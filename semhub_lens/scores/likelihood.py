@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import encode, target_ids
 from semhub_lens.lens.kernel import reduce_logits
@@ -91,7 +91,7 @@ def _continuation_ids(
                     f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}."
                 )
     if any(isinstance(new, str) for new in given) and model.tokenizer is None:
-        raise SemhubError("The model has no tokenizer; give the continuations as token ids.")
+        raise Unfit("The model has no tokenizer; give the continuations as token ids.")
     return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in given]
 
 

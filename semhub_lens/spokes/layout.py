@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, unembedding_sample
@@ -50,5 +50,5 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
 
 def _tokenizer(model: Model) -> Any:
     if getattr(model, "tokenizer", None) is None:
-        raise SemhubError("The model has no tokenizer; a spoke needs one to build its prompts.")
+        raise Unfit("The model has no tokenizer; a spoke needs one to build its prompts.")
     return model.tokenizer

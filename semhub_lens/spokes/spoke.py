@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Missing, SemhubError
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.modalities import AUDIO, MODALITIES, modality_of
@@ -190,7 +190,7 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
             continue
         try:
             readers[modality] = load(names[0], model)
-        except SemhubError as error:  # the encoder's package is an extra
+        except Missing as error:  # the encoder's package is an extra
             missing[modality] = str(error)
     return readers, missing
 

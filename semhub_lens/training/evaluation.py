@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.media.items import MediaItem
@@ -163,7 +163,7 @@ def accepted(model: Model, names: Iterable[str]) -> tuple[int, ...]:
             if first != tokenizer.unk_token_id and (speller.content(first) or b"").strip():
                 found[first] = text
     if not found:
-        raise SemhubError(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
+        raise Unfit(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
     return tuple(found)
 
 

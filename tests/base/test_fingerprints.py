@@ -12,10 +12,13 @@ from PIL import Image
 
 import models
 import semhub_lens as shl
+from jobs import job_on
 from semhub_lens.base import fingerprints
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import SAMPLED, fingerprint, source_fingerprint, weights_fingerprint
 from semhub_lens.base.store import Store
+from semhub_lens.evidence.legs import LegText, make_leg
+from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import Experiment, run_experiment
 from semhub_lens.inputs.media import Media
 from semhub_lens.model.facts import weights_of
@@ -35,6 +38,10 @@ def picture(inner=0.0):
     return shl.Prompt.from_ids([1, 4, 5], media=Media({"pixel_values": pixels}))
 
 
+def written(value):
+    return shl.Prompt.from_ids([1, 4], spans={"a": [1]}, embeddings={"a": torch.full((1, 8), value)})
+
+
 def long_prompt(middle):
     return shl.Prompt.from_ids([1] + [4] * 600 + [middle] + [4] * 600)
 
@@ -43,10 +50,7 @@ PAIRS = {
     "two pictures with equal borders": (picture(0.0), picture(1.0)),
     "two long prompts that differ in the middle": (long_prompt(4), long_prompt(5)),
     "spans": (shl.Prompt.from_ids([1, 4], spans={"a": [0]}), shl.Prompt.from_ids([1, 4], spans={"a": [1]})),
-    "embeddings": tuple(
-        shl.Prompt.from_ids([1, 4], spans={"a": [1]}, embeddings={"a": torch.full((1, 8), value)})
-        for value in (1.0, 2.0)
-    ),
+    "embeddings": (written(1.0), written(2.0)),
     "a number and its text": (1, "1"),
     "a whole number and a float": (1, 1.0),
     "truth and one": (True, 1),
@@ -183,27 +187,31 @@ def without_attention(model):
     return model
 
 
-def mean_states(job):
-    prompts = ["red dog", "two two", "chat three", "blue house"]
-    states = job.states("texts", prompts)
-    random = job.random().states("texts", prompts)
-    made = shl.similarity(states, random, seed=0)
-    return shl.evidence.legs.ExperimentResult("test", "test", (), (), (made,), provenance=made.provenance)
+TEXTS = ["three plus two", "five minus one", "red dog", "blue cat", "green house"] * 5
+
+
+def planted(calls):
+    """An experiment on the mean of every text's last states, beside those of the baseline."""
+
+    def run(job):
+        calls.append(job)
+        own, random = job.states("texts", TEXTS), job.random().states("texts", TEXTS)
+        effect = (own - random).mean(-1)
+        provenance = job.provenance("planted texts", TEXTS)
+        wording = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+        leg = make_leg(effect, sign_flips(effect), wording, provenance=provenance, seed=job.seed, curves={})
+        return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
+
+    return Experiment("planted", "planted", 25, run)
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
 def test_an_ablated_model_of_the_same_name_is_measured_anew(backend, tmp_path):
-    from jobs import job_on
-
     calls = []
 
-    def run(job):
-        calls.append(job)
-        return mean_states(job)
-
     def measure(model, baseline=None):
-        job = replace(job_on(model, 4), untrained_model=baseline)
-        return run_experiment(Experiment("test", "test", 4, run), job, tmp_path).extras[0].matched
+        job = replace(job_on(model, 25), untrained_model=baseline)
+        return run_experiment(planted(calls), job, tmp_path).legs[0].effect
 
     intact = measure(models.tiny(backend))
     assert torch.equal(measure(models.tiny(backend)), intact) and len(calls) == 1
@@ -218,8 +226,6 @@ def test_an_ablated_model_of_the_same_name_is_measured_anew(backend, tmp_path):
 
 
 def test_a_model_and_a_baseline_of_one_name_keep_parts_apart(tmp_path):
-    from jobs import job_on
-
     job = job_on(models.tiny(seed=0), 4, store=Store(tmp_path))
     job = replace(job, untrained_model=models.tiny(seed=1))
     own, random = job.states("texts", ["red dog"]), job.random().states("texts", ["red dog"])
@@ -244,20 +250,13 @@ def test_edited_code_and_bundled_data_have_another_fingerprint(tmp_path, monkeyp
 
 
 def test_a_run_of_other_code_is_measured_anew(tiny_model, tmp_path, monkeypatch):
-    from jobs import job_on
-
     calls = []
-
-    def run(job):
-        calls.append(job)
-        return mean_states(job)
-
-    job, experiment = job_on(tiny_model, 4), Experiment("test", "test", 4, run)
+    job = job_on(tiny_model, 25)
     for source in ("as it is", "as it is", "edited"):
         monkeypatch.setattr("semhub_lens.experiments.runs.source_fingerprint", lambda source=source: source)
-        run_experiment(experiment, job, tmp_path)
+        run_experiment(planted(calls), job, tmp_path)
     assert len(calls) == 2
-    assert json.loads((tmp_path / "test" / "run.json").read_text())["settings"]["source"] == "edited"
+    assert json.loads((tmp_path / "planted" / "run.json").read_text())["settings"]["source"] == "edited"
 
 
 def test_hashing_has_one_home():

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.rng import generator
 from semhub_lens.data.code.calls import Argument, Call, Calls, call_arguments
 from semhub_lens.data.code.source_files import source_id
@@ -136,7 +136,7 @@ def role_items(
         found[group].append(role)
     kept = {name: roles for name, roles in found.items() if len(roles) >= FEWEST_ITEMS}
     if not kept:
-        raise SemhubError(
+        raise Unfit(
             f"{' and '.join(f'{len(roles)} arguments ({name})' for name, roles in found.items())} fit, at least "
             f"{FEWEST_ITEMS} are needed; dropped: {_counts(dropped)}."
         )

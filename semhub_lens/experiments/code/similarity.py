@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
 from semhub_lens.data.code.renaming import rename_shared
 from semhub_lens.data.code.source_files import source_id
@@ -102,11 +102,11 @@ def short_programs(model: Model, pairs: Sequence[InstructionPair]) -> list[Instr
     """The pairs whose program has at most `LONGEST_PROGRAM` tokens.
 
     Raises:
-        SemhubError: too few of them.
+        Unfit: too few of them.
     """
     short = [pair for pair in pairs if len(encode(model.tokenizer, pair.program)) <= LONGEST_PROGRAM]
     if len(short) < FEWEST_ITEMS:
-        raise SemhubError(
+        raise Unfit(
             f"Only {len(short)} of {len(pairs)} programs have at most {LONGEST_PROGRAM} tokens, at least "
             f"{FEWEST_ITEMS} are needed; give more or shorter ones."
         )

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import CHUNK
@@ -133,7 +133,7 @@ def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[Range
     counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
     counts += f", {len(drawn) - len(fitting)} with a last line that is too long"
     if len(items) < FEWEST_ITEMS:
-        raise SemhubError(
+        raise Unfit(
             f"The unsteered model writes exactly one argument after only {len(items)} of {len(candidates)} prompts "
             f"(dropped: {counts}); at least {FEWEST_ITEMS} are needed. Give more programs as data, or a model that "
             "knows code."

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from semhub_lens.base.errors import Unfit
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import paired_contrast
 from semhub_lens.experiments.job import Job
@@ -17,7 +18,7 @@ from semhub_lens.experiments.legs_in_common import (
     retitled,
     similarity_leg,
 )
-from semhub_lens.experiments.sampling import GlossItems, UnfitTokenizer, gloss_items, sample
+from semhub_lens.experiments.sampling import GlossItems, gloss_items, sample
 from semhub_lens.lens.language_mass import language_mass
 from semhub_lens.lens.language_tables import UNKNOWN, LanguageTable, language_table
 
@@ -103,7 +104,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     for code, listed in texts.items():
         try:
             items = gloss_items(job.model, listed, glossaries[code], job.n, job.seed, bos=False if job.paper else None)
-        except UnfitTokenizer as error:
+        except Unfit as error:
             missing.append(f"{NAMES[code]} was not measured. {error}")
             continue
         notes.append(f"{NAMES[code]}: {items.report}")
@@ -116,7 +117,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         preference = retitled(GLOSSES, f"{NAMES[code]}: ")
         legs.extend(preference_legs(measured[0], preference, provenance, job.seed, random=random, labels=labels))
     if not legs:
-        raise UnfitTokenizer(" ".join(missing))
+        raise Unfit(" ".join(missing))
     return ExperimentResult(
         "multilingual.logit_lens",
         "English glosses in running text",

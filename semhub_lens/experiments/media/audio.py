@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Unfit
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
@@ -84,7 +84,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         )
     found = {code: one for code, one in found.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
     if not found:
-        raise SemhubError(
+        raise Unfit(
             f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
             f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
         )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
@@ -94,7 +94,7 @@ def run_patching(job: Job) -> ExperimentResult:
     kept = [item for item in one_each(pictures_of(job), "en") if is_single_token(job.model.tokenizer, name_of(item))]
     kept = [item for item in kept if name_of(item) not in SHOTS]
     if len(kept) < FEWEST_ITEMS:
-        raise SemhubError(
+        raise Unfit(
             f"Only {len(kept)} pictures have an English name of one token for this tokenizer; at least {FEWEST_ITEMS} "
             "are needed."
         )

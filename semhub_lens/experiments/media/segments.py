@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.coco import coco_segments
 from semhub_lens.data.media.pictures import bundled_pictures
@@ -73,7 +73,7 @@ def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
     if job.data is None:
         named = [item for item in bundled_pictures() if fits(item.names["en"][0])]
         if len(named) < FEWEST_ITEMS:
-            raise SemhubError(
+            raise Unfit(
                 f"Only {len(named)} of the bundled pictures have an English name of one token for this tokenizer; at "
                 f"least {FEWEST_ITEMS} are needed."
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.coco import coco_captions
@@ -80,7 +80,7 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
         if len(kept) >= FEWEST_ITEMS:
             legs.append(_through_english(job, reader, kept, code, question))
     if not legs:
-        raise SemhubError("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
+        raise Unfit("Too few pictures have names of one token for this tokenizer; " + " ".join(notes[1:]))
     title = f"names of {len(items)} pictures at their positions"
     return ExperimentResult(
         "vision.logit_lens_caption", title, tuple(legs), tuple(notes), provenance=legs[0].provenance

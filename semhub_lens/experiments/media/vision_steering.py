@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
@@ -83,7 +83,7 @@ def colour_items(job: Job, reader: MediaReader) -> list[ColourItem]:
     """Two-coloured pictures, asked about left and right in turn."""
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, f" {name}", "exact")]
     if len(colours) < FEWEST_COLOURS:
-        raise SemhubError(
+        raise Unfit(
             f"This needs {FEWEST_COLOURS} colour words of one token (with a space before it), the tokenizer has "
             f"{len(colours)}: {', '.join(colours) or 'none'}."
         )

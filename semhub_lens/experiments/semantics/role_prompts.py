@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.data.semantics.lexicon import NAMES
 from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs
 from semhub_lens.data.semantics.roles import role_items
@@ -59,7 +59,7 @@ def role_places(job: Job) -> Places:
     names = [name for name in NAMES if len(encode(job.model.tokenizer, " " + name)) == 1]
     names = [name for name in names if encode(job.model.tokenizer, " " + name)[0] != _unknown(job.model)]
     if len(names) < FEWEST_NAMES:
-        raise SemhubError(
+        raise Unfit(
             f"{len(names)} of {len(NAMES)} names are one token each for this tokenizer; expected at least "
             f"{FEWEST_NAMES}. Take a model whose tokenizer keeps common first names whole."
         )
