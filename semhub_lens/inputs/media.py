@@ -103,8 +103,8 @@ class Media:
 
 def joined(media: Sequence[Media | None]) -> dict[str, Tensor]:
     """The inputs of a batch of prompts of one signature."""
-    given = [entry for entry in media if entry is not None]
-    return {name: torch.cat([entry.inputs[name] for entry in given]) for name in (given[0].inputs if given else ())}
+    inputs = [entry.inputs for entry in media if entry is not None]
+    return {name: torch.cat([entry[name] for entry in inputs]) for name in (inputs[0] if inputs else ())}
 
 
 def extended(inputs: Mapping[str, Tensor], new_tokens: int) -> dict[str, Tensor]:

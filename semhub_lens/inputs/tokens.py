@@ -77,7 +77,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         raise Unfit(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
     if (not word.strip() and variants != "exact") or not word:
         raise SemhubError(f"A target word must not be empty, got {word!r}.")
-    found: dict[int, str] = {}
+    spelled: dict[int, str] = {}
     split = []
     unknown = getattr(tokenizer, "unk_token_id", None)
     for text in spellings(word, variants):
@@ -86,8 +86,8 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
             split.append(text)
         blank = len(ids) > 1 and (Speller(tokenizer).content(ids[0]) or b"").strip() == b""
         if ids and ids[0] != unknown and (len(ids) == 1 or (first_token and not blank)):
-            found.setdefault(ids[0], text)
-    if not found:
+            spelled.setdefault(ids[0], text)
+    if not spelled:
         pieces = "; ".join(
             f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants)
         )
@@ -95,7 +95,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
             f"{word!r} is not a single token in any spelling: {pieces}. Choose another word, or pass first_token=True "
             "to measure the first piece."
         )
-    return WordTokens(word, tuple(found), tuple(found.values()), tuple(split))
+    return WordTokens(word, tuple(spelled), tuple(spelled.values()), tuple(split))
 
 
 def is_single_token(tokenizer: Any, word: str, variants: Variants = "all") -> bool:

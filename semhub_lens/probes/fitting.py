@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -68,6 +67,8 @@ class Standard:
     """
 
     def __init__(self, train: Float[np.ndarray, "item d_model"]) -> None:
+        from sklearn.preprocessing import StandardScaler  # takes a second, which most scripts need not wait
+
         scaler = StandardScaler().fit(train)
         self.mean, self.scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
         placed = (train - self.mean) / self.scale

@@ -7,7 +7,6 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
@@ -98,6 +97,8 @@ def split(items: Items, folds: int, seed: int) -> Int[Tensor, " item"]:
     Raises:
         SemhubError: some training part would lack a class.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most scripts need not wait
+
     groups, member = items.groups.unique(return_inverse=True)
     order = torch.randperm(len(groups), generator=generator(seed))[member]  # the splitter's own shuffle changed in 1.6
     labels, fold = items.labels.numpy(), torch.empty_like(items.labels)

@@ -21,7 +21,7 @@ BAND_HEIGHT, GAP, TOP, BOTTOM = 500, 86, 130, 110
 """Pixels: a band of effects and curves, the gap between rows, and the margins of a grid of legs."""
 
 
-def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", **provenance: object) -> go.Scatter:
+def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", **settings: object) -> go.Scatter:
     return go.Scatter(
         x=x,
         y=y.tolist(),
@@ -30,13 +30,13 @@ def _line(x: list[int], y: Tensor, colour: str, name: str, dash: str = "solid", 
         line={"color": colour, "width": 2, "dash": dash},
         marker={"size": 4},
         hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.4g}}<extra></extra>",
-        **provenance,
+        **settings,
     )
 
 
-def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **provenance: object) -> go.Scatter:
+def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **settings: object) -> go.Scatter:
     low, high = percentiles(null.T)
-    return band(x, low.tolist(), high.tolist(), NULL_COLOUR, name, 0.35, **provenance)
+    return band(x, low.tolist(), high.tolist(), NULL_COLOUR, name, 0.35, **settings)
 
 
 @draws(SimilarityResult)
@@ -91,10 +91,10 @@ def mass_figure(result: MassResult) -> go.Figure:
     figure = go.Figure()
     small = [i for i in range(mass.shape[1]) if float(mass[:, i].max()) < 0.02]
     shown = [i for i in range(mass.shape[1]) if i not in small]
-    for place, i in enumerate(shown):
+    for number, i in enumerate(shown):
         name = result.languages[i]
         unknown = name == "unknown"
-        colour = NULL_COLOUR if unknown else PALETTE[place % len(PALETTE)]
+        colour = NULL_COLOUR if unknown else PALETTE[number % len(PALETTE)]
         figure.add_trace(_line(x, mass[:, i], colour, name, "dash" if unknown else "solid"))
     if small:
         figure.add_trace(
@@ -198,10 +198,10 @@ def _shown(leg: Leg) -> list[int]:
 def _curve_colours(legs: tuple[Leg, ...], leg: Leg) -> list[str]:
     """A colour for each curve of a leg: the same for the same name in all legs, as far as there are colours."""
     names = list(dict.fromkeys(name for one in legs for name in one.curve_names))
-    places = range(len(leg.curve_names))
+    numbers = range(len(leg.curve_names))
     if len(names) < len(PALETTE):
-        places = [names.index(name) for name in leg.curve_names]
-    return [PALETTE[(place + 1) % len(PALETTE)] for place in places]
+        numbers = [names.index(name) for name in leg.curve_names]
+    return [PALETTE[(number + 1) % len(PALETTE)] for number in numbers]
 
 
 def _add_curves(figure: go.Figure, leg: Leg, row: int, column: int, colours: list[str], named: set[str]) -> None:

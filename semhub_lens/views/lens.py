@@ -2,9 +2,13 @@
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from semhub_lens.base.results import draws
 from semhub_lens.geometry.cosine import CosineResult
@@ -117,36 +121,40 @@ def short(text: str, longest: int = LONGEST) -> str:
 @draws(CosineResult)
 def cosine_figure(result: CosineResult) -> go.Figure:
     """Heat map of a `CosineResult`; buttons choose the reference."""
-    layers, positions, count = result.cosine.shape
-    figure = go.Figure(
-        go.Heatmap(
-            z=result.cosine[..., 0].tolist(),
-            x=list(range(positions)),
-            y=list(range(layers)),
-            zmin=-1,
-            zmax=1,
-            colorscale="RdBu",
-            reversescale=True,
-            xgap=1,
-            ygap=1,
-            colorbar={"title": {"text": "cosine"}, "thickness": 10},
-            hovertemplate="layer %{y}, position %{x}: %{z:.3f}<extra></extra>",
-        )
+    look = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "reversescale": True}
+    title = f"Cosine to {', '.join(result.names[:6])}"
+    return position_map(result.cosine, result.names, "cosine", title=title, note=result.provenance.line(), look=look)
+
+
+def position_map(
+    values: Float[Tensor, "layer pos name"],
+    names: Sequence[str],
+    quantity: str,
+    *,
+    title: str,
+    note: str,
+    look: dict[str, Any],
+) -> go.Figure:
+    """Heat map of layers x positions; buttons choose which of the names is shown."""
+    layers, positions, count = values.shape
+    heat = go.Heatmap(
+        z=values[..., 0].tolist(),
+        x=list(range(positions)),
+        y=list(range(layers)),
+        xgap=1,
+        ygap=1,
+        colorbar={"title": {"text": quantity}, "thickness": 10},
+        hovertemplate="layer %{y}, position %{x}: %{z:.3f}<extra></extra>",
+        **look,
     )
+    figure = finish(go.Figure(heat), title=title, note=note, height=160 + 22 * layers)
     buttons = [
-        {"label": escape(name), "method": "restyle", "args": [{"z": [result.cosine[..., i].tolist()]}]}
-        for i, name in enumerate(result.names)
+        {"label": escape(name), "method": "restyle", "args": [{"z": [values[..., i].tolist()]}]}
+        for i, name in enumerate(names)
     ]
     if count > 1:
-        figure.update_layout(
-            updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}]
-        )
-    finish(
-        figure,
-        title=f"Cosine to {', '.join(result.names[:6])}",
-        note=result.provenance.line(),
-        height=160 + 22 * layers,
-    )
+        menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+        figure.update_layout(updatemenus=[menu])
     figure.update_xaxes(title="position")
     figure.update_yaxes(title="layer (0 = embedding)")
     return figure

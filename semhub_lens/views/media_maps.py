@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.express as px
 import plotly.graph_objects as go
 
 from semhub_lens.base.errors import SemhubError
@@ -53,6 +52,8 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
         raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
     height, width = pixels.shape[:2]
     cells = [_patches(result, tile, at) for at in range(layers)]
+    import plotly.express as px  # only pictures need it, and it is slow to import
+
     figure = px.imshow(pixels.astype(np.uint8), binary_string=True)
     figure.add_trace(
         go.Heatmap(

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.patch_results import PatchResult
+from semhub_lens.views.lens import short
 from semhub_lens.views.style import MONO, escape, finish
 
 CELL_WIDTH, CELL_HEIGHT = 44, 22
@@ -59,12 +60,8 @@ def patch_figure(result: PatchResult) -> go.Figure:
 
 
 def _tick(result: PatchResult, column: int) -> str:
-    corrupted, clean = (escape(_short(side[column])) for side in (result.labels, result.clean_labels))
+    corrupted, clean = (escape(short(side[column])) for side in (result.labels, result.clean_labels))
     return corrupted if corrupted == clean else f"{corrupted}<br>{clean}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 10 else text[:9] + "…"
 
 
 def _hover(result: PatchResult, values: Tensor) -> list[list[str]]:

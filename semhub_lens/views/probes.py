@@ -13,6 +13,7 @@ from semhub_lens.probes.attached import ClassResult, LinearClassifier
 from semhub_lens.probes.predictions import Predictions
 from semhub_lens.probes.probe import ProbeResult
 from semhub_lens.probes.transfer import TransferResult
+from semhub_lens.views.lens import position_map
 from semhub_lens.views.style import BLUES, NULL_COLOUR, PALETTE, band, escape, finish, layer_axis
 
 ACCURACY_RANGE = [0, 1.03]
@@ -23,10 +24,10 @@ def probe_figure(result: ProbeResult) -> go.Figure:
     """Accuracy, and transfer if measured, with intervals, the range on shuffled labels, and chance."""
     figure = go.Figure()
     parts = [("accuracy", result.within)] + ([("transfer", result.across)] if result.across else [])
-    for place, (name, found) in enumerate(parts):
-        _add_curve(figure, found, name, PALETTE[place], result.seed)
-    for place, (name, found) in enumerate(parts):
-        _add_control(figure, found, name, PALETTE[place])
+    for (name, predictions), colour in zip(parts, PALETTE, strict=False):
+        _add_curve(figure, predictions, name, colour, result.seed)
+    for (name, predictions), colour in zip(parts, PALETTE, strict=False):
+        _add_control(figure, predictions, name, colour)
     title = f"Linear probe: {len(result.classes)} classes, {len(result.within.labels)} items"
     finish(figure, title=title, note=result.provenance.line())
     figure.update_xaxes(**layer_axis(len(result.accuracy)))
@@ -34,7 +35,7 @@ def probe_figure(result: ProbeResult) -> go.Figure:
     return figure
 
 
-def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **place: object) -> go.Scatter:
+def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **settings: object) -> go.Scatter:
     return go.Scatter(
         x=list(range(len(y))),
         y=y.tolist(),
@@ -42,24 +43,24 @@ def _line(y: Tensor, colour: str, name: str, dash: str = "solid", **place: objec
         name=escape(name),
         line={"color": colour, "width": 2 if dash == "solid" else 1, "dash": dash},
         hovertemplate=f"{escape(name)}<br>layer %{{x}}: %{{y:.3f}}<extra></extra>",
-        **place,
+        **settings,
     )
 
 
-def _add_curve(figure: go.Figure, found: Predictions, name: str, colour: str, seed: int) -> None:
-    interval = found.interval(seed)
+def _add_curve(figure: go.Figure, predictions: Predictions, name: str, colour: str, seed: int) -> None:
+    interval = predictions.interval(seed)
     x = list(range(len(interval.mean)))
     figure.add_trace(band(x, interval.low.tolist(), interval.high.tolist(), colour, f"{name}, 95 %"))
     figure.add_trace(_line(interval.mean, colour, name))
 
 
-def _add_control(figure: go.Figure, found: Predictions, name: str, colour: str) -> None:
-    layers = len(found.predicted)
-    if len(found.control):
-        low, high = found.control.amin(0).tolist(), found.control.amax(0).tolist()
-        label = f"{name}, labels shuffled (range of {len(found.control)})"
+def _add_control(figure: go.Figure, predictions: Predictions, name: str, colour: str) -> None:
+    layers = len(predictions.predicted)
+    if len(predictions.control):
+        low, high = predictions.control.amin(0).tolist(), predictions.control.amax(0).tolist()
+        label = f"{name}, labels shuffled (range of {len(predictions.control)})"
         figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35))
-    figure.add_trace(_line(torch.full((layers,), found.chance), colour, f"{name} by chance", "dash"))
+    figure.add_trace(_line(torch.full((layers,), predictions.chance), colour, f"{name} by chance", "dash"))
 
 
 @draws(TransferResult)
@@ -127,15 +128,15 @@ def _panel(
     first: bool,
 ) -> None:
     x = list(range(len(named[0][1].predicted)))
-    shuffled = torch.cat([found.control for _, found in named])
+    shuffled = torch.cat([predictions.control for _, predictions in named])
     if len(shuffled):
         low, high = shuffled.amin(0).tolist(), shuffled.amax(0).tolist()
         shown = {"showlegend": first and row == 1, "legendgroup": "shuffled"}
         figure.add_trace(band(x, low, high, NULL_COLOUR, "labels shuffled", 0.35, **shown), row, column)
-    for (name, found), colour in zip(named, colours, strict=True):
-        line = _line(found.accuracy, colour, name, showlegend=first, legendgroup=name)
+    for (name, predictions), colour in zip(named, colours, strict=True):
+        line = _line(predictions.accuracy, colour, name, showlegend=first, legendgroup=name)
         figure.add_trace(line, row, column)
-    chance = torch.full((len(x),), max(found.chance for _, found in named))
+    chance = torch.full((len(x),), max(predictions.chance for _, predictions in named))
     shown = {"showlegend": first and row == 1, "legendgroup": "chance"}
     figure.add_trace(_line(chance, NULL_COLOUR, "chance", "dash", **shown), row, column)
     figure.update_xaxes(**layer_axis(len(x)), row=row, col=column)
@@ -169,35 +170,9 @@ def classifier_figure(result: LinearClassifier) -> go.Figure:
 @draws(ClassResult)
 def class_figure(result: ClassResult) -> go.Figure:
     """Heat map of a class's probability at every layer and position; buttons choose the class."""
-    layers, positions, count = result.log_probs.shape
-    probabilities = result.log_probs.exp()
-    figure = go.Figure(
-        go.Heatmap(
-            z=probabilities[..., 0].tolist(),
-            x=list(range(positions)),
-            y=list(range(layers)),
-            zmin=0,
-            zmax=1,
-            colorscale=[list(stop) for stop in BLUES],
-            xgap=1,
-            ygap=1,
-            colorbar={"title": {"text": "probability"}, "thickness": 10},
-            hovertemplate="layer %{y}, position %{x}: %{z:.3f}<extra></extra>",
-        )
+    names = [str(name) for name in result.classes]
+    look = {"zmin": 0, "zmax": 1, "colorscale": [list(stop) for stop in BLUES]}
+    title = f"Class by linear probe: {', '.join(names[:6])}"
+    return position_map(
+        result.log_probs.exp(), names, "probability", title=title, note=result.provenance.line(), look=look
     )
-    buttons = [
-        {"label": escape(str(name)), "method": "restyle", "args": [{"z": [probabilities[..., i].tolist()]}]}
-        for i, name in enumerate(result.classes)
-    ]
-    if count > 1:
-        menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[menu])
-    finish(
-        figure,
-        title=f"Class by linear probe: {', '.join(str(name) for name in result.classes[:6])}",
-        note=result.provenance.line(),
-        height=160 + 22 * layers,
-    )
-    figure.update_xaxes(title="position")
-    figure.update_yaxes(title="layer (0 = embedding)")
-    return figure

@@ -111,7 +111,7 @@ def band(
     colour: str,
     name: str,
     alpha: float = 0.18,
-    **place: object,
+    **settings: object,
 ) -> go.Scatter:
     """A filled band between two curves."""
     return go.Scatter(
@@ -123,5 +123,5 @@ def band(
         line={"width": 0},
         hoverinfo="skip",
         name=name,
-        **place,
+        **settings,
     )

@@ -5,8 +5,6 @@ CircuitsVis draws it from its local files (no network).
 
 from typing import Literal
 
-from circuitsvis.tokens import colored_tokens
-
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.style import escape
@@ -15,11 +13,11 @@ from semhub_lens.views.style import escape
 class OfflineHTML:
     """HTML that a notebook shows without asking the network (CircuitsVis itself probes it at every display)."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, document: str) -> None:
+        self.document = document
 
     def _repr_html_(self) -> str:
-        return self.source
+        return self.document
 
 
 def token_strip(
@@ -41,5 +39,7 @@ def token_strip(
     if quantity not in ("entropy", "kl_to_final", "probability"):
         raise SemhubError(f"Unknown quantity {quantity!r}; expected 'entropy', 'kl_to_final' or 'probability'.")
     values = result.top_logprobs[..., 0].exp() if quantity == "probability" else getattr(result, quantity)
+    from circuitsvis.tokens import colored_tokens  # slow to import
+
     drawn = colored_tokens([escape(label) for label in result.labels], values[layer].tolist())
     return OfflineHTML(drawn.local_src)
