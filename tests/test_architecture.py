@@ -5,6 +5,7 @@
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ DIRECTIVE = re.compile(r"\.\. (?:auto\w+|py:module|py:data):: semhub_lens\.([\w.
 
 
 def drawn_plan(imports):
-    """One line a room, lowest first: the room, and the rooms whose modules its own modules import."""
+    """Every room, lowest first, and the rooms whose modules its own modules import."""
     width = max(map(len, layering.ORDER)) + 3
     lines = []
     for room in (name for name in layering.ORDER if not name.startswith("__")):
@@ -38,7 +39,10 @@ def drawn_plan(imports):
             for target in found
         }
         listed = [name for name in layering.ROOMS if name in used - {room}] + ["the package"] * ("__init__" in used)
-        lines.append(f"{room.ljust(width)}<- {', '.join(listed)}" if listed else room)
+        head = f"{room.ljust(width)}<- " if listed else room
+        lines.append(
+            textwrap.fill(", ".join(listed), 78, initial_indent=head, subsequent_indent=" " * len(head)) or room
+        )
     return "\n".join(lines) + "\n"
 
 
