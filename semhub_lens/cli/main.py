@@ -3,16 +3,28 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import require_folder
 from semhub_lens.cli.options import DEFAULT, Backend, Device, Dtype, Items, ModelName, Seed, console, load_model
+from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.experiments import registry
+from semhub_lens.experiments.job import Convention
+from semhub_lens.lens.logit_lens import LensResult, logit_lens
+from semhub_lens.model.packaged import PACKAGED
+from semhub_lens.model.readout import Norm
+from semhub_lens.report import report as hub_report
+from semhub_lens.report import results_page
+from semhub_lens.views.page import write_html
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
@@ -34,21 +46,14 @@ def lens(
     """Show what the model would predict at every layer of TEXT."""
     if not text.strip():
         raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
-    import semhub_lens as shl
-    from semhub_lens.model.readout import Norm
-
-    result = shl.logit_lens(
-        load_model(model, backend, device, dtype), text, top_k=top_k, norm=cast(Norm, norm), progress=False
-    )
+    loaded = load_model(model, backend, device, dtype)
+    result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), progress=False)
     console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
     if html is not None:
-        console.print(f"heat map: {shl.write_html(result, html)}")
+        console.print(f"heat map: {write_html(result, html)}")
 
 
-def _lens_table(result: "object", columns: int) -> Table:
-    from semhub_lens.lens.logit_lens import LensResult
-
-    assert isinstance(result, LensResult)
+def _lens_table(result: LensResult, columns: int) -> Table:
     strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
     layers, positions = probability.shape
     shown = range(max(0, positions - columns), positions)
@@ -92,17 +97,13 @@ def run(
     dtype: Dtype = "float32",
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
-    import semhub_lens as shl
-    from semhub_lens.experiments.job import Convention
-    from semhub_lens.model.readout import Norm
-
-    if experiment not in shl.experiments.EXPERIMENTS:
-        raise SemhubError(f"Unknown experiment {experiment!r}; there are {', '.join(shl.experiments.EXPERIMENTS)}.")
-    from semhub_lens.base.files import require_folder
-
+    (chosen,) = registry.require_experiments([experiment])
     require_folder(out)
     loaded = load_model(model, backend, device, dtype)
-    result = shl.experiments.run(
+    reader = None
+    if chosen.modality:
+        reader = spokes.reader_for(loaded, chosen.modality, spoke=spoke, processor=model, template=template)
+    result = registry.run(
         experiment,
         loaded,
         n=n,
@@ -112,31 +113,10 @@ def run(
         data=data,
         baseline=baseline,
         out=out,
-        reader=_reader(loaded, model, shl.experiments.EXPERIMENTS[experiment].modality, spoke, template),
+        reader=reader,
     )
     console.print(_summary_table([result]))
     console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
-
-
-def _reader(model: Any, name: str, modality: str, spoke: str | None, template: str) -> Any:
-    """What reads pictures or sound: the spoke that was named, the model's own processor, or its packaged spoke."""
-    from semhub_lens import spokes
-    from semhub_lens.inputs import readers
-
-    if not modality:
-        return None
-    if spoke is not None:
-        return spokes.load(spoke, model)
-    if getattr(model.cfg, "is_multimodal", False):
-        from transformers import AutoProcessor
-
-        return readers.ProcessorReader(AutoProcessor.from_pretrained(name), cast(readers.Modality, modality), template)
-    found, missing = spokes.fitting(model)
-    if modality not in found:
-        raise SemhubError(
-            f"This experiment needs what reads {modality}, but {missing[modality]}. Give one with --spoke."
-        )
-    return found[modality]
 
 
 @app.command()
@@ -154,10 +134,9 @@ def report(
     dtype: Dtype = "float32",
 ) -> None:
     """Run all experiments and write the hub report, one offline page."""
-    from semhub_lens.report.report import report as make
-
-    path, found = make(load_model(model, backend, device, dtype), out, n=n, seed=seed, steering=steering, runs=runs)
-    console.print(_summary_table(found))
+    loaded = load_model(model, backend, device, dtype)
+    path, measured = hub_report.report(loaded, out, n=n, seed=seed, steering=steering, runs=runs)
+    console.print(_summary_table(measured))
     console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
 
 
@@ -172,14 +151,14 @@ def results(
     jobs: Annotated[int, typer.Option(help="Models measured at the same time.")] = 1,
 ) -> None:
     """Run all experiments on some models and write one table."""
-    from semhub_lens.report.results_page import results_page
-
-    path, found = results_page(model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs)
-    console.print(_summary_table(found))
+    path, measured = results_page.results_page(
+        model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs
+    )
+    console.print(_summary_table(measured))
     console.print(f"\nThe table is at [bold]{path.resolve()}[/bold]")
 
 
-def _summary_table(results: "list") -> Table:
+def _summary_table(results: Sequence[ExperimentResult]) -> Table:
     table = Table(
         title="effect on the half of the items that did not choose the layer", title_justify="left", padding=(0, 1)
     )
@@ -191,31 +170,20 @@ def _summary_table(results: "list") -> Table:
     for result in results:
         table.add_section()
         table.add_row(Text(result.id, style="bold"))
-        for leg in result.legs:
-            found = leg.verdict
-            status = Text(found.status, style=colours.get(found.status, "dim"))
-            interval = f"{found.low:.3g} to {found.high:.3g}"
-            table.add_row(leg.title, status, f"{found.estimate:.3g}", interval, f"{found.threshold:.3g}", _place(leg))
+        for row in result.rows():
+            status = Text(row.status, style=colours.get(row.status, "dim"))
+            table.add_row(Text(row.title), status, row.effect, row.interval, row.null, row.at)
     return table
-
-
-def _place(leg: "object") -> str:
-    from semhub_lens.evidence.legs import Leg
-
-    assert isinstance(leg, Leg)
-    return str(leg.layer) if leg.strength is None else f"{leg.layer} x{leg.strength:g}"
 
 
 @app.command()
 def experiments() -> None:
     """List the experiments."""
-    from semhub_lens.experiments.registry import EXPERIMENTS
-
     table = Table(padding=(0, 1))
     table.add_column("id", no_wrap=True)
     for name in ("what", "items", "your own data"):
         table.add_column(name)
-    for entry in EXPERIMENTS.values():
+    for entry in registry.EXPERIMENTS.values():
         table.add_row(entry.id, entry.title, str(entry.n), Text(entry.takes))
     console.print(table)
 
@@ -223,8 +191,6 @@ def experiments() -> None:
 @app.command()
 def models() -> None:
     """List the packaged offline models, and whether their weights are installed."""
-    from semhub_lens.model.packaged import PACKAGED
-
     table = Table("name", "installed", "how to install", "licence")
     for entry in PACKAGED.values():
         here = all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
@@ -238,7 +204,7 @@ def models() -> None:
 @app.command("train-spoke", add_help_option=False, context_settings=PASSED_ON)
 def train_spoke(context: typer.Context) -> None:
     """Train and test a projector that gives a text-only model eyes or ears (extra `train`)."""
-    from semhub_lens.training.command import app as training
+    from semhub_lens.training.command import app as training  # what the extra `train` brings is not always there
 
     training(context.args, prog_name="semhub train-spoke", standalone_mode=False)
 
@@ -249,7 +215,7 @@ def main() -> None:
     keep_freed_memory()
     try:
         app()
-    except ValueError as error:
+    except SemhubError as error:
         console.print(Text(f"semhub: {error}", style="red"), soft_wrap=True)
         sys.exit(2)
 

@@ -1,9 +1,12 @@
 """What the commands share: options, the console, and loading a model by their values."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
+
+from semhub_lens.model import loading
+from semhub_lens.model.facts import Model
 
 console = Console()
 
@@ -16,8 +19,6 @@ Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experime
 DEFAULT = "gemma-3-270m"
 
 
-def load_model(name: str, backend: str, device: str | None, dtype: str) -> Any:
+def load_model(name: str, backend: str, device: str | None, dtype: str) -> Model:
     """A model by the values of the options."""
-    from semhub_lens.model import loading
-
     return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)

@@ -1,5 +1,6 @@
 """From items to evidence. No model is called, nothing is drawn.
 
 - `stats`: bootstrap intervals, nulls, contrasts, the verdict.
+- `verdict_row`: `VerdictRow`: the figures of one leg that every table prints.
 - `legs`: `Leg` and `ExperimentResult`: an effect with interval, null, controls and verdict.
 """

@@ -1,7 +1,7 @@
 """Legs of the hypothesis: one measured effect with its interval, its null, its controls and its verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,8 +12,11 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
 from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
+from semhub_lens.evidence.verdict_row import VerdictRow
 
 NULL_DRAWS = 500
+COLUMNS = {"title": "leg", "status": "verdict", "estimate": "effect", "threshold": "null 95 %"}
+"""Fields of a `VerdictRow` that `ExperimentResult.summary` calls otherwise."""
 
 
 @dataclass(frozen=True)
@@ -127,30 +130,36 @@ class ExperimentResult(Result):
         """One row per leg, layer (and strength) and item."""
         return pd.concat([leg.to_frame() for leg in self.legs], ignore_index=True)
 
+    def rows(self) -> list[VerdictRow]:
+        """The verdict of every leg as a row: what all tables print."""
+        return [verdict_row(self.id, leg) for leg in self.legs]
+
     def summary(self) -> pd.DataFrame:
         """One row per leg: the verdict, on the half of the items that did not choose the layer."""
-        rows = []
-        for leg in self.legs:
-            found = leg.verdict
-            rows.append(
-                {
-                    "experiment": self.id,
-                    "leg": leg.title,
-                    "verdict": found.status,
-                    "effect": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "null 95 %": found.threshold,
-                    "layer": leg.layer,
-                    "strength": leg.strength,
-                    "embedding": float("nan") if leg.strengths else float(leg.mean[0]),
-                    "unit": leg.wording.unit,
-                    "items": found.items,
-                    "holds": tuple(check.name for check in leg.checks if check.holds),
-                    "fails": tuple(check.name for check in leg.checks if not check.holds),
-                }
-            )
-        return pd.DataFrame(rows)
+        table = pd.DataFrame([asdict(row) for row in self.rows()])
+        return table.astype({"embedding": float}).rename(columns=COLUMNS)
+
+
+def verdict_row(experiment: str, leg: Leg) -> VerdictRow:
+    """The verdict of a leg of that experiment as one row."""
+    return VerdictRow(
+        experiment=experiment,
+        title=leg.title,
+        data_type=leg.wording.data_type,
+        kind=leg.wording.kind,
+        status=leg.verdict.status,
+        estimate=leg.verdict.estimate,
+        low=leg.verdict.low,
+        high=leg.verdict.high,
+        threshold=leg.verdict.threshold,
+        layer=leg.layer,
+        strength=leg.strength,
+        embedding=None if leg.strengths else float(leg.mean[0]),
+        unit=leg.wording.unit,
+        items=leg.verdict.items,
+        holds=tuple(check.name for check in leg.checks if check.holds),
+        fails=tuple(check.name for check in leg.checks if not check.holds),
+    )
 
 
 def make_leg(
@@ -225,9 +234,7 @@ def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, bas
     return replace(_check(name, effect[row], seed), holds=status != "supported")
 
 
-def describe(leg: Leg) -> dict[str, Any]:
-    """The verdict of a leg as plain values, for JSON."""
-    found = {field.name: getattr(leg.verdict, field.name) for field in fields(leg.verdict)}
-    checks = [{field.name: getattr(check, field.name) for field in fields(check)} for check in leg.checks]
-    place = {"layer": leg.layer} | ({} if leg.strength is None else {"strength": leg.strength})
-    return {"leg": leg.title, "unit": leg.wording.unit, **place, **found, "checks": checks}
+def describe(experiment: str, leg: Leg) -> dict[str, Any]:
+    """The verdict of a leg as plain values, for JSON: its row, and the figures of its controls."""
+    row = asdict(verdict_row(experiment, leg))
+    return row | {"leg": row.pop("title"), "checks": [asdict(check) for check in leg.checks]}

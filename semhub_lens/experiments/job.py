@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
@@ -17,7 +17,7 @@ from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.logit_lens import target_lens
 from semhub_lens.model.capture import residual_reads, residual_stream
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, weights_of
 from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
@@ -206,10 +206,15 @@ class Job:
     def provenance(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
         """Provenance of a leg: the data's name and the hash of the items."""
         norm = self.readout.name if lens else None
-        return provenance_of(self.model, norm=norm, data=data, data_hash=digest(items), seed=self.seed, bos=bos)
+        return provenance_of(self.model, norm=norm, data=data, data_hash=fingerprint(items), seed=self.seed, bos=bos)
 
     def _named(self, name: str, *settings: Any) -> str:
-        return f"{self.model.cfg.model_name}-{name}" + "".join(f"-{setting}" for setting in settings)
+        return f"{self.model.cfg.model_name}-{self._weights}-{name}" + "".join(f"-{setting}" for setting in settings)
+
+    @cached_property
+    def _weights(self) -> str:
+        """Tells the model's parts from those of a baseline of the same name."""
+        return weights_of(self.model)
 
 
 def len_of(prompt: Text, model: Model) -> int:

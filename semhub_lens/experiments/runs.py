@@ -3,7 +3,7 @@
 `DIR/<id>/` holds the tidy per-item table (items.parquet), the whole result (result.safetensors), the settings,
 provenance, versions and verdicts (run.json) and the figure (figure.html; further figures are numbered). While a run
 goes on, its finished parts lie beside them; a run with the same settings goes on from there, one with others does not
-see them.
+see them. Settings are all that the numbers depend on: the whole model, the items, and the code of this package.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Job
@@ -25,8 +25,6 @@ from semhub_lens.inputs.modalities import MODALITIES
 from semhub_lens.model.facts import provenance_of
 from semhub_lens.views.page import write_html
 
-FORMAT = 3
-"""Raised when parts of an older version must not be read."""
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
 
 
@@ -59,7 +57,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         "data_hash": _file_hash(job.data),
         "model": asdict(provenance_of(job.model)),
         "untrained": None if job.untrained_model is None else provenance_of(job.untrained_model).weights,
-        "format": FORMAT,
+        "source": source_fingerprint(),
         "torch": version("torch"),
         "python": platform.python_version(),
     }
@@ -82,7 +80,7 @@ def _file_hash(data: str | None) -> str | None:
         return None
     named = [Path(entry.partition("=")[2] or entry) for entry in data.split(",")]
     files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return digest([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()])
+    return fingerprint([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()])
 
 
 def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
@@ -113,7 +111,7 @@ def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any], *, se
         "provenance": [asdict(leg.provenance) for leg in result.legs],
         "versions": _versions(),
         "notes": list(result.notes),
-        "verdicts": [describe(leg) for leg in result.legs],
+        "verdicts": [describe(result.id, leg) for leg in result.legs],
         "seconds": round(seconds, 1),
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)

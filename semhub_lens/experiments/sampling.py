@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.inputs.prompts import Prompt
@@ -27,7 +27,7 @@ def sample(total: int, n: int, seed: int) -> list[int]:
     return sorted(torch.randperm(total, generator=generator(seed))[:n].tolist())
 
 
-class UnfitTokenizer(ValueError):
+class UnfitTokenizer(Unfit):
     """A tokenizer that splits too many of the words that an experiment needs whole."""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import Media, Tile
+from semhub_lens.inputs.modalities import AUDIO, IMAGE, Modality
 
 DROPPED = ("input_ids", "attention_mask")
 
@@ -31,112 +32,112 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     Raises:
         SemhubError: see `Prompt.from_processor`.
     """
-    pictures, sounds = _listed(images), _listed(audio)
-    if not text.strip() or not (pictures or sounds):
+    shown = {IMAGE: _listed(images), AUDIO: _listed(audio)}
+    counts = {modality.name: len(media) for modality, media in shown.items()}
+    if not text.strip() or not any(counts.values()):
         raise SemhubError(
-            f"Expected a text and at least one picture or sound, got {text!r}, {len(pictures)} pictures and "
-            f"{len(sounds)} sounds; text alone goes through Prompt.from_text."
+            f"Expected a text and at least one picture or sound, got {text!r} with {counts}; text alone goes through "
+            "Prompt.from_text."
         )
-    for kind, given in (("image", pictures), ("audio", sounds)):
-        _check_placeholders(processor, text, kind, len(given))
-    rate = _rate(processor, sampling_rate) if sounds else None
-    waves = [np.asarray(sound, dtype=np.float32) for sound in sounds]
-    if any(wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all() for wave in waves):
-        raise SemhubError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
-    encoded = _call(processor, text, pictures, waves, rate)
+    for modality, media in shown.items():
+        _check_placeholders(processor, text, modality, len(media))
+    rate = _rate(processor, sampling_rate) if shown[AUDIO] else None
+    shown[AUDIO] = [_waveform(sound) for sound in shown[AUDIO]]
+    encoded = _call(processor, text, shown, rate)
     if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
         raise SemhubError("The processor padded the prompt; turn its padding off.")
     ids = encoded["input_ids"][0]
+    parts = {modality: _parts(ids, processor, modality, media, rate) for modality, media in shown.items() if media}
+    tiles = {
+        f"{IMAGE.name}:{i}": picture_tiles(processor, encoded, part, i) for i, part in enumerate(parts.get(IMAGE, ()))
+    }
+    times = {
+        f"{AUDIO.name}:{i}": _times(processor, len(shown[AUDIO][i]), len(part))
+        for i, part in enumerate(parts.get(AUDIO, ()))
+    }
     spans: dict[str, tuple[int, ...]] = {}
-    tiles: dict[str, tuple[Tile, ...]] = {}
-    times: dict[str, tuple[float, ...]] = {}
-    if pictures:
-        parts = _parts(ids, processor, "image", pictures, rate)
-        spans |= _named("image", parts)
-        for i, part in enumerate(parts):
-            tiles[f"image:{i}"] = picture_tiles(processor, encoded, part, i)
-    if sounds:
-        parts = _parts(ids, processor, "audio", waves, rate)
-        spans |= _named("audio", parts)
-        for i, part in enumerate(parts):
-            times[f"audio:{i}"] = _times(processor, len(waves[i]), len(part))
+    for modality, positions in parts.items():
+        spans |= _named(modality.name, positions)
     inputs = {name: value for name, value in encoded.items() if name not in DROPPED and isinstance(value, Tensor)}
     return Read(ids, spans, Media(inputs, tiles, times))
 
 
-def _listed(given: Any) -> list[Any]:
-    if given is None:
+def _waveform(sound: Any) -> np.ndarray:
+    wave = np.asarray(sound, dtype=np.float32)
+    if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+        raise SemhubError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
+    return wave
+
+
+def _listed(media: Any) -> list[Any]:
+    if media is None:
         return []
-    return list(given) if isinstance(given, list | tuple) else [given]
+    return list(media) if isinstance(media, list | tuple) else [media]
 
 
-def placeholder(processor: Any, kind: str) -> tuple[str, int]:
+def placeholder(processor: Any, modality: Modality) -> tuple[str, int]:
     """What stands for a picture or sound in the text, and the id of the tokens that it becomes.
 
     Raises:
         SemhubError: the processor takes no such media.
     """
-    token = getattr(processor, f"{kind}_token", None)
+    token = getattr(processor, f"{modality.name}_token", None)
     if token is None:
-        raise SemhubError(f"{type(processor).__name__} takes no {kind}.")
-    if kind == "image" and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
+        raise SemhubError(f"{type(processor).__name__} takes no {modality.name}.")
+    if modality is IMAGE and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
-    found = getattr(processor, f"{kind}_token_id", None)
-    return str(token), int(processor.tokenizer.convert_tokens_to_ids(str(token)) if found is None else found)
+    own = getattr(processor, f"{modality.name}_token_id", None)
+    return str(token), int(processor.tokenizer.convert_tokens_to_ids(str(token)) if own is None else own)
 
 
-def _check_placeholders(processor: Any, text: str, kind: str, count: int) -> None:
-    if not count and getattr(processor, f"{kind}_token", None) is None:
+def _check_placeholders(processor: Any, text: str, modality: Modality, count: int) -> None:
+    if not count and getattr(processor, f"{modality.name}_token", None) is None:
         return
-    token, _ = placeholder(processor, kind)
+    token, _ = placeholder(processor, modality)
     if (seen := text.count(token)) != count:
         raise SemhubError(
-            f"The text has {seen} placeholders {token!r} for {count} of kind {kind}: {text!r}. Write one for each; "
-            "processor.apply_chat_template does."
+            f"The text has {seen} placeholders {token!r} for {count} of kind {modality.name}: {text!r}. Write one for "
+            "each; processor.apply_chat_template does."
         )
 
 
-def _rate(processor: Any, given: int | None) -> int:
+def _rate(processor: Any, asked: int | None) -> int:
     own = int(processor.feature_extractor.sampling_rate)
-    if given not in (None, own):
-        raise SemhubError(f"The processor takes sound at {own} Hz, got {given} Hz; resample it.")
+    if asked not in (None, own):
+        raise SemhubError(f"The processor takes sound at {own} Hz, got {asked} Hz; resample it.")
     return own
 
 
-def _call(processor: Any, text: str, pictures: list[Any], waves: list[Any], rate: int | None) -> Mapping[str, Tensor]:
-    settings: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
-    if pictures:
-        settings["images"] = pictures
-    if waves:
-        settings |= {"audio": waves, "sampling_rate": rate}
-    return processor(**settings)
+def _call(processor: Any, text: str, shown: Mapping[Modality, list[Any]], rate: int | None) -> Mapping[str, Tensor]:
+    settings: dict[str, Any] = {modality.argument: media for modality, media in shown.items() if media}
+    if shown.get(AUDIO):
+        settings["sampling_rate"] = rate
+    return processor(text=[text], return_tensors="pt", **settings)
 
 
-def _alone(processor: Any, kind: str, given: Any, rate: int | None) -> int:
-    """How many placeholders one picture or sound alone becomes."""
-    written, token = placeholder(processor, kind)
-    pictures, waves = ([given], []) if kind == "image" else ([], [given])
-    return int((_call(processor, written, pictures, waves, rate)["input_ids"][0] == token).sum())
-
-
-def _parts(ids: Tensor, processor: Any, kind: str, given: list[Any], rate: int | None) -> list[tuple[int, ...]]:
+def _parts(
+    ids: Tensor, processor: Any, modality: Modality, media: list[Any], rate: int | None
+) -> list[tuple[int, ...]]:
     """The placeholder positions of each picture or sound, in order."""
-    _, token = placeholder(processor, kind)
+    written, token = placeholder(processor, modality)
     positions = (ids == token).nonzero()[:, 0].tolist()
-    if len(given) == 1:
+    if len(media) == 1:
         return [tuple(positions)]
-    counts = [_alone(processor, kind, entry, rate) for entry in given]
+    alone = [_call(processor, written, {modality: [entry]}, rate)["input_ids"][0] for entry in media]
+    counts = [int((row == token).sum()) for row in alone]
     if sum(counts) != len(positions):
         raise SemhubError(
-            f"The prompt has {len(positions)} {kind} positions, but its media alone make {counts}; give one at a time."
+            f"The prompt has {len(positions)} {modality.name} positions, but its media alone make {counts}; give one "
+            "at a time."
         )
     ends = list(accumulate(counts))
     return [tuple(positions[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
 
-def _named(kind: str, parts: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    spans = {kind: tuple(position for part in parts for position in part)}
-    return spans | {f"{kind}:{i}": part for i, part in enumerate(parts)}
+def _named(name: str, parts: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The span of all pictures or sounds, and that of each."""
+    spans = {name: tuple(position for part in parts for position in part)}
+    return spans | {f"{name}:{i}": part for i, part in enumerate(parts)}
 
 
 def _times(processor: Any, samples: int, positions: int) -> tuple[float, ...]:
@@ -168,20 +169,20 @@ def picture_tiles(
         _, rows, columns = encoded["image_grid_thw"][index].tolist()
         merge = int(processor.image_processor.merge_size)
         return (Tile(positions, rows // merge, columns // merge),)
-    found = runs_of(positions)
+    runs = runs_of(positions)
     if hasattr(processor, "_get_unpadded_features"):  # LLaVA-NeXT, OneVision
         return _any_resolution(processor, encoded, positions, index)
     if family == "PixtralProcessor":  # every row ends with a token of its own
-        return (Tile(positions, len(found), len(found[0])),)
+        return (Tile(positions, len(runs), len(runs[0])),)
     tiles = []
     first = family.startswith("Gemma3")  # there the whole picture comes before its crops, elsewhere behind its parts
-    for number, run in enumerate(found):  # a picture, or each part that it is cut into, is a square
+    for number, run in enumerate(runs):  # a picture, or each part that it is cut into, is a square
         side = math.isqrt(len(run))
         if side * side != len(run):
             raise SemhubError(
                 f"{family} gave a picture {len(run)} positions in a row, which is no square; its grid is not known."
             )
-        tiles.append(Tile(run, side, side, whole=number == (0 if first else len(found) - 1)))
+        tiles.append(Tile(run, side, side, whole=number == (0 if first else len(runs) - 1)))
     return tuple(tiles)
 
 

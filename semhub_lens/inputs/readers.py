@@ -4,21 +4,19 @@ A spoke is one (`spokes.load(...)`), and `ProcessorReader` wraps the processor o
 experiment does not know which of the two it runs on.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import generator
+from semhub_lens.inputs.modalities import AUDIO, IMAGE, modality_of
 from semhub_lens.inputs.processors import placeholder
 from semhub_lens.inputs.prompts import Prompt
-
-Modality = Literal["image", "audio"]
 
 
 @runtime_checkable
@@ -37,11 +35,11 @@ class MediaReader(Protocol):
 
     @property
     def modality(self) -> str:
-        """What it reads: "image" or "audio"; a text has "<image>" or "<audio>" in its place."""
+        """What it reads, by its name in `modalities`: a text has "<image>", "<audio>", ... in its place."""
         ...
 
     def prompt(self, text: str, media: Any) -> Prompt:
-        """The prompt with its span "image" or "audio"."""
+        """The prompt with a span of the modality's name."""
         ...
 
 
@@ -51,7 +49,7 @@ class ProcessorReader:
 
     Args:
         processor: what `AutoProcessor.from_pretrained(name)` gives.
-        modality: "image" or "audio".
+        modality: a name in `modalities`: "image" or "audio".
         template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
 
     Example:
@@ -61,11 +59,11 @@ class ProcessorReader:
     """
 
     processor: Any
-    modality: Modality = "image"
+    modality: str = IMAGE.name
     template: str = "{}"
 
     def __post_init__(self) -> None:
-        placeholder(self.processor, self.modality)
+        placeholder(self.processor, modality_of(self.modality))
         if self.template.count("{}") != 1:
             raise SemhubError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
 
@@ -77,16 +75,15 @@ class ProcessorReader:
     @property
     def hash(self) -> str:
         """Of the processor's settings and the template."""
-        return digest([self.processor.to_json_string(), self.modality, self.template])
+        return fingerprint([self.processor.to_json_string(), self.modality, self.template])
 
     def prompt(self, text: str, media: Any) -> Prompt:
         """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""
-        written, _ = placeholder(self.processor, self.modality)
-        whole = self.template.replace("{}", text.replace(f"<{self.modality}>", written))
-        if self.modality == "image":
-            return Prompt.from_processor(self.processor, text=whole, images=media)
-        samples, rate = media if isinstance(media, tuple) else (media, None)
-        return Prompt.from_processor(self.processor, text=whole, audio=samples, sampling_rate=rate)
+        modality = modality_of(self.modality)
+        written, _ = placeholder(self.processor, modality)
+        whole = self.template.replace("{}", text.replace(modality.placeholder, written))
+        shown, rate = media if modality is AUDIO and isinstance(media, tuple) else (media, None)
+        return Prompt.from_processor(self.processor, text=whole, sampling_rate=rate, **{modality.argument: shown})
 
 
 def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
@@ -100,10 +97,10 @@ def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
         if not prompt.embeddings and prompt.media is None:
             raise SemhubError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
         rng = generator(seed + index)
-        vectors = {name: _same_norms(given, rng) for name, given in prompt.embeddings.items()}
+        vectors = {name: _same_norms(embedded, rng) for name, embedded in prompt.embeddings.items()}
         media = prompt.media
         if media is not None:
-            inputs = {name: _same_moments(given, rng) for name, given in media.inputs.items()}
+            inputs = {name: _same_moments(values, rng) for name, values in media.inputs.items()}
             media = replace(media, inputs=inputs)
         drawn.append(replace(prompt, embeddings=vectors, media=media))
     return drawn
@@ -118,14 +115,3 @@ def _same_moments(values: Tensor, rng: torch.Generator) -> Tensor:
     if not values.is_floating_point():
         return values
     return values.mean() + values.std() * torch.randn(values.shape, generator=rng)
-
-
-def fingerprint(prompts: Sequence[Prompt]) -> str:
-    """A hash of what the prompts hold, for settings of saved runs."""
-    found = hashlib.sha256()
-    for prompt in prompts:
-        tensors = [prompt.ids, *prompt.embeddings.values()]
-        tensors += [] if prompt.media is None else [prompt.media.inputs[name] for name in sorted(prompt.media.inputs)]
-        for tensor in tensors:
-            found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]

@@ -7,7 +7,6 @@ suffices to move a score, not that the model uses it; and some directions move a
 direction cannot tell: take several (`Controls(random=8)`).
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
 from semhub_lens.interventions.direction import random_like, rescaled
@@ -129,7 +129,7 @@ def sweep(
             for i, layer in enumerate(layers):
                 vector, entry = vectors[condition][i], last if condition == LAST else layer
                 for j, strength in enumerate(strengths):
-                    key = f"{entry}-{float(strength)!r}-{_fingerprint(vector)}"
+                    key = f"{entry}-{float(strength)!r}-{fingerprint(vector)}"
                     scores[c, i, j] = cells.get(key, lambda v=vector, s=strength, e=entry: recipe(v, s, e))
                     bar.update()
     return SweepResult(
@@ -244,7 +244,3 @@ def _check_items(vectors: Mapping[str, list[Tensor]], items: int, names: Sequenc
             raise SemhubError(f"There are directions for {len(vector)} items, but the measure scores {items}.")
     if unknown := [name for name in damage if name not in names]:
         raise SemhubError(f"Unknown damage score(s) {unknown}; the measure returns {', '.join(names)}.")
-
-
-def _fingerprint(vector: Tensor) -> str:
-    return hashlib.sha256(vector.contiguous().numpy().tobytes()).hexdigest()[:12]

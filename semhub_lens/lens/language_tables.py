@@ -5,7 +5,6 @@ a language's most frequent words, weighted by their frequency, so that pieces of
 What no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
 """
 
-import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.tokens import token_texts
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.packaged import CACHE_ADVICE, cache_root
@@ -132,8 +132,7 @@ def _check_languages(languages: Sequence[str]) -> None:
 
 def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str:
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    settings = repr((2, languages, words, size, version("wordfreq"), vocabulary))
-    return hashlib.sha256(settings.encode(errors="surrogatepass")).hexdigest()[:16]
+    return fingerprint([2, languages, words, size, version("wordfreq"), vocabulary])
 
 
 def _posterior(

@@ -4,15 +4,15 @@ Only this module and `loading` know whether a model is a `HookedTransformer` (tr
 `TransformerBridge` (3.9 and 4.x).
 """
 
-import hashlib
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.model.prefix import whole_cache
 
@@ -150,6 +150,17 @@ def step_inputs(
     return inputs
 
 
+def weights_of(model: Model) -> str:
+    """Fingerprint of all weights; a model's two backends name and store them each in their own way."""
+    return weights_fingerprint([*model.named_parameters(), *model.named_buffers()])
+
+
+def unembedding_sample(model: Model) -> Float[Tensor, "d_model column"]:
+    """Some 64 columns of the unembedding."""
+    unembedding = model.W_U
+    return unembedding[:, :: max(1, unembedding.shape[1] // 64)].detach().cpu()
+
+
 def provenance_of(
     model: Model,
     *,
@@ -160,14 +171,11 @@ def provenance_of(
     bos: bool | None = None,
 ) -> Provenance:
     """Describe a measurement on `model`."""
-    unembedding = model.W_U
-    step = max(1, unembedding.shape[1] // 64)
-    sample = unembedding[:, ::step].detach().float().cpu().contiguous()
     return Provenance(
         model=str(getattr(model.cfg, "model_name", None) or type(model).__name__),
-        weights=hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:12],
+        weights=weights_of(model),
         model_class=type(model).__name__,
-        dtype=str(unembedding.dtype).removeprefix("torch."),
+        dtype=str(model.W_U.dtype).removeprefix("torch."),
         device=str(input_device(model)),
         processing=weight_processing(model),
         bos=bool(model.cfg.default_prepend_bos) if bos is None else bos,
@@ -175,4 +183,5 @@ def provenance_of(
         data=data,
         data_hash=data_hash,
         seed=seed,
+        unembedding=values_fingerprint(unembedding_sample(model).float()),
     )

@@ -4,7 +4,6 @@ A GGUF file is slow to open (its tensors are de-quantised every time) and cannot
 verifies its SHA-256, de-quantises it once to float32 and keeps the result; the next load reads safetensors.
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder
+from semhub_lens.base.fingerprints import files_sha256
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
 
@@ -108,13 +108,13 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
     root = cache_root() / "models"
     if sha256 is not None and (found := _complete(root / f"{name}-{sha256[:12]}")):
         return found
-    digest = _sha256(gguf_parts)
-    if sha256 is not None and digest != sha256:
+    whole = _sha256(gguf_parts)
+    if sha256 is not None and whole != sha256:
         raise SemhubError(
-            f"The weights of '{name}' are corrupted or another version: SHA-256 is {digest}, expected {sha256}. "
+            f"The weights of '{name}' are corrupted or another version: SHA-256 is {whole}, expected {sha256}. "
             "Re-install the package that ships them."
         )
-    target = root / f"{name}-{digest[:12]}"
+    target = root / f"{name}-{whole[:12]}"
     with _locked(root, target.name):
         return _complete(target) or _convert(gguf_parts, target)
 
@@ -124,15 +124,9 @@ def _complete(folder: Path) -> Path | None:
 
 
 def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
     total = sum(path.stat().st_size for path in paths)
     with tqdm(total=total, unit="B", unit_scale=True, desc="verifying weights", leave=False) as bar:
-        for path in paths:
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    digest.update(chunk)
-                    bar.update(len(chunk))
-    return digest.hexdigest()
+        return files_sha256(paths, bar.update)
 
 
 @contextmanager

@@ -2,4 +2,6 @@
 
 - `report`: the hub report.
 - `results_page`: the table of results.
+- `orchestration`: choosing experiments and running them on one model, for both.
+- `templates`: the pages' templates.
 """

@@ -2,37 +2,24 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from semhub_lens import experiments
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, write_aside
-from semhub_lens.evidence.legs import ExperimentResult, Leg
+from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.model.loading import load
-from semhub_lens.model.untrained import untrained
-from semhub_lens.spokes import fitting
-
-HEADER = """# Results
-
-What this library measures on the models that it can load offline. {command} makes this page; with the runs of an
-earlier call in `{runs}` it goes on from there. A number shows what its experiment's claim says and no more; see
-[Methods](methods.md) and [Limits](limits.md).
-
-The layer (and the strength, for interventions) is chosen on one half of the items; effect and 95 % bootstrap interval
-are those of the other half. *Supported*: the interval lies above 0, and the effect exceeds the 95th percentile of the
-null's maximum over layers ("null"). *Opposite*: the interval lies below 0. *Not supported*: neither. "Layer 0" is the
-mean effect at the embedding, a baseline that cannot be chosen. "Holds" and "fails" name the controls: what is left of
-the effect after the control is above 0 (95 % interval), or the control shows no effect of its own.
-"""
+from semhub_lens.report.orchestration import Plan, choose, reasons
+from semhub_lens.report.templates import filled
 
 
 def results_page(
@@ -59,33 +46,28 @@ def results_page(
         progress: show progress bars.
 
     Raises:
-        SemhubError: unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path that cannot
-            be written.
+        SemhubError: no model, unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path
+            that cannot be written.
     """
-    chosen = list(experiments.EXPERIMENTS) if only is None else list(only)
-    unknown = [name for name in chosen if name not in experiments.EXPERIMENTS]
-    if unknown or not chosen or not models:
-        raise SemhubError(
-            f"Expected models and experiments out of {', '.join(experiments.EXPERIMENTS)}, got {list(models)} and "
-            f"{unknown or chosen}."
-        )
+    chosen = tuple(experiment.id for experiment in choose(only, steering=True))
+    if not models:
+        raise SemhubError("Expected at least one model, got none; shl.load says which names there are.")
     if jobs < 1:
         raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
     require_folder(Path(path).parent)
     require_folder(Path(runs))
-    settings = _Settings(tuple(chosen), Path(runs), n, seed, progress, max(1, (os.cpu_count() or 1) // jobs))
-    measured = _measured(list(models), settings, jobs)
-    sections = [_section(one.model, one.results, one.unfit, one.seconds) for one in measured]
-    found = [result for one in measured for result in one.results]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    settings = _Settings(chosen=chosen, runs=Path(runs), n=n, seed=seed, progress=progress, threads=threads)
+    sections = _sections(models, settings, jobs)
     options = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
     options += [f"-n {n}"] if n else []
     options += [f"--jobs {jobs}"] if jobs > 1 else []
-    command = f"`semhub results {' '.join(options)}`"
-    page = "\n".join([HEADER.format(command=command, runs=runs), *sections])
-    return write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8")), found
+    page = filled("results.md", command=" ".join(["semhub results", *options]), runs=runs, sections=sections)
+    written = write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8"))
+    return written, [result for section in sections for result in section.results]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Settings:
     chosen: tuple[str, ...]
     runs: Path
@@ -95,14 +77,14 @@ class _Settings:
     threads: int
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What one model gave; the results themselves lie in its folder."""
+@dataclass(frozen=True, kw_only=True)
+class _Section:
+    """One model's part of the page; the results themselves lie in its folder, which another process may have filled."""
 
     model: str
     folder: Path
     done: tuple[str, ...]
-    unfit: dict[str, str]
+    unmeasured: dict[str, str]
 
     @property
     def seconds(self) -> float:
@@ -110,132 +92,40 @@ class _Measured:
         records = [json.loads((self.folder / name / RECORD).read_text(encoding="utf-8")) for name in self.done]
         return sum(record["seconds"] for record in records)
 
-    @property
+    @cached_property
     def results(self) -> list[ExperimentResult]:
         return [ExperimentResult.load(self.folder / name / RESULT) for name in self.done]
 
+    @property
+    def rows(self) -> list[VerdictRow]:
+        return [row for result in self.results for row in result.rows()]
 
-def _measured(models: list[str], settings: _Settings, jobs: int) -> list[_Measured]:
+    @property
+    def reasons(self) -> list[str]:
+        return reasons(self.unmeasured)
+
+    @staticmethod
+    def claims(result: ExperimentResult) -> list[str]:
+        return list(dict.fromkeys(f"{leg.wording.claim} (null: {leg.wording.control})" for leg in result.legs))
+
+
+def _sections(models: Sequence[str], settings: _Settings, jobs: int) -> list[_Section]:
     if jobs == 1:
-        return [_measure(name, settings) for name in models]
+        return [_section(name, settings) for name in models]
     with ProcessPoolExecutor(min(jobs, len(models)), get_context("spawn")) as pool:
         return [job.result() for job in [pool.submit(_alone, name, settings) for name in models]]
 
 
-def _alone(name: str, settings: _Settings) -> _Measured:
-    """As `_measure`, in a process of its own that shares the processor with others."""
+def _alone(name: str, settings: _Settings) -> _Section:
+    """As `_section`, in a process of its own that shares the processor with others."""
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
-    return _measure(name, settings)
+    return _section(name, settings)
 
 
-def _measure(name: str, settings: _Settings) -> _Measured:
-    model = load(name)
-    random = untrained(model, seed=settings.seed)
-    readers, missing = fitting(model)
-    chosen = [experiments.EXPERIMENTS[name] for name in settings.chosen]
-    unfit = experiments.unreadable(chosen, readers, missing)
-    folder = settings.runs / _plain(name)
-    done = []
-    for entry in (entry for entry in settings.chosen if entry not in unfit):
-        try:
-            experiments.run(
-                entry,
-                model,
-                n=settings.n,
-                seed=settings.seed,
-                baseline=random,
-                out=folder,
-                reader=readers.get(experiments.EXPERIMENTS[entry].modality),
-                progress=settings.progress,
-            )
-            done.append(entry)
-        except ValueError as error:
-            unfit[entry] = str(error)
-    if not done:
-        raise SemhubError(f"No experiment fits {name}. " + " ".join(f"{key}: {why}" for key, why in unfit.items()))
-    return _Measured(name, folder, tuple(done), unfit)
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
-def _section(name: str, found: Sequence[ExperimentResult], unfit: Mapping[str, str], seconds: float) -> str:
-    legs = [leg for result in found for leg in result.legs]
-    counts = {status: sum(leg.verdict.status == status for leg in legs) for status in ("supported", "opposite")}
-    provenance = found[0].provenance
-    lines = [
-        f"## {name}",
-        "",
-        f"{len(legs)} leg{'s' * (len(legs) != 1)}: {counts['supported']} supported, {counts['opposite']} opposite, "
-        f"{len(legs) - sum(counts.values())} not supported. {provenance.model_class}, {provenance.dtype}, "
-        f"{provenance.device}, weights {provenance.weights}, transformer-lens {provenance.transformer_lens}, "
-        f"semhub-lens {provenance.semhub_lens}, seed {provenance.seed}. Its runs took {seconds / 60:.0f} minutes.",
-        "",
-        "### Nulls and surprises",
-        "",
-        *_surprises(found),
-        *(f"- `{key}` is not measured on this model: {_cell(why)}" for key, why in unfit.items()),
-        "",
-    ]
-    for result in found:
-        lines += _experiment(name, result)
-    return "\n".join(lines)
-
-
-def _surprises(found: Sequence[ExperimentResult]) -> list[str]:
-    """Legs that did not come out as the hypothesis says, and controls that took an effect away."""
-    lines = []
-    for result in found:
-        for leg in result.legs:
-            failed = [check.name for check in leg.checks if not check.holds]
-            if leg.verdict.status != "supported":
-                lines.append(f"- `{result.id}`, {_cell(leg.title)}: **{leg.verdict.status}** ({_effect(leg)}).")
-            elif failed:
-                lines.append(f"- `{result.id}`, {_cell(leg.title)}: supported, but fails: {'; '.join(failed)}.")
-    return lines or ["- None: every leg is supported and holds against its controls."]
-
-
-def _experiment(model: str, result: ExperimentResult) -> list[str]:
-    claims = dict.fromkeys(f"{leg.wording.claim} (null: {leg.wording.control})" for leg in result.legs)
-    rows = [
-        "| leg | verdict | effect [95 %] | null | layer | layer 0 | items | holds | fails |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(_row(leg) for leg in result.legs),
-    ]
-    return [
-        f"### `{result.id}`: {result.title}",
-        "",
-        f"`semhub run {result.id} --model {model}`. A positive effect means: {'; '.join(claims)}.",
-        "",
-        *rows,
-        "",
-        *(f"- {note}" for note in result.notes),
-        "",
-    ]
-
-
-def _row(leg: Leg) -> str:
-    place = str(leg.layer) if leg.strength is None else f"{leg.layer}, strength {leg.strength:g}"
-    cells: list[Any] = [
-        _cell(leg.title),
-        leg.verdict.status,
-        _effect(leg),
-        f"{leg.verdict.threshold:.3g}",
-        place,
-        "" if leg.strengths else f"{float(leg.mean[0]):.3g}",
-        leg.verdict.items,
-        "; ".join(check.name for check in leg.checks if check.holds),
-        "; ".join(check.name for check in leg.checks if not check.holds),
-    ]
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _effect(leg: Leg) -> str:
-    found = leg.verdict
-    return f"{found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}] {leg.wording.unit}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _section(name: str, settings: _Settings) -> _Section:
+    folder = settings.runs / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    plan = Plan.of(name, load(name), choose(settings.chosen, steering=True))
+    measured = plan.run(n=settings.n, seed=settings.seed, out=folder, progress=settings.progress)
+    done = tuple(result.id for result in measured.results)
+    return _Section(model=name, folder=folder, done=done, unmeasured=measured.unmeasured)

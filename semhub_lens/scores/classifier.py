@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import data_hash
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.corpora import SentimentText, sentiments
 from semhub_lens.scores.inputs import as_texts
@@ -90,7 +90,7 @@ class SentimentClassifier:
         listed = list(sentiments() if sentences is None else sentences)
         if blank := [row for row in listed if not row.text.strip()]:
             raise SemhubError(f"{len(blank)} of the labelled sentences are blank; leave them out.")
-        self._hash = data_hash([[row.language, row.positive, row.text] for row in listed])
+        self._hash = fingerprint([[row.language, row.positive, row.text] for row in listed])
         by_language = {
             language: [row for row in listed if row.language == language]
             for language in dict.fromkeys(row.language for row in listed)

@@ -8,7 +8,7 @@
 
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
 from semhub_lens.spokes.projector import Card, Projector, Shape, load_projector, save_projector
-from semhub_lens.spokes.spoke import Spoke, available, fitting, load
+from semhub_lens.spokes.spoke import Spoke, available, fitting, load, reader_for
 
 __all__ = [
     "AudioEncoder",
@@ -22,5 +22,6 @@ __all__ = [
     "fitting",
     "load",
     "load_projector",
+    "reader_for",
     "save_projector",
 ]

@@ -1,26 +1,21 @@
 """Prompts of a spoke: token ids with placeholders that vectors are written over, and which model they are for."""
 
-from hashlib import sha256
 from typing import Any
 
-import torch
-
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
 from semhub_lens.inputs.tokens import encode
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, unembedding_sample
 
 
-def fingerprint(model: Model) -> str:
-    """First 12 hex digits of a SHA-256 over a sample of the unembedding in bfloat16: the same for every dtype."""
-    unembedding = model.W_U
-    sample = unembedding[:, :: max(1, unembedding.shape[1] // 64)].detach().cpu().bfloat16().contiguous()
-    return sha256(sample.view(torch.int16).numpy().tobytes()).hexdigest()[:12]
+def unembedding_hash(model: Model) -> str:
+    """Fingerprint of a sample of the unembedding in bfloat16: the same for every dtype and backend."""
+    return values_fingerprint(unembedding_sample(model).bfloat16())
 
 
 def vocabulary_hash(model: Model) -> str:
-    """First 12 hex digits of a SHA-256 over the tokenizer's vocabulary."""
-    return digest(sorted(_tokenizer(model).get_vocab().items()))
+    """Fingerprint of the tokenizer's vocabulary."""
+    return fingerprint(sorted(_tokenizer(model).get_vocab().items()))
 
 
 def placeholder(model: Model) -> int:

@@ -10,7 +10,6 @@ With codes, one for each training name, the vectors are mixtures of the codes' o
 $$p = W_2 \operatorname{softmax}(C \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + c) + b_2$$
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import write_aside
+from semhub_lens.base.fingerprints import tensors_sha256
 from semhub_lens.base.rng import generator
 
 
@@ -173,7 +173,7 @@ class Card:
     encoder: str
     model: str
     weights: str
-    """Fingerprint of the language model, see `fingerprint`."""
+    """Of the language model, see `layout.unembedding_hash`."""
     vocabulary: str
     """Hash of the tokenizer's vocabulary."""
     settings: Mapping[str, Any]
@@ -184,7 +184,7 @@ def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
     """Write weights (half precision), sizes, card and checksum to one safetensors file, which appears when complete."""
     state = projector.state_dict()
     tensors = {k: (v.half() if v.ndim else v).detach().cpu().contiguous() for k, v in state.items()}
-    header = {"shape": asdict(projector.shape), "card": asdict(card), "sha256": checksum(tensors)}
+    header = {"shape": asdict(projector.shape), "card": asdict(card), "sha256": tensors_sha256(tensors)}
     metadata = {"semhub_lens": json.dumps(header, ensure_ascii=False)}
     return write_aside(Path(path), lambda aside: save_file(tensors, aside, metadata=metadata))
 
@@ -205,20 +205,10 @@ def load_projector(path: str | Path) -> tuple[Projector, Card]:
         shape, card, expected = Shape(**header["shape"]), Card(**header["card"]), header["sha256"]
     except Exception as error:  # the reader raises its own types on a file of another kind
         raise SemhubError(f"{path} is not a projector that semhub_lens saved: {error}") from error
-    if (found := checksum(tensors)) != expected:
+    if (own := tensors_sha256(tensors)) != expected:
         raise SemhubError(
-            f"The projector {path} is corrupted: the SHA-256 of its weights is {found}, expected {expected}."
+            f"The projector {path} is corrupted: the SHA-256 of its weights is {own}, expected {expected}."
         )
     projector = Projector(shape)
     projector.load_state_dict({name: value.float() for name, value in tensors.items()})
     return projector.eval(), card
-
-
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of tensors."""
-    whole = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()

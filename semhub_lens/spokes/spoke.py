@@ -16,14 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.media import Tile
+from semhub_lens.inputs.modalities import AUDIO, MODALITIES, modality_of
 from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.readers import MediaReader, ProcessorReader
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.loading import load as load_model
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
-from semhub_lens.spokes.layout import fingerprint, layout, vocabulary_hash
-from semhub_lens.spokes.projector import Card, Projector, checksum, load_projector
+from semhub_lens.spokes.layout import layout, unembedding_hash, vocabulary_hash
+from semhub_lens.spokes.projector import Card, Projector, load_projector
 
 SUFFIX = ".safetensors"
 
@@ -66,13 +68,13 @@ class Spoke:
 
     @property
     def modality(self) -> str:
-        """What it reads: "image" or "audio"."""
+        """What it reads, by its name in `inputs.modalities`."""
         return self.encoder.modality
 
     @property
     def hash(self) -> str:
         """Of the projector's weights and the encoder: spokes of one name may differ."""
-        return digest([checksum(self.projector.state_dict()), self.encoder.name])
+        return fingerprint([self.projector.state_dict(), self.encoder.name])
 
     @property
     def grid(self) -> int | None:
@@ -120,7 +122,7 @@ class Spoke:
 
 def _check(model: Model, encoder: Encoder, card: Card) -> None:
     for what, own, expected in (
-        ("language model (fingerprint of its weights)", fingerprint(model), card.weights),
+        ("language model (fingerprint of its weights)", unembedding_hash(model), card.weights),
         ("tokenizer", vocabulary_hash(model), card.vocabulary),
         ("encoder", encoder.name, card.encoder),
     ):
@@ -171,26 +173,53 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
         SemhubError: not a TransformerLens model.
 
     Example:
-        >>> found, missing = shl.spokes.fitting(tiny_model)
-        >>> found, sorted(missing)
+        >>> readers, missing = shl.spokes.fitting(tiny_model)
+        >>> readers, sorted(missing)
         ({}, ['audio', 'image'])
     """
     require_model(model)
     cards = {name: load_projector(_folder() / f"{name}{SUFFIX}")[1] for name in available()}
-    own = fingerprint(model)
-    found: dict[str, Spoke] = {}
+    own = unembedding_hash(model)
+    readers: dict[str, Spoke] = {}
     missing: dict[str, str] = {}
-    for modality in ("image", "audio"):
+    for modality in MODALITIES:
         names = [name for name, card in cards.items() if card.modality == modality and card.weights == own]
         if not names:
             listed = ", ".join(f"{name} for {card.model}" for name, card in cards.items() if card.modality == modality)
             missing[modality] = f"no packaged spoke was trained through this model ({listed or 'there is none'})"
             continue
         try:
-            found[modality] = load(names[0], model)
-        except ValueError as error:  # the encoder's package is an extra
+            readers[modality] = load(names[0], model)
+        except SemhubError as error:  # the encoder's package is an extra
             missing[modality] = str(error)
-    return found, missing
+    return readers, missing
+
+
+def reader_for(
+    model: Model, modality: str, *, spoke: str | Path | None = None, processor: str | None = None, template: str = "{}"
+) -> MediaReader:
+    """What reads pictures or sound for a model: the spoke that is named, its own processor, or its packaged spoke.
+
+    Args:
+        model: any TransformerLens model.
+        modality: a name in `inputs.modalities`.
+        spoke: a packaged spoke or a projector's file.
+        processor: under which name or folder a multimodal model's processor is found.
+        template: a multimodal model's own format around a text.
+
+    Raises:
+        SemhubError: a spoke that cannot be loaded, or nothing that reads this modality for this model.
+    """
+    if spoke is not None:
+        return load(spoke, model)
+    if processor is not None and getattr(model.cfg, "is_multimodal", False):
+        from transformers import AutoProcessor
+
+        return ProcessorReader(AutoProcessor.from_pretrained(processor), modality, template)
+    readers, missing = fitting(model)
+    if modality not in readers:
+        raise SemhubError(f"This needs what reads {modality}, but {missing[modality]}. Give a spoke (--spoke).")
+    return readers[modality]
 
 
 def encoder_for(modality: str, chunks: int) -> Encoder:
@@ -199,10 +228,8 @@ def encoder_for(modality: str, chunks: int) -> Encoder:
     Raises:
         SemhubError: unknown modality, or a number of regions of a picture that is no square.
     """
-    if modality == "audio":
+    if modality_of(modality) is AUDIO:
         return AudioEncoder(chunks)
-    if modality != "image":
-        raise SemhubError(f"Unknown modality {modality!r}; expected 'image' or 'audio'.")
     grid = round(chunks**0.5)
     if grid * grid != chunks:
         raise SemhubError(f"A picture's regions form a square, so {chunks} is not a number of them.")

@@ -16,7 +16,7 @@ from semhub_lens.data.media.items import MediaItem, Split, split_items
 from semhub_lens.data.media.pictures import bundled_code_points
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
-from semhub_lens.spokes.layout import fingerprint, vocabulary_hash
+from semhub_lens.spokes.layout import unembedding_hash, vocabulary_hash
 from semhub_lens.spokes.projector import Card, Projector, save_projector
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.families import families, names_one_of, words
@@ -280,7 +280,8 @@ def card(model: Model, plan: TrainingPlan, settings: TrainingSettings, name: str
         "transformer_lens": provenance.transformer_lens,
         "torch": torch.__version__,
     }
-    return Card(name, plan.modality, plan.encoder, provenance.model, fingerprint(model), vocabulary_hash(model), said)
+    fits = provenance.model, unembedding_hash(model), vocabulary_hash(model)
+    return Card(name, plan.modality, plan.encoder, *fits, said)
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:

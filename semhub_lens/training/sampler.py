@@ -10,7 +10,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, output_transform
@@ -62,7 +62,7 @@ class TrainingSet:
     def hash(self) -> str:
         """Hash of features, names and templates."""
         sums = [float(self.features[i].double().sum()) for i in range(len(self.features))]
-        return digest([sums, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
+        return fingerprint([sums, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Result
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.spokes.projector import Projector, Shape
@@ -212,7 +212,7 @@ def _identity(
     checks: Mapping[str, TrainingSet],
 ) -> str:
     provenance = provenance_of(model)
-    return digest(
+    return fingerprint(
         [
             provenance.weights,
             provenance.dtype,

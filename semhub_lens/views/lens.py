@@ -8,6 +8,7 @@ import torch
 
 from semhub_lens.base.results import draws
 from semhub_lens.geometry.cosine import CosineResult
+from semhub_lens.inputs.modalities import MODALITIES
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.style import AMBERS, BLUES, MONO, escape, finish
 
@@ -40,7 +41,7 @@ def lens_figure(result: LensResult) -> go.Figure:
         )
     )
     figure.update_layout(updatemenus=[_buttons(result, probability)])
-    label = re.sub(r"((image|audio) \d+)+", r"<\2>", "".join(result.labels)).replace("␣", " ")
+    label = re.sub(rf"(({'|'.join(MODALITIES)}) \d+)+", r"<\2>", "".join(result.labels)).replace("␣", " ")
     finish(
         figure,
         title=f"Logit lens: {short(label, 90)}",

@@ -83,7 +83,7 @@ def test_the_report_states_every_leg_and_opens_in_a_browser(gemma, tmp_path):
 
 
 def test_a_report_of_unknown_experiments_is_refused_before_anything_runs(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match="Unknown experiments"):
+    with pytest.raises(ValueError, match="Unknown experiment 'nothing'"):
         report(tiny_model, tmp_path / "report.html", only=["nothing"])
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from semhub_lens.base.fingerprints import data_hash
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.data.semantics.lexicon import (
     DATIVE,
     NAMES,
@@ -213,4 +213,4 @@ def test_no_cogs_file_is_an_error(tmp_path):
 
 
 def test_hashes_tell_items_apart():
-    assert data_hash([i.form for i in ITEMS]) != data_hash([swapped(i).form for i in ITEMS])
+    assert fingerprint([i.form for i in ITEMS]) != fingerprint([swapped(i).form for i in ITEMS])

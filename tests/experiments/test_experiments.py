@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 
 import semhub_lens as shl
 from models import HOOKED_LINE
-from semhub_lens.base.fingerprints import data_hash
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.code.list_literals import list_literals
 from semhub_lens.data.numbers.arithmetic import number_word, products, sums
@@ -102,7 +102,7 @@ def test_samples_are_reproducible_distinct_and_large_enough():
 
 
 def test_the_data_hash_changes_with_the_data():
-    assert data_hash(["a", "b"]) == data_hash(["a", "b"]) != data_hash(["b", "a"])
+    assert fingerprint(["a", "b"]) == fingerprint(["a", "b"]) != fingerprint(["b", "a"])
 
 
 def test_unknown_experiments_are_listed(tiny_model):

@@ -11,7 +11,8 @@ from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.inputs.media import Tile
-from semhub_lens.report.report import INTERVENING, report
+from semhub_lens.report.orchestration import INTERVENING
+from semhub_lens.report.report import report
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 WORDS = LegText("a leg", "images", "similarity", "a claim", "a control", "cosine", "cosine")
@@ -59,7 +60,7 @@ def test_without_a_spoke_pictures_and_sound_are_listed_as_not_run(asked, tiny_mo
     page = path.read_text()
     asked_for = [name for name in experiments.EXPERIMENTS if not name.endswith(INTERVENING)]
     left = [name for name in asked_for if experiments.EXPERIMENTS[name].modality == "image"]
-    assert f"{', '.join(left)}: not run, because no packaged spoke was trained through this model" in page
+    assert f"{', '.join(left)}: not measured. No packaged spoke was trained through this model" in page
 
 
 def test_a_given_reader_reaches_the_experiments_of_its_modality_only(asked, tiny_model, tmp_path):
@@ -69,10 +70,10 @@ def test_a_given_reader_reaches_the_experiments_of_its_modality_only(asked, tiny
         assert reader is (eyes if experiments.EXPERIMENTS[name].modality == "image" else None)
     assert modalities(asked) == {"", "image"}
     assert "What each patch reads as" in page
-    assert "not run, because no reader was given" in page or "audio" not in modalities(experiments.EXPERIMENTS)
+    assert "not measured. No reader was given" in page or "audio" not in modalities(experiments.EXPERIMENTS)
 
 
 def test_an_experiment_that_was_asked_for_and_cannot_be_read_is_an_error(asked, tiny_model, tmp_path):
-    with pytest.raises(ValueError, match=r"vision\.similarity: not run, because no packaged spoke"):
+    with pytest.raises(ValueError, match=r"vision\.similarity: not measured\. No packaged spoke"):
         report(tiny_model, tmp_path / "page.html", only=["vision.similarity"], progress=False)
     assert not asked and not any(tmp_path.iterdir())

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from semhub_lens import experiments
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import save_run
+from semhub_lens.report import orchestration
 from semhub_lens.report import results_page as tables
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -31,15 +33,15 @@ def measured(monkeypatch):
     def run(name, model, *, out, reader, **settings):
         assert reader is None
         if name not in sizes:
-            raise ValueError("This tokenizer splits the words.")
+            raise Unfit("This tokenizer splits the words.")
         result = planted(name, sizes[name])
         save_run(result, out / name, {"experiment": name}, seconds=60.0)
         return result
 
     monkeypatch.setattr(experiments, "run", run)
     monkeypatch.setattr(tables, "load", lambda name: name)
-    monkeypatch.setattr(tables, "untrained", lambda model, seed: model)
-    monkeypatch.setattr(tables, "fitting", lambda model: ({}, {"image": "there is no spoke"}))
+    monkeypatch.setattr(orchestration, "untrained", lambda model, seed: model)
+    monkeypatch.setattr(orchestration, "fitting", lambda model: ({}, {"image": "there is no spoke"}))
 
 
 def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(measured, tmp_path):
@@ -50,22 +52,28 @@ def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(m
     page = path.read_text()
     assert [result.id for result in found] == names[:3] * 2
     assert page.count("3 legs: 1 supported, 1 opposite, 1 not supported") == 2
-    assert page.count("`vision.similarity` is not measured on this model: there is no spoke") == 2
+    assert page.count("- vision.similarity: not measured. There is no spoke.") == 2
     rows = re.findall(r"^\| a \\\| leg \| ([a-z ]+) \|", page, re.M)
     assert rows == ["supported", "not supported", "opposite"] * 2
-    assert page.count("`probing` is not measured on this model: This tokenizer splits the words.") == 2
+    assert page.count("- probing: not measured. This tokenizer splits the words.") == 2
     assert page.count("Its runs took 3 minutes.") == 2
     assert "--model one --model two --only multilingual.similarity" in page
 
 
+def test_a_bug_is_not_taken_for_a_model_that_does_not_fit(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "run", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", only=["probing"], progress=False)
+
+
 def test_a_model_that_no_experiment_fits_is_an_error_and_leaves_no_page(measured, tmp_path):
-    with pytest.raises(ValueError, match=r"No experiment fits one\. probing: This tokenizer"):
+    with pytest.raises(ValueError, match=r"No experiment fits one\. probing: not measured\. This tokenizer"):
         tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", only=["probing"], progress=False)
     assert not (tmp_path / "page.md").exists()
 
 
 @pytest.mark.parametrize(
-    "settings, message", [({"only": ["nothing"]}, "got .*nothing"), ({"jobs": 0}, "at least 1; got 0")]
+    "settings, message", [({"only": ["nothing"]}, "Unknown experiment 'nothing'"), ({"jobs": 0}, "at least 1; got 0")]
 )
 def test_bad_calls_are_refused_before_anything_is_loaded(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -11,14 +11,14 @@ from planted_spokes import CHUNKS, D, FakeEncoder
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem, split_items
 from semhub_lens.spokes import Card, Projector, Shape, Spoke, load_projector, save_projector
-from semhub_lens.spokes.layout import fingerprint, layout, vocabulary_hash
+from semhub_lens.spokes.layout import layout, unembedding_hash, vocabulary_hash
 from semhub_lens.training.evaluation import accepted
 from semhub_lens.training.frozen import input_norm
 
 
 def make_spoke(model, name="planted", **changes):
     projector = Projector(Shape(CHUNKS, D, 32, hidden=8, embeddings=3), scale=2.0, seed=1)
-    found = Card(name, "image", "fake", "tiny", fingerprint(model), vocabulary_hash(model), {"steps": 0})
+    found = Card(name, "image", "fake", "tiny", unembedding_hash(model), vocabulary_hash(model), {"steps": 0})
     return Spoke(model, FakeEncoder(), projector, dataclasses.replace(found, **changes))
 
 

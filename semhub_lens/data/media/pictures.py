@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
@@ -32,7 +32,7 @@ def bundled_pictures() -> list[MediaItem]:
         path = Path(str(files("semhub_lens.data") / "bundled" / FOLDER / f"{row['en']}.png"))
         spoken = {code: (concept[code],) for code in BUNDLED}
         key = f"{concept['category']}:{row['en']}"
-        items.append(MediaItem(key, "emoji", row["en"], spoken, content_hash(path), partial(_opened, path)))
+        items.append(MediaItem(key, "emoji", row["en"], spoken, file_fingerprint(path), partial(_opened, path)))
     return items
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.waves import read_wave
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
@@ -53,4 +53,4 @@ def animals() -> dict[str, str]:
 
 def _item(group: str, name: str, names: dict[str, tuple[str, ...]]) -> MediaItem:
     path = Path(str(files("semhub_lens.data") / "bundled" / FOLDER / f"{name}.flac"))
-    return MediaItem(f"{group}:{name}", VOICE, name, names, content_hash(path), partial(read_wave, path))
+    return MediaItem(f"{group}:{name}", VOICE, name, names, file_fingerprint(path), partial(read_wave, path))

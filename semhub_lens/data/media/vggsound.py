@@ -1,7 +1,6 @@
 """Reader for a folder of VGGSound (or of your own clips in its layout). Nothing of it is bundled."""
 
 import csv
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.waves import read_wave
 
@@ -107,6 +107,6 @@ def _clip(row: _Row, clips: dict[str, Path]) -> Path | None:
 def _item(row: _Row, path: Path) -> MediaItem:
     """The hash is of the file's name, size and time, so that listing a large folder reads no clip."""
     stat = path.stat()
-    content = hashlib.sha256(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    content = fingerprint([path.name, stat.st_size, stat.st_mtime_ns])
     label = " ".join(row.label.split())
     return MediaItem(path.stem, row.split or "clip", label, {"en": (label,)}, content, partial(read_wave, path))

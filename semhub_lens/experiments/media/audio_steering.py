@@ -22,7 +22,7 @@ from semhub_lens.experiments.media.legs import ADAPTER, name_of, reader_of
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token, token_id, word_tokens
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions.sweep import Controls, Measure, Recipe, adding
@@ -82,7 +82,7 @@ def run_steering(job: Job) -> ExperimentResult:
     legs, sweeps = [], []
     for old, new, toward in SIDES:
         side = sides[old]
-        provenance = job.provenance(data, [fingerprint(side.shown), side.names, side.new], bos=side.shown[0].bos)
+        provenance = job.provenance(data, [side.shown, side.names, side.new], bos=side.shown[0].bos)
         found = _sweep(side, provenance, f"steering-{old}", full=True)
         noise = (
             _sweep(replace(side, job=job.random()), provenance, f"random-{old}", full=False) if job.baseline else None

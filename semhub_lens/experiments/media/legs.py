@@ -16,7 +16,7 @@ from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import Target
 
 LANGUAGES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
@@ -84,7 +84,7 @@ def where_of(
 ) -> Provenance:
     """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
     through = f"{data or f'{kind.noun}s'} through {reader_of(job, kind.modality).name}"
-    return job.provenance(through, [fingerprint(shown), list(names)], lens=lens, bos=shown[0].bos)
+    return job.provenance(through, [shown, names], lens=lens, bos=shown[0].bos)
 
 
 def similarity_legs(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import digest
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
@@ -20,7 +20,7 @@ from semhub_lens.experiments.media.legs import ADAPTER, name_of, one_each, reade
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION, pictures_of
 from semhub_lens.experiments.steering_legs import SIGNS
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 from semhub_lens.interventions.concepts import concept_patch
 from semhub_lens.model.facts import Model
@@ -114,7 +114,7 @@ def patch_items(
 
 def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> ExperimentResult:
     """One leg a way."""
-    hashes = [fingerprint(items.pictures), items.names, items.into]
+    hashes = [items.pictures, items.names, items.into]
     provenance = job.provenance(
         f"pictures and words through {reader.name}", hashes, lens=True, bos=items.pictures[0].bos
     )
@@ -184,7 +184,7 @@ def _patched(
             raise SemhubError(f"{found.dropped} pairs of names share a token; leave one name of each pair out.")
         return torch.stack([values[..., 0] for values in found.conditions().values()])
 
-    part = digest([fingerprint(sources), fingerprint(targets), items.names, items.into])
+    part = fingerprint([sources, targets, items.names, items.into])
     return job.store.tensor(f"{job.model.cfg.model_name}-patch-{way.source}-{way.target}-{part}", measure)
 
 

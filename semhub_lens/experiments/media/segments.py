@@ -22,7 +22,7 @@ from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 
 BESIDE = "beyond the label of the picture's other part at the same patches"
@@ -143,7 +143,7 @@ def segment_result(
     names = sorted({label for item in items for label in item.present})
     provenance = job.provenance(
         f"{corpus} through {reader.name}",
-        [fingerprint([i.prompt for i in items]), [(i.label, i.inside) for i in items]],
+        [[i.prompt for i in items], [(i.label, i.inside) for i in items]],
         lens=True,
         bos=items[0].prompt.bos,
     )

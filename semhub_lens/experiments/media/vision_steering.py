@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import COLOURS, TwoColours, two_colour_pictures
@@ -18,7 +19,7 @@ from semhub_lens.experiments.media.segments import whole_tile
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, fingerprint, noise_like
+from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token, target_ids
 from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions import hooks
@@ -118,7 +119,7 @@ def steering_result(job: Job, reader: MediaReader, items: Sequence[ColourItem]) 
     """The four legs of items: added and replaced, graded and as shares of answers."""
     provenance = job.provenance(
         f"two-coloured pictures through {reader.name}",
-        [fingerprint([item.prompt for item in items]), [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
+        [[item.prompt for item in items], [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
         bos=items[0].prompt.bos,
     )
     labels = [f"{item.kept} to {item.new}" for item in items]

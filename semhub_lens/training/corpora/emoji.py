@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.corpora.stamps import bare, read_picture
@@ -102,7 +102,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
     if not path.exists():
         raise SemhubError(f"There is no font or folder {path}. {ADVICE}")
     font = None if path.is_dir() else _font(path)
-    whole = "" if font is None else content_hash(path)
+    whole = "" if font is None else file_fingerprint(path)
     items = []
     for symbol, names in emoji_names().items():
         code = f"{ord(symbol[0]):x}"
@@ -111,7 +111,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
         else:
             if (file := _file(path, code)) is None:
                 continue
-            draw, content = partial(read_picture, file), content_hash(file)
+            draw, content = partial(read_picture, file), file_fingerprint(file)
         items.append(MediaItem(f"{style}:{code}", style, names["en"][0].lower(), names, content, draw))
     if not items:
         raise SemhubError(f"No emoji pictures in {path}; expected files such as 1f436.png.")

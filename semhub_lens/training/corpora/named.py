@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording
 
@@ -44,7 +44,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
             names = {"en": tuple(dict.fromkeys((bare(name), name)))}
             opened = partial(read_picture, path)
             key = f"{style}:{inside.as_posix()}"
-            items.append(MediaItem(key, style, bare(name), names, content_hash(path), opened))
+            items.append(MediaItem(key, style, bare(name), names, file_fingerprint(path), opened))
     if not items:
         raise SemhubError(f"There are no pictures below {root} that are named by what they show.")
     return items
@@ -68,7 +68,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
         code, known = path.parent.name, said.get(path.parent.name, {}).get(word)
         if known and path.suffix.lower() in RECORDED:
             key, opened = f"{style}:{code}:{path.name}", partial(read_recording, path)
-            items.append(MediaItem(key, style, known[1], {code: (known[0],)}, content_hash(path), opened))
+            items.append(MediaItem(key, style, known[1], {code: (known[0],)}, file_fingerprint(path), opened))
     if not items:
         example = next((f"{code}/{next(iter(words))}.wav" for code, words in said.items() if words), "en/dog.wav")
         raise SemhubError(

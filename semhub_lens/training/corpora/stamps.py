@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.fingerprints import content_hash
+from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 
@@ -132,7 +132,7 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
         path = stamp.picture
         key = f"stamp:{path.relative_to(Path(root).expanduser()).as_posix()}"
         opened = partial(read_picture, path)
-        items.append(MediaItem(key, "stamp", names["en"][0].lower(), names, content_hash(path), opened))
+        items.append(MediaItem(key, "stamp", names["en"][0].lower(), names, file_fingerprint(path), opened))
     return items
 
 
@@ -146,7 +146,7 @@ def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")
                 path = stamp.spoken[code]
                 key = f"spoken:{code}:{path.stem}"
                 concept = names["en"][0].lower()
-                content = content_hash(path)
+                content = file_fingerprint(path)
                 items.append(
                     MediaItem(
                         key, f"human {code}", concept, {code: names[code]}, content, partial(read_recording, path)
@@ -162,7 +162,7 @@ def stamp_sounds(root: str | Path) -> list[MediaItem]:
         names = stamp_names(stamp)
         if names and stamp.sound is not None:
             path, concept = stamp.sound, names["en"][0].lower()
-            content = content_hash(path)
+            content = file_fingerprint(path)
             items.append(
                 MediaItem(f"sound:{path.stem}", "sound", concept, names, content, partial(read_recording, path))
             )
