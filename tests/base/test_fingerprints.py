@@ -44,7 +44,8 @@ PAIRS = {
     "two long prompts that differ in the middle": (long_prompt(4), long_prompt(5)),
     "spans": (shl.Prompt.from_ids([1, 4], spans={"a": [0]}), shl.Prompt.from_ids([1, 4], spans={"a": [1]})),
     "embeddings": tuple(
-        shl.Prompt.from_ids([1, 4], spans={"a": [1]}, embeddings={"a": torch.full((1, 8), value)}) for value in (1.0, 2.0)
+        shl.Prompt.from_ids([1, 4], spans={"a": [1]}, embeddings={"a": torch.full((1, 8), value)})
+        for value in (1.0, 2.0)
     ),
     "a number and its text": (1, "1"),
     "a whole number and a float": (1, 1.0),

@@ -66,7 +66,7 @@ def of_results_page(result, folder, monkeypatch):
 
 
 def of_command_line(result, monkeypatch):
-    monkeypatch.setattr(results_page, "results_page", lambda *_, **__: (result_path := main.Path("x"), [result]))
+    monkeypatch.setattr(results_page, "results_page", lambda *_, **__: (main.Path("x"), [result]))
     console = Console(width=200, record=True, quiet=False)
     monkeypatch.setattr(main, "console", console)
     main.results(jobs=1)
