@@ -5,6 +5,7 @@
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ PLAN = re.compile(r"(?<=```text\n)base\n.*?(?=```)", re.DOTALL)
 HISTORY = {"changelog.md", "results.md"}
 """Pages that speak of other versions, or that a command writes."""
 PAGES = [ROOT / "README.md", *(p for p in DOCS.rglob("*.md") if p.name not in HISTORY and "_build" not in p.parts)]
+LONGEST_LINE = 120
 IN_BACKTICKS = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 PATH = re.compile(r"(?:semhub_lens|tests|docs|notebooks)/[\w./]*|Makefile|pyproject\.toml|conftest\.py")
 MODULE = re.compile(r"semhub_lens(?:\.[a-z_]+)+(?:\.\w+)*")
@@ -26,7 +28,7 @@ DIRECTIVE = re.compile(r"\.\. (?:auto\w+|py:module|py:data):: semhub_lens\.([\w.
 
 
 def drawn_plan(imports):
-    """One line a room, lowest first: the room, and the rooms whose modules its own modules import."""
+    """Every room, lowest first, and the rooms whose modules its own modules import."""
     width = max(map(len, layering.ORDER)) + 3
     lines = []
     for room in (name for name in layering.ORDER if not name.startswith("__")):
@@ -37,7 +39,10 @@ def drawn_plan(imports):
             for target in found
         }
         listed = [name for name in layering.ROOMS if name in used - {room}] + ["the package"] * ("__init__" in used)
-        lines.append(f"{room.ljust(width)}<- {', '.join(listed)}" if listed else room)
+        head = f"{room.ljust(width)}<- " if listed else room
+        lines.append(
+            textwrap.fill(", ".join(listed), 78, initial_indent=head, subsequent_indent=" " * len(head)) or room
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +86,13 @@ def _is_there(parts):
     return all(re.search(rf"\b{part}\b", text) for part in parts[1:])
 
 
+def long_lines(text):
+    """Lines of prose that are too long to read in an editor; code, tables and pictures may be as wide as they are."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in prose.splitlines() if not line.lstrip().startswith(("|", "!["))]
+    return [line for line in lines if len(line) > LONGEST_LINE]
+
+
 def documented():
     pages = (DOCS / "api").glob("*.md")
     return {name for page in pages for name in DIRECTIVE.findall(page.read_text(encoding="utf-8"))}
@@ -111,6 +123,12 @@ def test_every_room_has_a_row_that_says_what_it_holds_and_what_never(room):
 def test_what_a_page_names_is_there(page):
     text = page.read_text(encoding="utf-8")
     assert [*missing_paths(text), *missing_modules(text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_can_be_read_in_an_editor(page):
+    assert long_lines(page.read_text(encoding="utf-8")) == []
+    assert long_lines(f"{121 * 'x'}\n```\n{122 * 'y'}\n```\n| {130 * 'z'}") == [121 * "x"]
 
 
 @pytest.mark.parametrize(
