@@ -12,6 +12,8 @@ import semhub_lens as shl
 from hearing import Planted, checks, clip
 from jobs import job_on
 from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.media.sounds import MAMMAL
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media import audio_steering
 from semhub_lens.experiments.media.audio_steering import (
@@ -19,7 +21,7 @@ from semhub_lens.experiments.media.audio_steering import (
     SPAN,
     YES,
     animals_heard,
-    side_of,
+    arm_of,
     steering_vectors,
     told_apart,
 )
@@ -53,17 +55,17 @@ def zoo(request):
 def animals(monkeypatch):
     monkeypatch.setattr(audio_steering, "animal_sounds", lambda: [clip(name) for name in MAMMALS + OTHERS])
     monkeypatch.setattr(audio_steering, "STRENGTHS", (1.0,))
-    monkeypatch.setattr(audio_steering, "PAPER_STRENGTHS", (10.0,))
+    monkeypatch.setattr(steering_legs, "PAPER_STRENGTHS", (10.0,))
 
 
 def zoo_job(model, **settings):
     return job_on(model, 16, seed=1, progress=False, reader=Planted(model), **settings)
 
 
-def planted_side(model, answer=NO):
-    one = zoo_job(model)
-    heard = animals_heard(one)[0]
-    return side_of(one, one.reader, heard[answer == NO], heard[answer == YES], answer)
+def planted_arm(model):
+    job = zoo_job(model)
+    heard = animals_heard(job)[0]
+    return arm_of(job.reader, heard[True], heard[False], MAMMAL, job.seed)
 
 
 def test_animals_are_divided_into_mammals_and_others(zoo, animals, monkeypatch):
@@ -81,9 +83,9 @@ def test_animals_are_divided_into_mammals_and_others(zoo, animals, monkeypatch):
 
 
 def test_directions_lead_from_the_animal_heard_to_one_of_the_other_class(zoo, animals):
-    side = planted_side(zoo)
+    side = planted_arm(zoo)
     assert set(side.names) <= set(MAMMALS) and set(side.new) <= set(OTHERS) and len(set(side.new)) == 16
-    vectors = steering_vectors(side, "x")
+    vectors = steering_vectors(zoo_job(zoo), side)
     assert vectors.shape == (4, 16, zoo.cfg.d_model)
     ids = [zoo.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in (side.new[3], side.names[3])]
     difference = (zoo.W_U[:, ids[0]] - zoo.W_U[:, ids[1]]).detach().float().cpu()
@@ -122,8 +124,8 @@ def test_a_run_steers_both_ways_with_all_controls_and_as_by_hand(zoo, animals):
     assert result.extras[0].clean[1].abs().max() == 0 and result.extras[0].effect("KL to clean").max() > 0
     assert any("written name" in note and "chance" in note for note in result.notes)
 
-    sweep, side = result.extras[0], planted_side(zoo)
-    vectors = steering_vectors(side, "x")
+    sweep, side = result.extras[0], planted_arm(zoo)
+    vectors = steering_vectors(zoo_job(zoo), side)
     cell = sweep.scores[:, sweep.layers.index(2), sweep.strengths.index(1.0), 0, 3]
     steered = cell[sweep.conditions.index("steered")]
     assert float(steered) == pytest.approx(by_hand(zoo, side.shown[3], vectors[2, 3], 1.0, 2, [1, 2]), abs=1e-4)
@@ -134,8 +136,8 @@ def test_a_run_steers_both_ways_with_all_controls_and_as_by_hand(zoo, animals):
 
 def test_the_papers_convention_adds_the_bare_difference_at_one_layer(zoo, animals):
     result = audio_steering.run_steering(zoo_job(zoo, convention="paper", baseline=False))
-    sweep, side = result.extras[0], planted_side(zoo)
-    assert sweep.layers == (2,) and sweep.strengths == audio_steering.PAPER_STRENGTHS
+    sweep, side = result.extras[0], planted_arm(zoo)
+    assert sweep.layers == (2,) and sweep.strengths == steering_legs.PAPER_STRENGTHS
     rows = [shl.direction.unembedding(zoo, f" {n}", f" {o}") for n, o in zip(side.new, side.names, strict=True)]
     torch.testing.assert_close(sweep.norms[0], torch.stack(rows).norm(dim=-1))
 
@@ -158,12 +160,12 @@ def toward_no(model, prompt, layer):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_directions_that_turn_the_answer_are_found_and_opposite_ones_are_not(zoo, animals, monkeypatch, sign):
-    def planted(side, name):
+    def planted(job, side):
         rows = torch.stack(
             [torch.stack([toward_no(zoo, p, layer) for p in side.shown]) if 0 < layer < 3 else torch.ones(16, 32)
              for layer in range(4)]
         )  # fmt: skip
-        turned = rows if side.answer == NO else -rows
+        turned = rows if side.answers[0] == NO else -rows
         return sign * 4 * turned / turned.norm(dim=-1, keepdim=True)
 
     monkeypatch.setattr(audio_steering, "steering_vectors", planted)

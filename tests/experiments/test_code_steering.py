@@ -11,7 +11,7 @@ from jobs import job_on
 from semhub_lens.base.store import Store
 from semhub_lens.data.code.arguments import split_arguments
 from semhub_lens.data.code.calls import RangePrompt
-from semhub_lens.experiments import job
+from semhub_lens.experiments import job, steering_legs
 from semhub_lens.experiments.code import steering as code_steering
 from semhub_lens.experiments.code.steering import CHANGED, GRADED, OTHER, UNCHANGED, outcomes, range_items, shortened
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -110,7 +110,7 @@ def coder(request):
 def candidates(monkeypatch):
     monkeypatch.setattr(code_steering, "range_prompts", lambda root: CANDIDATES)
     monkeypatch.setattr(code_steering, "STRENGTHS", (0.5, 1.0))
-    monkeypatch.setattr(code_steering, "PAPER_STRENGTHS", (10.0, 40.0))
+    monkeypatch.setattr(steering_legs, "PAPER_STRENGTHS", (10.0, 40.0))
 
 
 def run(model, **settings):

@@ -26,7 +26,7 @@ def job(model, **changes):
 def scored(model, axis):
     """P(positive) rises with the component of the added vector along `axis`; the other scores stay."""
     noise = 0.02 * torch.randn(16, generator=generator(3))
-    still = {name: torch.zeros(16) for name in steering.DAMAGE}
+    still = {name: torch.zeros(16) for name in steering.DAMAGES}
 
     def measure(hooks):
         if not hooks:
@@ -48,8 +48,8 @@ def beside(model, plus, minus, *others):
 
 
 def leg(model, axis):
-    found = steering.pair_sweep(job(model), ITEMS, PAIR, scored(model, axis))
-    return steering.pair_leg(job(model), ITEMS, PAIR, found)
+    (found,) = steering.steer_pair(job(model), ITEMS, PAIR, scored(model, axis)).legs
+    return found
 
 
 def test_a_direction_that_moves_sentiment_is_found_and_beats_its_controls(tiny_model):
@@ -171,9 +171,9 @@ def test_every_item_has_the_same_direction_and_a_random_one_of_its_own(tiny_mode
         if hooks:
             item = torch.arange(16)
             seen.append(hooks[0][1].edit(torch.zeros(16, tiny_model.cfg.d_model), item, torch.zeros_like(item)))
-        return dict.fromkeys((steering.POSITIVE, *steering.DAMAGE), torch.zeros(16))
+        return dict.fromkeys((steering.POSITIVE, *steering.DAMAGES), torch.zeros(16))
 
-    found = steering.pair_sweep(job(tiny_model), ITEMS, PAIR, measure)
+    found = steering.steer_pair(job(tiny_model), ITEMS, PAIR, measure).sweep
     assert found.conditions == ("steered", "random", "flipped", "unrelated") and len(seen) == 8
     steered, random = seen[0], seen[2]
     assert torch.equal(steered[0], steered[9]) and torch.allclose(steered.norm(dim=1), random.norm(dim=1))
@@ -182,6 +182,6 @@ def test_every_item_has_the_same_direction_and_a_random_one_of_its_own(tiny_mode
 
 
 def test_the_paper_takes_one_middle_layer_and_one_strength(tiny_model):
-    still = dict.fromkeys((steering.POSITIVE, *steering.DAMAGE), torch.zeros(16))
-    found = steering.pair_sweep(job(tiny_model, convention="paper"), ITEMS, PAIR, lambda hooks: still)
+    still = dict.fromkeys((steering.POSITIVE, *steering.DAMAGES), torch.zeros(16))
+    found = steering.steer_pair(job(tiny_model, convention="paper"), ITEMS, PAIR, lambda hooks: still).sweep
     assert (found.layers, found.strengths) == ((2,), (5.0,))

@@ -8,15 +8,14 @@ from jobs import job_on
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.data.numbers.arithmetic import Expression, number_word
-from semhub_lens.evidence.legs import LegText
 from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
 from semhub_lens.experiments.arithmetic.steering import answer_shares
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg
+from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg, steering_text
 from semhub_lens.interventions.sweep_result import SweepResult
 
-WORDING = LegText("planted", "arithmetic", "causality", "steering works", "signs flipped", "share", "share")
+TEXT = steering_text("arithmetic", "planted", "steering works", share=True)
 CONDITIONS = ("steered", "random", "flipped", "unrelated", "last layer")
 WHERE = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
 
@@ -27,13 +26,20 @@ def grid(shifts, items=48):
     scores[:, 1, 1, 0] += torch.tensor(shifts)[:, None]
     scores[:, :, :, 1] = scores[:, :, :, 1].abs()
     return SweepResult(
-        CONDITIONS, (3, 5), (1.0, 2.0, 4.0), ("hit", "cost"), ("cost",),
-        torch.zeros(2, items), scores, torch.ones(2, items), provenance=WHERE,
-    )  # fmt: skip
+        conditions=CONDITIONS,
+        layers=(3, 5),
+        strengths=(1.0, 2.0, 4.0),
+        names=("hit", "cost"),
+        damage=("cost",),
+        clean=torch.zeros(2, items),
+        scores=scores,
+        norms=torch.ones(2, items),
+        provenance=WHERE,
+    )
 
 
 def leg(shifts):
-    return steering_leg(grid(shifts), "hit", WORDING, WHERE, 0)
+    return steering_leg(grid(shifts), "hit", TEXT, WHERE, 0)
 
 
 def test_a_planted_effect_is_found_in_its_cell_and_holds_against_every_control():
@@ -56,7 +62,7 @@ def test_a_control_that_does_the_same_fails_its_check_alone(condition):
 
 
 def test_without_an_effect_no_cell_of_many_is_supported():
-    found = [steering_leg(grid([0.0] * 5), "hit", WORDING, WHERE, seed).verdict.status for seed in range(6)]
+    found = [steering_leg(grid([0.0] * 5), "hit", TEXT, WHERE, seed).verdict.status for seed in range(6)]
     assert found.count("supported") <= 1
 
 

@@ -11,6 +11,7 @@ import semhub_lens as shl
 from jobs import job_on
 from seeing import NAMES, PALETTE, Seeing, plain
 from semhub_lens.data.media.colours import COLOURS, two_colour_pictures
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.media import vision_steering
 from semhub_lens.experiments.media.patching import (
     NO_PATCH,
@@ -23,7 +24,6 @@ from semhub_lens.experiments.media.patching import (
 from semhub_lens.experiments.media.vision import NOT_NOISE
 from semhub_lens.experiments.media.vision_steering import (
     ADDED,
-    DAMAGE,
     ELSEWHERE,
     KEPT,
     MARGIN,
@@ -33,17 +33,21 @@ from semhub_lens.experiments.media.vision_steering import (
     colour_answers,
     colour_item,
     from_entry_on,
-    picture_norms,
+    mask_of,
     run_steering,
     steering_result,
 )
-from semhub_lens.experiments.steering_legs import BEYOND
+from semhub_lens.experiments.steering_legs import BEYOND, DAMAGE, mean_norms
 from semhub_lens.inputs.readers import ProcessorReader
 from semhub_lens.inputs.tokens import target_ids
 from semhub_lens.interventions.sweep_result import LAST
 
 HUES = {"red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 160, 0)}
 PICTURES = two_colour_pictures(list(HUES), 24, seed=0)
+
+
+def image_norms(job, prompts):
+    return mean_norms(job, prompts, [prompt.spans["image"] for prompt in prompts])
 
 
 def items_of(reader, count=16, pictures=PICTURES, third=None):
@@ -84,13 +88,12 @@ def test_edits_lie_at_the_patches_of_the_half_from_an_entry_on(tiny_model, manne
     items = items_of(seeing(tiny_model), 3)
     prompts = [item.prompt for item in items]
     job = job_of(tiny_model)
-    norms = picture_norms(job, prompts)
+    means = image_norms(job, prompts)
     plain_states = run(tiny_model, prompts)
     expected = torch.stack([s[:, 1:5].norm(dim=-1).mean(1) for s in plain_states], dim=1)
-    torch.testing.assert_close(norms, expected)
+    torch.testing.assert_close(means, expected.mean(1))
     vectors = torch.nn.functional.normalize(torch.randn(3, tiny_model.cfg.d_model, generator=shl.base.rng.generator(0)))
-    means = norms.mean(1)
-    recipe = from_entry_on(job, means, vision_steering._mask(items, False), manner)
+    recipe = from_entry_on(job, means, mask_of(prompts, [item.asked for item in items]), manner)
     edited = run(tiny_model, prompts, recipe(vectors * means[2], 0.5 if manner == ADDED else 1.0, 2))
     for i, (item, before, after) in enumerate(zip(items, plain_states, edited, strict=True)):
         untouched = [p for p in range(len(item.prompt)) if p not in item.asked]
@@ -132,7 +135,7 @@ def test_answers_are_the_most_probable_next_tokens(tiny_model):
 
 def planted_reader(job, items, prompts=None):
     """A model that would answer with the colour it reads at the patches of the half that is asked about."""
-    rows = [vision_steering.directions.unembedding(job.model, f" {i.new}", f" {i.kept}") for i in items]
+    rows = [shl.direction.unembedding(job.model, f" {i.new}", f" {i.kept}") for i in items]
     towards = torch.nn.functional.normalize(torch.stack(rows), dim=-1)
     shown = [item.prompt for item in items] if prompts is None else prompts
 
@@ -150,7 +153,7 @@ def planted_reader(job, items, prompts=None):
 def planted(monkeypatch):
     monkeypatch.setattr(vision_steering, "colour_answers", planted_reader)
     monkeypatch.setattr(vision_steering, "STRENGTHS", (0.5, 1.0))
-    monkeypatch.setattr(vision_steering, "spread", lambda last, count: (1,))
+    monkeypatch.setattr(steering_legs, "spread", lambda last, count: (1,))
 
 
 def test_a_planted_reader_of_the_half_is_found_and_the_other_half_does_nothing(planted):
@@ -161,7 +164,7 @@ def test_a_planted_reader_of_the_half_is_found_and_the_other_half_does_nothing(p
     held = {check.name for check in graded.checks if check.holds}
     assert {ELSEWHERE, *(name for condition, name in BEYOND.items() if condition != LAST)} <= held
     shift = found.extras[0].effect(MARGIN)[0]
-    expected = picture_norms(job_of(model), [i.prompt for i in items_of(seeing(model))]).mean(1)[1]
+    expected = image_norms(job_of(model), [i.prompt for i in items_of(seeing(model))])[1]
     torch.testing.assert_close(shift[1], expected.expand(16), atol=1e-3, rtol=1e-3)  # strength 1: one mean norm
 
 
@@ -252,8 +255,8 @@ def test_a_patch_of_the_last_entry_changes_nothing_and_controls_are_listed(tiny_
     for leg, way in zip(found.legs, WAYS, strict=True):
         assert not leg.effect[-1].any() and bool((leg.effect[1].abs() > 1e-3).any())
         listed = [check.name for check in leg.checks]
-        assert listed[:2] == [RANDOM_STATES, NO_PATCH] and (NOT_NOISE in listed) == (way.source == "image")
-        assert len(leg.labels) == len(WORDS) and len(listed) == 3 + (way.source == "image")
+        assert listed[:2] == [RANDOM_STATES, NO_PATCH] and (NOT_NOISE in listed) == (way.read == "image")
+        assert len(leg.labels) == len(WORDS) and len(listed) == 3 + (way.read == "image")
 
 
 def test_patching_goes_through_a_processor_too():

@@ -1,34 +1,45 @@
 """Arithmetic: sums steered with the difference of two sentences in English words."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.results import Provenance
 from semhub_lens.data.numbers.arithmetic import Expression, number_word, sums
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
+from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
-from semhub_lens.interventions.sweep import Controls, Measure, adding
-from semhub_lens.interventions.sweep_result import FLIPPED, RANDOM, STEERED, SweepResult
+from semhub_lens.interventions.sweep import Measure
 from semhub_lens.model.generation import Generation
-from semhub_lens.model.hooking import Hooks, n_layers
 from semhub_lens.scores import steering_scores
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-LAYERS = 3
 UNRELATED = ("the door to the garden is open and", "the door to the garden is closed and")
 LOWER, RIGHT, MARGIN = "one lower", "right", "one lower over right"
 PREDICTED, UNCHANGED, OTHER = "predicted change", "unchanged", "other"
-DAMAGE = "KL to clean"
 NEW_TOKENS = 4
 """Enough for "1+1" and for seeing that no digit follows."""
 UNRELATED_TEXTS = 40
+TEXTS = {
+    MARGIN: steering_legs.steering_text(
+        "arithmetic",
+        "steered towards the operand one lower",
+        "the number-word direction moves the next token from the right operand to the one that fits a first "
+        "operand one higher, more than a random direction of its norm",
+    ),
+    PREDICTED: steering_legs.steering_text(
+        "arithmetic",
+        "predicted change of the answer",
+        "the number-word direction makes the model write the sum as if its first operand were one higher, more "
+        "often than a random direction of its norm",
+        share=True,
+    ),
+}
 
 
 def run_steering(job: Job) -> ExperimentResult:
@@ -41,60 +52,38 @@ def run_steering(job: Job) -> ExperimentResult:
     every = [e for e in sums() if e.second > 1]
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     prompts = [f"{e.result}={e.first}+" for e in items]
-    labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
-    provenance = replace(job.provenance("generated sums", prompts), padding="right, left in generation")
-    found = _sweep(job, items, provenance, written=True)
-    noise = _sweep(job.random(), items, provenance, written=False) if job.baseline else None
-    legs = (
-        steering_leg(found, MARGIN, _graded(), provenance, job.seed, labels=labels, random=noise),
-        steering_leg(found, PREDICTED, _share(), provenance, job.seed, labels=labels),
-    )
-    title = f"{len(items)} sums steered with number words"
-    return ExperimentResult("arithmetic.steering", title, legs, _notes(found, legs[0]), (found,), provenance=provenance)
-
-
-def _sweep(job: Job, items: list[Expression], provenance: Provenance, *, written: bool) -> SweepResult:
-    directions = _directions(job, items)
-    ends = job.states("unrelated", UNRELATED)
-    last = n_layers(job.model)
-    controls = Controls(seed=job.seed, unrelated=lambda layer: ends[layer, 0] - ends[layer, 1])
-    if not written:
-        controls = Controls(seed=job.seed, flipped=False, last_layer=False)
-    plain = adding(job.model)
-
-    def one_block_later(direction: Tensor, strength: float, layer: int) -> Hooks:
-        return plain(direction, strength, min(layer + 1, last))
-
-    return run_sweep(
-        job,
-        "steering" if written else "steering-random",
-        _measure(job, items, written),
-        lambda layer: directions[layer],
-        spread(last, LAYERS),
-        STRENGTHS,
-        provenance=provenance,
-        recipe=one_block_later if job.paper else plain,
-        controls=controls,
-        damage=(DAMAGE,) if written else (),
-    )
-
-
-def _directions(job: Job, items: list[Expression]) -> Float[Tensor, "layer item d_model"]:
-    """Each sum's direction: its first operand one higher, in words."""
     own, higher = (
         [f"{number_word(e.result)} equals to {number_word(e.first + step)} plus" for e in items] for step in (0, 1)
     )
-    return job.states("words, one higher", higher) - job.states("words", own)
+    provenance = replace(job.provenance("generated sums", prompts), padding="right, left in generation")
+    steered = steering_legs.steer(
+        job,
+        steering_legs.Steering(
+            name="steering",
+            directions=lambda job: steering_legs.text_differences(job, "words", higher, own),
+            unrelated=lambda job: steering_legs.text_differences(job, "unrelated", UNRELATED[:1], UNRELATED[1:])[:, 0],
+            measure=lambda job: _measure(job, prompts, items),
+            placebo=lambda job: _next_number(job, prompts, items),
+            graded=MARGIN,
+            strengths=STRENGTHS,
+            texts=TEXTS,
+            labels=[f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)],
+            provenance=provenance,
+        ),
+    )
+    title = f"{len(items)} sums steered with number words"
+    notes, extras = _notes(steered), (steered.sweep,)
+    return ExperimentResult("arithmetic.steering", title, steered.legs, notes, extras, provenance=provenance)
 
 
-def _measure(job: Job, items: list[Expression], written: bool) -> Measure:
-    prompts = [f"{e.result}={e.first}+" for e in items]
+def _next_number(job: Job, prompts: Sequence[str], items: Sequence[Expression]) -> Measure:
     targets = {LOWER: [str(e.second - 1) for e in items], RIGHT: [str(e.second) for e in items]}
-    graded = steering_scores.next_token(
+    return steering_scores.next_token(
         job.model, prompts, targets, margins=[(LOWER, RIGHT)], variants="exact", progress=job.progress
     )
-    if not written:
-        return graded
+
+
+def _measure(job: Job, prompts: Sequence[str], items: Sequence[Expression]) -> Measure:
     answers = steering_scores.continuations(
         job.model,
         prompts,
@@ -103,20 +92,18 @@ def _measure(job: Job, items: list[Expression], written: bool) -> Measure:
         progress=job.progress,
     )
     unrelated = sentences()["en"][:UNRELATED_TEXTS]
-    cost = steering_scores.damage(
-        job.model, unrelated, items=len(items), read_at="last", name=DAMAGE, progress=job.progress
-    )
-    return steering_scores.together(graded, answers, cost)
+    cost = steering_scores.damage(job.model, unrelated, items=len(items), read_at="last", progress=job.progress)
+    return steering_scores.together(_next_number(job, prompts, items), answers, cost)
 
 
-def answer_shares(generation: Generation, items: list[Expression]) -> dict[str, Float[Tensor, " item"]]:
+def answer_shares(generation: Generation, items: Sequence[Expression]) -> dict[str, Float[Tensor, " item"]]:
     """Whether each continuation is the predicted change ("1+1..." for t = 2), unchanged ("2..."), or neither.
 
     "answers one lower" asks for the first number only.
     """
     numbers = [re.match(r"\s*(\d+)(\+1(?!\d))?", text) for text in generation.texts]
-    first = torch.tensor([float(found[1]) if found else -1.0 for found in numbers])
-    plus_one = torch.tensor([bool(found and found[2]) for found in numbers])
+    first = torch.tensor([float(match[1]) if match else -1.0 for match in numbers])
+    plus_one = torch.tensor([bool(match and match[2]) for match in numbers])
     right = torch.tensor([float(e.second) for e in items])
     lower, same = first == right - 1, first == right
     predicted = lower & plus_one
@@ -124,49 +111,13 @@ def answer_shares(generation: Generation, items: list[Expression]) -> dict[str, 
     return {name: share.float() for name, share in shares.items()}
 
 
-def _graded() -> LegText:
-    return LegText(
-        "steered towards the operand one lower",
-        "arithmetic",
-        "causality",
-        "the number-word direction moves the next token from the right operand to the one that fits a first operand "
-        "one higher, more than a random direction of its norm",
-        SIGNS,
-        "nats",
-        "log-probability / nats",
-    )
-
-
-def _share() -> LegText:
-    return LegText(
-        "predicted change of the answer",
-        "arithmetic",
-        "causality",
-        "the number-word direction makes the model write the sum as if its first operand were one higher, more often "
-        "than a random direction of its norm",
-        SIGNS,
-        "share",
-        "share / nats",
-    )
-
-
-def _notes(found: SweepResult, leg: Leg) -> tuple[str, ...]:
-    def shares(condition: str | None) -> str:
-        rows = [found.clean[found.names.index(name)] for name in (PREDICTED, UNCHANGED, OTHER)]
-        if condition is not None:
-            cell = found.layers.index(leg.layer), found.strengths.index(leg.strength or 0.0)
-            names = (PREDICTED, UNCHANGED, OTHER)
-            rows = [row + found.effect(name, condition)[cell] for name, row in zip(names, rows, strict=True)]
-        listed = zip((PREDICTED, UNCHANGED, OTHER), rows, strict=True)
-        return f"{condition or 'clean'}: " + ", ".join(f"{name} {float(row.mean()):.0%}" for name, row in listed)
-
-    right = float(found.clean[found.names.index(UNCHANGED)].mean())
+def _notes(steered: steering_legs.Steered) -> tuple[str, ...]:
+    swept = steered.sweep
+    right = float(swept.clean[swept.names.index(UNCHANGED)].mean())
     return (
         f"The clean model answers {right:.0%} of these sums rightly; where it cannot add, no answer can change as "
         "predicted, and the graded leg shows what there is.",
-        f"Shares of the answers at layer {leg.layer}, strength {leg.strength:g} (all items). "
-        + "; ".join(shares(condition) for condition in (None, STEERED, RANDOM, FLIPPED))
-        + ".",
+        steering_legs.shares_note(steered, steered.legs[0], (PREDICTED, UNCHANGED, OTHER), "Shares of the answers"),
         "Damage is the KL divergence at the last token of unrelated English sentences that get the same directions.",
-        f"Layers: {LAYERS}, spread over the depth. The random-weight model's scores are log-probabilities only.",
+        "Three layers, spread over the depth. The random-weight model's scores are log-probabilities only.",
     )

@@ -8,45 +8,52 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import Unfit
-from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import CHUNK
 from semhub_lens.data.code.arguments import split_arguments
 from semhub_lens.data.code.calls import RangePrompt, range_prompts
 from semhub_lens.data.code.source_files import source_id
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
+from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import token_id
-from semhub_lens.interventions import direction as directions
-from semhub_lens.interventions.sweep import Controls, Measure, adding
-from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
+from semhub_lens.interventions.sweep import Measure
 from semhub_lens.model.facts import Model
 from semhub_lens.model.generation import Generation, generate
-from semhub_lens.model.hooking import WINDOW, Hooks, n_layers, residual_names
+from semhub_lens.model.hooking import WINDOW, Hooks, residual_names
 from semhub_lens.model.readout import Readout
 from semhub_lens.scores import steering_scores
 from semhub_lens.scores.final_states import log_probs_of
 
 PLUS, MINUS = " start", " end"
-UNRELATED_PAIR = (" red", " blue")
 STRENGTHS = (0.25, 0.5, 1.0)
 """In mean norms of the residual state at the last position."""
-PAPER_STRENGTHS = (10.0, 20.0, 40.0, 80.0)
-"""Of the raw difference of unembedding rows."""
-LAYERS = 3
 NEW_TOKENS = 12
 LONGEST = 48
 """Tokens of a prompt; generation costs most at the prompt."""
 CHANGED, UNCHANGED, OTHER = "changed as predicted", "unchanged", "other"
 FIRST = "0"
 GRADED = 'log p("0")'
-DAMAGE = "KL to clean"
 UNRELATED_TEXTS = 16
+TEXTS = {
+    CHANGED: steering_legs.steering_text(
+        "code",
+        'range(n) becomes range(0, n) with "start"',
+        'the direction from "end" to "start" makes the model write a start of 0 before its own argument, more '
+        "often than a random direction of its norm",
+        share=True,
+    ),
+    GRADED: steering_legs.steering_text(
+        "code",
+        '"0" as the next token with "start"',
+        'the direction from "end" to "start" raises the log-probability of "0" right after range(, more than a '
+        "random direction of its norm",
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,20 +89,39 @@ def run_steering(job: Job) -> ExperimentResult:
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
     provenance = job.provenance(corpus, [(i.prompt.ids.tolist(), i.default) for i in items], bos=items[0].prompt.bos)
     provenance = replace(provenance, padding="right, left in generation")
-    found = _sweep(job, items, provenance, written=True)
-    noise = _sweep(job.random(), items, provenance, written=False) if job.baseline else None
-    labels = [item.label for item in items]
-    legs = (
-        steering_leg(found, CHANGED, _share(), provenance, job.seed, labels=labels),
-        steering_leg(found, GRADED, _graded(), provenance, job.seed, labels=labels, random=noise),
+    steered = steering_legs.steer(
+        job,
+        steering_legs.Steering(
+            name="steering",
+            directions=lambda job: _directions(job, items),
+            unrelated=lambda job: steering_legs.word_differences(job, [steering_legs.UNRELATED_PAIR])[:, 0],
+            measure=lambda job: _measure(job, items),
+            placebo=lambda job: steering_scores.next_token(
+                job.model, [item.prompt for item in items], {GRADED: FIRST}, variants="exact", progress=job.progress
+            ),
+            graded=GRADED,
+            strengths=steering_legs.PAPER_STRENGTHS if job.paper else STRENGTHS,
+            damage=(OTHER, steering_legs.DAMAGE),
+            texts=TEXTS,
+            labels=[item.label for item in items],
+            provenance=provenance,
+        ),
     )
-    notes = (*report, *_notes(found, legs[0], job.paper))
+    notes = (
+        *report,
+        steering_legs.shares_note(steered, steered.legs[0], (CHANGED, UNCHANGED, OTHER), "Shares"),
+        steering_legs.scale_note(job, "the last position"),
+        "Where no list changes as predicted, the graded leg shows what there is. An unembedding direction can write "
+        "itself into the output: the check against the last layer asks whether blocks take part.",
+        f"Damage: the share of other lists, and the KL divergence at the last token of {UNRELATED_TEXTS} unrelated "
+        "English sentences. The random-weight model's scores are log-probabilities only.",
+    )
     title = f"{len(items)} one-argument range( calls"
-    return ExperimentResult("code.steering", title, legs, notes, (found,), provenance=provenance)
+    return ExperimentResult("code.steering", title, steered.legs, notes, (steered.sweep,), provenance=provenance)
 
 
 def _check_words(model: Model) -> None:
-    for word in (PLUS, MINUS, *UNRELATED_PAIR, FIRST):
+    for word in (PLUS, MINUS, *steering_legs.UNRELATED_PAIR, FIRST):
         token_id(model.tokenizer, word)
 
 
@@ -153,54 +179,20 @@ def shortened(model: Model, snippet: str) -> Prompt | None:
     return None
 
 
-def _sweep(job: Job, items: Sequence[RangeItem], provenance: Provenance, *, written: bool) -> SweepResult:
-    last = n_layers(job.model)
-    unrelated = directions.unembedding(job.model, *UNRELATED_PAIR)
-    controls = Controls(seed=job.seed, unrelated=lambda layer: unrelated)
-    if not written:
-        controls = Controls(seed=job.seed, flipped=False, last_layer=False)
-    plain = adding(job.model)
-
-    def one_block_later(direction: Tensor, strength: float, layer: int) -> Hooks:
-        return plain(direction, strength, min(layer + 1, last))
-
-    vectors = _directions(job, items)
-    return run_sweep(
-        job,
-        "steering" if written else "steering-random",
-        _measure(job, items, written),
-        lambda layer: vectors[layer],
-        spread(last, LAYERS),
-        PAPER_STRENGTHS if job.paper else STRENGTHS,
-        provenance=provenance,
-        recipe=one_block_later if job.paper else plain,
-        controls=controls,
-        damage=(OTHER, DAMAGE) if written else (),
-    )
-
-
-def _directions(job: Job, items: Sequence[RangeItem]) -> Float[Tensor, "layer d_model"]:
-    """The difference of unembedding rows for every layer: as it is (paper), or as long as the states are there."""
-    rows = directions.unembedding(job.model, PLUS, MINUS)
-    entries = n_layers(job.model) + 1
-    if job.paper:
-        return rows.expand(entries, -1)
-    states = job.states("range(", [item.prompt.text or "" for item in items])
-    return rows / rows.norm() * states.norm(dim=-1).mean(1, keepdim=True)
-
-
-def _measure(job: Job, items: Sequence[RangeItem], written: bool) -> Measure:
+def _directions(job: Job, items: Sequence[RangeItem]) -> steering_legs.Directions:
+    """One direction for all items: the raw difference (paper), or as long as the states are at the last position."""
     prompts = [item.prompt for item in items]
-    if not written:
-        return steering_scores.next_token(job.model, prompts, {GRADED: FIRST}, variants="exact", progress=job.progress)
+    norms = None if job.paper else steering_legs.mean_norms(job, prompts, [[len(prompt) - 1] for prompt in prompts])
+    return steering_legs.word_differences(job, [(PLUS, MINUS)], norms)[:, 0]
+
+
+def _measure(job: Job, items: Sequence[RangeItem]) -> Measure:
     texts = sentences()["en"][:UNRELATED_TEXTS]
-    cost = steering_scores.damage(
-        job.model, texts, items=UNRELATED_TEXTS, read_at="last", name=DAMAGE, progress=job.progress
-    )
+    cost = steering_scores.damage(job.model, texts, items=UNRELATED_TEXTS, read_at="last", progress=job.progress)
 
     def spread_cost(hooks: Hooks) -> Mapping[str, Tensor]:
         """All items share one direction: each text is run once, and repeated over the items."""
-        return {DAMAGE: cost(hooks)[DAMAGE][torch.arange(len(items)) % UNRELATED_TEXTS]}
+        return {steering_legs.DAMAGE: cost(hooks)[steering_legs.DAMAGE][torch.arange(len(items)) % UNRELATED_TEXTS]}
 
     return steering_scores.together(_written(job, items), spread_cost)
 
@@ -234,58 +226,3 @@ def outcomes(generation: Generation, defaults: Sequence[str]) -> dict[str, Float
     same = torch.tensor([a == [d] for a, d in zip(written, defaults, strict=True)])
     shares = {CHANGED: changed, UNCHANGED: same, OTHER: ~(changed | same)}
     return {name: share.float() for name, share in shares.items()}
-
-
-def _share() -> LegText:
-    return LegText(
-        'range(n) becomes range(0, n) with "start"',
-        "code",
-        "causality",
-        'the direction from "end" to "start" makes the model write a start of 0 before its own argument, more often '
-        "than a random direction of its norm",
-        SIGNS,
-        "share",
-        "share / nats",
-    )
-
-
-def _graded() -> LegText:
-    return LegText(
-        '"0" as the next token with "start"',
-        "code",
-        "causality",
-        'the direction from "end" to "start" raises the log-probability of "0" right after range(, more than a random '
-        "direction of its norm",
-        SIGNS,
-        "nats",
-        "log-probability / nats",
-    )
-
-
-def _notes(found: SweepResult, leg: Leg, paper: bool) -> tuple[str, ...]:
-    names = (CHANGED, UNCHANGED, OTHER)
-
-    def shares(condition: str | None) -> str:
-        rows = [found.clean[found.names.index(name)] for name in names]
-        if condition is not None:
-            cell = found.layers.index(leg.layer), found.strengths.index(leg.strength or 0.0)
-            rows = [row + found.effect(name, condition)[cell] for name, row in zip(names, rows, strict=True)]
-        listed = ", ".join(f"{name} {float(row.mean()):.0%}" for name, row in zip(names, rows, strict=True))
-        return f"{condition or 'clean'}: {listed}"
-
-    scale = (
-        "Strengths multiply the raw difference of unembedding rows, added after the block whose index the layer is."
-        if paper
-        else "Strengths are in mean norms of the residual state at the last position, layer by layer."
-    )
-    conditions = (None, STEERED, RANDOM, FLIPPED, UNRELATED, LAST)
-    return (
-        f"Shares at layer {leg.layer}, strength {leg.strength:g} (all items). "
-        + "; ".join(shares(condition) for condition in conditions)
-        + ".",
-        scale,
-        "Where no list changes as predicted, the graded leg shows what there is. An unembedding direction can write "
-        "itself into the output: the check against the last layer asks whether blocks take part.",
-        f"Damage: the share of other lists, and the KL divergence at the last token of {UNRELATED_TEXTS} unrelated "
-        "English sentences. The random-weight model's scores are log-probabilities only.",
-    )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance
 from semhub_lens.data.text.corpora import SentimentText, read_sentiments
 from semhub_lens.data.text.openings import LANGUAGE_PREFIXES, openings
 from semhub_lens.data.text.texts import BUNDLED, sentences
@@ -17,13 +17,11 @@ from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
+from semhub_lens.experiments.steering_legs import DAMAGE, SIGNS, Steered, Steering, steer, text_differences
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.interventions.direction import words
-from semhub_lens.interventions.sweep import Controls, Measure, adding
-from semhub_lens.interventions.sweep_result import SweepResult
+from semhub_lens.interventions.sweep import Measure, adding
 from semhub_lens.model.generation import Generation
-from semhub_lens.model.hooking import Hooks, n_layers
+from semhub_lens.model.hooking import Hooks
 from semhub_lens.scores.classifier import SentimentClassifier
 from semhub_lens.scores.language import language_of
 from semhub_lens.scores.likelihood import continuation_perplexity
@@ -32,7 +30,7 @@ from semhub_lens.scores.steering_scores import continuations, damage, together
 
 NAMES = {"es": "Spanish", "zh": "Chinese"}
 POSITIVE = "P(positive)"
-DAMAGE = ("log-perplexity", "KL to clean", "language lost", "relevance lost", "no text")
+DAMAGES = ("log-perplexity", DAMAGE, "language lost", "relevance lost", "no text")
 STRENGTHS = (2.0, 8.0)
 NEW_TOKENS, TEMPERATURE = 16, 0.8
 PAPER_STRENGTH, PAPER_NEW_TOKENS, PAPER_TEMPERATURE = 5.0, 20, 1.0
@@ -70,7 +68,7 @@ class Items:
 
     language: str
     openings: list[str]
-    source: str
+    corpus: str
 
     @property
     def prompts(self) -> list[str]:
@@ -116,7 +114,7 @@ def run_steering(job: Job) -> ExperimentResult:
     for items in listed:
         measure = item_measure(job, items, scores)
         for pair in (ENGLISH, NATIVE[items.language]):
-            legs.append(pair_leg(job, items, pair, pair_sweep(job, items, pair, measure)))
+            legs += steer_pair(job, items, pair, measure).legs
     title = f"sentiment of continuations, {len(listed[0].openings)} openings a language"
     notes = _notes(job, scores.classifier.name)
     return ExperimentResult("multilingual.steering", title, tuple(legs), notes, provenance=legs[0].provenance)
@@ -129,31 +127,31 @@ def steering_items(job: Job) -> list[Items]:
         SemhubError: too few items, or a corpus without enough texts in one of the languages.
     """
     if job.data is None:
-        found = {code: [opening.text for opening in openings(code)] for code in NAMES}
-        source = "bundled openings"
+        texts_of = {code: [opening.text for opening in openings(code)] for code in NAMES}
+        corpus = "bundled openings"
     else:
         limit = None if Path(job.data).exists() else STREAMED_ROWS
-        found = _cut(read_sentiments(job.data, limit=limit))
-        source = job.data
-        if not found:
+        texts_of = _cut(read_sentiments(job.data, limit=limit))
+        corpus = job.data
+        if not texts_of:
             raise SemhubError(
                 f"{job.data} has fewer than {FEWEST_ITEMS} texts in each of the languages {', '.join(NAMES)} that can "
                 "be cut in halves (four words, or eight characters of Chinese)."
             )
     return [
-        Items(code, [texts[i] for i in sample(len(texts), job.n, job.seed)], f"{source}, {code}")
-        for code, texts in found.items()
+        Items(code, [texts[i] for i in sample(len(texts), job.n, job.seed)], f"{corpus}, {code}")
+        for code, texts in texts_of.items()
     ]
 
 
 def _cut(rows: Sequence[SentimentText]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for code in NAMES:
         halves = [first_half(row.text, code) for row in rows if row.language == code]
         kept = list(dict.fromkeys(half for half in halves if half))
         if len(kept) >= FEWEST_ITEMS:
-            found[code] = kept
-    return found
+            texts[code] = kept
+    return texts
 
 
 def first_half(text: str, code: str) -> str | None:
@@ -205,49 +203,45 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
     return once
 
 
-def pair_sweep(job: Job, items: Items, pair: Pair, measure: Measure) -> SweepResult:
-    """Layers and strengths of one pair of words.
+def steer_pair(job: Job, items: Items, pair: Pair, measure: Measure) -> Steered:
+    """P(positive) under the direction of one pair of words minus under a random one of its norm.
 
-    The direction is given once for every item, so that each item has a random direction of its own: one for all would
+    The direction is repeated for every item, so that each item has a random direction of its own: one for all would
     move sentiment by luck.
     There is no control "last layer": what is added to the last residual entry of a prompt's first position reaches no
     new token, so that run is the clean one.
     """
-    depth = n_layers(job.model)
-    first = int(Prompt.from_text(job.model, items.prompts[0]).bos)
-    return run_sweep(
+    bos, language = Prompt.from_text(job.model, items.prompts[0]).bos, NAMES[items.language]
+    text = LegText(
+        title=f"{language}, {pair.name} ({pair.plus} - {pair.minus})",
+        data_type="languages",
+        kind="causality",
+        claim=pair.claim.format(language),
+        control=SIGNS,
+        unit=POSITIVE,
+        curve_unit=f"{POSITIVE} / damage",
+    )
+    return steer(
         job,
-        f"steering-{items.language}-{pair.name}",
-        measure,
-        lambda layer: words(job.model, pair.plus, pair.minus, layer).expand(len(items.openings), -1),
-        spread(depth, 1),
-        [PAPER_STRENGTH] if job.paper else STRENGTHS,
-        provenance=_where(job, items),
-        recipe=adding(job.model, first),
-        controls=Controls(
-            unrelated=lambda layer: words(job.model, *pair.unrelated, layer), last_layer=False, seed=job.seed
+        Steering(
+            name=f"steering-{items.language}-{pair.name}",
+            directions=lambda job: repeat(
+                text_differences(job, pair.name, [pair.plus], [pair.minus]),
+                "layer 1 d_model -> layer item d_model",
+                item=len(items.openings),
+            ),
+            unrelated=lambda job: text_differences(job, "unrelated", pair.unrelated[:1], pair.unrelated[1:])[:, 0],
+            hooks=lambda job: adding(job.model, int(bos)),
+            measure=lambda job: measure,
+            entries=1,
+            strengths=[PAPER_STRENGTH] if job.paper else STRENGTHS,
+            last_layer=False,
+            damage=DAMAGES,
+            texts={POSITIVE: text},
+            labels=items.openings,
+            provenance=job.provenance(items.corpus, items.prompts, bos=bos),
         ),
-        damage=DAMAGE,
     )
-
-
-def pair_leg(job: Job, items: Items, pair: Pair, result: SweepResult) -> Leg:
-    """The leg of one language and pair: P(positive) under the direction minus under a random one of its norm."""
-    wording = LegText(
-        f"{NAMES[items.language]}, {pair.name} ({pair.plus} - {pair.minus})",
-        "languages",
-        "causality",
-        pair.claim.format(NAMES[items.language]),
-        SIGNS,
-        "P(positive)",
-        "P(positive) / damage",
-    )
-    return steering_leg(result, POSITIVE, wording, _where(job, items), job.seed, labels=items.openings)
-
-
-def _where(job: Job, items: Items) -> Provenance:
-    bos = Prompt.from_text(job.model, items.prompts[0]).bos
-    return job.provenance(items.source, items.prompts, bos=bos)
 
 
 def _notes(job: Job, classifier: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Sound: is the answer to a question about an animal moved by English words added where the animal is heard?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,42 +8,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.sounds import MAMMAL, animal_sounds, animals
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.evidence.legs import ExperimentResult, LegText
+from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.stats import FEWEST_ITEMS
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.job import Job, Text
 from semhub_lens.experiments.media.audio import SOUNDS
 from semhub_lens.experiments.media.legs import ADAPTER, name_of, reader_of
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token, token_id, word_tokens
-from semhub_lens.interventions import direction as directions
-from semhub_lens.interventions.sweep import Controls, Measure, Recipe, adding
-from semhub_lens.interventions.sweep_result import SweepResult
-from semhub_lens.model.capture import prompt_states
-from semhub_lens.model.facts import Model
+from semhub_lens.interventions.sweep import Measure, Recipe, adding
 from semhub_lens.model.hooking import Hooks, n_layers
 from semhub_lens.scores import steering_scores
 
 QUESTION = "<audio> Is this animal a mammal? Answer:"
 YES, NO = "Yes", "No"
-UNRELATED_PAIR = (" red", " blue")
+OTHER = "other animal"
 STRENGTHS = (0.5, 1.0, 2.0)
 """In mean norms of the residual states at the sound's positions."""
-PAPER_STRENGTHS = (10.0, 20.0, 40.0, 80.0)
-"""Of the raw difference of unembedding rows."""
-LAYERS = 3
-DAMAGE = "KL to clean"
 SPAN, AFTER = "audio", "after"
-SIDES = ((MAMMAL, "other animal", NO), ("other animal", MAMMAL, YES))
-"""What is heard, what is added, and the answer that is predicted then."""
+TEXT = steering_legs.steering_text(
+    SOUNDS.data_type,
+    "{old} heard, {new} added",
+    "the direction from the name of the animal heard ({old}) to that of another ({new}), added at the sound's "
+    'positions, makes "{answer}" a likelier answer to "Is this animal a mammal?", more than a random direction of its '
+    "norm",
+    share=True,
+)
+"""Title and claim are completed for each arm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,29 +73,25 @@ def run_steering(job: Job) -> ExperimentResult:
     reader = reader_of(job, "audio")
     for word in (YES, NO):
         word_tokens(job.model.tokenizer, word)
-    for word in UNRELATED_PAIR:
+    for word in steering_legs.UNRELATED_PAIR:
         token_id(job.model.tokenizer, word)
     heard, data, counted = animals_heard(job)
-    sides = {old: side_of(job, reader, heard[old == MAMMAL], heard[old != MAMMAL], toward) for old, _, toward in SIDES}
-    legs, sweeps = [], []
-    for old, new, toward in SIDES:
-        side = sides[old]
-        provenance = job.provenance(data, [side.shown, side.names, side.new], bos=side.shown[0].bos)
-        found = _sweep(side, provenance, f"steering-{old}", full=True)
-        noise = (
-            _sweep(replace(side, job=job.random()), provenance, f"random-{old}", full=False) if job.baseline else None
-        )
-        labels = [f"{own} to {other}" for own, other in zip(side.names, side.new, strict=True)]
-        legs.append(
-            steering_leg(
-                found, side.score, _wording(old, new, toward), provenance, job.seed, labels=labels, random=noise
-            )
-        )
-        sweeps.append(found)
-    mammals, others = (sides[old] for old, _, _ in SIDES)
-    notes = (ADAPTER, counted, _answers(job, mammals, others), *_remarks(job))
+    mammals = arm_of(reader, heard[True], heard[False], MAMMAL, job.seed)
+    others = arm_of(reader, heard[False], heard[True], OTHER, job.seed)
+    steered = [_steered(job, data, arm) for arm in (mammals, others)]
+    notes = (
+        ADAPTER,
+        counted,
+        _answers(job, mammals, others),
+        steering_legs.scale_note(job, "the sounds' positions"),
+        "The control at the last layer adds the vector at the last token, where the answer is read: at the sound's "
+        "positions nothing would read it any more.",
+        "Damage: the KL divergence over an unrelated English sentence after the same sound. The random-weight model is "
+        "not measured on it.",
+    )
     title = f"{len(mammals.names)} mammals and {len(others.names)} other animals heard"
-    return ExperimentResult("audio.steering", title, tuple(legs), notes, tuple(sweeps), provenance=legs[0].provenance)
+    legs, sweeps = tuple(one.legs[0] for one in steered), tuple(one.sweep for one in steered)
+    return ExperimentResult("audio.steering", title, legs, notes, sweeps, provenance=legs[0].provenance)
 
 
 def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
@@ -132,39 +126,49 @@ def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
 def _animal(item: MediaItem) -> Heard | None:
     """The animal in a label, also in the plural; None where there is none, or animals of both kinds."""
     classes = animals()
-    found = [name for word in label_words(name_of(item)) for name in (word, word.removesuffix("s")) if name in classes]
-    kinds = {classes[name] == MAMMAL for name in found}
-    return Heard(item, found[0], kinds.pop()) if len(kinds) == 1 else None
+    named = [name for word in label_words(name_of(item)) for name in (word, word.removesuffix("s")) if name in classes]
+    kinds = {classes[name] == MAMMAL for name in named}
+    return Heard(item, named[0], kinds.pop()) if len(kinds) == 1 else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SteeringArm:
     """One direction of steering: what is heard, what is added, what should be answered."""
 
-    job: Job
+    old: str
+    """Class of the animals heard."""
     names: list[str]
+    """The animals heard."""
     new: list[str]
-    answer: str
+    """The animals whose names are added."""
     shown: list[Prompt]
     """The question after each sound."""
     unrelated: list[Prompt]
     """An unrelated sentence after each sound."""
 
     @property
+    def answers(self) -> tuple[str, str]:
+        """The answer predicted for what is added, and the one for what is heard."""
+        return (NO, YES) if self.old == MAMMAL else (YES, NO)
+
+    @property
     def score(self) -> str:
         """Name of the score."""
-        return f"P({self.answer})"
+        return f"P({self.answers[0]})"
 
 
-def side_of(job: Job, reader: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], answer: str) -> SteeringArm:
+def arm_of(reader: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], old: str, seed: int) -> SteeringArm:
     """What is heard with, for each, a random animal of the other class, each of these about equally often."""
-    order = torch.randperm(len(others), generator=generator(job.seed)).tolist()
-    new = [others[order[i % len(order)]].name for i in range(len(heard))]
+    order = torch.randperm(len(others), generator=generator(seed)).tolist()
     texts = sentences()["en"]
     opened = [one.item.open() for one in heard]
-    shown = [reader.prompt(QUESTION, sound) for sound in opened]
-    unrelated = [_continued(reader, sound, texts[i % len(texts)]) for i, sound in enumerate(opened)]
-    return SteeringArm(job, [one.name for one in heard], new, answer, shown, unrelated)
+    return SteeringArm(
+        old=old,
+        names=[one.name for one in heard],
+        new=[others[order[i % len(order)]].name for i in range(len(heard))],
+        shown=[reader.prompt(QUESTION, sound) for sound in opened],
+        unrelated=[_continued(reader, sound, texts[i % len(texts)]) for i, sound in enumerate(opened)],
+    )
 
 
 def _continued(reader: MediaReader, sound: object, text: str) -> Prompt:
@@ -174,87 +178,66 @@ def _continued(reader: MediaReader, sound: object, text: str) -> Prompt:
     return replace(prompt, spans={**prompt.spans, AFTER: after})
 
 
-def _sweep(side: SteeringArm, provenance: Provenance, name: str, *, full: bool) -> SweepResult:
-    job, last = side.job, n_layers(side.job.model)
-    unrelated = directions.unembedding(job.model, *UNRELATED_PAIR)
-    controls = Controls(seed=job.seed, unrelated=lambda layer: unrelated)
-    if not full:
-        controls = Controls(seed=job.seed, flipped=False, last_layer=False)
-    vectors = steering_vectors(side, name)
-    return run_sweep(
+def _steered(job: Job, data: str, arm: SteeringArm) -> steering_legs.Steered:
+    spelt = {"old": arm.old, "new": OTHER if arm.old == MAMMAL else MAMMAL, "answer": arm.answers[0]}
+    text = replace(TEXT, title=TEXT.title.format(**spelt), claim=TEXT.claim.format(**spelt))
+    return steering_legs.steer(
         job,
-        name,
-        _measure(side, full),
-        lambda layer: vectors[layer],
-        spread(last, 1 if job.paper else LAYERS),
-        PAPER_STRENGTHS if job.paper else STRENGTHS,
-        provenance=provenance,
-        recipe=recipe(job.model),
-        controls=controls,
-        damage=(DAMAGE,) if full else (),
+        steering_legs.Steering(
+            name=f"steering-{arm.old}",
+            directions=lambda job: steering_vectors(job, arm),
+            unrelated=lambda job: steering_legs.word_differences(job, [steering_legs.UNRELATED_PAIR])[:, 0],
+            hooks=at_sound,
+            measure=lambda job: _measure(job, arm),
+            placebo=lambda job: _share(job, arm),
+            graded=arm.score,
+            entries=1 if job.paper else 3,
+            strengths=steering_legs.PAPER_STRENGTHS if job.paper else STRENGTHS,
+            texts={arm.score: text},
+            labels=[f"{own} to {other}" for own, other in zip(arm.names, arm.new, strict=True)],
+            provenance=job.provenance(data, [arm.shown, arm.names, arm.new], bos=arm.shown[0].bos),
+        ),
     )
 
 
-def recipe(model: Model) -> Recipe:
+def at_sound(job: Job) -> Recipe:
     """Add at the sound's positions; at the last entry, where no block reads them any more, at the last token."""
-    at_sound, at_answer, last = adding(model, SPAN), adding(model, -1), n_layers(model)
+    sound, answer, last = adding(job.model, SPAN), adding(job.model, -1), n_layers(job.model)
 
     def hooks(direction: Tensor, strength: float, layer: int) -> Hooks:
-        return (at_answer if layer == last else at_sound)(direction, strength, layer)
+        return (answer if layer == last else sound)(direction, strength, layer)
 
     return hooks
 
 
-def steering_vectors(side: SteeringArm, name: str) -> Float[Tensor, "layer item d_model"]:
+def steering_vectors(job: Job, arm: SteeringArm) -> Float[Tensor, "layer item d_model"]:
     """Every item's difference of unembedding rows: as it is (paper), or as long as the states of sounds are there."""
-    job = side.job
-    pairs = zip(side.new, side.names, strict=True)
-    rows = torch.stack([directions.unembedding(job.model, f" {new}", f" {old}") for new, old in pairs])
-    if job.paper:
-        return rows.expand(n_layers(job.model) + 1, -1, -1)
-
-    def measure(part: Sequence[Prompt]) -> Float[Tensor, "layer item"]:
-        norms = torch.empty(n_layers(job.model) + 1, len(part))
-        for batch in prompt_states(job.model, part):
-            for item, states in batch:
-                norms[:, item] = states[:, list(part[item].spans[SPAN])].norm(dim=-1).mean(1)
-        return norms
-
-    norms = job.measured(f"{name}-norms", side.shown, measure).mean(1)
-    return rows / rows.norm(dim=-1, keepdim=True) * norms[:, None, None]
+    norms = (
+        None if job.paper else steering_legs.mean_norms(job, arm.shown, [prompt.spans[SPAN] for prompt in arm.shown])
+    )
+    return steering_legs.word_differences(
+        job, [(f" {new}", f" {old}") for new, old in zip(arm.new, arm.names, strict=True)], norms
+    )
 
 
-def _measure(side: SteeringArm, full: bool) -> Measure:
-    job, other = side.job, NO if side.answer == YES else YES
-    spelt = {YES: YES, NO: NO}
+def _share(job: Job, arm: SteeringArm) -> Measure:
     read = steering_scores.next_token(
-        job.model, side.shown, spelt, margins=[(side.answer, other)], progress=job.progress
+        job.model, arm.shown, {YES: YES, NO: NO}, margins=[arm.answers], progress=job.progress
     )
+    predicted, other = arm.answers
+    return lambda hooks: {arm.score: read(hooks)[f"{predicted} over {other}"].sigmoid()}
 
-    def share(hooks: Hooks) -> Mapping[str, Tensor]:
-        return {side.score: read(hooks)[f"{side.answer} over {other}"].sigmoid()}
 
-    if not full:
-        return share
-    items = len(side.unrelated)
+def _measure(job: Job, arm: SteeringArm) -> Measure:
     cost = steering_scores.damage(
-        job.model, side.unrelated, items=items, read_at=AFTER, name=DAMAGE, progress=job.progress
+        job.model,
+        arm.unrelated,
+        items=len(arm.unrelated),
+        read_at=AFTER,
+        name=steering_legs.DAMAGE,
+        progress=job.progress,
     )
-    return steering_scores.together(share, cost)
-
-
-def _wording(old: str, new: str, answer: str) -> LegText:
-    return LegText(
-        f"{old} heard, {new} added",
-        SOUNDS.data_type,
-        "causality",
-        f"the direction from the name of the animal heard ({old}) to that of another ({new}), added at the sound's "
-        f'positions, makes "{answer}" a likelier answer to "Is this animal a mammal?", more than a random direction of '
-        "its norm",
-        SIGNS,
-        "share",
-        "share / nats",
-    )
+    return steering_scores.together(_share(job, arm), cost)
 
 
 def _answers(job: Job, mammals: SteeringArm, others: SteeringArm) -> str:
@@ -293,19 +276,4 @@ def told_apart(mammals: Float[Tensor, " item"], others: Float[Tensor, " other"])
     return (
         f"accuracy {(yes + 1 - wrong) / 2:.0%} (Yes to {yes:.0%} of mammals, {wrong:.0%} of others), P(Yes) higher for "
         f"the mammal in {float(above.mean()):.0%} of pairs"
-    )
-
-
-def _remarks(job: Job) -> tuple[str, ...]:
-    scale = (
-        "Strengths multiply the raw difference of unembedding rows, at the middle layer."
-        if job.paper
-        else "Strengths are in mean norms of the residual states at the sounds' positions, layer by layer."
-    )
-    return (
-        scale,
-        "The control at the last layer adds the vector at the last token, where the answer is read: at the sound's "
-        "positions nothing would read it any more.",
-        "Damage: the KL divergence over an unrelated English sentence after the same sound. The random-weight model is "
-        "not measured on it.",
     )

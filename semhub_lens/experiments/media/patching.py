@@ -46,34 +46,37 @@ class PatchItems:
     """The item whose prompt is patched with the item's states."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PatchRoute:
     """From which span into which."""
 
     title: str
     claim: str
-    source: str
-    target: str
+    read: str
+    """The span whose states are taken."""
+    written: str
+    """The span they replace."""
 
 
 WAYS = (
     PatchRoute(
-        "picture into a word's place",
-        "the state of a picture in the place of a word makes the model repeat the picture's name",
-        "image",
-        "word",
+        title="picture into a word's place",
+        claim="the state of a picture in the place of a word makes the model repeat the picture's name",
+        read="image",
+        written="word",
     ),
     PatchRoute(
-        "word into a picture's place",
-        "the state of a word at the positions of a picture makes the model call that picture by the word",
-        "word",
-        "image",
+        title="word into a picture's place",
+        claim="the state of a word at the positions of a picture makes the model call that picture by the word",
+        read="word",
+        written="image",
     ),
     PatchRoute(
-        "picture into another picture's place",
-        "the states of a picture at the positions of another make the model call that one by the first one's name",
-        "image",
-        "image",
+        title="picture into another picture's place",
+        claim="the states of a picture at the positions of another make the model call that one by the first one's "
+        "name",
+        read="image",
+        written="image",
     ),
 )
 
@@ -133,25 +136,31 @@ def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> Experim
 
 def way_leg(job: Job, items: PatchItems, way: PatchRoute, provenance: Provenance) -> Leg:
     """The patch against another item's source, with random states and the unpatched prompt as further controls."""
-    found = _patched(job, items, way, items.pictures)
-    effect = found[0] - found[1]
+    patched = _patched(job, items, way, items.pictures)
+    effect = patched[0] - patched[1]
     placebos = {}
-    if way.source == "image":
-        noise = _patched(job, items, way, noise_like(items.pictures, job.seed))
-        placebos[NOT_NOISE] = (noise[0] - noise[1], sign_flips(noise[0] - noise[1]))
+    if way.read == "image":
+        placebos[NOT_NOISE] = _patched(job, items, way, noise_like(items.pictures, job.seed))
     if job.baseline:
-        random = _patched(job.random(), items, way, items.pictures)
-        placebos[NOT_RANDOM] = (random[0] - random[1], sign_flips(random[0] - random[1]))
-    wording = LegText(way.title, "images", "causality", way.claim, SIGNS, "nats", "log-probability")
+        placebos[NOT_RANDOM] = _patched(job.random(), items, way, items.pictures)
+    text = LegText(
+        title=way.title,
+        data_type="images",
+        kind="causality",
+        claim=way.claim,
+        control=SIGNS,
+        unit="nats",
+        curve_unit="log-probability",
+    )
     return make_leg(
         effect,
         sign_flips(effect),
-        wording,
+        text,
         provenance=provenance,
         seed=job.seed,
-        curves={name: values.mean(1) for name, values in zip(CONDITIONS, found, strict=True)},
-        controls={RANDOM_STATES: found[0] - found[2], NO_PATCH: found[0] - found[3]},
-        placebos=placebos,
+        curves={name: values.mean(1) for name, values in zip(CONDITIONS, patched, strict=True)},
+        controls={RANDOM_STATES: patched[0] - patched[2], NO_PATCH: patched[0] - patched[3]},
+        placebos={name: (own - other, sign_flips(own - other)) for name, (own, other, *_) in placebos.items()},
         labels=[f"{name} into {items.names[i]}" for name, i in zip(items.names, items.into, strict=True)],
     )
 
@@ -163,29 +172,29 @@ def _patched(
 
     The pictures that are patched into stay as they are where `pictures` hold noise.
     """
-    sources = list(pictures) if way.source == "image" else items.words
-    targets = [(items.pictures if way.target == "image" else items.words)[i] for i in items.into]
+    sources = list(pictures) if way.read == "image" else items.words
+    targets = [(items.pictures if way.written == "image" else items.words)[i] for i in items.into]
 
     def measure() -> Tensor:
-        found = concept_patch(
+        result = concept_patch(
             job.model,
             sources,
             targets,
             [[name, items.names[i]] for name, i in zip(items.names, items.into, strict=True)],
             seed=job.seed,
             names=("source", "target"),
-            span=way.target,
-            source_span=way.source,
+            span=way.written,
+            source_span=way.read,
             whole=True,
             variants="all",
             progress=job.progress,
         )
-        if found.dropped:
-            raise SemhubError(f"{found.dropped} pairs of names share a token; leave one name of each pair out.")
-        return torch.stack([values[..., 0] for values in found.conditions().values()])
+        if result.dropped:
+            raise SemhubError(f"{result.dropped} pairs of names share a token; leave one name of each pair out.")
+        return torch.stack([values[..., 0] for values in result.conditions().values()])
 
     part = fingerprint([sources, targets, items.names, items.into])
-    return job.store.tensor(f"{job.model.cfg.model_name}-patch-{way.source}-{way.target}-{part}", measure)
+    return job.store.tensor(f"{job.model.cfg.model_name}-patch-{way.read}-{way.written}-{part}", measure)
 
 
 def _reading(leg: Leg) -> str:

@@ -1,10 +1,11 @@
 """Pictures: do the patches of a segment read as its label, and the patches outside it less so?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from semhub_lens.base.rng import generator
 from semhub_lens.data.media.coco import coco_segments
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import SegmentedPicture, composed_pictures, squared, squared_mask
-from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
@@ -26,6 +27,25 @@ from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token
 
 BESIDE = "beyond the label of the picture's other part at the same patches"
+AT_PATCHES = LegText(
+    title="label at the segment's patches",
+    data_type="images",
+    kind="readability",
+    claim="the lens at the patches that a segment covers prefers the segment's label to labels of other pictures",
+    control="labels exchanged",
+    unit="nats",
+    curve_unit="log-probability",
+)
+LOCAL = LegText(
+    title="label inside over outside the segment",
+    data_type="images",
+    kind="readability",
+    claim="the lens reads a segment's label rather at the patches it covers than at the picture's other patches, "
+    "beyond what labels of other pictures do",
+    control="labels exchanged",
+    unit="nats",
+    curve_unit="log-probability inside minus outside",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +147,13 @@ def whole_tile(prompt: Prompt) -> Tile:
     Raises:
         SemhubError: the prompt's positions are no grid.
     """
-    found = [tile for tile in prompt.tiles if tile.whole]
-    if not found:
-        raise SemhubError(
-            "The prompt does not say where in the picture its positions lie. This needs a processor whose grid is "
-            "known, or a spoke with one position for each region (a projector with joint=False)."
-        )
-    return found[0]
+    for tile in prompt.tiles:
+        if tile.whole:
+            return tile
+    raise SemhubError(
+        "The prompt does not say where in the picture its positions lie. This needs a processor whose grid is known, "
+        "or a spoke with one position for each region (a projector with joint=False)."
+    )
 
 
 def segment_result(
@@ -148,44 +168,41 @@ def segment_result(
         bos=items[0].prompt.bos,
     )
     prompts = [item.prompt for item in items]
-    found = read_patches(job, "segments", items, prompts, names)
-    noise = read_patches(job, "segments-noise", items, noise_like(prompts, job.seed), names)
-    random = read_patches(job.random(), "segments", items, prompts, names) if job.baseline else None
+    sides = read_patches(job, "segments", items, prompts, names)
+    placebos = {NOT_NOISE: read_patches(job, "segments-noise", items, noise_like(prompts, job.seed), names)}
+    if job.baseline:
+        placebos[NOT_RANDOM] = read_patches(job.random(), "segments", items, prompts, names)
     labels = [item.label for item in items]
     scene = _Scene(items, names)
-    legs = []
-    for wording, view in ((_at_patches(), _inside), (_local(), _difference)):
-        matrix = view(found)
+
+    def leg(text: LegText, view: Callable[[Tensor], Float[Tensor, "layer item key"]]) -> Leg:
+        matrix = view(sides)
         effect, draw = scene.contrast(matrix)
-        placebos = {NOT_NOISE: scene.contrast(view(noise))}
-        if random is not None:
-            placebos[NOT_RANDOM] = scene.contrast(view(random))
         beside = scene.beside(matrix)
         curves = {
-            "own label": scene.own(matrix).mean(1),
-            "labels of other pictures": scene.absent(matrix).mean(1),
-            "own label, noise in place of the picture": scene.own(view(noise)).mean(1),
+            "own label": scene.own(matrix),
+            "labels of other pictures": scene.absent(matrix),
+            "own label, noise in place of the picture": scene.own(view(placebos[NOT_NOISE])),
         }
         if beside is not None:
-            curves["label of the picture's other part"] = beside.mean(1)
-        controls = {} if beside is None else {BESIDE: scene.own(matrix) - beside}
-        legs.append(
-            make_leg(
-                effect,
-                draw,
-                wording,
-                provenance=provenance,
-                seed=job.seed,
-                curves=curves,
-                controls=controls,
-                placebos=placebos,
-                labels=labels,
-            )
+            curves["label of the picture's other part"] = beside
+        return make_leg(
+            effect,
+            draw,
+            text,
+            provenance=provenance,
+            seed=job.seed,
+            curves={name: curve.mean(1) for name, curve in curves.items()},
+            controls={} if beside is None else {BESIDE: scene.own(matrix) - beside},
+            placebos={name: scene.contrast(view(read)) for name, read in placebos.items()},
+            labels=labels,
         )
+
+    legs = leg(AT_PATCHES, lambda read: read[0]), leg(LOCAL, lambda read: read[0] - read[1])
     return ExperimentResult(
         "vision.logit_lens_segments",
         f"{len(items)} pictures, one segment each",
-        tuple(legs),
+        legs,
         (ADAPTER, report, *_notes(job)),
         provenance=provenance,
     )
@@ -195,21 +212,12 @@ def read_patches(
     job: Job, name: str, items: Sequence[SegmentItem], prompts: Sequence[Prompt], names: Sequence[str]
 ) -> Float[Tensor, "side layer item key"]:
     """Log of the mean probability of every name over the patches inside and outside each item's segment."""
-    places = [[*item.inside, *item.outside] for item in items]
-    targets = [list(names) for place in places for _ in place]
-    found = job.lens(name, list(prompts), targets, read_at=places)
-    parts = found.split([len(place) for place in places], dim=1)
-    sides = [part.split([len(i.inside), len(i.outside)], dim=1) for part, i in zip(parts, items, strict=True)]
-    means = [[side.logsumexp(1) - math.log(side.shape[1]) for side in pair] for pair in sides]
-    return torch.stack([torch.stack([pair[k] for pair in means], dim=1) for k in (0, 1)])
-
-
-def _inside(found: Float[Tensor, "side layer item key"]) -> Float[Tensor, "layer item key"]:
-    return found[0]
-
-
-def _difference(found: Float[Tensor, "side layer item key"]) -> Float[Tensor, "layer item key"]:
-    return found[0] - found[1]
+    positions = [[*item.inside, *item.outside] for item in items]
+    targets = [list(names) for listed in positions for _ in listed]
+    log_probs = job.lens(name, list(prompts), targets, read_at=positions)
+    sizes = [size for item in items for size in (len(item.inside), len(item.outside))]
+    means = [patches.logsumexp(1) - math.log(patches.shape[1]) for patches in log_probs.split(sizes, dim=1)]
+    return rearrange(means, "(item side) layer key -> side layer item key", side=2)
 
 
 class _Scene:
@@ -227,41 +235,18 @@ class _Scene:
         return matrix[:, torch.arange(len(self.key)), self.key]
 
     def absent(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"]:
-        return (matrix * self._absent).sum(2) / self._absent.sum(1)
+        return einsum(matrix, self._absent, "layer item key, item key -> layer item") / self._absent.sum(1)
 
     def beside(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"] | None:
         """Mean over the picture's other labels; None where some picture has none."""
         count = self._beside.sum(1)
-        return (matrix * self._beside).sum(2) / count if bool(count.all()) else None
+        if not bool(count.all()):
+            return None
+        return einsum(matrix, self._beside, "layer item key, item key -> layer item") / count
 
     def contrast(self, matrix: Float[Tensor, "layer item key"]) -> tuple[Float[Tensor, "layer item"], NullDraw]:
         """Own label over the absent ones; the null exchanges the labels."""
         return paired_contrast(matrix, self.key, self.absent(matrix))
-
-
-def _at_patches() -> LegText:
-    return LegText(
-        "label at the segment's patches",
-        "images",
-        "readability",
-        "the lens at the patches that a segment covers prefers the segment's label to labels of other pictures",
-        "labels exchanged",
-        "nats",
-        "log-probability",
-    )
-
-
-def _local() -> LegText:
-    return LegText(
-        "label inside over outside the segment",
-        "images",
-        "readability",
-        "the lens reads a segment's label rather at the patches it covers than at the picture's other patches, beyond "
-        "what labels of other pictures do",
-        "labels exchanged",
-        "nats",
-        "log-probability inside minus outside",
-    )
 
 
 def _notes(job: Job) -> tuple[str, ...]:

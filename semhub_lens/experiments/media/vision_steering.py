@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,25 +10,22 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint
-from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import COLOURS, TwoColours, two_colour_pictures
-from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
+from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.experiments import steering_legs
 from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.legs import ADAPTER, reader_of
 from semhub_lens.experiments.media.segments import whole_tile
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import SIGNS, run_sweep, spread, steering_leg
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import is_single_token, target_ids
-from semhub_lens.interventions import direction as directions
 from semhub_lens.interventions import hooks
-from semhub_lens.interventions.sweep import Controls, Measure, Recipe
-from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
+from semhub_lens.interventions.sweep import Measure, Recipe
 from semhub_lens.lens.kernel import reduce_logits
-from semhub_lens.model.capture import check_edits, prompt_states
-from semhub_lens.model.hooking import Hooks, n_layers, residual_names
+from semhub_lens.model.capture import check_edits
+from semhub_lens.model.hooking import Hooks, residual_names
 from semhub_lens.model.readout import Readout
 from semhub_lens.scores.final_states import divergence, final_states
 
@@ -40,9 +38,24 @@ FEWEST_COLOURS = 5
 """Two in the picture, a new one, and an unrelated pair."""
 KEPT, NEW, OTHER = "kept", "new", "other"
 MARGIN = "new over kept"
-DAMAGE = "KL to clean"
 ELSEWHERE = "beyond the same vector at the other half"
 ADDED, REPLACED = "added", "in place of the states"
+TEXTS = {
+    MARGIN: steering_legs.steering_text(
+        "images",
+        "new colour over the old one, vector {}",
+        "the difference of two colour words at the patches of a half moves the answer about that half from the old "
+        "colour to the new one, more than a random direction of its norm",
+    ),
+    NEW: steering_legs.steering_text(
+        "images",
+        "answers with the new colour, vector {}",
+        "the difference of two colour words at the patches of a half makes the model give that half the new colour, "
+        "more often than a random direction of its norm",
+        share=True,
+    ),
+}
+"""Titles are completed with how the vector is brought in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,65 +130,64 @@ def colour_item(
 
 def steering_result(job: Job, reader: MediaReader, items: Sequence[ColourItem]) -> ExperimentResult:
     """The four legs of items: added and replaced, graded and as shares of answers."""
-    provenance = job.provenance(
-        f"two-coloured pictures through {reader.name}",
-        [[item.prompt for item in items], [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
-        bos=items[0].prompt.bos,
-    )
-    labels = [f"{item.kept} to {item.new}" for item in items]
-    legs: list[Leg] = []
-    extras: list[SweepResult] = []
-    notes = [ADAPTER, _clean_note(job, items)]
-    for manner in (ADDED, REPLACED):
-        found = _sweep(job, items, provenance, manner, elsewhere=False, full=True)
-        placed = _sweep(job, items, provenance, manner, elsewhere=True, full=False)
-        noise = _sweep(job.random(), items, provenance, manner, elsewhere=False, full=False) if job.baseline else None
-        for score, wording, random in ((MARGIN, _graded(manner), noise), (NEW, _share(manner), None)):
-            legs.append(
-                steering_leg(
-                    found,
-                    score,
-                    wording,
-                    provenance,
-                    job.seed,
-                    labels=labels,
-                    random=random,
-                    others={ELSEWHERE: placed},
-                )
-            )
-        notes.append(_shares_note(found, placed, legs[-2], manner))
-        extras.append(found)
-    notes.append(
+    added, replaced = (_steered(job, reader, items, manner) for manner in (ADDED, REPLACED))
+    shares = [
+        steering_legs.shares_note(
+            steered, steered.legs[0], (NEW, KEPT, OTHER), f"Answers (vector {manner}, from the entry on)"
+        )
+        for manner, steered in ((ADDED, added), (REPLACED, replaced))
+    ]
+    notes = (
+        ADAPTER,
+        _clean_note(job, items),
+        *shares,
         "Edits lie at patches, from the chosen entry on. The same vector at the last entry alone is read by nothing, "
         "so its effect is 0 by construction: what the legs show went through attention. Damage: the share of other "
         "answers, and the KL divergence of the next token from the clean run, which the change of colour itself "
-        "raises; a random direction's is drawn beside it."
+        "raises; a random direction's is drawn beside it.",
     )
-    title = f"{len(items)} questions on two-coloured pictures"
-    return ExperimentResult("vision.steering", title, tuple(legs), tuple(notes), tuple(extras), provenance=provenance)
+    return ExperimentResult(
+        "vision.steering",
+        f"{len(items)} questions on two-coloured pictures",
+        (*added.legs, *replaced.legs),
+        notes,
+        (added.sweep, replaced.sweep),
+        provenance=added.legs[0].provenance,
+    )
 
 
-def _sweep(
-    job: Job, items: Sequence[ColourItem], provenance: Provenance, manner: str, *, elsewhere: bool, full: bool
-) -> SweepResult:
-    vectors = _directions(job, [(item.new, item.kept) for item in items])
-    other = _directions(job, [item.unrelated for item in items])
-    norms = picture_norms(job, [item.prompt for item in items]).mean(1)
-    positions = _mask(items, elsewhere)
-    controls = Controls(seed=job.seed, unrelated=lambda layer: other)
-    if not full:
-        controls = Controls(random=1 - int(elsewhere), seed=job.seed, flipped=False, last_layer=False)
-    return run_sweep(
+def _steered(job: Job, reader: MediaReader, items: Sequence[ColourItem], manner: str) -> steering_legs.Steered:
+    prompts = [item.prompt for item in items]
+    here, elsewhere = (
+        mask_of(prompts, positions) for positions in ([i.asked for i in items], [i.elsewhere for i in items])
+    )
+    norms = cache(lambda job: steering_legs.mean_norms(job, prompts, [prompt.spans["image"] for prompt in prompts]))
+    return steering_legs.steer(
         job,
-        f"steering-{manner}" + ("-elsewhere" if elsewhere else "") + ("" if full or elsewhere else "-random"),
-        colour_answers(job, items),
-        lambda layer: vectors * norms[layer],
-        spread(n_layers(job.model), LAYERS),
-        STRENGTHS if manner == ADDED else (1.0,),
-        provenance=provenance,
-        recipe=from_entry_on(job, norms, positions, manner),
-        controls=controls,
-        damage=(OTHER, DAMAGE),
+        steering_legs.Steering(
+            name=f"steering-{manner}",
+            directions=lambda job: steering_legs.word_differences(
+                job, [(f" {i.new}", f" {i.kept}") for i in items], norms(job)
+            ),
+            unrelated=lambda job: steering_legs.word_differences(
+                job, [(f" {a}", f" {b}") for a, b in (i.unrelated for i in items)]
+            ),
+            hooks=lambda job: from_entry_on(job, norms(job), here, manner),
+            others={ELSEWHERE: lambda job: from_entry_on(job, norms(job), elsewhere, manner)},
+            measure=lambda job: colour_answers(job, items),
+            placebo=lambda job: colour_answers(job, items),
+            graded=MARGIN,
+            entries=LAYERS,
+            strengths=STRENGTHS if manner == ADDED else (1.0,),
+            damage=(OTHER, steering_legs.DAMAGE),
+            texts={score: replace(text, title=text.title.format(manner)) for score, text in TEXTS.items()},
+            labels=[f"{item.kept} to {item.new}" for item in items],
+            provenance=job.provenance(
+                f"two-coloured pictures through {reader.name}",
+                [prompts, [(i.kept, i.new, i.unrelated, i.asked) for i in items]],
+                bos=prompts[0].bos,
+            ),
+        ),
     )
 
 
@@ -193,29 +205,12 @@ def from_entry_on(job: Job, norms: Float[Tensor, " layer"], positions: Bool[Tens
     return recipe
 
 
-def _directions(job: Job, pairs: Sequence[tuple[str, str]]) -> Float[Tensor, "item d_model"]:
-    """Unit vectors along the differences of unembedding rows, an item each."""
-    rows = [directions.unembedding(job.model, f" {plus}", f" {minus}") for plus, minus in pairs]
-    return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
-
-
-def _mask(items: Sequence[ColourItem], elsewhere: bool) -> Bool[Tensor, "item pos"]:
-    found = torch.zeros(len(items), max(len(item.prompt) for item in items), dtype=torch.bool)
-    for row, item in enumerate(items):
-        found[row, list(item.elsewhere if elsewhere else item.asked)] = True
-    return found
-
-
-def picture_norms(job: Job, prompts: Sequence[Prompt]) -> Float[Tensor, "layer item"]:
-    """Mean norm of the states at each picture's positions."""
-
-    def measure(part: Sequence[Prompt]) -> Tensor:
-        found: dict[int, Tensor] = {}
-        for batch in prompt_states(job.model, part):
-            found.update((i, states[:, list(part[i].spans["image"])].norm(dim=-1).mean(1)) for i, states in batch)
-        return torch.stack([found[i] for i in range(len(part))], dim=1)
-
-    return job.measured("norms", prompts, measure)
+def mask_of(prompts: Sequence[Prompt], positions: Sequence[Sequence[int]]) -> Bool[Tensor, "item pos"]:
+    """The positions of every prompt as a mask."""
+    mask = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.bool)
+    for row, listed in enumerate(positions):
+        mask[row, list(listed)] = True
+    return mask
 
 
 def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prompt] | None = None) -> Measure:
@@ -241,7 +236,7 @@ def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prom
         )
         cost = divergence(readout, clean[0], now) if edits else torch.zeros(len(shown))
         margin = reading["targets"][0, :, 0] - reading["targets"][0, :, 1]
-        return {MARGIN: margin, NEW: new, KEPT: kept, OTHER: 1 - new - kept, DAMAGE: cost}
+        return {MARGIN: margin, NEW: new, KEPT: kept, OTHER: 1 - new - kept, steering_legs.DAMAGE: cost}
 
     return measure
 
@@ -258,43 +253,4 @@ def _clean_note(job: Job, items: Sequence[ColourItem]) -> str:
         f"The clean model's next token is the colour of the half asked about in {right('right', prompts):.0%} of the "
         f"questions, with noise in place of the picture in {right('right-noise', blurred):.0%}. Where it does not know "
         "the colour, no answer can change as predicted, and the graded legs show what there is."
-    )
-
-
-def _shares_note(found: SweepResult, placed: SweepResult, leg: Leg, manner: str) -> str:
-    cell = found.layers.index(leg.layer), found.strengths.index(leg.strength or 0.0)
-
-    def shares(result: SweepResult, condition: str) -> str:
-        rows = {
-            name: result.clean[result.names.index(name)] + result.effect(name, condition)[cell]
-            for name in (NEW, KEPT, OTHER)
-        }
-        return ", ".join(f"{name} {float(row.mean()):.0%}" for name, row in rows.items())
-
-    listed = [f"{condition}: {shares(found, condition)}" for condition in (STEERED, RANDOM, FLIPPED, UNRELATED, LAST)]
-    listed.append(f"at the other half: {shares(placed, STEERED)}")
-    return f"Answers, vector {manner}, from layer {leg.layer} on, strength {leg.strength:g}. " + "; ".join(listed) + "."
-
-
-def _graded(manner: str) -> LegText:
-    return LegText(
-        f"new colour over the old one, vector {manner}",
-        "images",
-        "causality",
-        "the difference of two colour words at the patches of a half moves the answer about that half from the old "
-        "colour to the new one, more than a random direction of its norm",
-        SIGNS,
-        "nats",
-        "log-probability / nats",
-    )
-
-
-def _share(manner: str) -> LegText:
-    return replace(
-        _graded(manner),
-        title=f"answers with the new colour, vector {manner}",
-        claim="the difference of two colour words at the patches of a half makes the model give that half the new "
-        "colour, more often than a random direction of its norm",
-        unit="share",
-        curve_unit="share / nats",
     )
