@@ -305,7 +305,7 @@ def test_every_measure_is_computed_on_its_own_and_the_others_say_how_to_ask_for_
             quantity = next(iter(MEASURES[other].quantities))
             with pytest.raises(SemhubError, match=rf"'{quantity}' was not measured: .*measures=\['{other}'\]"):
                 getattr(alone, quantity)
-    with pytest.raises(SemhubError, match="measures=.*effect"):
+    with pytest.raises(SemhubError, match=r"measures=.*effect"):
         _ = similarity(*pair(), measures=["cka"]).p_value
 
 

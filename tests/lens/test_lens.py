@@ -308,7 +308,7 @@ def test_common_targets_are_read_as_if_every_item_named_them(tiny_model):
     only = shl.target_lens(tiny_model, prompts, common=common, progress=False)
     torch.testing.assert_close(only.log_probs, named.log_probs[..., 1:])
     figure = shl.figure(only)
-    assert [trace.name for trace in figure.data if trace.showlegend is not False][0] == "red"
+    assert next(trace.name for trace in figure.data if trace.showlegend is not False) == "red"
 
 
 def test_common_targets_that_share_a_token_are_reported_once(tiny_model):
