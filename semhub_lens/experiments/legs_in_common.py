@@ -11,7 +11,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job, Text
-from semhub_lens.geometry.measures import centre, centred_effect, cosine_matrix
+from semhub_lens.geometry.measures import centre, cosine_matrix
 from semhub_lens.geometry.similarity import similarity
 from semhub_lens.model.facts import Model
 from semhub_lens.model.resolve import as_prompts
@@ -129,16 +129,22 @@ def _baselines(
     left = {"beyond the embedding layer": centred - centred[0]}
     curves = {}
     if stacks.bags is not None:
-        bag = centred_effect(*stacks.bags)
+        bag = _centred_effect(*stacks.bags)
         left["beyond a bag of embeddings"] = centred - bag
         curves["bag of embeddings, mean-centred"] = bag.mean().expand(len(centred))
     if stacks.random is not None:
-        random = centred_effect(*stacks.random)
+        random = _centred_effect(*stacks.random)
         left["beyond random weights"] = centred - random
         curves["random weights, mean-centred"] = random.mean(1)
     for name, states in stacks.others.items():
-        left[f"beyond {name}"] = centred - centred_effect(states, stacks.b)
+        left[f"beyond {name}"] = centred - _centred_effect(states, stacks.b)
     return left, curves
+
+
+def _centred_effect(a: Tensor, b: Tensor) -> Float[Tensor, "layer item"]:
+    """Mean-centred cosine of every pair above the item's own non-pairs."""
+    matrix = cosine_matrix(centre(a), centre(b))
+    return matrix.diagonal(dim1=1, dim2=2) - other_keys(matrix, torch.arange(matrix.shape[1]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,13 +122,10 @@ def _spread(pair: Pair) -> Float[Tensor, " layer"]:
     return (mean_square - mean.square()).clamp(min=0).sqrt().float()
 
 
-def centred_effect(
-    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item d_model"]
-) -> Float[Tensor, "layer item"]:
+def _centred(pair: Pair) -> Float[Tensor, "layer item"]:
     """Each pair's cosine above the non-pairs' mean, after subtracting each data type's mean state."""
-    units = unit(centre(a)), unit(centre(b))
-    cosines = _paired(*units)
-    return cosines - _baseline(*units, cosines)[:, None]
+    cosines = _paired(*pair.centred_units)
+    return cosines - _baseline(*pair.centred_units, cosines)[:, None]
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[int, Int[Tensor, " row"], Float[Tensor, "row item"]]]:
@@ -173,7 +170,7 @@ MEASURES: dict[str, Measure] = {
         axis="cosine",
     ),
     "centred": Measure(
-        quantities={"centred": lambda pair: centred_effect(pair.a, pair.b)},
+        quantities={"centred": _centred},
         curves={"D, mean-centred": "centred"},
         axis="cosine",
     ),
