@@ -26,7 +26,8 @@ from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
 from semhub_lens.lens.language_mass import MassResult, language_mass
 from semhub_lens.lens.language_tables import LanguageTable, language_table, script_table
-from semhub_lens.lens.logit_lens import LensResult, LogitLens, TargetResult, logit_lens, target_lens
+from semhub_lens.lens.logit_lens import LensResult, LogitLens, logit_lens
+from semhub_lens.lens.targets import TargetResult, target_lens
 from semhub_lens.model.capture import Capture, residual_stream
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import residual_names

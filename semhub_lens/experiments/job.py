@@ -15,7 +15,7 @@ from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
-from semhub_lens.lens.logit_lens import target_lens
+from semhub_lens.lens.targets import target_lens
 from semhub_lens.model.capture import residual_reads, residual_stream
 from semhub_lens.model.facts import Model, provenance_of, weights_of
 from semhub_lens.model.generation import generate
@@ -102,37 +102,39 @@ class Job:
         self, name: str, prompts: Sequence[Text], read: str | int = "last", hooks: Hooks = ()
     ) -> Float[Tensor, "layer item d_model"]:
         """Residual states of prompts; with `convention="paper"` the last layer is normed, as in the reference code."""
-        found = self.store.tensors(
+        states = self.store.tensors(
             self._named(name, read),
             prompts,
             lambda part: residual_stream(self.model, part, read=read, hooks=hooks, progress=self.progress),
         )
-        return self._last_normed(found) if self.paper else found
+        return self._last_normed(states) if self.paper else states
 
     def reads(
         self, name: str, prompts: Sequence[Text], reads: Sequence[str]
     ) -> dict[str, Float[Tensor, "layer item d_model"]]:
         """As `states`, for several reads of the same runs."""
-        found = self.store.tensors(
+        stacks = self.store.tensors(
             self._named(name, "reads", *reads),
             prompts,
             lambda part: residual_reads(self.model, part, reads, progress=self.progress),
             axis=2,
         )
         return {
-            read: self._last_normed(states) if self.paper else states for read, states in zip(reads, found, strict=True)
+            read: self._last_normed(states) if self.paper else states
+            for read, states in zip(reads, stacks, strict=True)
         }
 
-    def _last_normed(self, found: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
-        found[-1] = self.readout.normed(found[-1]).detach().float().cpu()
-        return found
+    def _last_normed(self, states: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
+        states[-1] = self.readout.normed(states[-1]).detach().float().cpu()
+        return states
 
     def lens(
         self,
         name: str,
         prompts: Sequence[Text],
-        targets: Sequence[Sequence[Target]],
+        targets: Sequence[Sequence[Target]] = (),
         *,
+        common: Sequence[Target] = (),
         read_at: Sequence[Sequence[int]] | None = None,
         variants: Variants = "all",
         first_token: bool = False,
@@ -140,14 +142,15 @@ class Job:
     ) -> Float[Tensor, "layer item target"]:
         """Log-probabilities of targets at every layer: at the last token, or at `read_at` positions of each prompt.
 
-        `targets` has one entry per position read.
+        `targets` has one entry per position read, or none; the targets in `common` are read at every position, after
+        its own.
         """
-        places = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
+        wanted = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
         grouped, start = [], 0
-        for prompt, at in zip(prompts, places, strict=True):
+        for prompt, at in zip(prompts, wanted, strict=True):
             grouped.append((prompt, at, list(targets[start : start + len(at)])))
             start += len(at)
-        if start != len(targets):
+        if targets and start != len(targets):
             raise SemhubError(f"{start} positions are read, got {len(targets)} entries of targets.")
 
         def measure(part: Sequence[tuple[Text, list[int], list[Sequence[Target]]]]) -> Tensor:
@@ -155,6 +158,7 @@ class Job:
                 self.model,
                 [prompt for prompt, _, _ in part],
                 [row for _, _, rows in part for row in rows],
+                common=common,
                 read_at=[at for _, at, _ in part],
                 readout=self.readout,
                 variants=variants,
@@ -164,7 +168,7 @@ class Job:
                 progress=self.progress,
             ).log_probs
 
-        return self.store.tensors(self._named(name, variants, first_token), grouped, measure)
+        return self.store.tensors(self._named(name, variants, first_token, digest(list(common))), grouped, measure)
 
     def continuations(
         self,

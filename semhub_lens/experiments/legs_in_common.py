@@ -9,16 +9,20 @@ from torch import Tensor
 
 from semhub_lens.base.results import Provenance
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
-from semhub_lens.evidence.stats import LEVEL, other_keys, paired_contrast
+from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job, Text
-from semhub_lens.geometry.similarity import SimilarityResult, centre, cosine_matrix, similarity
+from semhub_lens.geometry.measures import centre, cosine_matrix
+from semhub_lens.geometry.similarity import similarity
 from semhub_lens.model.facts import Model
 from semhub_lens.model.resolve import as_prompts
 
 MATCHED = 5
 """Negatives per item that are matched in length and token overlap."""
+OVER_NEGATIVES = "over length- and overlap-matched negatives"
 NOT_RANDOM = "absent with random weights"
 """Name of the placebo: the same items on a random-weight model."""
+LEG_MEASURES = ("centred", "retrieval", "neighbours", "cka")
+"""What the figure of a similarity leg shows beside the leg's own effect."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,105 +47,107 @@ MeasuredStates = tuple[Tensor, Tensor | None, Tensor]
 
 def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, MeasuredStates]:
     """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
-    found = {}
+    measured = {}
     for name, listed in texts.items():
         reads = job.reads(name, listed, ["mean"] if read == "mean" else ["mean", read])
         random = job.random().states(name, listed, read) if job.baseline else None
-        found[name] = (reads[read], random, reads["mean"][:1])
-    return found
+        measured[name] = (reads[read], random, reads["mean"][:1])
+    return measured
 
 
 def pair_stacks(
     model: Model, measured: dict[str, MeasuredStates], a: str, b: str, texts: Mapping[str, Sequence[Text]]
 ) -> Stacks:
     """Put two data types of `measure_stacks` side by side."""
-    (states_a, random_a, bag_a), (states_b, random_b, bag_b) = measured[a], measured[b]
-    random = None if random_a is None or random_b is None else (random_a, random_b)
-    return Stacks(states_a, states_b, random, (bag_a, bag_b), matched_negatives(model, texts[a], texts[b]))
+    return stacks_of(measured[a], measured[b], matched_negatives(model, texts[a], texts[b]))
+
+
+def stacks_of(a: MeasuredStates, b: MeasuredStates, negatives: Int[Tensor, "item k"]) -> Stacks:
+    """Two data types side by side."""
+    random = None if a[1] is None or b[1] is None else (a[1], b[1])
+    return Stacks(a=a[0], b=b[0], random=random, bags=(a[2], b[2]), negatives=negatives)
 
 
 def matched_negatives(model: Model, a: Sequence[Text], b: Sequence[Text], k: int = MATCHED) -> Int[Tensor, "item k"]:
     """For every pair the k other items of `b` that match the partner in length and in tokens shared."""
-    ids_a, ids_b = ([set(p.ids.tolist()) for p in as_prompts(model, list(side))] for side in (a, b))
-    length = torch.tensor([float(len(p)) for p in as_prompts(model, list(b))]).log()
-    overlap = torch.tensor([[len(x & y) / len(x | y) for y in ids_b] for x in ids_a])
+    prompts = [[prompt.ids for prompt in as_prompts(model, list(texts))] for texts in (a, b)]
+    known = torch.cat([ids for listed in prompts for ids in listed]).unique()
+    has_a, has_b = (torch.stack([torch.isin(known, ids) for ids in listed]).float() for listed in prompts)
+    shared = has_a @ has_b.T
+    overlap = shared / (has_a.sum(1)[:, None] + has_b.sum(1) - shared)
+    length = torch.tensor([float(len(ids)) for ids in prompts[1]]).log()
     distance = (length[None] - length[:, None]).abs() + (overlap - overlap.diagonal()[:, None]).abs()
-    return distance.fill_diagonal_(torch.inf).topk(min(k, len(ids_b) - 1), dim=1, largest=False).indices
+    return distance.fill_diagonal_(torch.inf).topk(min(k, len(b) - 1), dim=1, largest=False).indices
 
 
-def similarity_leg(
+def similarity_legs(
     stacks: Stacks,
-    wording: LegText,
+    text: LegText,
     provenance: Provenance,
     seed: int,
     *,
     labels: Sequence[str] = (),
-    centred: bool = False,
-) -> Leg:
-    """The similarity leg of paired states; `centred` first subtracts each data type's mean state.
+    centred: Sequence[bool] = (False,),
+) -> list[Leg]:
+    """The similarity legs of paired states: as they are (False), with each data type's mean state subtracted (True).
 
-    Its controls compare mean-centred cosines across layers and models (raw ones change scale with anisotropy), and the
-    leg's own cosines with those of matched negatives.
+    What lies behind a leg is measured once for all. Its controls compare mean-centred cosines across layers and models
+    (raw ones change scale with anisotropy), and the leg's own cosines with those of matched negatives.
     """
-    found = similarity(stacks.a, stacks.b, seed=seed)
-    matrix = cosine_matrix(centre(stacks.a), centre(stacks.b)) if centred else cosine_matrix(stacks.a, stacks.b)
-    key = torch.arange(matrix.shape[1])
-    effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
-    controls, curves = _baselines(stacks, found)
-    if stacks.negatives is not None:
-        negative = matrix.gather(2, stacks.negatives.expand(len(matrix), -1, -1)).mean(2)
-        controls["over length- and overlap-matched negatives"] = matrix.diagonal(dim1=1, dim2=2) - negative
-    return make_leg(
-        effect,
-        draw,
-        wording,
-        provenance=provenance,
-        seed=seed,
-        curves=_measures(found) | curves,
-        controls=controls,
-        labels=labels,
-    )
+    measured = similarity(stacks.a, stacks.b, measures=LEG_MEASURES, seed=seed)
+    controls, curves = _baselines(stacks, measured.centred)
+    shown = {label: curve for name in LEG_MEASURES for label, curve in measured.curves(name).items()} | curves
+    legs = []
+    for subtract in centred:
+        a, b = (centre(stacks.a), centre(stacks.b)) if subtract else (stacks.a, stacks.b)
+        matrix = cosine_matrix(a, b)
+        key = torch.arange(matrix.shape[1])
+        effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
+        own = {}
+        if stacks.negatives is not None:
+            negative = matrix.gather(2, stacks.negatives.expand(len(matrix), -1, -1)).mean(2)
+            own[OVER_NEGATIVES] = matrix.diagonal(dim1=1, dim2=2) - negative
+        legs.append(
+            make_leg(
+                effect,
+                draw,
+                replace(text, title=text.title + ", mean-centred" * subtract),
+                provenance=provenance,
+                seed=seed,
+                curves=shown,
+                controls=controls | own,
+                labels=labels,
+            )
+        )
+    return legs
 
 
-def _measures(found: SimilarityResult) -> dict[str, Tensor]:
-    def top(null: Tensor) -> Tensor:
-        return torch.quantile(null, LEVEL, dim=0)
-
-    return {
-        "effect, mean-centred": found.centred.mean(1),
-        "retrieval R@1": found.retrieval,
-        "R@1 by chance": torch.full_like(found.retrieval, found.chance),
-        "mutual nearest neighbours": found.neighbours,
-        "their null, 95 %": top(found.neighbours_null),
-        "debiased CKA": found.cka,
-        "its null, 95 %": top(found.cka_null),
-    }
-
-
-def _baselines(stacks: Stacks, found: SimilarityResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _baselines(
+    stacks: Stacks, centred: Float[Tensor, "layer item"]
+) -> tuple[dict[str, Float[Tensor, "layer item"]], dict[str, Float[Tensor, " layer"]]]:
     """What is left of the mean-centred effect after each baseline, and the baselines' curves."""
-    left = {"beyond the embedding layer": found.centred - found.centred[0]}
+    left = {"beyond the embedding layer": centred - centred[0]}
     curves = {}
     if stacks.bags is not None:
         bag = _centred_effect(*stacks.bags)
-        left["beyond a bag of embeddings"] = found.centred - bag
-        curves["bag of embeddings, mean-centred"] = bag.mean().expand(len(found.centred))
+        left["beyond a bag of embeddings"] = centred - bag
+        curves["bag of embeddings, mean-centred"] = bag.mean().expand(len(centred))
     if stacks.random is not None:
         random = _centred_effect(*stacks.random)
-        left["beyond random weights"] = found.centred - random
+        left["beyond random weights"] = centred - random
         curves["random weights, mean-centred"] = random.mean(1)
     for name, states in stacks.others.items():
-        left[f"beyond {name}"] = found.centred - _centred_effect(states, stacks.b)
+        left[f"beyond {name}"] = centred - _centred_effect(states, stacks.b)
     return left, curves
 
 
 def _centred_effect(a: Tensor, b: Tensor) -> Float[Tensor, "layer item"]:
+    """Mean-centred cosine of every pair above the item's own non-pairs."""
     matrix = cosine_matrix(centre(a), centre(b))
-    key = torch.arange(matrix.shape[1])
-    return matrix.diagonal(dim1=1, dim2=2) - other_keys(matrix, key)
+    return matrix.diagonal(dim1=1, dim2=2) - other_keys(matrix, torch.arange(matrix.shape[1]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preference:
     """How a data type names the two legs of `preference_legs`, their claims and their curves."""
 
@@ -202,19 +208,19 @@ def preference_legs(
         placebos = {}
         if random is not None and baseline is not None:
             placebos[NOT_RANDOM] = paired_contrast(random.words, random.key, baseline)
-        wording = LegText(
-            preference.prefix + named[0],
-            preference.data_type,
-            "readability",
-            named[1],
-            preference.control,
-            "nats",
-            "log-probability",
+        text = LegText(
+            title=preference.prefix + named[0],
+            data_type=preference.data_type,
+            kind="readability",
+            claim=named[1],
+            control=preference.control,
+            unit="nats",
+            curve_unit="log-probability",
         )
         return make_leg(
             effect,
             draw,
-            wording,
+            text,
             provenance=provenance,
             seed=seed,
             curves=curves,
@@ -235,8 +241,3 @@ def _matched(items: LensItems) -> Float[Tensor, "layer item"]:
 
 def _wrong(items: LensItems) -> Float[Tensor, "layer item"]:
     return other_keys(items.words, items.key)
-
-
-def retitled(preference: Preference, prefix: str) -> Preference:
-    """The same preference with a prefix before its titles."""
-    return replace(preference, prefix=prefix)

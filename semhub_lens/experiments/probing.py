@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -30,6 +30,26 @@ NAMES = {
     "digits": "digits",
     "sum": "sums",
 }
+
+
+TRANSFER = LegText(
+    title="",
+    data_type="probing",
+    kind="probing",
+    claim="a probe trained on one data type finds the content of another",
+    control="labels exchanged between items",
+    unit="accuracy above chance",
+    curve_unit="accuracy",
+)
+TYPE = LegText(
+    title="the data type itself",
+    data_type="probing",
+    kind="separability",
+    claim="a probe tells which data type a state is of",
+    control="types exchanged between items",
+    unit="accuracy above chance",
+    curve_unit="accuracy",
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +83,10 @@ def run_probing(job: Job) -> ExperimentResult:
         provenance = job.provenance(
             f"bundled {content.name}", [[item.text, item.label, item.data_type] for item in content.items]
         )
-        found = _transfer(job, content, provenance)
+        transfer = _transfer(job, content, provenance)
         random = _transfer(job.random(), content, provenance) if job.baseline else None
-        legs += _legs(content, found, random, provenance, job.seed)
-        extras.append(found)
+        legs += _legs(content, transfer, random, provenance, job.seed)
+        extras.append(transfer)
     notes = (
         "A probe shows that content can be decoded linearly, not that the model uses it.",
         "Each data type's own mean state is subtracted before the content probes (not before the type probe), so that "
@@ -133,11 +153,11 @@ def _field(by_type: Mapping[str, Sequence[ProbingItem]], name: str) -> dict[str,
 
 
 def _legs(
-    content: Content, found: TransferResult, random: TransferResult | None, provenance: Provenance, seed: int
+    content: Content, transfer: TransferResult, random: TransferResult | None, provenance: Provenance, seed: int
 ) -> list[Leg]:
     legs = []
     for train, test in content.pairs:
-        cell, within = found.cell(train, test), found.cell(test, test)
+        cell, within = transfer.cell(train, test), transfer.cell(test, test)
         other = None if random is None else random.cell(train, test)
         curves = {
             "transfer": cell.accuracy,
@@ -145,45 +165,30 @@ def _legs(
             "shuffled labels": cell.control.mean(0),
             "chance": torch.full_like(cell.accuracy, cell.chance),
         }
-        wording = LegText(
-            f"{content.name}: {NAMES[train]} to {NAMES[test]}",
-            "probing",
-            "probing",
-            "a probe trained on one data type finds the content of another",
-            "labels exchanged between items",
-            "accuracy above chance",
-            "accuracy",
-        )
+        text = replace(TRANSFER, title=f"{content.name}: {NAMES[train]} to {NAMES[test]}")
         labels = [i.text for i in content.items if i.data_type == test]
-        legs.append(_leg(cell, other, curves, wording, provenance, seed, labels))
-    pooled = found.type_probe
-    wording = LegText(
-        f"{content.name}: the data type itself",
-        "probing",
-        "separability",
-        "a probe tells which data type a state is of",
-        "types exchanged between items",
-        "accuracy above chance",
-        "accuracy",
-    )
+        legs.append(_leg(cell, other, text, curves=curves, provenance=provenance, seed=seed, labels=labels))
+    pooled = transfer.type_probe
+    text = replace(TYPE, title=f"{content.name}: {TYPE.title}")
     curves = {
         "data type": pooled.accuracy,
         "shuffled types": pooled.control.mean(0),
         "chance": torch.full_like(pooled.accuracy, pooled.chance),
     }
     other = None if random is None else random.type_probe
-    legs.append(_leg(pooled, other, curves, wording, provenance, seed, []))
+    legs.append(_leg(pooled, other, text, curves=curves, provenance=provenance, seed=seed))
     return legs
 
 
 def _leg(
     cell: Predictions,
     random: Predictions | None,
+    text: LegText,
+    *,
     curves: dict[str, Tensor],
-    wording: LegText,
     provenance: Provenance,
     seed: int,
-    labels: list[str],
+    labels: Sequence[str] = (),
 ) -> Leg:
     correct = cell.correct
     controls = {
@@ -196,7 +201,7 @@ def _leg(
     return make_leg(
         cell.above_chance,
         cell.permuted,
-        wording,
+        text,
         provenance=provenance,
         seed=seed,
         curves=curves,

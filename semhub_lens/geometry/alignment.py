@@ -5,7 +5,7 @@ They show that the items are arranged alike, not that equivalent states are near
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -49,10 +49,13 @@ def neighbours_null(
     k: int = NEIGHBOURS,
 ) -> Float[Tensor, "draw layer"]:
     """`mutual_neighbours` under pairings in which nobody keeps its partner."""
-    n = a.shape[1]
-    k = fitting_k(n, k)
-    pairs = [(_nearest(x, k), _nearest(y, k)) for x, y in zip(a, b, strict=True)]
-    return _permuted(n, seed, draws, lambda order: [_shared(x, y[order][:, order], k) for x, y in pairs])
+    k = fitting_k(a.shape[1], k)
+    orders = _pairings(a.shape[1], seed, draws)
+    layers = []
+    for x, y in zip(a, b, strict=True):
+        near_a, near_b = _nearest(x, k), _nearest(y, k)
+        layers.append(torch.stack([_shared(near_a, near_b[order][:, order], k) for order in orders]))
+    return torch.stack(layers, dim=1)
 
 
 def debiased_cka(
@@ -75,19 +78,19 @@ def cka_null(
     n = a.shape[1]
     if n < 4:
         return torch.full((draws, len(a)), torch.nan)
-    grams = [(_gram(x), _gram(y)) for x, y in zip(a, b, strict=True)]
-    scales = [_scale(k, m) for k, m in grams]
-    return _permuted(
-        n,
-        seed,
-        draws,
-        lambda order: [_hsic(k, m[order][:, order]) / s for (k, m), s in zip(grams, scales, strict=True)],
-    )
+    orders = _pairings(n, seed, draws)
+    layers = []
+    for x, y in zip(a, b, strict=True):  # one layer's Gram matrices at a time
+        k, m = _gram(x), _gram(y)
+        hsic = torch.stack([_hsic(k, m[order][:, order]) for order in orders])
+        layers.append((hsic / _scale(k, m)).float())
+    return torch.stack(layers, dim=1)
 
 
-def _permuted(n: int, seed: int, draws: int, measure) -> Float[Tensor, "draw layer"]:
+def _pairings(n: int, seed: int, draws: int) -> list[Int[Tensor, " item"]]:
+    """Pairings in which nobody keeps its partner, the same at every layer."""
     rng = generator(seed + 4)
-    return torch.stack([torch.stack(measure(derangement(n, rng))).float() for _ in range(draws)])
+    return [derangement(n, rng) for _ in range(draws)]
 
 
 def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Bool[Tensor, "item item"]:
@@ -122,5 +125,5 @@ def _cka(k: Tensor, m: Tensor) -> Tensor:
 
 def _hsic(k: Tensor, m: Tensor) -> Tensor:
     n = len(k)
-    cross = k.sum(0) @ m.sum(0)
-    return ((k * m).sum() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
+    product, cross = torch.vdot(k.flatten(), m.flatten()), k.sum(0) @ m.sum(0)
+    return (product + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))

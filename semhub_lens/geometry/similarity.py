@@ -2,58 +2,50 @@ r"""Similarity of two data types: are states of equivalent inputs closer than th
 
 $$D_\ell = \operatorname{mean}_i \cos(a_i, b_i) - \operatorname{mean}_{i \ne j} \cos(a_i, b_j)$$
 
-(Wu et al. 2025, Eq. 1.) Zero means no effect. With unit vectors the second mean is
-$\bigl((\sum_i \hat a_i)\cdot(\sum_j \hat b_j) - \sum_i \hat a_i \cdot \hat b_i\bigr) / n(n-1)$, so no n x n matrix is
-needed for it.
+(Wu et al. 2025, Eq. 1.) Zero means no effect. `measures.MEASURES` lists what else is measured.
 
 This shows relative proximity, not identity: states may also differ along directions that separate the data types.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance, Result, check_finite, unnamed
-from semhub_lens.base.rng import derangement, generator
-from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
-from semhub_lens.geometry.alignment import cka_null, debiased_cka, mutual_neighbours, neighbours_null
+from semhub_lens.base.quantities import Quantities
+from semhub_lens.base.results import Provenance, check_finite, unnamed
+from semhub_lens.evidence.stats import LEVEL
+from semhub_lens.geometry.measures import MEASURES, Pair
 
-BLOCK = 1024
-ALIGNMENT_DRAWS = 200
-"""Permutations behind the nulls of CKA and mutual neighbours, which cost n^2 each."""
+ASK = {
+    quantity: f"measures=[{name!r}]"
+    for name, measure in MEASURES.items()
+    for quantity in (*measure.quantities, *measure.null)
+}
+NULLS = {quantity for measure in MEASURES.values() for quantity in measure.null}
 
 
 @dataclass(frozen=True, eq=False)
-class SimilarityResult(Result):
-    """Similarity of n pairs at every layer, in several measures, with bootstrap interval and permutation null."""
+class SimilarityResult(Quantities):
+    r"""Similarity of n pairs at every layer, in the measures that were asked for.
 
-    matched: Float[Tensor, "layer item"]
-    """cos(a_i, b_i)."""
-    baseline: Float[Tensor, " layer"]
-    """Mean cosine of the non-pairs."""
-    spread: Float[Tensor, " layer"]
-    """Standard deviation of the non-pairs' cosines."""
-    low: Float[Tensor, " layer"]
-    high: Float[Tensor, " layer"]
-    """95 % bootstrap interval of D (pairs resampled; a resampled pair is never its own non-pair)."""
-    null: Float[Tensor, "draw layer"]
-    """D under randomly permuted pairings."""
-    centred: Float[Tensor, "layer item"]
-    """As `adjusted`, after subtracting each data type's mean state."""
-    rank_ab: Int[Tensor, "layer item"]
-    rank_ba: Int[Tensor, "layer item"]
-    """Rank of the true partner among all candidates (0 = nearest, ties count against), by centred cosine."""
-    cka: Float[Tensor, " layer"]
-    """Debiased linear CKA (0 expected for independent states)."""
-    cka_null: Float[Tensor, "permutation layer"]
-    neighbours: Float[Tensor, " layer"]
-    """Share of the k nearest neighbours that the two sets have in common."""
-    neighbours_null: Float[Tensor, "permutation layer"]
+    - effect: `.matched` [layer item], $\cos(a_i, b_i)$; `.baseline`, `.spread` [layer], mean and standard deviation of
+      the non-pairs' cosines; `.low`, `.high` [layer], 95 % bootstrap interval of D (pairs resampled; a resampled pair
+      is never its own non-pair); `.null` [draw layer], D under randomly permuted pairings.
+    - centred: `.centred` [layer item], as `adjusted`, after subtracting each data type's mean state.
+    - retrieval: `.rank_ab`, `.rank_ba` [layer item], rank of the true partner among all candidates (0 = nearest, ties
+      count against), by centred cosine.
+    - neighbours: `.neighbours` [layer], share of the k nearest neighbours that the two sets have in common;
+      `.neighbours_null` [draw layer].
+    - cka: `.cka` [layer], debiased linear CKA (0 expected for independent states); `.cka_null` [draw layer].
+    """
+
+    ask: ClassVar[Mapping[str, str]] = ASK
 
     @property
     def adjusted(self) -> Float[Tensor, "layer item"]:
@@ -83,7 +75,7 @@ class SimilarityResult(Result):
     @property
     def chance(self) -> float:
         """R@1 expected of random states."""
-        return 1 / self.matched.shape[1]
+        return 1 / self.rank_ab.shape[1]
 
     @property
     def p_value(self) -> Float[Tensor, " layer"]:
@@ -98,21 +90,53 @@ class SimilarityResult(Result):
         """
         return (1 + (self.null.amax(1, keepdim=True) >= self.effect).sum(0)) / (1 + len(self.null))
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that were asked for."""
+        return tuple(name for name, measure in MEASURES.items() if measure.quantities.keys() <= self.measured.keys())
+
+    @property
+    def layers(self) -> int:
+        """Residual layers, the embedding included."""
+        return next(len(values) for name, values in self.measured.items() if name not in NULLS)
+
+    def curves(self, measure: str) -> dict[str, Float[Tensor, " layer"]]:
+        """The curves that show a measure, by their labels, and the 95th percentile of its null."""
+        entry = MEASURES[measure]
+        curves = {label: self._curve(attribute) for label, attribute in entry.curves.items()}
+        for null in entry.null:
+            curves[f"{next(iter(curves))}, null 95 %"] = torch.quantile(self.measured[null], LEVEL, dim=0)
+        return curves
+
+    def _curve(self, attribute: str) -> Float[Tensor, " layer"]:
+        values = torch.as_tensor(getattr(self, attribute))
+        return values.expand(self.layers) if values.ndim == 0 else values if values.ndim == 1 else values.mean(1)
+
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer and item."""
-        layers, items = self.matched.shape
-        index = pd.MultiIndex.from_product([range(layers), range(items)], names=["layer", "item"])
+        """One row per layer and item (per layer, where nothing was measured item by item); nulls by their 95 %."""
         columns = {
-            name: getattr(self, name).flatten().numpy()
-            for name in ("matched", "adjusted", "centred", "rank_ab", "rank_ba")
+            f"{name}_95" if name in NULLS else name: torch.quantile(values, LEVEL, dim=0) if name in NULLS else values
+            for name, values in self.measured.items()
         }
-        return pd.DataFrame(columns, index).reset_index()
+        if "effect" in self.measures:
+            columns["adjusted"] = self.adjusted
+        items = [values.shape[1] for values in columns.values() if values.ndim == 2][:1]
+        index = pd.MultiIndex.from_product(
+            [range(self.layers), *map(range, items)], names=["layer", "item"][: 1 + len(items)]
+        )
+        each = len(index) // self.layers
+        flat = {
+            name: (values if values.ndim == 2 else values.repeat_interleave(each)).flatten().numpy()
+            for name, values in columns.items()
+        }
+        return pd.DataFrame(flat, index).reset_index()
 
 
 def similarity(
     a: Float[Tensor, "layer item d_model"],
     b: Float[Tensor, "layer item d_model"],
     *,
+    measures: Sequence[str] = tuple(MEASURES),
     seed: int = 0,
     draws: int = 500,
     provenance: Provenance | None = None,
@@ -120,48 +144,34 @@ def similarity(
     """Compare states of paired inputs at every layer; item i of `a` belongs to item i of `b`.
 
     Args:
-        a, b: residual states from `residual_stream`, equally many items of two data types.
+        a, b: residual states from `residual_stream`, equally many items of two data types, on any device.
+        measures: names in `geometry.measures.MEASURES`; nothing else is computed.
         seed: for the bootstrap and the permutations.
         draws: permuted pairings, and at least as many bootstrap samples.
         provenance: where the states come from, carried along.
 
+    Returns:
+        What was asked for; a quantity of a measure that was not says how to ask for it.
+
     Raises:
-        SemhubError: unequal shapes, fewer than three pairs, NaN states, a zero state.
+        SemhubError: unequal shapes, fewer than three pairs, NaN states, a zero state, an unknown measure.
 
     Example:
         >>> a = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
-        >>> bool((similarity(a, a).effect > 0.9).all())
+        >>> bool((similarity(a, a, measures=["effect"]).effect > 0.9).all())
         True
     """
+    unknown = sorted(set(measures) - MEASURES.keys())
+    if unknown or not measures or isinstance(measures, str):
+        raise SemhubError(f"Expected some measures of {list(MEASURES)}, got {measures!r}.")
     _check(a, b)
-    unit_a, unit_b = _unit(a), _unit(b)
-    centred_a, centred_b = _unit(centre(a)), _unit(centre(b))
-    matched = _cosines(unit_a, unit_b)
-    centred = _cosines(centred_a, centred_b)
-    low, high = _bootstrap(unit_a, unit_b, matched, seed, max(draws, DRAWS))
-    return SimilarityResult(
-        matched,
-        baseline(unit_a, unit_b, matched),
-        _spread(unit_a, unit_b, matched),
-        low,
-        high,
-        permutation_null(unit_a, unit_b, matched, seed=seed, draws=draws),
-        centred - baseline(centred_a, centred_b, centred)[:, None],
-        _ranks(centred_a, centred_b),
-        _ranks(centred_b, centred_a),
-        debiased_cka(a, b),
-        cka_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
-        mutual_neighbours(a, b),
-        neighbours_null(a, b, seed=seed, draws=min(draws, ALIGNMENT_DRAWS)),
-        provenance=provenance or unnamed(seed),
-    )
-
-
-def cosine_matrix(
-    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer other d_model"]
-) -> Float[Tensor, "layer item other"]:
-    """Cosine of every item of `a` with every item of `b`; takes O(layer item other) memory."""
-    return torch.einsum("lid,ljd->lij", _unit(a), _unit(b))
+    pair = Pair(a=a.detach().cpu(), b=b.detach().cpu(), seed=seed, draws=draws)
+    measured = {
+        quantity: measure(pair)
+        for name in dict.fromkeys(measures)
+        for quantity, measure in (*MEASURES[name].quantities.items(), *MEASURES[name].null.items())
+    }
+    return SimilarityResult(measured=measured, provenance=provenance or unnamed(seed))
 
 
 def _check(a: Tensor, b: Tensor) -> None:
@@ -180,81 +190,3 @@ def _check(a: Tensor, b: Tensor) -> None:
             raise SemhubError(
                 f"{name} holds a zero state at [layer, item] = {zero[0].tolist()}: its cosine is undefined."
             )
-
-
-def _unit(states: Tensor) -> Tensor:
-    return normalize(states.float(), dim=-1)
-
-
-def centre(states: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
-    """Subtract the mean state of the items, layer by layer."""
-    return states.float() - states.float().mean(1, keepdim=True)
-
-
-def _cosines(a: Tensor, b: Tensor) -> Float[Tensor, "layer item"]:
-    return torch.einsum("lid,lid->li", a, b)
-
-
-def baseline(
-    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item d_model"], matched: Float[Tensor, "layer item"]
-) -> Float[Tensor, " layer"]:
-    """Mean cosine of all non-pairs of unit vectors, in closed form."""
-    n = a.shape[1]
-    total = torch.einsum("ld,ld->l", a.double().sum(1), b.double().sum(1))
-    return ((total - matched.double().sum(1)) / (n * (n - 1))).float()
-
-
-def _spread(a: Tensor, b: Tensor, matched: Tensor) -> Tensor:
-    n = a.shape[1]
-    gram_a, gram_b = (torch.einsum("lid,lie->lde", x.double(), x.double()) for x in (a, b))
-    squares = (torch.einsum("lde,lde->l", gram_a, gram_b) - matched.double().square().sum(1)) / (n * (n - 1))
-    mean = baseline(a, b, matched).double()
-    return (squares - mean.square()).clamp(min=0).sqrt().float()
-
-
-def _bootstrap(a: Tensor, b: Tensor, matched: Tensor, seed: int, draws: int) -> tuple[Tensor, Tensor]:
-    """Interval of D over resampled pairs; copies of one pair are not each other's non-pairs."""
-    n = a.shape[1]
-    weights = bootstrap_weights(n, draws, seed)
-    weights = weights[(weights > 0).sum(1) > 1]  # copies of a single pair have no non-pairs
-    squared = weights.square()
-    non_pairs = n * n - squared.sum(1)
-    curves = []
-    for x, y, m in zip(a, b, matched, strict=True):
-        total = ((weights @ x) * (weights @ y)).sum(1)
-        curves.append(weights @ m / n - (total - squared @ m) / non_pairs)
-    return percentiles(torch.stack(curves))
-
-
-def permutation_null(
-    a: Float[Tensor, "layer item d_model"],
-    b: Float[Tensor, "layer item d_model"],
-    matched: Float[Tensor, "layer item"],
-    *,
-    seed: int,
-    draws: int,
-) -> Float[Tensor, "draw layer"]:
-    """D of unit vectors under random pairings in which nobody keeps its partner; the same pairings at every layer."""
-    n = a.shape[1]
-    rng = generator(seed + 1)
-    pairings = torch.stack([derangement(n, rng) for _ in range(draws)])
-    total = matched.sum(1) + baseline(a, b, matched) * n * (n - 1)
-    sums = torch.zeros(draws, len(a))
-    for start in range(0, n, BLOCK):
-        rows = slice(start, min(start + BLOCK, n))
-        for layer, (x, y) in enumerate(zip(a, b, strict=True)):
-            sums[:, layer] += (x[rows] @ y.T)[torch.arange(rows.stop - start), pairings[:, rows]].sum(1)
-    return sums / n - (total - sums) / (n * (n - 1))
-
-
-def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
-    """How many candidates of `b` lie at least as near to each item of `a` as its partner, the partner aside."""
-    n = a.shape[1]
-    ranks = torch.zeros(a.shape[:2], dtype=torch.long)
-    for start in range(0, n, BLOCK):
-        rows = slice(start, min(start + BLOCK, n))
-        for layer, (x, y) in enumerate(zip(a, b, strict=True)):
-            cosines = x[rows] @ y.T
-            own = cosines[torch.arange(rows.stop - start), torch.arange(start, rows.stop)]
-            ranks[layer, rows] = (cosines >= own[:, None]).sum(1) - 1
-    return ranks

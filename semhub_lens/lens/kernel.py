@@ -26,7 +26,8 @@ def reduce_logits(
     quantities: Sequence[str],
     *,
     top_k: int = 0,
-    targets: Sequence[Sequence[tuple[int, ...]]] | None = None,
+    targets: Sequence[Sequence[tuple[int, ...]]] = (),
+    common: Sequence[tuple[int, ...]] = (),
     table: Float[Tensor, "vocab lang"] | None = None,
     progress: bool = False,
 ) -> dict[str, Tensor]:
@@ -38,7 +39,8 @@ def reduce_logits(
         quantities: names in `QUANTITIES`; nothing else is computed.
         top_k: how many most probable tokens, for "top_ids" and "top_logprobs".
         targets: for "targets": per position, sets of token ids whose probabilities are summed; equally many sets at
-            every position.
+            every position, or none.
+        common: for "targets": sets that are read at every position, after its own.
         table: p(language | token), for "mass".
         progress: show a progress bar.
 
@@ -59,7 +61,8 @@ def reduce_logits(
                 readout=readout,
                 final_states=states[-1, block],
                 top_k=top_k,
-                targets=targets[block] if targets is not None else [],
+                targets=targets[block],
+                common=common,
                 table=None if table is None else table.to(readout.device),
             )
             rows: dict[str, list[Tensor]] = {name: [] for name in quantities}
@@ -81,6 +84,7 @@ class Shared:
     final_states: Float[Tensor, "pos d_model"]
     top_k: int
     targets: Sequence[Sequence[tuple[int, ...]]]
+    common: Sequence[tuple[int, ...]]
     table: Float[Tensor, "vocab lang"] | None
 
     @cached_property
@@ -103,6 +107,13 @@ class Shared:
         columns = torch.tensor(entries, dtype=torch.long, device=self.readout.device).reshape(-1, 3)
         rows, ids, groups = columns.unbind(1)
         return rows, ids, groups, (len(self.targets), width)
+
+    @cached_property
+    def common_entries(self) -> tuple[Int[Tensor, " entry"], Int[Tensor, " entry"]]:
+        """Token id and set of every id of the sets that all positions share."""
+        entries = [(token, number) for number, ids in enumerate(self.common) for token in ids]
+        ids, groups = torch.tensor(entries, dtype=torch.long, device=self.readout.device).reshape(-1, 2).unbind(1)
+        return ids, groups
 
 
 class LogitBlock:
@@ -138,14 +149,28 @@ def _kl_to_final(block: LogitBlock) -> Float[Tensor, " pos"]:
 
 def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
     """Log of the summed probability of every target set."""
-    rows, ids, groups, shape = block.shared.target_entries
-    count = shape[0] * shape[1]
-    if count == 0:
-        raise SemhubError("The quantity 'targets' needs targets=: sets of token ids for every position.")
-    chosen = block.logits[rows, ids] - block.normaliser[rows]
-    peak = chosen.new_full((count,), -torch.inf).scatter_reduce(0, groups, chosen, "amax")
-    summed = chosen.new_zeros(count).scatter_add(0, groups, (chosen - peak[groups]).exp())
-    return (summed.log() + peak).reshape(shape)
+    shared, read = block.shared, []
+    if shared.targets:
+        rows, ids, groups, shape = shared.target_entries
+        log_probs = block.logits[rows, ids] - block.normaliser[rows]
+        read.append(_log_sums(log_probs, groups, shape[0] * shape[1]).reshape(shape))
+    if shared.common:
+        ids, groups = shared.common_entries
+        log_probs = block.logits[:, ids] - block.normaliser[:, None]
+        read.append(_log_sums(log_probs, groups, len(shared.common)))
+    if not read:
+        raise SemhubError("The quantity 'targets' needs targets= or common=: sets of token ids.")
+    return torch.cat(read, dim=-1)
+
+
+def _log_sums(
+    log_probs: Float[Tensor, "*pos entry"], groups: Int[Tensor, " entry"], count: int
+) -> Float[Tensor, "*pos group"]:
+    """Log of the summed probability of every group of entries."""
+    index, shape = groups.expand_as(log_probs), (*log_probs.shape[:-1], count)
+    peak = log_probs.new_full(shape, -torch.inf).scatter_reduce(-1, index, log_probs, "amax")
+    summed = log_probs.new_zeros(shape).scatter_add(-1, index, (log_probs - peak.gather(-1, index)).exp())
+    return summed.log() + peak
 
 
 def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:

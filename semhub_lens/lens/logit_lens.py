@@ -2,9 +2,9 @@ r"""Logit lens: what the model would predict from each intermediate residual sta
 
 $$p_\ell = \operatorname{softmax}\bigl(\operatorname{readout}(h_\ell)\bigr)$$
 
-`logit_lens` reads every layer and position of one prompt, `target_lens` given words at one position of many; both run
-on the kernel that also serves `language_mass`. A lens shows readability through the unembedding, not what the model
-"thinks in"; early layers are read through a norm and an unembedding that they were not trained for.
+`logit_lens` reads every layer and position of one prompt, `targets.target_lens` given words at one position of many. A
+lens shows readability through the unembedding, not what the model "thinks in"; early layers are read through a norm and
+an unembedding that they were not trained for.
 
 Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq.
 2.
@@ -18,15 +18,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.tokens import Target, Variants, printable
+from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
-from semhub_lens.lens.targets import collisions, positions, target_sets
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, require_hooks
@@ -80,30 +78,6 @@ class LensResult(Quantities):
     def per_position(self) -> dict[str, Float[Tensor, "layer pos"]]:
         """The measured quantities that are one number at every layer and position, by name."""
         return {name: values for name, values in self.measured.items() if values.ndim == 2}
-
-
-@dataclass(frozen=True, eq=False)
-class TargetResult(Quantities):
-    """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
-
-    log_probs: Float[Tensor, "layer item target"]
-    """Log of the summed probability of each target's tokens, in nats."""
-    names: tuple[tuple[str, ...], ...]
-    """Per item, the targets."""
-    collisions: tuple[tuple[int, int, int], ...]
-    """(item, target, target) where two targets share a token: there the token is compared with itself in part."""
-
-    ask: ClassVar[Mapping[str, str]] = LensResult.ask
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per layer, item and target."""
-        layers, items, targets = self.log_probs.shape
-        index = pd.MultiIndex.from_product(
-            [range(layers), range(items), range(targets)], names=["layer", "item", "target"]
-        )
-        frame = pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
-        frame["name"] = [self.names[item][target] for item, target in zip(frame["item"], frame["target"], strict=True)]
-        return frame
 
 
 class LogitLens:
@@ -236,71 +210,6 @@ def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
         for place, position in enumerate(prompt.spans[name]):
             labels[position] = f"{name} {place + 1}"
     return labels
-
-
-def target_lens(
-    model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
-    targets: Sequence[Target | Sequence[Target]],
-    *,
-    read_at: str | int | Sequence[Sequence[int]] = "last",
-    norm: Norm = "final",
-    readout: Readout | None = None,
-    variants: Variants = "all",
-    first_token: bool = False,
-    quantities: Sequence[str] = DISTANCES,
-    hooks: Hooks = (),
-    progress: bool = True,
-) -> TargetResult:
-    r"""Return the log-probability of given words at chosen positions of prompts, at every layer.
-
-    $$\log p_\ell(w) = \log \sum_{v \in V(w)} p_\ell(v)$$
-
-    Args:
-        model: any TransformerLens model.
-        prompts: texts or `Prompt`s.
-        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
-            word stands for its variants, an id for itself, and a list of words or ids for all of them together
-            (probabilities summed). Equally many targets for every item.
-        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
-            prompt, a list of positions: one item each, in order.
-        norm: "final" or "none"; see `Readout`.
-        readout: a `Readout` of your own in place of `norm`.
-        variants: which spellings of a word count; see `word_tokens`.
-        first_token: let a word of several tokens stand for itself by its first token.
-        quantities: what else to read, as in `logit_lens`; () is faster.
-        hooks: interventions to run under.
-        progress: show a progress bar.
-
-    Raises:
-        SemhubError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
-            end.
-
-    Example:
-        >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
-        torch.Size([1, 2])
-    """
-    listed = as_prompts(model, prompts)
-    wanted = positions(listed, read_at)
-    sets, names = target_sets(model, targets, sum(map(len, wanted)), variants, first_token)
-    require_hooks(model, [name for name, _ in hooks])
-    reader = make_readout(model, norm, readout)
-    read: dict[int, Tensor] = {}
-    bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
-    with bar:
-        for batch in prompt_states(model, listed, hooks):
-            read.update((item, states[:, list(wanted[item])]) for item, states in batch)
-            bar.update(len(batch))
-    states = torch.cat([read[i] for i in range(len(listed))], dim=1)
-    check_finite(states, "The residual stream")
-    measured = reduce_logits(reader, states, ["targets", *quantities], targets=sets, progress=progress)
-    return TargetResult(
-        log_probs=measured.pop("targets"),
-        names=names,
-        collisions=collisions(sets),
-        measured=measured,
-        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
-    )
 
 
 def _check_top_k(top_k: int, d_vocab: int) -> int:

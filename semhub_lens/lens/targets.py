@@ -1,14 +1,130 @@
-"""What `target_lens` reads: positions of prompts, and sets of tokens for every target."""
+"""`target_lens`: the log-probability of given words at chosen positions of many prompts, at every layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import combinations
+from itertools import combinations, product
+from typing import ClassVar
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.quantities import Quantities
+from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
-from semhub_lens.model.capture import read_positions
-from semhub_lens.model.facts import Model
+from semhub_lens.lens.kernel import reduce_logits
+from semhub_lens.lens.logit_lens import DISTANCES, LensResult
+from semhub_lens.model.capture import prompt_states, read_positions
+from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.resolve import as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class TargetResult(Quantities):
+    """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
+
+    log_probs: Float[Tensor, "layer item target"]
+    """Log of the summed probability of each target's tokens, in nats."""
+    names: tuple[tuple[str, ...], ...]
+    """Per item, its own targets."""
+    collisions: tuple[tuple[int, int, int], ...]
+    """(item, target, target) where two targets share a token: there the token is compared with itself in part. Item -1
+    stands for all, where both targets are common."""
+    common_names: tuple[str, ...] = ()
+    """The targets that all items have in common; they stand after an item's own."""
+
+    ask: ClassVar[Mapping[str, str]] = LensResult.ask
+
+    def name(self, item: int, target: int) -> str:
+        """The target's name."""
+        return (*self.names[item], *self.common_names)[target]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, item and target."""
+        layers, items, targets = self.log_probs.shape
+        index = pd.MultiIndex.from_product(
+            [range(layers), range(items), range(targets)], names=["layer", "item", "target"]
+        )
+        frame = pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
+        frame["name"] = [name for row in self.names for name in (*row, *self.common_names)] * layers
+        return frame
+
+
+def target_lens(
+    model: Model,
+    prompts: str | Prompt | Sequence[str | Prompt],
+    targets: Sequence[Target | Sequence[Target]] = (),
+    *,
+    common: Sequence[Target] = (),
+    read_at: str | int | Sequence[Sequence[int]] = "last",
+    norm: Norm = "final",
+    readout: Readout | None = None,
+    variants: Variants = "all",
+    first_token: bool = False,
+    quantities: Sequence[str] = DISTANCES,
+    hooks: Hooks = (),
+    progress: bool = True,
+) -> TargetResult:
+    r"""Return the log-probability of given words at chosen positions of prompts, at every layer.
+
+    $$\log p_\ell(w) = \log \sum_{v \in V(w)} p_\ell(v)$$
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts or `Prompt`s.
+        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
+            word stands for its variants, an id for itself, and a list of words or ids for all of them together
+            (probabilities summed). Equally many targets for every item; () where all are common.
+        common: targets that every item is read for as well; in the result they stand after an item's own.
+        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
+            prompt, a list of positions: one item each, in order.
+        norm: "final" or "none"; see `Readout`.
+        readout: a `Readout` of your own in place of `norm`.
+        variants: which spellings of a word count; see `word_tokens`.
+        first_token: let a word of several tokens stand for itself by its first token.
+        quantities: what else to read, as in `logit_lens`; () is faster.
+        hooks: interventions to run under.
+        progress: show a progress bar.
+
+    Raises:
+        SemhubError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
+            end.
+
+    Example:
+        >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
+        torch.Size([1, 2])
+    """
+    listed = as_prompts(model, prompts)
+    wanted = positions(listed, read_at)
+    sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
+    require_hooks(model, [name for name, _ in hooks])
+    reader = make_readout(model, norm, readout)
+    read: dict[int, Tensor] = {}
+    bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
+    with bar:
+        for batch in prompt_states(model, listed, hooks):
+            read.update((item, states[:, list(wanted[item])]) for item, states in batch)
+            bar.update(len(batch))
+    states = torch.cat([read[i] for i in range(len(listed))], dim=1)
+    check_finite(states, "The residual stream")
+    measured = reduce_logits(
+        reader, states, ["targets", *quantities], targets=sets.own, common=sets.common, progress=progress
+    )
+    return TargetResult(
+        log_probs=measured.pop("targets"),
+        names=sets.names,
+        collisions=sets.collisions(),
+        common_names=sets.common_names,
+        measured=measured,
+        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
+    )
 
 
 def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -27,24 +143,55 @@ def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]
     return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
 
 
-def collisions(sets: list[list[tuple[int, ...]]]) -> tuple[tuple[int, int, int], ...]:
-    """(item, target, target) where two targets of an item share a token."""
-    shared = cache(_shared)  # many items have the same targets
-    return tuple((item, *pair) for item, row in enumerate(sets) for pair in shared(tuple(row)))
+@dataclass(frozen=True, kw_only=True)
+class TargetSets:
+    """Token ids and names of every item's own targets, and of those that all items have in common."""
+
+    own: list[list[tuple[int, ...]]]
+    names: tuple[tuple[str, ...], ...]
+    common: list[tuple[int, ...]]
+    common_names: tuple[str, ...]
+
+    def collisions(self) -> tuple[tuple[int, int, int], ...]:
+        """(item, target, target) where two targets share a token; item -1 for two that all items have in common."""
+        of_all = _owners(self.common, len(self.own[0]))
+
+        @cache  # many items have the same targets
+        def shared(row: tuple[tuple[int, ...], ...]) -> list[tuple[int, int]]:
+            own = _owners(row, 0)
+            across = {pair for token, listed in own.items() for pair in product(listed, of_all.get(token, ()))}
+            return sorted(_pairs(own) | across)
+
+        each = [(item, *pair) for item, row in enumerate(self.own) for pair in shared(tuple(row))]
+        return (*((-1, *pair) for pair in sorted(_pairs(of_all))), *each)
 
 
-def _shared(row: tuple[tuple[int, ...], ...]) -> list[tuple[int, int]]:
+def _owners(sets: Sequence[tuple[int, ...]], start: int) -> dict[int, list[int]]:
+    """The targets, numbered from `start`, that hold each token."""
     owners: dict[int, list[int]] = {}
-    for target, ids in enumerate(row):
+    for target, ids in enumerate(sets, start):
         for token in set(ids):
             owners.setdefault(token, []).append(target)
-    return sorted({pair for listed in owners.values() for pair in combinations(listed, 2)})
+    return owners
+
+
+def _pairs(owners: dict[int, list[int]]) -> set[tuple[int, int]]:
+    return {pair for listed in owners.values() for pair in combinations(listed, 2)}
 
 
 def target_sets(
-    model: Model, targets: Sequence[Target | Sequence[Target]], items: int, variants: Variants, first_token: bool
-) -> tuple[list[list[tuple[int, ...]]], tuple[tuple[str, ...], ...]]:
-    """Token ids of every item's targets, and their names."""
+    model: Model,
+    targets: Sequence[Target | Sequence[Target]],
+    common: Sequence[Target],
+    items: int,
+    variants: Variants,
+    first_token: bool,
+) -> TargetSets:
+    """Look up the tokens of every item's targets, and of the common ones."""
+    if isinstance(common, str):
+        raise SemhubError(f"Expected a list of common targets, got the text {common!r}.")
+    if not targets and common:
+        targets = [[]] * items
     if isinstance(targets, str) or len(targets) != items:
         raise SemhubError(
             f"Expected one entry of targets per item: {items} positions are read, got "
@@ -52,15 +199,27 @@ def target_sets(
         )
     rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
     widths = {len(row) for row in rows}
-    if len(widths) != 1 or 0 in widths:
+    if len(widths) != 1 or (0 in widths and not common):
         raise SemhubError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
 
     @lru_cache(maxsize=None, typed=True)  # tokenizing a word's spellings costs more than reading its probability
     def known(target: Target) -> tuple[int, ...]:
-        return target_ids(model.tokenizer, target, variants=variants, first_token=first_token)
+        ids = target_ids(model.tokenizer, target, variants=variants, first_token=first_token)
+        for token in ids:
+            if not 0 <= token < model.cfg.d_vocab:
+                raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+        return ids
 
-    sets = [[known(tuple(t) if isinstance(t, list) else t) for t in row] for row in rows]
-    for token in {token for row in sets for ids in row for token in ids}:
-        if not 0 <= token < model.cfg.d_vocab:
-            raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
-    return sets, tuple(tuple(t if isinstance(t, str) else repr(t) for t in row) for row in rows)
+    def looked_up(row: Sequence[Target]) -> list[tuple[int, ...]]:
+        return [known(tuple(t) if isinstance(t, list) else t) for t in row]
+
+    return TargetSets(
+        own=[looked_up(row) for row in rows],
+        names=tuple(map(_names, rows)),
+        common=looked_up(common),
+        common_names=_names(common),
+    )
+
+
+def _names(row: Sequence[Target]) -> tuple[str, ...]:
+    return tuple(target if isinstance(target, str) else repr(target) for target in row)

@@ -12,11 +12,14 @@ from torch import Tensor
 from semhub_lens.base.results import draws
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import bootstrap_mean, percentiles
+from semhub_lens.geometry.measures import MEASURES
 from semhub_lens.geometry.similarity import SimilarityResult
 from semhub_lens.lens.language_mass import MassResult
-from semhub_lens.lens.logit_lens import TargetResult
+from semhub_lens.lens.targets import TargetResult
 from semhub_lens.views.style import GRID, NULL_COLOUR, PALETTE, VERDICT_COLOURS, band, escape, finish, layer_axis
 
+AXES = {"cosine": "pairs above non-pairs (cosine)", "share": "retrieval and alignment"}
+"""Panels of the similarity figure by the axes of its measures, and their titles."""
 BAND_HEIGHT, GAP, TOP, BOTTOM = 500, 86, 130, 110
 """Pixels: a band of effects and curves, the gap between rows, and the margins of a grid of legs."""
 
@@ -41,21 +44,21 @@ def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **settings:
 
 @draws(SimilarityResult)
 def similarity_figure(result: SimilarityResult) -> go.Figure:
-    """D with its interval and null band beside retrieval with its chance level."""
-    x = list(range(len(result.baseline)))
-    figure = make_subplots(
-        1, 2, subplot_titles=("pairs above non-pairs (cosine)", "retrieval of the partner"), horizontal_spacing=0.09
-    )
-    figure.add_trace(_null_band(x, result.null, "null of D, 95 %"), 1, 1)
-    figure.add_trace(band(x, result.low.tolist(), result.high.tolist(), PALETTE[0], "D, 95 %"), 1, 1)
-    figure.add_trace(_line(x, result.effect, PALETTE[0], "D"), 1, 1)
-    figure.add_trace(_line(x, result.centred.mean(1), PALETTE[2], "D, mean-centred", "dot"), 1, 1)
-    figure.add_trace(_line(x, result.retrieval, PALETTE[1], "R@1"), 1, 2)
-    figure.add_trace(_line(x, result.mrr, PALETTE[3], "MRR", "dot"), 1, 2)
-    figure.add_trace(_line(x, torch.full((len(x),), result.chance), NULL_COLOUR, "R@1 by chance", "dash"), 1, 2)
-    finish(figure, title=f"Similarity of {result.matched.shape[1]} pairs", note=result.provenance.line(), height=430)
+    """D with its interval and null band beside the other measures: a solid line each, its null or chance dashed."""
+    x = list(range(result.layers))
+    axes = [axis for axis in AXES if any(MEASURES[name].axis == axis for name in result.measures)]
+    figure = make_subplots(1, len(axes), subplot_titles=[AXES[axis] for axis in axes], horizontal_spacing=0.09)
+    if "effect" in result.measures:
+        figure.add_trace(_null_band(x, result.null, "null of D, 95 %"), 1, 1)
+        figure.add_trace(band(x, result.low.tolist(), result.high.tolist(), PALETTE[0], "D, 95 %"), 1, 1)
+    for number, name in enumerate(result.measures):
+        column = 1 + axes.index(MEASURES[name].axis)
+        curves = list(result.curves(name).items())
+        for label, curve in curves[:1] if name == "effect" else curves:  # the null of D is a band
+            dash = "solid" if label == curves[0][0] else "dash"
+            figure.add_trace(_line(x, curve, PALETTE[number % len(PALETTE)], label, dash), 1, column)
+    finish(figure, title="Similarity of paired states", note=result.provenance.line(), height=430)
     figure.update_xaxes(**layer_axis(len(x)))
-    figure.update_yaxes(range=[0, 1.02], row=1, col=2)
     return figure
 
 
@@ -66,7 +69,7 @@ def target_figure(result: TargetResult) -> go.Figure:
     x = list(range(layers))
     figure = go.Figure()
     for target in range(targets):
-        names = {row[target] for row in result.names}
+        names = {result.name(item, target) for item in range(items)}
         name = names.pop() if len(names) == 1 else f"target {target}"
         colour = PALETTE[target % len(PALETTE)]
         if items > 1:

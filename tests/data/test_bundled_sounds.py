@@ -12,7 +12,7 @@ from semhub_lens.data.media.sounds import VOICE, animal_sounds, animals, bundled
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
 from semhub_lens.data.media.waves import read_wave, resampled
 from semhub_lens.data.text.texts import bundled_rows
-from semhub_lens.geometry.similarity import centre, cosine_matrix
+from semhub_lens.geometry.measures import centre, cosine_matrix
 from semhub_lens.spokes.encoders import AudioEncoder
 from semhub_lens.training.bundled_sounds import write_sounds
 from semhub_lens.training.corpora.speech import HELD, speak

@@ -10,7 +10,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.legs import LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
-from semhub_lens.experiments.legs_in_common import Stacks, matched_negatives, similarity_leg
+from semhub_lens.experiments.legs_in_common import Stacks, matched_negatives, similarity_legs
 from semhub_lens.geometry.alignment import cka_null, debiased_cka, fitting_k, mutual_neighbours, neighbours_null
 from semhub_lens.lens.trajectories import trajectories
 
@@ -108,23 +108,23 @@ def holding(leg):
 
 
 def test_an_effect_of_the_middle_layers_holds_against_every_control():
-    leg = similarity_leg(stacks(), WORDING, WHERE, 0)
+    (leg,) = similarity_legs(stacks(), WORDING, WHERE, 0)
     assert leg.verdict.status == "supported" and leg.layer == 3
     assert holding(leg) == set(leg.control_names) and len(leg.control_names) == 4
 
 
 def test_an_effect_that_is_there_at_the_embedding_does_not_hold_against_it():
-    assert "beyond the embedding layer" not in holding(similarity_leg(stacks(embedding=2.0), WORDING, WHERE, 0))
+    assert "beyond the embedding layer" not in holding(*similarity_legs(stacks(embedding=2.0), WORDING, WHERE, 0))
 
 
 def test_an_effect_that_random_weights_have_too_does_not_hold_against_them():
-    assert "beyond random weights" not in holding(similarity_leg(stacks(random=2.0), WORDING, WHERE, 0))
+    assert "beyond random weights" not in holding(*similarity_legs(stacks(random=2.0), WORDING, WHERE, 0))
 
 
 def test_an_effect_that_the_matched_negatives_share_does_not_hold_against_them():
     planted = stacks()
     same = torch.arange(60)[:, None].expand(60, 2).clone()
-    leg = similarity_leg(Stacks(planted.a, planted.b, negatives=same), WORDING, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(planted.a, planted.b, negatives=same), WORDING, WHERE, 0)
     assert "over length- and overlap-matched negatives" not in holding(leg)
 
 

@@ -16,7 +16,7 @@ from semhub_lens.data.numbers.arithmetic import number_word, products, sums
 from semhub_lens.data.text.texts import BUNDLED, glossary, passages, sentences
 from semhub_lens.evidence import stats
 from semhub_lens.evidence.legs import LegText
-from semhub_lens.experiments.legs_in_common import Stacks, similarity_leg
+from semhub_lens.experiments.legs_in_common import Stacks, similarity_legs
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.experiments.sampling import gloss_items, sample
 from semhub_lens.inputs.tokens import token_texts, word_tokens
@@ -37,20 +37,20 @@ def planted(items=60, layers=6, shared_at=3, strength=2.0, seed=0):
 
 
 def test_a_shared_concept_planted_at_one_layer_is_found_there():
-    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(*planted()), PLANTED, WHERE, 0)
     assert (leg.verdict.status, leg.layer) == ("supported", 3)
     assert leg.verdict.low > leg.verdict.threshold
 
 
 def test_with_the_pairing_shuffled_the_shared_concept_is_gone():
     a, b = planted()
-    leg = similarity_leg(Stacks(a, b[:, stats.derangement(60, stats.generator(1))]), PLANTED, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(a, b[:, stats.derangement(60, stats.generator(1))]), PLANTED, WHERE, 0)
     assert leg.verdict.status == "not supported"
     assert abs(float(leg.mean[3])) < 0.1
 
 
 def test_a_leg_survives_saving(tmp_path):
-    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(*planted()), PLANTED, WHERE, 0)
     result = shl.ExperimentResult("x", "planted", (leg,), ("a note",), provenance=WHERE)
     again = shl.ExperimentResult.load(result.save(tmp_path / "x.safetensors"))
     assert again.legs[0].verdict == leg.verdict and again.notes == ("a note",) and again.provenance == WHERE
@@ -160,15 +160,16 @@ def test_an_experiment_on_the_real_model_is_reproducible(gemma):
 def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(gemma):
     texts = sentences()
     states = [shl.residual_stream(gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]
-    found = similarity_leg(Stacks(*states), PLANTED, WHERE, 0, centred=True)
+    (found,) = similarity_legs(Stacks(*states), PLANTED, WHERE, 0, centred=[True])
     assert found.verdict.status == "supported"
     wrong = states[1][:, stats.derangement(24, stats.generator(0))]
-    assert similarity_leg(Stacks(states[0], wrong), PLANTED, WHERE, 0, centred=True).verdict.status != "supported"
+    (leg,) = similarity_legs(Stacks(states[0], wrong), PLANTED, WHERE, 0, centred=[True])
+    assert leg.verdict.status != "supported"
 
 
 @pytest.mark.parametrize("unit", ["nats", "cosine"])
 def test_axes_in_nats_hold_the_layers_from_the_second_on_and_cut_the_first(unit):
-    leg = similarity_leg(Stacks(*planted()), PLANTED, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(*planted()), PLANTED, WHERE, 0)
     curves = leg.curves.clone()
     curves[:, 0] = -400.0
     shown = shl.figure(replace(leg, wording=replace(leg.wording, unit=unit), curves=curves)).layout.yaxis2.range

@@ -28,7 +28,7 @@ from semhub_lens.experiments.semantics.legs import (
     _swapped,
 )
 from semhub_lens.experiments.semantics.rivals import Rivals, StatesOfTexts, rivals_leg
-from semhub_lens.experiments.semantics.role_prompts import Places, RolePrompt, role_places
+from semhub_lens.experiments.semantics.role_prompts import RolePrompt, RolePrompts, role_prompts
 from semhub_lens.inputs.tokens import encode
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -139,7 +139,7 @@ def test_names_swapped_and_shuffled_forms_differ_by_their_names_only():
     assert paper.true == plain.true and paper.false == both.false
 
 
-def places_of(key):
+def prompts_of(key):
     return [RolePrompt(f"text {i}", "Ava", ROLES[int(k)], 1) for i, k in enumerate(key)]
 
 
@@ -148,13 +148,14 @@ def roles_leg(strength, key, seed=0, **stacks):
     here = drawn(LAYERS, len(key), 3, seed=seed) + torch.tensor([9.0, 0, -4]) + 3 * drawn(1, len(key), 1, seed=seed + 1)
     here[AT, torch.arange(len(key)), key] += strength
     earlier = drawn(LAYERS, len(key), 3, seed=seed + 2)
-    places = Places(places_of(key), places_of(key), "planted", ())
     stacks = {
+        "earlier": earlier,
         "random": drawn(LAYERS, len(key), 3, seed=50),
         "undetermined": drawn(LAYERS, len(key), 3, seed=60),
     } | stacks
-    found = Roles(places, here, stacks.get("earlier", earlier), stacks["random"], stacks["undetermined"], WHERE)
-    return _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), found, "planted"), here
+    prompts = RolePrompts(prompts_of(key), prompts_of(key), "planted", ())
+    roles = Roles(prompts=prompts, here=here, provenance=WHERE, **stacks)
+    return _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), roles), here
 
 
 KEY = torch.arange(ITEMS) % 3
@@ -175,8 +176,15 @@ def test_a_gold_role_planted_at_one_layer_is_found_there_under_a_word_that_is_al
 def test_roles_shuffled_among_the_items_are_no_effect():
     leg, here = roles_leg(2.0, KEY)
     wrong = KEY[torch.randperm(ITEMS, generator=generator(3))]
-    found = Roles(Places(places_of(wrong), [], "", ()), here, torch.zeros_like(here), None, None, WHERE)
-    again = _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), found, "planted")
+    roles = Roles(
+        prompts=RolePrompts(prompts_of(wrong), [], "", ()),
+        here=here,
+        earlier=torch.zeros_like(here),
+        random=None,
+        undetermined=None,
+        provenance=WHERE,
+    )
+    again = _roles_leg(job_on(models.tiny(), ITEMS, 0, progress=False), roles)
     assert again.verdict.status == "not supported" and abs(float(again.mean[AT])) < 0.7 < float(leg.mean[AT])
 
 
@@ -199,7 +207,7 @@ def reader(request):
 
 def test_places_break_off_before_a_name_of_one_token_and_the_earlier_position_lies_before(reader):
     job = job_on(reader, 48, 0, progress=False)
-    found = role_places(job)
+    found = role_prompts(job)
     assert [p.role for p in found.listed] == [p.role for p in found.undetermined] == list(ROLES) * 16
     assert sum(p.cleft for p in found.listed) == 24 and "5 of 44 names" in found.report[0]
     for place in found.listed + found.undetermined:
@@ -211,7 +219,7 @@ def test_places_break_off_before_a_name_of_one_token_and_the_earlier_position_li
 
 def test_role_words_are_read_before_the_name_and_at_the_earlier_position(reader):
     job = job_on(reader, 16, 0, progress=False)
-    places = role_places(job).listed
+    places = role_prompts(job).listed
     here, earlier = _role_words(job, "roles", places)
     place = places[4]
     words = [list(ROLES)]
@@ -286,7 +294,7 @@ def test_own_sentences_are_read_and_only_those_with_two_names_are_swapped(reader
 
 def test_in_own_sentences_names_are_drawn_anew_and_roles_are_equally_frequent(reader, tmp_path):
     path = cogs(tmp_path, rows=300)
-    found = role_places(job_on(reader, 31, 0, data=str(path)))
+    found = role_prompts(job_on(reader, 31, 0, data=str(path)))
     assert [place.role for place in found.listed] == list(ROLES) * 10 and not found.undetermined
     prefixes = {place.prefix for place in found.listed}
     assert len(prefixes) == 30
@@ -310,7 +318,7 @@ def test_a_corpus_without_the_names_that_are_needed_is_refused(reader, tmp_path,
 
 def test_a_tokenizer_that_splits_the_names_is_refused(tiny_model):
     with pytest.raises(ValueError, match="0 of 44 names are one token each"):
-        role_places(job_on(tiny_model, 20, 0))
+        role_prompts(job_on(tiny_model, 20, 0))
 
 
 @pytest.mark.parametrize("experiment", ["semantics.similarity", "semantics.logit_lens"])

@@ -8,8 +8,11 @@ import random
 import pytest
 import torch
 
+import semhub_lens as shl
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.geometry.alignment import debiased_cka
-from semhub_lens.geometry.similarity import cosine_matrix, similarity
+from semhub_lens.geometry.measures import MEASURES, Measure, cosine_matrix
+from semhub_lens.geometry.similarity import SimilarityResult, similarity
 
 LAYERS, ITEMS, WIDTH = 3, 9, 5
 PER_LAYER = ("baseline", "spread", "cka", "effect", "zscored", "retrieval", "mrr")
@@ -60,7 +63,7 @@ def rank(row, i):
 
 @pytest.mark.parametrize("blocks", [1024, 4])
 def test_everything_equals_loops_over_all_pairs(monkeypatch, blocks):
-    monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "BLOCK", blocks)
+    monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.measures"), "BLOCK", blocks)
     a, b = pair()
     found = similarity(a, b, draws=10)
     for layer in range(LAYERS):
@@ -288,3 +291,69 @@ def test_states_without_a_defined_similarity_raise(wrong):
     spoil, message = BAD[wrong]
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(similarity)(*spoil(*pair()))  # without the shape checks that only the tests add
+
+
+def test_every_measure_is_computed_on_its_own_and_the_others_say_how_to_ask_for_them():
+    whole = similarity(*pair(items=12), draws=8)
+    assert whole.measures == tuple(MEASURES)
+    for name, measure in MEASURES.items():
+        alone = similarity(*pair(items=12), measures=[name], draws=8)
+        assert alone.measures == (name,) and alone.measured.keys() == {*measure.quantities, *measure.null}
+        for quantity, values in alone.measured.items():
+            assert torch.equal(values, whole.measured[quantity]), quantity
+        for other in MEASURES.keys() - {name}:
+            quantity = next(iter(MEASURES[other].quantities))
+            with pytest.raises(SemhubError, match=rf"'{quantity}' was not measured: .*measures=\['{other}'\]"):
+                getattr(alone, quantity)
+    with pytest.raises(SemhubError, match=r"measures=.*effect"):
+        _ = similarity(*pair(), measures=["cka"]).p_value
+
+
+@pytest.mark.parametrize("wrong", [["cosine"], [], "cka"])
+def test_an_unknown_measure_names_those_there_are(wrong):
+    with pytest.raises(SemhubError, match="neighbours"):
+        similarity(*pair(), measures=wrong)
+
+
+def test_a_new_measure_is_one_entry_and_shows_up_in_result_table_and_figure(monkeypatch):
+    gap = Measure(
+        quantities={"gap": lambda pair: (pair.a - pair.b).norm(dim=-1).mean(1)}, curves={"gap": "gap"}, axis="share"
+    )
+    monkeypatch.setitem(MEASURES, "gap", gap)
+    a, b = pair()
+    found = similarity(a, b, measures=["cka", "gap"], draws=5)
+    torch.testing.assert_close(found.gap, (a - b).norm(dim=-1).mean(1))
+    frame = found.to_frame()
+    assert frame.columns.tolist() == ["layer", "cka", "cka_null_95", "gap"] and len(frame) == LAYERS
+    figure = shl.figure(found)
+    (line,) = (trace for trace in figure.data if trace.name == "gap")
+    assert list(line.y) == pytest.approx(found.gap.tolist())
+    assert [trace.name for trace in figure.data] == ["debiased CKA", "debiased CKA, null 95 %", "gap"]
+
+
+def test_a_table_repeats_what_a_layer_has_for_its_items():
+    found = similarity(*pair(), measures=["centred", "neighbours"], draws=5)
+    frame = found.to_frame().set_index(["layer", "item"])
+    assert frame.loc[(1, 4), "centred"] == found.centred[1, 4].item()
+    assert frame.loc[1, "neighbours"].tolist() == [found.neighbours[1].item()] * ITEMS
+
+
+def test_fields_of_version_0_1_0_are_read_as_measured_quantities():
+    new = similarity(*pair(), draws=5)
+    old = SimilarityResult.from_fields({**new.measured, "provenance": new.provenance})
+    assert old.measures == new.measures and torch.equal(old.p_value, new.p_value)
+
+
+@pytest.mark.parametrize("items", [9, 4])
+def test_spread_is_the_same_with_more_and_fewer_items_than_coordinates(items):
+    a, b = pair(items=items)
+    others = torch.tensor([non_pairs(table(x, y)) for x, y in zip(a, b, strict=True)])
+    torch.testing.assert_close(similarity(a, b, draws=2).spread, others.std(1, correction=0), atol=1e-5, rtol=1e-5)
+
+
+def test_states_with_gradients_or_in_half_precision_are_compared_as_they_are():
+    a, b = pair()
+    expected = similarity(a.bfloat16().float(), b, draws=5)
+    found = similarity(a.bfloat16().float().requires_grad_(), b, draws=5)
+    assert_same(found, expected)
+    assert not found.matched.requires_grad

@@ -297,6 +297,30 @@ def test_targets_that_share_a_token_are_reported(tiny_model):
     assert found.collisions == ((0, 0, 2),)
 
 
+def test_common_targets_are_read_as_if_every_item_named_them(tiny_model):
+    prompts, common = ["three plus two", "red dog"], ["red", ["dog", "cat"], 5]
+    own = [["two"], ["red"]]
+    found = shl.target_lens(tiny_model, prompts, own, common=common, progress=False)
+    named = shl.target_lens(tiny_model, prompts, [[*row, *common] for row in own], progress=False)
+    torch.testing.assert_close(found.log_probs, named.log_probs)
+    assert found.to_frame()["name"].tolist() == named.to_frame()["name"].tolist()
+    assert found.name(1, 0) == "red" and found.name(1, 3) == "5" and found.collisions == named.collisions
+    only = shl.target_lens(tiny_model, prompts, common=common, progress=False)
+    torch.testing.assert_close(only.log_probs, named.log_probs[..., 1:])
+    figure = shl.figure(only)
+    assert next(trace.name for trace in figure.data if trace.showlegend is not False) == "red"
+
+
+def test_common_targets_that_share_a_token_are_reported_once(tiny_model):
+    found = shl.target_lens(
+        tiny_model, ["three"] * 2, [["two"], ["red"]], common=["dog", " dog", "two"], progress=False
+    )
+    assert found.collisions == ((-1, 1, 2), (0, 0, 3))
+    for wrong in ({"common": "dog"}, {}):
+        with pytest.raises(SemhubError, match="targets"):
+            shl.target_lens(tiny_model, ["three"], progress=False, **wrong)
+
+
 def test_the_same_targets_at_many_positions_are_tokenized_once(tiny_model, monkeypatch):
     seen = []
 

@@ -18,10 +18,10 @@ from semhub_lens.experiments.legs_in_common import (
     measure_stacks,
     pair_stacks,
     preference_legs,
-    similarity_leg,
+    similarity_legs,
 )
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.geometry.similarity import cosine_matrix
+from semhub_lens.geometry.measures import cosine_matrix
 from semhub_lens.interventions.direction import unembedding
 from semhub_lens.lens.trajectories import TrajectoryResult, trajectories
 
@@ -33,6 +33,24 @@ NUMBER_WORDS = Preference(
     own="digit",
     matched="its number word",
     wrong="other number words",
+)
+SAME_EXPRESSION = LegText(
+    title="the same expression",
+    data_type="arithmetic",
+    kind="similarity",
+    claim="an expression lies closer to its own words than to others",
+    control="partners exchanged at random",
+    unit="cosine",
+    curve_unit="cosine / share",
+)
+SAME_RESULT = LegText(
+    title="another expression of the same result",
+    data_type="arithmetic",
+    kind="similarity",
+    claim="an expression lies closer to words of its result than of another",
+    control="results exchanged at random",
+    unit="cosine",
+    curve_unit="cosine",
 )
 
 
@@ -50,11 +68,8 @@ def run_similarity(job: Job) -> ExperimentResult:
         stacks = pair_stacks(
             job.model, measured, f"{name}-symbols", f"{name}-words", {f"{name}-{k}": v for k, v in texts.items()}
         )
-        legs.append(
-            similarity_leg(
-                stacks, _wording(f"{name}: the same expression"), provenance, job.seed, labels=texts["symbols"]
-            )
-        )
+        text = replace(SAME_EXPRESSION, title=f"{name}: {SAME_EXPRESSION.title}")
+        legs += similarity_legs(stacks, text, provenance, job.seed, labels=texts["symbols"])
         if (other := _same_result(name, items, stacks, provenance, job.seed)) is not None:
             legs.append(other)
     notes = (
@@ -63,21 +78,6 @@ def run_similarity(job: Job) -> ExperimentResult:
     )
     return ExperimentResult(
         "arithmetic.similarity", "symbols against words", tuple(legs), notes, provenance=legs[0].provenance
-    )
-
-
-def _wording(title: str) -> LegText:
-    exact = title.endswith("the same expression")
-    return LegText(
-        title,
-        "arithmetic",
-        "similarity",
-        "an expression lies closer to its own words than to others"
-        if exact
-        else "an expression lies closer to words of its result than of another",
-        "partners exchanged at random" if exact else "results exchanged at random",
-        "cosine",
-        "cosine / share" if exact else "cosine",
     )
 
 
@@ -108,7 +108,7 @@ def _same_result(name: str, items: list[Expression], stacks: Stacks, provenance:
     return make_leg(
         effect,
         draw,
-        _wording(f"{name}: another expression of the same result"),
+        replace(SAME_RESULT, title=f"{name}: {SAME_RESULT.title}"),
         provenance=provenance,
         seed=seed,
         curves={
@@ -136,9 +136,8 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     def measure(on: Job) -> LensItems:
         space, variants = (" ", "exact") if job.paper else ("", "all")
         words = [space + number_word(number) for number in range(1, 10)]
-        targets = [[str(e.second), *words] for e in items]
-        found = on.lens("missing", prompts, targets, variants=variants)
-        return LensItems(found[..., 0], found[..., 1:], key)
+        log_probs = on.lens("missing", prompts, [[str(e.second)] for e in items], common=words, variants=variants)
+        return LensItems(log_probs[..., 0], log_probs[..., 1:], key)
 
     provenance = job.provenance("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
     random = measure(job.random()) if job.baseline else None
@@ -161,24 +160,24 @@ def run_trajectories(job: Job) -> ExperimentResult:
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
     key = torch.tensor([e.second for e in items])
     provenance = job.provenance("generated sums", prompts)
-    found = _paths(job, prompts, labels, provenance)
+    paths = _paths(job, prompts, labels, provenance)
     random = _paths(job.random(), prompts, labels, provenance) if job.baseline else None
     legs = []
     for name, rows in (("number word", slice(10, 20)), ("digit", slice(0, 10))):
-        matrix = found.cosine[..., rows]
+        matrix = paths.cosine[..., rows]
         effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
         placebos = {}
         if random is not None:
             noise = random.cosine[..., rows]
             placebos[NOT_RANDOM] = paired_contrast(noise, key, other_keys(noise, key))
-        wording = LegText(
-            f"nearer to the right {name}",
-            "arithmetic",
-            "readability",
-            f"the state points more to the unembedding of the right {name} than of wrong ones",
-            f"{name}s exchanged",
-            "cosine",
-            "cosine with the unembedding",
+        text = LegText(
+            title=f"nearer to the right {name}",
+            data_type="arithmetic",
+            kind="readability",
+            claim=f"the state points more to the unembedding of the right {name} than of wrong ones",
+            control=f"{name}s exchanged",
+            unit="cosine",
+            curve_unit="cosine with the unembedding",
         )
         curves = {
             f"right {name}": matrix[:, torch.arange(len(items)), key].mean(1),
@@ -188,7 +187,7 @@ def run_trajectories(job: Job) -> ExperimentResult:
             make_leg(
                 effect,
                 draw,
-                wording,
+                text,
                 provenance=provenance,
                 seed=job.seed,
                 curves=curves,
@@ -201,7 +200,7 @@ def run_trajectories(job: Job) -> ExperimentResult:
         "The figure of the paths shows two of the state's dimensions; the legs use all of them.",
     )
     title = f"paths of {len(items)} sums through the layers"
-    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (found,), provenance=provenance)
+    return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (paths,), provenance=provenance)
 
 
 def _paths(job: Job, prompts: list[str], labels: list[str], provenance: Provenance) -> TrajectoryResult:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from semhub_lens.base.rng import generator
@@ -19,22 +20,22 @@ from semhub_lens.model.facts import Model
 
 WORDS = (" and", " or", " not")
 OVER_OTHERS = LegText(
-    '"and" over "or", "not", more than elsewhere',
-    "code",
-    "readability",
-    'the lens prefers " and" to other short words at commas more than at other positions of the program',
-    "comma and other position exchanged",
-    "nats",
-    "log-probability at the comma",
+    title='"and" over "or", "not", more than elsewhere',
+    data_type="code",
+    kind="readability",
+    claim='the lens prefers " and" to other short words at commas more than at other positions of the program',
+    control="comma and other position exchanged",
+    unit="nats",
+    curve_unit="log-probability at the comma",
 )
 OVER_NEXT = LegText(
-    '"and" over the next token',
-    "code",
-    "readability",
-    'the lens prefers " and" over the code that comes next',
-    '" or" and " not" in place of " and"',
-    "nats",
-    "log-probability at the comma",
+    title='"and" over the next token',
+    data_type="code",
+    kind="readability",
+    claim='the lens prefers " and" over the code that comes next',
+    control='" or" and " not" in place of " and"',
+    unit="nats",
+    curve_unit="log-probability at the comma",
 )
 
 
@@ -43,14 +44,14 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
 
     Two controls: the same contrast at another position of the same program, and the words exchanged.
     """
-    prompts, places, following, origins = _items(job.model, list_literals(job.data), job.n, job.seed)
-    targets = [[next_id, *WORDS] for pair in following for next_id in pair]
+    prompts, read_at, following, origins = _items(job.model, list_literals(job.data), job.n, job.seed)
+    targets = [[next_id] for pair in following for next_id in pair]
     first = torch.zeros(len(prompts), dtype=torch.long)
 
     def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
         """At the comma: all log-probabilities, " and" over the other words more than elsewhere, over the next token."""
-        found = on.lens("commas", prompts, targets, read_at=places, variants="exact")
-        comma, elsewhere = found[:, 0::2], found[:, 1::2]
+        log_probs = on.lens("commas", prompts, targets, common=WORDS, read_at=read_at, variants="exact")
+        comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
         return comma, contrast - control, comma[..., 1] - comma[..., 0]
 
@@ -59,7 +60,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
         _, exchanged = paired_contrast(comma[..., 1:], first, comma[..., 0])
         return comma, [(over_others, sign_flips(over_others)), (over_next, exchanged)]
 
-    comma, found = legs_of(job)
+    comma, effects = legs_of(job)
     placebos = legs_of(job.random())[1] if job.baseline else None
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
     provenance = job.provenance(corpus, origins, lens=True, bos=prompts[0].bos)
@@ -68,14 +69,14 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
         make_leg(
             effect,
             draw,
-            wording,
+            text,
             provenance=provenance,
             seed=job.seed,
             curves=curves,
-            placebos={} if placebos is None else {NOT_RANDOM: placebos[place]},
+            placebos={} if placebos is None else {NOT_RANDOM: placebos[number]},
             labels=origins,
         )
-        for place, ((effect, draw), wording) in enumerate(zip(found, (OVER_OTHERS, OVER_NEXT), strict=True))
+        for number, ((effect, draw), text) in enumerate(zip(effects, (OVER_OTHERS, OVER_NEXT), strict=True))
     )
     notes = (f"Programs: {corpus}, one comma of each list literal.",)
     return ExperimentResult("code.logit_lens_list", f"{len(prompts)} list literals", legs, notes, provenance=provenance)
@@ -86,7 +87,7 @@ def _items(
 ) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
     """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
     rng = generator(seed + 1)
-    prompts, places, following, origins = [], [], [], []
+    prompts, read_at, following, origins = [], [], [], []
     for index in torch.randperm(len(literals), generator=generator(seed)).tolist():
         prompt, commas = _commas(model, literals[index])
         others = [p for p in range(3, len(prompt) - 1) if p not in commas]
@@ -94,13 +95,13 @@ def _items(
             continue
         comma, other = (listed[int(torch.randint(len(listed), (1,), generator=rng))] for listed in (commas, others))
         prompts.append(prompt)
-        places.append([comma, other])
+        read_at.append([comma, other])
         following.append((int(prompt.ids[comma + 1]), int(prompt.ids[other + 1])))
         origins.append(literals[index].origin)
         if len(prompts) == n:
             break
     sample(len(prompts), n, seed)  # refuses too small an n
-    return prompts, places, following, origins
+    return prompts, read_at, following, origins
 
 
 def _commas(model: Model, literal: ListLiteral) -> tuple[Prompt, list[int]]:

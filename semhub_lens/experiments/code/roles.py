@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from semhub_lens.base.errors import Unfit
@@ -15,7 +16,7 @@ from semhub_lens.data.code.source_files import source_id
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.legs_in_common import LensItems, Preference, preference_legs, retitled
+from semhub_lens.experiments.legs_in_common import LensItems, Preference, preference_legs
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Speller, encode
@@ -41,7 +42,7 @@ ROLES = Preference(
 FILE_CONTROL = "over other parameters of the same file"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Role:
     """A place right before an argument of a call."""
 
@@ -70,10 +71,10 @@ def run_logit_lens_roles(job: Job) -> ExperimentResult:
     legs: list[Leg] = []
     for name, roles in groups.items():
         random = _read_roles(job.random(), name, roles)[0] if job.baseline else None
-        found, beyond = _read_roles(job, name, roles)
+        read, beyond = _read_roles(job, name, roles)
         legs += preference_legs(
-            found,
-            retitled(ROLES, f"{name}: "),
+            read,
+            replace(ROLES, prefix=f"{name}: "),
             job.provenance(corpus, [role.label for role in roles], lens=True, bos=roles[0].prompt.bos),
             job.seed,
             random=random,
@@ -92,14 +93,17 @@ def run_logit_lens_roles(job: Job) -> ExperimentResult:
 
 def _read_roles(job: Job, name: str, roles: Sequence[Role]) -> tuple[LensItems, Tensor | None]:
     """Log-probabilities of the argument and of every name, and the own name's lead over names of the same file."""
-    names = list(dict.fromkeys(role.name for role in roles))
-    key = torch.tensor([names.index(role.name) for role in roles])
-    targets = [[role.argument, *(n[role.spaced] for n in names), *role.neighbours] for role in roles]
-    found = job.lens(f"roles-{name}", [role.prompt for role in roles], targets, variants="exact")
-    items = LensItems(found[..., 0], found[..., 1 : 1 + len(names)], key)
-    near = found[..., 1 + len(names) :]
-    own = items.words[:, torch.arange(len(roles)), key]
-    return items, own - near.mean(2) if near.shape[2] else None
+    index = {named: i for i, named in enumerate(dict.fromkeys(role.name for role in roles))}
+    key = torch.tensor([index[role.name] for role in roles])
+    own = [[role.argument, *role.neighbours] for role in roles]
+    spellings = [token for named in index for token in named]
+    prompts = [role.prompt for role in roles]
+    log_probs = job.lens(f"roles-{name}", prompts, own, common=spellings, variants="exact")
+    near, both = log_probs[..., 1 : len(own[0])], log_probs[..., len(own[0]) :]
+    bare, spaced = rearrange(both, "layer item (name space) -> space layer item name", space=2)
+    words = torch.where(torch.tensor([role.spaced for role in roles])[:, None], spaced, bare)
+    lead = words[:, torch.arange(len(roles)), key] - near.mean(2) if near.shape[2] else None
+    return LensItems(log_probs[..., 0], words, key), lead
 
 
 def role_items(
@@ -119,8 +123,8 @@ def role_items(
     """
     finder = _Finder(model, calls, seed, paper)
     listed = [(call, argument) for call in calls.calls for argument in call.arguments]
-    found: dict[str, list[Role]] = {ALL: []} if paper else {NEW: [], SEEN: []}
-    owners: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in found}
+    groups: dict[str, list[Role]] = {ALL: []} if paper else {NEW: [], SEEN: []}
+    owners: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in groups}
     dropped: Counter[str] = Counter()
     for index in torch.randperm(len(listed), generator=generator(seed)).tolist():
         read = finder.read(*listed[index])
@@ -133,16 +137,16 @@ def role_items(
             dropped["repeated first token of a name"] += 1
             continue
         owners[group] |= dict.fromkeys(role.name, role.name)
-        found[group].append(role)
-    kept = {name: roles for name, roles in found.items() if len(roles) >= FEWEST_ITEMS}
+        groups[group].append(role)
+    kept = {name: roles for name, roles in groups.items() if len(roles) >= FEWEST_ITEMS}
     if not kept:
         raise Unfit(
-            f"{' and '.join(f'{len(roles)} arguments ({name})' for name, roles in found.items())} fit, at least "
+            f"{' and '.join(f'{len(roles)} arguments ({name})' for name, roles in groups.items())} fit, at least "
             f"{FEWEST_ITEMS} are needed; dropped: {_counts(dropped)}."
         )
     chosen = {name: [roles[i] for i in sample(len(roles), n, seed)] for name, roles in kept.items()}
     report = [f"dropped: {calls.same_name} named as their parameter, {_counts(dropped)}"]
-    for name, roles in found.items():
+    for name, roles in groups.items():
         shown = sum(role.shows_def for role in chosen.get(name, []))
         report.append(
             f"{name}: {len(chosen[name])} of {len(roles)} arguments; the function's def line is in {shown} programs"
@@ -161,7 +165,7 @@ class _Finder:
 
     def __init__(self, model: Model, calls: Calls, seed: int, paper: bool) -> None:
         self.model, self.paper = model, paper
-        self.speller, self.source = Speller(model.tokenizer), generator(seed + 1)
+        self.speller, self.rng = Speller(model.tokenizer), generator(seed + 1)
         self.known: dict[tuple[str, str], int | None] = {}
         self.by_file: dict[str, list[str]] = defaultdict(list)
         for call in calls.calls:
@@ -191,13 +195,13 @@ class _Finder:
         if not near and not self.paper:
             return "no other parameter name in the file"
         role = Role(
-            Prompt.from_ids(whole.ids[:at], bos=whole.bos),
-            name,
-            spaced,
-            int(whole.ids[at]),
-            near,
-            f"{call.function}({argument.parameter}={argument.text}), {call.origin}",
-            f"def {call.function}(" in before,
+            prompt=Prompt.from_ids(whole.ids[:at], bos=whole.bos),
+            name=name,
+            spaced=spaced,
+            argument=int(whole.ids[at]),
+            neighbours=near,
+            label=f"{call.function}({argument.parameter}={argument.text}), {call.origin}",
+            shows_def=f"def {call.function}(" in before,
         )
         return (ALL if self.paper else SEEN if seen else NEW), role
 
@@ -206,7 +210,7 @@ class _Finder:
         tokens = [self.first(name, " " * spaced) for name in self.by_file[_file(call)]]
         fresh = [t for t in dict.fromkeys(tokens) if t is not None and t not in taken]
         fit = [t for t in fresh if seen or not self.shown(t, before)]
-        chosen = torch.randperm(len(fit), generator=self.source).tolist()
+        chosen = torch.randperm(len(fit), generator=self.rng).tolist()
         return tuple(islice(cycle([fit[i] for i in chosen]), NEIGHBOURS))
 
     def first(self, name: str, space: str) -> int | None:

@@ -1,6 +1,7 @@
 """Code: programs against what they should do, in words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError, Unfit
@@ -10,7 +11,7 @@ from semhub_lens.data.code.source_files import source_id
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.legs_in_common import measure_stacks, pair_stacks, similarity_leg
+from semhub_lens.experiments.legs_in_common import measure_stacks, pair_stacks, similarity_legs
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model
@@ -19,12 +20,20 @@ LONGEST_PROGRAM = 96
 """Tokens."""
 HUMAN_EVAL = "human_eval"
 LEGS = (
-    ("program", "mean", False, "mean over tokens"),
-    ("program", "mean", True, "mean over tokens, mean-centred"),
-    ("renamed", "mean", True, "shared names renamed, mean over tokens, mean-centred"),
-    ("program", "last", False, "last token"),
+    ("program", "mean", (False, True), "mean over tokens"),
+    ("renamed", "mean", (True,), "shared names renamed, mean over tokens"),
+    ("program", "last", (False,), "last token"),
 )
-"""Which program, how it is read, whether states are mean-centred, and the leg's title."""
+"""Which program, how it is read, whether as it is and mean-centred, and the title."""
+SIMILARITY = LegText(
+    title="",
+    data_type="code",
+    kind="similarity",
+    claim="a program lies closer to its own instruction than to others",
+    control="partners exchanged at random",
+    unit="cosine",
+    curve_unit="cosine / share",
+)
 
 
 def run_similarity(job: Job) -> ExperimentResult:
@@ -49,8 +58,8 @@ def run_similarity(job: Job) -> ExperimentResult:
             if (name, read) not in measured:
                 measured[name, read] = measure_stacks(job, {name: texts[name]}, read)[name]
         stacks = pair_stacks(job.model, {name: measured[name, read] for name in names}, *names, texts)
-        labels = texts["instruction"]
-        legs.append(similarity_leg(stacks, _wording(title), provenance, job.seed, labels=labels, centred=centred))
+        text, labels = replace(SIMILARITY, title=title), texts["instruction"]
+        legs += similarity_legs(stacks, text, provenance, job.seed, labels=labels, centred=centred)
     changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))
     notes = (
         f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} longer.",
@@ -59,18 +68,6 @@ def run_similarity(job: Job) -> ExperimentResult:
     )
     return ExperimentResult(
         "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=provenance
-    )
-
-
-def _wording(title: str) -> LegText:
-    return LegText(
-        title,
-        "code",
-        "similarity",
-        "a program lies closer to its own instruction than to others",
-        "partners exchanged at random",
-        "cosine",
-        "cosine / share",
     )
 
 

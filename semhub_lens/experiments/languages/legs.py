@@ -1,6 +1,7 @@
 """Languages: similarity of translations, English glosses in the lens, and the mass of each language."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -15,8 +16,7 @@ from semhub_lens.experiments.legs_in_common import (
     measure_stacks,
     pair_stacks,
     preference_legs,
-    retitled,
-    similarity_leg,
+    similarity_legs,
 )
 from semhub_lens.experiments.sampling import GlossItems, gloss_items, sample
 from semhub_lens.lens.language_mass import language_mass
@@ -33,9 +33,26 @@ SUFFIX = {
 }
 
 
-READS = (("mean", True, "mean over tokens"), ("last", False, "last token"))
-"""How sentences are read, whether the mean-centred leg is reported as well, and the read's name."""
-
+READS = (("mean", (False, True), "mean over tokens"), ("last", (False,), "last token"))
+"""How sentences are read, whether as they are and mean-centred, and the read's name."""
+SIMILARITY = LegText(
+    title="",
+    data_type="languages",
+    kind="similarity",
+    claim="equivalent inputs lie closer together than unrelated ones",
+    control="partners exchanged at random",
+    unit="cosine",
+    curve_unit="cosine / share",
+)
+MASS = LegText(
+    title="",
+    data_type="languages",
+    kind="language mass",
+    claim="English tokens hold more of the lens distribution than the text's own language",
+    control="another language in English's place",
+    unit="probability",
+    curve_unit="probability mass",
+)
 
 GLOSSES = Preference(
     data_type="languages",
@@ -66,19 +83,8 @@ def run_similarity(job: Job) -> ExperimentResult:
         measured = measure_stacks(job, chosen, read)
         for code in others:
             stacks = pair_stacks(job.model, measured, "en", code, chosen)
-            for subtract in (False, True)[: 1 + centred]:
-                wording = LegText(
-                    f"{NAMES[code]}, {name}" + (", mean-centred" if subtract else ""),
-                    "languages",
-                    "similarity",
-                    "equivalent inputs lie closer together than unrelated ones",
-                    "partners exchanged at random",
-                    "cosine",
-                    "cosine / share",
-                )
-                legs.append(
-                    similarity_leg(stacks, wording, provenance, job.seed, labels=chosen[code], centred=subtract)
-                )
+            text = replace(SIMILARITY, title=f"{NAMES[code]}, {name}")
+            legs += similarity_legs(stacks, text, provenance, job.seed, labels=chosen[code], centred=centred)
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
         "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
@@ -114,7 +120,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
         labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
         random = measured[1] if job.baseline else None
-        preference = retitled(GLOSSES, f"{NAMES[code]}: ")
+        preference = replace(GLOSSES, prefix=f"{NAMES[code]}: ")
         legs.extend(preference_legs(measured[0], preference, provenance, job.seed, random=random, labels=labels))
     if not legs:
         raise Unfit(" ".join(missing))
@@ -130,17 +136,17 @@ def run_logit_lens(job: Job) -> ExperimentResult:
 def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
     """Log-probability of the actual next word and of every item's gloss, at every item."""
     key = torch.arange(len(items.words))
+    name, at = f"glosses-{code}", items.positions
     if not job.paper:
-        targets = [[word, *items.glosses] for word in items.words]
-        found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions)
-        return LensItems(found[..., 0], found[..., 1:], key)
+        log_probs = job.lens(name, items.prompts, [[word] for word in items.words], common=items.glosses, read_at=at)
+        return LensItems(log_probs[..., 0], log_probs[..., 1:], key)
     listed = [token for tokens in items.alternatives for token in tokens]
     owner = torch.tensor([i for i, tokens in enumerate(items.alternatives) for _ in tokens])
-    targets = [[own, *listed] for own in items.next_ids]
-    found = job.lens(f"glosses-{code}", items.prompts, targets, read_at=items.positions, variants="exact")
-    best = torch.full((*found.shape[:2], len(key)), -torch.inf)
-    best.scatter_reduce_(2, owner.expand(*found.shape[:2], -1), found[..., 1:], "amax")
-    return LensItems(found[..., 0], best, key)
+    own = [[token] for token in items.next_ids]
+    log_probs = job.lens(name, items.prompts, own, common=listed, read_at=at, variants="exact")
+    best = torch.full((*log_probs.shape[:2], len(key)), -torch.inf)
+    best.scatter_reduce_(2, owner.expand(*log_probs.shape[:2], -1), log_probs[..., 1:], "amax")
+    return LensItems(log_probs[..., 0], best, key)
 
 
 def run_language_mass(job: Job) -> ExperimentResult:
@@ -166,30 +172,22 @@ def run_language_mass(job: Job) -> ExperimentResult:
 
 
 def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], source: str) -> Leg:
-    found = _masses(job, table, code, texts)
+    masses = _masses(job, table, code, texts)
     names = table.languages
     english, own = names.index("en"), names.index(code)
     rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
     first = torch.zeros(len(texts), dtype=torch.long)
-    effect, draw = paired_contrast(found[..., rivals], first, found[..., own])
+    effect, draw = paired_contrast(masses[..., rivals], first, masses[..., own])
     controls = {"beyond the embedding layer": effect - effect[0]}
     if job.baseline:
         random = _masses(job.random(), table, code, texts)
         controls["beyond random weights"] = effect - (random[..., english] - random[..., own])
-    mass = found.mean(1)
+    mass = masses.mean(1)
     unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
     return make_leg(
         effect,
         draw,
-        LegText(
-            f"{NAMES[code]} text",
-            "languages",
-            "language mass",
-            "English tokens hold more of the lens distribution than the text's own language",
-            "another language in English's place",
-            "probability",
-            "probability mass",
-        ),
+        replace(MASS, title=f"{NAMES[code]} text"),
         provenance=job.provenance(f"{source}, {code}", texts, lens=True),
         seed=job.seed,
         curves={

@@ -18,13 +18,13 @@ from semhub_lens.experiments.media.legs import (
     ADAPTER,
     LANGUAGES,
     MediaKind,
+    media_provenance,
     name_of,
     names_leg,
+    near_names,
     one_each,
     read_names,
     reader_of,
-    similarity_legs,
-    where_of,
 )
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.readers import MediaReader
@@ -54,8 +54,8 @@ def run_similarity(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [reader.prompt(kind.question, item.open()) for item in items]
     names = [name_of(item) for item in items]
-    provenance = where_of(job, kind, shown, names, data=data)
-    legs = similarity_legs(job, kind, shown, names, provenance)
+    provenance = media_provenance(job, kind, shown, names, data=data)
+    legs = near_names(job, kind, shown, names, provenance)
     title = f"{len(items)} sounds against their names"
     return ExperimentResult("audio.similarity", title, tuple(legs), _notes(job), provenance=provenance)
 
@@ -165,7 +165,7 @@ def _legs(
     for code, labelled in found.items():
         own = [rows[item.key] for item in labelled.items]
         names = [*labelled.names, *map(name_of, labelled.items)]
-        provenance = where_of(job, kind, [shown[i] for i in own], names, lens=True, data=data)
+        provenance = media_provenance(job, kind, [shown[i] for i in own], names, lens=True, data=data)
         part = reading.of(own, [every.index(words) for words in labelled.words])
         title = f"{LANGUAGES[code]} names"
         legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, provenance, apart=labelled.apart))

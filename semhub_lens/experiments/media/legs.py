@@ -14,7 +14,7 @@ from semhub_lens.data.media.items import MediaItem
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_leg
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, similarity_legs
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader, noise_like
 from semhub_lens.inputs.tokens import Target
@@ -73,7 +73,7 @@ def one_each(items: Sequence[MediaItem], code: str = "en") -> list[MediaItem]:
     return list({name_of(item, code).casefold(): item for item in items}.values())
 
 
-def where_of(
+def media_provenance(
     job: Job,
     kind: MediaKind,
     shown: Sequence[Prompt],
@@ -87,9 +87,7 @@ def where_of(
     return job.provenance(through, [shown, names], lens=lens, bos=shown[0].bos)
 
 
-def similarity_legs(
-    job: Job, kind: MediaKind, shown: list[Prompt], names: list[str], provenance: Provenance
-) -> list[Leg]:
+def near_names(job: Job, kind: MediaKind, shown: list[Prompt], names: list[str], provenance: Provenance) -> list[Leg]:
     """The media's positions against the name's tokens, and last tokens; each also mean-centred.
 
     The last token of the question is compared with that of the sentence with the name in it.
@@ -101,41 +99,33 @@ def similarity_legs(
         (f"{kind.noun}'s positions and name", kind.modality, names, "mean"),
         ("last token", "last", sentences, "last"),
     ):
-        random = job.random() if job.baseline else None
+        pairs = [
+            (on.states(f"{kind.noun}-{read}", shown, read), on.states(f"text-{text_read}", texts, text_read))
+            for on in ([job, job.random()] if job.baseline else [job])
+        ]
         stacks = Stacks(
-            job.states(f"{kind.noun}-{read}", shown, read),
-            job.states(f"text-{text_read}", texts, text_read),
-            None
-            if random is None
-            else (
-                random.states(f"{kind.noun}-{read}", shown, read),
-                random.states(f"text-{text_read}", texts, text_read),
-            ),
+            *pairs[0],
+            random=pairs[1] if job.baseline else None,
             others={kind.noise: job.states(f"noise-{read}", noisy, read)},
         )
-        for centred in (False, True):
-            wording = _similarity(kind, title + (", mean-centred" if centred else ""))
-            legs.append(similarity_leg(stacks, wording, provenance, job.seed, labels=names, centred=centred))
+        text = LegText(
+            title=title,
+            data_type=kind.data_type,
+            kind="similarity",
+            claim=f"a {kind.noun} lies closer to its own name than to other names",
+            control="names exchanged at random",
+            unit="cosine",
+            curve_unit="cosine / share",
+        )
+        legs += similarity_legs(stacks, text, provenance, job.seed, labels=names, centred=(False, True))
     return legs
-
-
-def _similarity(kind: MediaKind, title: str) -> LegText:
-    return LegText(
-        title,
-        kind.data_type,
-        "similarity",
-        f"a {kind.noun} lies closer to its own name than to other names",
-        "names exchanged at random",
-        "cosine",
-        "cosine / share",
-    )
 
 
 @dataclass(frozen=True, eq=False)
 class NameScores:
     """What names read as at the media's positions: see `at_positions`."""
 
-    found: Float[Tensor, "layer item key"]
+    shown: Float[Tensor, "layer item key"]
     noise: Float[Tensor, "layer item key"]
     """With noise in place of the media."""
     random: Float[Tensor, "layer item key"] | None
@@ -147,7 +137,7 @@ class NameScores:
         def cut(matrix: Tensor) -> Tensor:
             return matrix[:, list(items)][:, :, list(keys)]
 
-        return NameScores(cut(self.found), cut(self.noise), None if self.random is None else cut(self.random))
+        return NameScores(cut(self.shown), cut(self.noise), None if self.random is None else cut(self.random))
 
 
 def read_names(job: Job, kind: MediaKind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> NameScores:
@@ -155,10 +145,10 @@ def read_names(job: Job, kind: MediaKind, part: str, shown: list[Prompt], target
 
     Names of several languages are read together: the passes cost as much as for one.
     """
-    found = at_positions(job, kind.modality, part, shown, targets)
+    scores = at_positions(job, kind.modality, part, shown, targets)
     noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
     random = at_positions(job.random(), kind.modality, part, shown, targets) if job.baseline else None
-    return NameScores(found, noise, random)
+    return NameScores(scores, noise, random)
 
 
 def names_leg(
@@ -188,30 +178,30 @@ def names_leg(
         provenance: of the leg.
         apart: which names j may be compared with name i; None takes all but its own.
     """
-    found, noise = reading.found, reading.noise
-    others = _others(found, key, apart)
-    effect, draw = paired_contrast(found, key, others)
+    scores, noise = reading.shown, reading.noise
+    others = _others(scores, key, apart)
+    effect, draw = paired_contrast(scores, key, others)
     placebos = {kind.not_noise: paired_contrast(noise, key, _others(noise, key, apart))}
     own = torch.arange(len(key))
     curves = {
-        "right name": found[:, own, key].mean(1),
+        "right name": scores[:, own, key].mean(1),
         "other names": others.mean(1),
         f"right name, {kind.noise}": noise[:, own, key].mean(1),
     }
     if reading.random is not None:
         placebos[NOT_RANDOM] = paired_contrast(reading.random, key, _others(reading.random, key, apart))
-    wording = LegText(
-        f"{title} at the {kind.noun}'s positions",
-        kind.data_type,
-        "readability",
-        f"the lens at a {kind.noun}'s positions prefers its name to other names",
-        f"names exchanged between {kind.noun}s",
-        "nats",
-        "log-probability",
+    text = LegText(
+        title=f"{title} at the {kind.noun}'s positions",
+        data_type=kind.data_type,
+        kind="readability",
+        claim=f"the lens at a {kind.noun}'s positions prefers its name to other names",
+        control=f"names exchanged between {kind.noun}s",
+        unit="nats",
+        curve_unit="log-probability",
     )
     labels = [names[i] for i in key.tolist()]
     return make_leg(
-        effect, draw, wording, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=labels
+        effect, draw, text, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=labels
     )
 
 
@@ -219,9 +209,9 @@ def at_positions(
     job: Job, span: str, part: str, shown: Sequence[Prompt], targets: Sequence[Target]
 ) -> Float[Tensor, "layer item key"]:
     """Log of the mean probability of every target over the positions of a span."""
-    places = [list(prompt.spans[span]) for prompt in shown]
-    found = job.lens(part, shown, [list(targets) for place in places for _ in place], read_at=places)
-    parts = found.split([len(place) for place in places], dim=1)
+    positions = [list(prompt.spans[span]) for prompt in shown]
+    log_probs = job.lens(part, shown, common=targets, read_at=positions)
+    parts = log_probs.split([len(listed) for listed in positions], dim=1)
     return torch.stack([one.logsumexp(1) - math.log(one.shape[1]) for one in parts], dim=1)
 
 

@@ -1,6 +1,7 @@
 """Pictures: are they near their names, and do their positions read as them?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -19,13 +20,13 @@ from semhub_lens.experiments.media.legs import (
     ADAPTER,
     LANGUAGES,
     MediaKind,
+    media_provenance,
     name_of,
     names_leg,
+    near_names,
     one_each,
     read_names,
     reader_of,
-    similarity_legs,
-    where_of,
 )
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
@@ -41,6 +42,16 @@ QUESTIONS = {
 }
 PICTURES = MediaKind("image", "images", "picture", QUESTION)
 NOT_NOISE = PICTURES.not_noise
+THROUGH_ENGLISH = LegText(
+    title="English name over own name",
+    data_type="images",
+    kind="readability",
+    claim="after a question in another language the lens prefers the picture's English name to its name in that "
+    "language",
+    control="English names exchanged between pictures",
+    unit="nats",
+    curve_unit="log-probability",
+)
 
 
 def run_similarity(job: Job) -> ExperimentResult:
@@ -52,8 +63,8 @@ def run_similarity(job: Job) -> ExperimentResult:
     reader, items = reader_of(job, "image"), pictures_of(job)
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     names = [name_of(item) for item in items]
-    provenance = _where(job, shown, names)
-    legs = similarity_legs(job, PICTURES, shown, names, provenance)
+    provenance = _provenance(job, shown, names)
+    legs = near_names(job, PICTURES, shown, names, provenance)
     title = f"{len(items)} pictures against their names"
     return ExperimentResult("vision.similarity", title, tuple(legs), (ADAPTER,), provenance=provenance)
 
@@ -105,7 +116,7 @@ def _caption_legs(
     for code, kept in named.items():
         names = [name_of(item, code) for item in kept]
         own = [rows[item.key] for item in kept]
-        provenance = _where(job, [shown[i] for i in own], names, lens=True)
+        provenance = _provenance(job, [shown[i] for i in own], names, lens=True)
         part = reading.of(own, [every.index(name) for name in names])
         key = torch.arange(len(kept))
         legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, provenance))
@@ -120,7 +131,7 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
-    provenance = _where(job, shown, [item.concept for item in items], lens=True)
+    provenance = _provenance(job, shown, [item.concept for item in items], lens=True)
     reading = read_names(job, PICTURES, "colours", shown, colours)
     leg = names_leg(job, PICTURES, "colour words", reading, colours, key, provenance)
     title = f"{len(items)} pictures of one colour each"
@@ -137,9 +148,9 @@ def pictures_of(job: Job) -> list[MediaItem]:
     return [every[i] for i in sample(len(every), min(job.n, len(every)), job.seed)]
 
 
-def _where(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
+def _provenance(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
     data = None if job.data is None else f"pictures of {job.data}"
-    return where_of(job, PICTURES, shown, names, lens=lens, data=data)
+    return media_provenance(job, PICTURES, shown, names, lens=lens, data=data)
 
 
 def _two_names(job: Job, item: MediaItem, code: str) -> bool:
@@ -156,28 +167,21 @@ def _through_english(job: Job, reader: MediaReader, items: list[MediaItem], code
     shown = [reader.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))
-    provenance = _where(job, shown, own, lens=True)
+    provenance = _provenance(job, shown, own, lens=True)
     named = f"question-{code}"
-    read = job.lens(named, shown, [[word, *english] for word in own])
+    targets = [[word] for word in own]
+    read = job.lens(named, shown, targets, common=english)
     placebos = {}
     if job.baseline:
-        random = job.random().lens(named, shown, [[word, *english] for word in own])
+        random = job.random().lens(named, shown, targets, common=english)
         placebos[NOT_RANDOM] = paired_contrast(random[..., 1:], key, random[..., 0])
     effect, draw = paired_contrast(read[..., 1:], key, read[..., 0])
-    wording = LegText(
-        f"{LANGUAGES[code]} question: English name over own name",
-        "images",
-        "readability",
-        "after a question in another language the lens prefers the picture's English name to its name in that language",
-        "English names exchanged between pictures",
-        "nats",
-        "log-probability",
-    )
+    text = replace(THROUGH_ENGLISH, title=f"{LANGUAGES[code]} question: {THROUGH_ENGLISH.title}")
     curves = {
         "English name": read[:, key, key + 1].mean(1),
         "own name": read[..., 0].mean(1),
         "other English names": other_keys(read[..., 1:], key).mean(1),
     }
     return make_leg(
-        effect, draw, wording, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=own
+        effect, draw, text, provenance=provenance, seed=job.seed, curves=curves, placebos=placebos, labels=own
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,11 +15,29 @@ from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_c
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, centred_contrast, centred_keys, other_keys, permuted_keys
 from semhub_lens.experiments.job import Job, len_of
-from semhub_lens.experiments.legs_in_common import NOT_RANDOM, Stacks, matched_negatives, similarity_leg
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM, matched_negatives, similarity_legs, stacks_of
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.semantics.rivals import READS, Rivals, StatesOfTexts, rivals_leg
-from semhub_lens.experiments.semantics.role_prompts import Places, RolePrompt, role_places
+from semhub_lens.experiments.semantics.role_prompts import RolePrompt, RolePrompts, role_prompts
 
+OWN_FORM = LegText(
+    title="own form",
+    data_type="semantics",
+    kind="similarity",
+    claim="a sentence lies closer to its own logical form than to others",
+    control="partners exchanged at random",
+    unit="cosine",
+    curve_unit="cosine / share",
+)
+GOLD_ROLE = LegText(
+    title="gold role over other roles",
+    data_type="semantics",
+    kind="readability",
+    claim="before a name, the lens prefers the word for the name's role to the words for other roles",
+    control="roles shuffled among the sentences",
+    unit="nats",
+    curve_unit="log-probability minus its mean over roles",
+)
 UNDETERMINED = "absent where the words before the name leave its role open"
 """Name of the placebo: subjects, whose role the verb decides later."""
 
@@ -42,25 +61,18 @@ def run_similarity(job: Job) -> ExperimentResult:
     The false form has the two proper names exchanged; once more with its conjuncts in another order, in the true form
     as well (with `convention="paper"` in the false form only, and the last token only).
     """
-    items, named, source = _sentences(job)
+    items, named, corpus = _sentences(job)
     contests = [_swapped(named), _shuffled(named, job.seed, both=not job.paper)]
     sentences, forms = [item.sentence for item in items], [item.form for item in items]
     listed = [sentences, forms] + [texts for c in contests for texts in (c.sentences, c.true, c.false)]
     measured = _measure(job, [text for texts in listed for text in texts])
-    provenance = job.provenance(source, listed)
+    provenance = job.provenance(corpus, listed)
+    negatives = matched_negatives(job.model, sentences, forms)
     legs: list[Leg] = []
     for read in ("last",) if job.paper else READS:
-        wording = LegText(
-            f"own form, {READS[read]}",
-            "semantics",
-            "similarity",
-            "a sentence lies closer to its own logical form than to others",
-            "partners exchanged at random",
-            "cosine",
-            "cosine / share",
-        )
-        stacks = _stacks(job, measured, read, sentences, forms)
-        legs.append(similarity_leg(stacks, wording, provenance, job.seed, labels=sentences))
+        stacks = stacks_of(measured.of(sentences, read), measured.of(forms, read), negatives)
+        text = replace(OWN_FORM, title=f"{OWN_FORM.title}, {READS[read]}")
+        legs += similarity_legs(stacks, text, provenance, job.seed, labels=sentences)
         legs += [rivals_leg(measured, contest, read, provenance, job.seed) for contest in contests]
     notes = (
         "The false form has the tokens of the true one: at the embedding layer and in a bag of embeddings the two do "
@@ -112,8 +124,13 @@ def _rivals(
     in_order = [
         form.index(item.names[0].name) < form.index(item.names[1].name) for item, form in zip(items, words, strict=True)
     ]
-    texts = ([item.sentence for item in items], [item.form for item in true], [item.form for item in false])
-    return Rivals(title, *texts, in_order)
+    return Rivals(
+        title=title,
+        sentences=[item.sentence for item in items],
+        true=[item.form for item in true],
+        false=[item.form for item in false],
+        in_order=in_order,
+    )
 
 
 def _share(rivals: Rivals) -> str:
@@ -126,40 +143,38 @@ def _measure(job: Job, texts: Sequence[str]) -> StatesOfTexts:
     return StatesOfTexts({text: i for i, text in enumerate(unique)}, job.reads("texts", unique, reads), random)
 
 
-def _stacks(job: Job, measured: StatesOfTexts, read: str, sentences: list[str], forms: list[str]) -> Stacks:
-    (a, random_a, bag_a), (b, random_b, bag_b) = (measured.of(texts, read) for texts in (sentences, forms))
-    random = None if random_a is None or random_b is None else (random_a, random_b)
-    return Stacks(a, b, random, (bag_a, bag_b), matched_negatives(job.model, sentences, forms))
-
-
 def run_logit_lens(job: Job) -> ExperimentResult:
     """Eq. 2 at the token before a proper name: the word for the role that the name will have, over other roles' words.
 
     Every role word's log-probability is taken minus its mean over the roles, so that a word that is always likely
     gains nothing by it. Two legs: all sentences, and clefts only.
     """
-    places = role_places(job)
-    here, earlier = _role_words(job, "roles", places.listed)
-    bare = _role_words(job.random(), "roles", places.listed)[0] if job.baseline else None
-    left_open = _role_words(job, "open", places.undetermined)[0] if places.undetermined else None
-    provenance = job.provenance(places.source, [(p.prefix, p.name, p.role) for p in places.listed], lens=True)
-    found = Roles(places, here, earlier, bare, left_open, provenance)
-    legs, notes = [_roles_leg(job, found, "gold role over other roles")], list(places.report)
-    clefts = [i for i, place in enumerate(places.listed) if place.cleft]
+    prompts = role_prompts(job)
+    here, earlier = _role_words(job, "roles", prompts.listed)
+    roles = Roles(
+        prompts=prompts,
+        here=here,
+        earlier=earlier,
+        random=_role_words(job.random(), "roles", prompts.listed)[0] if job.baseline else None,
+        undetermined=_role_words(job, "open", prompts.undetermined)[0] if prompts.undetermined else None,
+        provenance=job.provenance(prompts.corpus, [(p.prefix, p.name, p.role) for p in prompts.listed], lens=True),
+    )
+    legs, notes = [_roles_leg(job, roles)], list(prompts.report)
+    clefts = [i for i, prompt in enumerate(prompts.listed) if prompt.cleft]
     if len(clefts) >= FEWEST_ITEMS:
-        legs.append(_roles_leg(job, found.at(clefts), "gold role over other roles, clefts only"))
+        legs.append(_roles_leg(job, roles.at(clefts), ", clefts only"))
     else:
         notes.append(f"Clefts only: not measured, {len(clefts)} clefts (fewer than {FEWEST_ITEMS}).")
     notes += CONFOUNDS if job.data is None else OWN_CONFOUNDS
-    title = f"{len(places.listed)} sentences that break off before a name"
-    return ExperimentResult("semantics.logit_lens", title, tuple(legs), tuple(notes), provenance=provenance)
+    title = f"{len(prompts.listed)} sentences that break off before a name"
+    return ExperimentResult("semantics.logit_lens", title, tuple(legs), tuple(notes), provenance=roles.provenance)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Roles:
     """What the lens reads of every role word, at every item."""
 
-    places: Places
+    prompts: RolePrompts
     here: Float[Tensor, "layer item role"]
     earlier: Float[Tensor, "layer item role"]
     random: Float[Tensor, "layer item role"] | None
@@ -168,68 +183,67 @@ class Roles:
 
     def at(self, items: list[int]) -> "Roles":
         """Some of the items."""
-        random, undetermined = (None if x is None else x[:, items] for x in (self.random, self.undetermined))
-        places = replace(
-            self.places,
-            listed=[self.places.listed[i] for i in items],
-            undetermined=[self.places.undetermined[i] for i in items] if self.places.undetermined else [],
+        undetermined = self.prompts.undetermined
+        return replace(
+            self,
+            prompts=replace(
+                self.prompts,
+                listed=[self.prompts.listed[i] for i in items],
+                undetermined=[undetermined[i] for i in items] if undetermined else [],
+            ),
+            here=self.here[:, items],
+            earlier=self.earlier[:, items],
+            random=None if self.random is None else self.random[:, items],
+            undetermined=None if self.undetermined is None else self.undetermined[:, items],
         )
-        return Roles(places, self.here[:, items], self.earlier[:, items], random, undetermined, self.provenance)
 
 
-def _role_words(job: Job, name: str, places: Sequence[RolePrompt]) -> tuple[Tensor, Tensor]:
+def _role_words(job: Job, name: str, prompts: Sequence[RolePrompt]) -> tuple[Tensor, Tensor]:
     """Log-probability of every role word before the name and at an earlier position (paper: probability)."""
     words = [(" " if job.paper else "") + role for role in ROLES]
-    prompts = [place.prefix for place in places]
-    found = job.lens(
+    log_probs = job.lens(
         name,
-        prompts,
-        [words] * (2 * len(places)),
-        read_at=[[place.earlier, len_of(place.prefix, job.model) - 1] for place in places],
+        [prompt.prefix for prompt in prompts],
+        common=words,
+        read_at=[[prompt.earlier, len_of(prompt.prefix, job.model) - 1] for prompt in prompts],
         variants="exact" if job.paper else "all",
         first_token=job.paper,
     )
-    values = found.exp() if job.paper else found
-    return values[:, 1::2], values[:, 0::2]
+    values = log_probs.exp() if job.paper else log_probs
+    earlier, here = rearrange(values, "layer (item place) role -> place layer item role", place=2)
+    return here, earlier
 
 
-def _roles_leg(job: Job, found: Roles, title: str) -> Leg:
-    key = _keys(found.places.listed)
-    effect, centred = centred_contrast(found.here, key), centred_keys(found.here, key)
+def _roles_leg(job: Job, roles: Roles, suffix: str = "") -> Leg:
+    key = _keys(roles.prompts.listed)
+    effect, centred = centred_contrast(roles.here, key), centred_keys(roles.here, key)
     own = centred[:, torch.arange(len(key)), key]
     curves = {"gold role's word": own.mean(1), "other roles' words": other_keys(centred, key).mean(1)}
     curves |= {f"gold {role} over others": effect[:, key == i].mean(1) for i, role in enumerate(ROLES)}
     placebos = {}
-    if found.random is not None:
-        placebos[NOT_RANDOM] = (centred_contrast(found.random, key), permuted_keys(found.random, key))
-    if found.undetermined is not None:
-        other = _keys(found.places.undetermined)
+    if roles.random is not None:
+        placebos[NOT_RANDOM] = (centred_contrast(roles.random, key), permuted_keys(roles.random, key))
+    if roles.undetermined is not None:
+        other = _keys(roles.prompts.undetermined)
         placebos[UNDETERMINED] = (
-            centred_contrast(found.undetermined, other),
-            permuted_keys(found.undetermined, other),
+            centred_contrast(roles.undetermined, other),
+            permuted_keys(roles.undetermined, other),
         )
-    unit = "probability" if job.paper else "nats"
-    wording = LegText(
-        title,
-        "semantics",
-        "readability",
-        "before a name, the lens prefers the word for the name's role to the words for other roles",
-        "roles shuffled among the sentences",
-        unit,
-        f"{'probability' if job.paper else 'log-probability'} minus its mean over roles",
-    )
+    text = replace(GOLD_ROLE, title=GOLD_ROLE.title + suffix)
+    if job.paper:
+        text = replace(text, unit="probability", curve_unit="probability minus its mean over roles")
     return make_leg(
         effect,
-        permuted_keys(found.here, key),
-        wording,
-        provenance=found.provenance,
+        permuted_keys(roles.here, key),
+        text,
+        provenance=roles.provenance,
         seed=job.seed,
         curves=curves,
-        controls={"more than at an earlier position": effect - centred_contrast(found.earlier, key)},
+        controls={"more than at an earlier position": effect - centred_contrast(roles.earlier, key)},
         placebos=placebos,
-        labels=[f"{place.prefix} [{place.role}]" for place in found.places.listed],
+        labels=[f"{prompt.prefix} [{prompt.role}]" for prompt in roles.prompts.listed],
     )
 
 
-def _keys(places: Sequence[RolePrompt]) -> Tensor:
-    return torch.tensor([place.key for place in places])
+def _keys(prompts: Sequence[RolePrompt]) -> Tensor:
+    return torch.tensor([prompt.key for prompt in prompts])

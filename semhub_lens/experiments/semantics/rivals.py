@@ -10,8 +10,8 @@ from torch import Tensor
 from semhub_lens.base.results import Provenance
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, sign_flips
-from semhub_lens.experiments.legs_in_common import NOT_RANDOM
-from semhub_lens.geometry.similarity import centre, cosine_matrix
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM, MeasuredStates
+from semhub_lens.geometry.measures import centre, cosine_matrix
 
 READS = {"last": "last token", "mean": "mean over tokens"}
 
@@ -20,18 +20,19 @@ READS = {"last": "last token", "mean": "mean over tokens"}
 class StatesOfTexts:
     """States of texts by read, and those of the random-weight model."""
 
-    place: Mapping[str, int]
+    index: Mapping[str, int]
+    """The row of every text."""
     states: Mapping[str, Tensor]
     random: Mapping[str, Tensor] | None
 
-    def of(self, texts: Sequence[str], read: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    def of(self, texts: Sequence[str], read: str) -> MeasuredStates:
         """States, those of the random-weight model, and bags of embeddings of some of the texts."""
-        rows = [self.place[text] for text in texts]
-        found = None if self.random is None else self.random[read][:, rows]
-        return self.states[read][:, rows], found, self.states["mean"][:1, rows]
+        rows = [self.index[text] for text in texts]
+        random = None if self.random is None else self.random[read][:, rows]
+        return self.states[read][:, rows], random, self.states["mean"][:1, rows]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rivals:
     """Sentences with a true and a false logical form each."""
 
@@ -73,19 +74,19 @@ def rivals_leg(measured: StatesOfTexts, rivals: Rivals, read: str, provenance: P
     for name, chosen in (("", in_order | True), (", names in order", in_order), (", names reversed", ~in_order)):
         if bool(chosen.any()) and not (name and bool(chosen.all())):
             curves[f"share nearer to the true form{name}"] = (effect[:, chosen].sign().mean(1) + 1) / 2
-    wording = LegText(
-        f"{rivals.title}, {READS[read]}",
-        "semantics",
-        "similarity",
-        "a sentence lies closer to its logical form than to a false one of the same words",
-        "true and false form exchanged at random",
-        "cosine",
-        "cosine / share",
+    text = LegText(
+        title=f"{rivals.title}, {READS[read]}",
+        data_type="semantics",
+        kind="similarity",
+        claim="a sentence lies closer to its logical form than to a false one of the same words",
+        control="true and false form exchanged at random",
+        unit="cosine",
+        curve_unit="cosine / share",
     )
     return make_leg(
         effect,
         sign_flips(effect),
-        wording,
+        text,
         provenance=provenance,
         seed=seed,
         curves=curves,

@@ -38,19 +38,19 @@ class RolePrompt:
 
 
 @dataclass(frozen=True)
-class Places:
+class RolePrompts:
     """Items of `semantics.logit_lens`."""
 
     listed: list[RolePrompt]
     undetermined: list[RolePrompt]
     """Subjects, whose role the words before them leave open; empty for the user's own data."""
-    source: str
+    corpus: str
     report: tuple[str, ...]
     """What was kept and what was dropped."""
 
 
-def role_places(job: Job) -> Places:
-    """Find the places, generated or in the user's COGS files, with names that are one token each.
+def role_prompts(job: Job) -> RolePrompts:
+    """The prompts, generated or in the user's COGS files, with names that are one token each.
 
     Raises:
         SemhubError: too few names of one token, or too few sentences of some role.
@@ -65,26 +65,27 @@ def role_places(job: Job) -> Places:
         )
     report = f"{len(NAMES) - len(names)} of {len(NAMES)} names are several tokens and are not drawn"
     if job.data is not None:
-        places, dropped = _cogs_places(job, names)
-        return Places(places, [], f"COGS, {Path(job.data).name}", (f"{report}; {dropped}.",))
+        prompts, dropped = _from_cogs(job, names)
+        return RolePrompts(prompts, [], f"COGS, {Path(job.data).name}", (f"{report}; {dropped}.",))
     chosen, control = (role_items(job.n, job.seed, names, determined=fixed) for fixed in (True, False))
-    source = random.Random(job.seed)
-    places, open_places = (
-        [_place(job.model, item.prefix, item.name, item.role, source, item.cleft) for item in items]
+    rng = random.Random(job.seed)
+    determined, left_open = (
+        [_role_prompt(job.model, item.prefix, item.name, item.role, rng, item.cleft) for item in items]
         for items in (chosen, control)
     )
-    both = [(a, b) for a, b in zip(places, open_places, strict=True) if a and b]
+    both = [(a, b) for a, b in zip(determined, left_open, strict=True) if a and b]
     dropped = f"{job.n - len(both)} of {job.n} sentences dropped because the name joins the token before it"
     sample(len(both), job.n, job.seed)
-    return Places([a for a, _ in both], [b for _, b in both], "generated role sentences", (f"{report}; {dropped}.",))
+    listed, undetermined = (list(side) for side in zip(*both, strict=True))
+    return RolePrompts(listed, undetermined, "generated role sentences", (f"{report}; {dropped}.",))
 
 
 def _unknown(model: Model) -> int | None:
     return getattr(model.tokenizer, "unk_token_id", None)
 
 
-def _place(
-    model: Model, prefix: str, name: str, role: str, source: random.Random, cleft: bool = False
+def _role_prompt(
+    model: Model, prefix: str, name: str, role: str, rng: random.Random, cleft: bool = False
 ) -> RolePrompt | None:
     """None where the name does not begin a token of its own, or the text has no other position."""
     before, whole = (encode(model.tokenizer, text) for text in (prefix, f"{prefix} {name}"))
@@ -92,25 +93,25 @@ def _place(
     positions = range(int(prompt.bos), len(prompt) - 1)
     if whole[:-1] != before or not positions:
         return None
-    return RolePrompt(prefix, name, role, source.choice(positions), cleft)
+    return RolePrompt(prefix, name, role, rng.choice(positions), cleft)
 
 
-def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
+def _from_cogs(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
     """One name a sentence, not at its start; equally many of each role (the rarest decides); all names drawn anew."""
     assert job.data is not None
-    every, source = read_cogs(job.data), random.Random(job.seed)
-    source.shuffle(every)
-    found: dict[str, RolePrompt] = {}
+    every, rng = read_cogs(job.data), random.Random(job.seed)
+    rng.shuffle(every)
+    by_prefix: dict[str, RolePrompt] = {}
     joined = 0
     for item in every:
         inner = [entry for entry in item.names if entry.start > 0]
         if inner and len(item.names) <= len(names):
-            target = source.choice(inner)
-            place = _place(job.model, *_redrawn(item, target.start, names, source), target.role, source)
-            joined += place is None
-            if place:
-                found.setdefault(place.prefix, place)
-    groups = [[place for place in found.values() if place.role == role] for role in ROLES]
+            target = rng.choice(inner)
+            prompt = _role_prompt(job.model, *_redrawn(item, target.start, names, rng), target.role, rng)
+            joined += prompt is None
+            if prompt:
+                by_prefix.setdefault(prompt.prefix, prompt)
+    groups = [[prompt for prompt in by_prefix.values() if prompt.role == role] for role in ROLES]
     each = min(job.n // len(ROLES), *map(len, groups))
     counts = ", ".join(f"{len(group)} {role}" for role, group in zip(ROLES, groups, strict=True))
     if each < FEWEST_NAMES:
@@ -119,12 +120,12 @@ def _cogs_places(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]
             f"{FEWEST_NAMES} of each role."
         )
     report = f"{each} of each role, from {counts}; {joined} dropped because the name joins the token before it"
-    return [place for row in zip(*(group[:each] for group in groups), strict=True) for place in row], report
+    return [prompt for row in zip(*(group[:each] for group in groups), strict=True) for prompt in row], report
 
 
-def _redrawn(item: SemanticItem, at: int, names: Sequence[str], source: random.Random) -> tuple[str, str]:
+def _redrawn(item: SemanticItem, at: int, names: Sequence[str], rng: random.Random) -> tuple[str, str]:
     """The text before the name at `at`, and that name, with all names drawn anew."""
-    drawn = dict(zip((entry.start for entry in item.names), source.sample(list(names), len(item.names)), strict=True))
+    drawn = dict(zip((entry.start for entry in item.names), rng.sample(list(names), len(item.names)), strict=True))
     prefix = item.sentence[:at]
     for entry in sorted(item.names, key=lambda e: -e.start):
         if entry.start < at:
