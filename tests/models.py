@@ -31,14 +31,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_llama(
-    layers: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32, vocabulary: int = 3 + 2 * len(WORDS)
+    layers: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32, vocabulary: int = 3 + 2 * len(WORDS), ends=2
 ) -> LlamaForCausalLM:
     """A random Llama with untied, non-trivial norms and weights large enough that its layers differ."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        bos_token_id=1, eos_token_id=2, pad_token_id=None, tie_word_embeddings=False, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=ends, pad_token_id=None, tie_word_embeddings=False, initializer_range=0.3,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     for name, parameter in model.named_parameters():
@@ -47,10 +47,12 @@ def tiny_llama(
     return model.to(dtype).eval()
 
 
-def tiny(backend: str = "bridge", layers: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32, tokenizer=None):
+def tiny(
+    backend: str = "bridge", layers: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32, tokenizer=None, hf=None
+):
     """The tiny Llama as a TransformerLens model; both backends have the same weights."""
     tokenizer = tokenizer or tiny_tokenizer()
-    hf = tiny_llama(layers, seed, dtype, len(tokenizer.get_vocab()))
+    hf = hf or tiny_llama(layers, seed, dtype, len(tokenizer.get_vocab()))
     if backend == "hooked":
         from semhub_lens.model.loading import _hooked_by_config
 

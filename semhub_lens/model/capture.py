@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -17,7 +18,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, input_device
 from semhub_lens.model.hooking import (
     HookFunction,
     Hooks,
@@ -244,44 +245,62 @@ def residual_reads(
     check_edits(hooks, listed)
     names = residual_names(model) if layers is None else [residual_names(model)[layer] for layer in layers]
     out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
-    current: list[Batch] = []
+    means: list[_Mean] = []
+    taken: list[list[Tensor]] = [[] for _ in names]
 
     def reader(layer: int) -> HookFunction:
-        def read_states(activation: Tensor, hook: Any) -> None:
-            items = current[0].window.items
-            for i, (read, positions) in enumerate(zip(reads, wanted, strict=True)):
-                out[i, layer, items] = _mean(activation.detach(), [positions[item] for item in items.tolist()], read)
+        def take(activation: Tensor, hook: Any) -> None:
+            taken[layer] = [mean(activation.detach()) for mean in means]
 
-        return read_states
+        return take
 
     readers = [(name, reader(layer)) for layer, name in enumerate(names)]
     bar = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=not progress, leave=False)
     with torch.no_grad(), bar, hooked(model, [*hooks, *readers]) as run:
         for batch in batches(listed, max_tokens):
-            current[:] = [batch]
+            items = batch.window.items
+            means[:] = [
+                _Mean([positions[item] for item in items.tolist()], batch.tokens.shape[1], read, input_device(model))
+                for read, positions in zip(reads, wanted, strict=True)
+            ]
             run(batch.tokens, batch.window, **batch.inputs)
+            out[:, :, items] = _together(taken)
             bar.update(len(batch.tokens))
     for states in out:
         check_finite(states, "The residual stream")
     return out
 
 
-def _unit_norm(read: str | int) -> bool:
-    return isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
+def _together(taken: list[list[Tensor]]) -> Float[Tensor, "read layer batch d_model"]:
+    """The reads of all layers of a batch on the CPU, in one transfer (layers may lie on several devices)."""
+    device = taken[-1][0].device
+    layers = [torch.stack([states.to(device) for states in reads]) for reads in taken]
+    return rearrange(layers, "layer read batch d_model -> read layer batch d_model").cpu()
 
 
-def _mean(
-    states: Float[Tensor, "batch pos d_model"], wanted: list[tuple[int, ...]], read: str | int
-) -> Float[Tensor, "batch d_model"]:
-    """Each row's mean over the positions that `read` names in it."""
-    if max(map(len, wanted)) == 1:
-        chosen = states[torch.arange(len(wanted)), [position for (position,) in wanted]].float()
-        return (torch.nn.functional.normalize(chosen, dim=-1) if _unit_norm(read) else chosen).cpu()
-    weights = torch.zeros(states.shape[:2])
-    for row, positions in enumerate(wanted):
-        weights[row, list(positions)] = 1 / len(positions)
-    plain = torch.nn.functional.normalize(states.float(), dim=-1) if _unit_norm(read) else states.float()
-    return torch.einsum("bp,bpd->bd", weights.to(states.device), plain).cpu()
+class _Mean:
+    """Each row's mean over the positions that one read names in it, prepared once for all layers of a batch."""
+
+    def __init__(self, positions: list[tuple[int, ...]], columns: int, read: str | int, device: torch.device) -> None:
+        self._unit = isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
+        self._columns = self._weights = None
+        if max(map(len, positions)) == 1:
+            self._columns = torch.tensor(positions, device=device)[:, 0]
+            return
+        self._weights = torch.zeros(len(positions), columns)
+        for row, places in enumerate(positions):
+            self._weights[row, list(places)] = 1 / len(places)
+        self._weights = self._weights.to(device)
+
+    def __call__(self, states: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch d_model"]:
+        if self._columns is not None:
+            states = states[torch.arange(len(states), device=states.device), self._columns.to(states.device)]
+        states = states.float()
+        if self._unit:
+            states = torch.nn.functional.normalize(states, dim=-1)
+        if self._weights is None:
+            return states
+        return einsum(self._weights.to(states.device), states, "batch pos, batch pos d_model -> batch d_model")
 
 
 def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ class Generation(Result):
     texts: tuple[str, ...]
     """The continuations, without the prompts."""
     token_ids: tuple[tuple[int, ...], ...]
-    """The continuations' tokens; an end-of-sequence token, if reached, is the last."""
+    """The continuations' tokens; a token that ends a text, if reached, is the last."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per prompt."""
@@ -62,7 +62,7 @@ def generate(
         prompts: texts or `Prompt`s, of any lengths.
         hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices,
             "generated" all new tokens.
-        max_new_tokens: at most so many; a prompt ends earlier at the end-of-sequence token.
+        max_new_tokens: at most so many; a prompt ends earlier at a token of `end_tokens`.
         seed: of the sampling; prompt i draws from seed + i whatever batch it is in.
         temperature: 0 is greedy; else softmax(logits / temperature) is sampled.
         use_cache: keep keys and values between steps; None does where the model can. The output is the same.
@@ -88,7 +88,7 @@ def generate(
         raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
     require_hooks(model, [name for name, _ in hooks])
     check_edits(hooks, listed, max_new_tokens)
-    readout = Readout(model)
+    readout, ends = Readout(model), end_tokens(model)
     continuations: dict[int, list[int]] = {}
     last: list[Tensor] = []
 
@@ -101,7 +101,7 @@ def generate(
         for batch in batches(listed, max(1, max_tokens - max_new_tokens)):
             rows = [listed[i] for i in batch.window.items.tolist()]
             cache = new_cache(model, len(rows)) if use_cache in (None, True) else None
-            decoder = _Decoder(model, run, readout, last, temperature, cache, batch.inputs)
+            decoder = _Decoder(model, run, readout, ends, last, temperature, cache, batch.inputs)
             new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
             continuations.update(zip(batch.window.items.tolist(), new, strict=True))
             bar.update(len(rows))
@@ -111,6 +111,17 @@ def generate(
     return Generation(prompts=tuple(p.text or "" for p in listed), texts=texts, token_ids=ids, provenance=provenance)
 
 
+def end_tokens(model: Model) -> frozenset[int]:
+    """Tokens that end a text: the tokenizer's end of sequence, and all that the model's generation config lists.
+
+    A chat model ends its turn with a token of its own (`<end_of_turn>`, `<|eot_id|>`), which only the generation config
+    names. A `HookedTransformer` that `semhub_lens.load` did not make has none.
+    """
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    configured = [] if listed is None else [listed] if isinstance(listed, int) else listed
+    return frozenset({getattr(model.tokenizer, "eos_token_id", None), *configured} - {None})
+
+
 @dataclass
 class _Decoder:
     """Decodes one left-padded batch, a token at a time."""
@@ -118,6 +129,7 @@ class _Decoder:
     model: Model
     run: Run
     readout: Readout
+    ends: frozenset[int]
     last: list[Tensor]
     temperature: float
     cache: object
@@ -128,14 +140,13 @@ class _Decoder:
         tokens = torch.stack([torch.nn.functional.pad(p.ids, (width - len(p), 0)) for p in prompts])
         mask = torch.arange(width)[None] >= width - window.lengths[:, None]
         rngs = [generator(seed) for seed in seeds]
-        eos = getattr(self.model.tokenizer, "eos_token_id", None)
         new: list[list[int]] = [[] for _ in prompts]
         for _ in range(steps):
             chosen = self._choose(self._step(tokens, mask, window), rngs)
-            for row, token in enumerate(chosen.tolist()):
-                if eos is None or eos not in new[row]:
-                    new[row].append(token)
-            if eos is not None and all(eos in row for row in new):
+            for row, token in zip(new, chosen.tolist(), strict=True):
+                if self.ends.isdisjoint(row[-1:]):
+                    row.append(token)
+            if not any(self.ends.isdisjoint(row[-1:]) for row in new):
                 break
             tokens = torch.cat([tokens, chosen[:, None]], 1)
             mask = torch.cat([mask, torch.ones(len(chosen), 1, dtype=torch.bool)], 1)

@@ -198,9 +198,11 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype) -> Any:
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
     if official is not None:
-        return HookedTransformer.from_pretrained_no_processing(
+        model = HookedTransformer.from_pretrained_no_processing(
             official, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
         )
+        model.generation_config = hf.generation_config  # it names the tokens that end a text
+        return model
     model = _hooked_by_config(hf, tokenizer, device, dtype)
     ids = torch.arange(8)[None] + 1
     with torch.inference_mode():
@@ -238,4 +240,5 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
         weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
     )
     model.move_model_modules_to_device()
+    model.generation_config = hf.generation_config
     return model

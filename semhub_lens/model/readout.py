@@ -8,6 +8,7 @@ to is what the last layer's reader would make of it; it does not show that the m
 
 from collections.abc import Callable
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -20,10 +21,15 @@ from semhub_lens.model.hooking import residual_names, windowed
 Norm = Literal["final", "none", "paper"]
 Translator = Callable[[Tensor, int], Tensor]
 """`(states [... d_model], layer) -> states`: a trained map into the last layer's space (a tuned lens)."""
+_verified: "WeakKeyDictionary[Model, tuple]" = WeakKeyDictionary()
+"""By model: the version of what its read-out uses that was checked last. It dies with the model."""
 
 
 class Readout:
     r"""The model's own read-out of a residual state, checked against the model's own logits.
+
+    The check is one pass over five tokens. It is done once for a model, and again when the weights of its final norm or
+    unembedding were replaced or changed in place (other than through `.data`, which changes both sides alike).
 
     Args:
         model: any TransformerLens model.
@@ -51,8 +57,7 @@ class Readout:
                 "states, but for the last layer)."
             )
         require_model(model)
-        processing = weight_processing(model)
-        if norm != "final" and processing != "none":
+        if norm != "final" and (processing := weight_processing(model)) != "none":
             raise SemhubError(
                 f"norm={norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
                 "Load the model without processing (shl.load, or from_pretrained_no_processing)."
@@ -64,7 +69,11 @@ class Readout:
         self._unembedding = model.W_U
         bias = getattr(model, "b_U", None)
         self._bias = bias if bias is not None and bool((bias != 0).any()) else None
-        _check(model, self)
+        version = _version(model)
+        if version is None or _verified.get(model) != version:
+            _check(model, self)
+        if version is not None:
+            _verified[model] = version
 
     @property
     def d_vocab(self) -> int:
@@ -117,6 +126,17 @@ def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
     if norm != "final":
         raise SemhubError("Give either norm= or readout=, not both: the read-out already has its norm.")
     return readout
+
+
+def _version(model: Model) -> tuple | None:
+    """Which final norm and unembedding, with which weights; None where one cannot tell: something hangs on them."""
+    modules = [*model.ln_final.modules(), *model.unembed.modules()]
+    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
+    hung = any(module._forward_hooks or module._forward_pre_hooks for module in [model, *modules])
+    if hung or any(weight.is_inference() for weight in weights):
+        return None
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)
+    return (*map(id, modules), *((weight.data_ptr(), weight._version, weight.dtype) for weight in weights), cap)
 
 
 def _check(model: Model, readout: Readout) -> None:

@@ -7,6 +7,7 @@ from transformers.cache_utils import DynamicLayer
 import models
 import semhub_lens as shl
 from semhub_lens import Prompt, at
+from semhub_lens.model.generation import end_tokens
 
 TEXTS = ("three plus two equals", "five", "one two three four five six seven")
 SPANS = ({"word": "plus"}, {"word": "five"}, {"word": "three four"})
@@ -134,6 +135,31 @@ def test_states_with_a_cache_are_those_without_whatever_the_padding(tiny_model, 
         for ours, theirs in zip(states[0], other, strict=True):
             steps = min(ours.shape[1], theirs.shape[1])  # a row that ended goes on in a batch and not alone
             torch.testing.assert_close(ours[:, :steps], theirs[:, :steps], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_row_ends_at_any_token_that_the_generation_config_lists(backend, use_cache):
+    model = models.tiny(backend)
+    prompts = ragged(model)
+    free = generated(model, prompts, use_cache=use_cache).token_ids
+    turn = free[0][2]  # stands for <end_of_turn>
+    assert turn != model.tokenizer.eos_token_id and any(len(set(ids)) > 1 for ids in free)
+    for listed in ([model.tokenizer.eos_token_id, turn], turn):
+        model.generation_config.eos_token_id = listed
+        ended = tuple(ids[: ids.index(turn) + 1] if turn in ids else ids for ids in free)
+        assert ended != free
+        assert generated(model, prompts, use_cache=use_cache).token_ids == ended
+    model.generation_config.eos_token_id = None
+    assert generated(model, prompts, use_cache=use_cache).token_ids == free
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_both_end_tokens_of_a_model_whose_config_has_two_are_known(backend):
+    tokenizer = models.tiny_tokenizer()
+    hf = models.tiny_llama(vocabulary=len(tokenizer.get_vocab()), ends=[2, 7])
+    assert end_tokens(models.tiny(backend, hf=hf)) == {2, 7}
+    assert end_tokens(models.tiny(backend)) == {2}
 
 
 def add_hooks_for(spec, items):

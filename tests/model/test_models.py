@@ -276,6 +276,43 @@ def test_a_read_out_that_differs_from_the_models_own_logits_is_refused(backend, 
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_read_out_is_checked_once_and_again_when_its_weights_change(backend):
+    model, passes = models.tiny(backend), []
+    model.blocks[0].register_forward_hook(lambda module, args, output: passes.append(1))
+
+    def checks():
+        passes.clear()
+        shl.Readout(model)
+        return len(passes)
+
+    assert [checks(), checks()] == [1, 0]
+    with torch.no_grad():
+        model.W_U.mul_(1.5)
+    assert [checks(), checks()] == [1, 0], "changed in place"
+    gain = next(model.ln_final.parameters())
+    with torch.no_grad():
+        gain[0] += 1
+    assert [checks(), checks()] == [1, 0], "so was the norm"
+    gain.data = 2 * gain.data
+    assert [checks(), checks()] == [1, 0], "replaced"
+    model.add_hook("unembed.hook_out", lambda logits, hook: None)
+    assert [checks(), checks()] == [1, 1], "one cannot tell what a hook does"
+    model.reset_hooks()
+    assert checks() == 0
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_copy_of_a_model_is_checked_on_its_own(backend):
+    model = models.tiny(backend)
+    shl.Readout(model)
+    other = shl.untrained(model, seed=1)
+    other.add_hook("unembed.hook_out", lambda logits, hook: 2 * logits)
+    with pytest.raises(ValueError, match="does not reproduce"):
+        shl.Readout(other)
+    shl.Readout(model)
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
 def test_a_bias_of_the_unembedding_is_read(backend):
     model = models.tiny(backend)
     bias = torch.randn(model.cfg.d_vocab, generator=torch.Generator().manual_seed(0))
