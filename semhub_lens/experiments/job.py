@@ -168,7 +168,7 @@ class Job:
                 progress=self.progress,
             ).log_probs
 
-        return self.store.tensors(self._named(name, variants, first_token, digest(list(common))), grouped, measure)
+        return self.store.tensors(self._named(name, variants, first_token, fingerprint(list(common))), grouped, measure)
 
     def continuations(
         self,
