@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import draws
 from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.inputs.modalities import MODALITIES
@@ -19,32 +20,40 @@ from semhub_lens.views.style import AMBERS, BLUES, MONO, escape, finish
 CELL_WIDTH, CELL_HEIGHT, LONGEST = 78, 25, 10
 
 
+NAMES = {"entropy": "entropy (nats)", "kl_to_final": "KL to final (nats)"}
+
+
 @draws(LensResult)
 def lens_figure(result: LensResult) -> go.Figure:
-    """Heat map of a `LensResult`; buttons colour the cells by probability, entropy or KL to the final layer."""
-    strings = result.strings()
-    probability = result.top_logprobs[..., 0].exp()
-    layers, positions = probability.shape
+    """Heat map of a `LensResult`; buttons colour the cells by what was measured: probability, entropy, KL to final.
+
+    Raises:
+        SemhubError: neither the most probable tokens' log-probabilities nor one number a position were asked for.
+    """
+    colourings = _colourings(result)
+    name, values, scale, top = colourings[0]
+    strings = _strings(result)
+    layers, positions = values.shape
     x, y = list(range(positions)), list(range(layers))
     figure = go.Figure(
         go.Heatmap(
-            z=probability.tolist(),
+            z=values.tolist(),
             x=x,
             y=y,
             zmin=0,
-            zmax=1,
-            text=[[escape(short(cell[0])) for cell in row] for row in strings],
+            zmax=top,
+            text=[[escape(short(cell[0])) if cell else "" for cell in row] for row in strings],
             texttemplate="%{text}",
             textfont={"family": MONO, "size": 11},
             customdata=[[hover(result, strings, layer, pos) for pos in x] for layer in y],
             hovertemplate="%{customdata}<extra></extra>",
-            colorscale=BLUES,
+            colorscale=scale,
             xgap=1.5,
             ygap=1.5,
-            colorbar={"title": {"text": "probability"}, "thickness": 10, "len": 0.9},
+            colorbar={"title": {"text": name}, "thickness": 10, "len": 0.9},
         )
     )
-    figure.update_layout(updatemenus=[_buttons(result, probability)])
+    figure.update_layout(updatemenus=[_buttons(colourings)])
     label = re.sub(rf"(({'|'.join(MODALITIES)}) \d+)+", r"<\2>", "".join(result.labels)).replace("␣", " ")
     finish(
         figure,
@@ -66,12 +75,32 @@ def lens_figure(result: LensResult) -> go.Figure:
     return figure
 
 
-def _buttons(result: LensResult, probability: torch.Tensor) -> dict:
-    views = (
-        ("probability", probability, BLUES, 1.0),
-        ("entropy (nats)", result.entropy, AMBERS, float(result.entropy.max())),
-        ("KL to final (nats)", result.kl_to_final, AMBERS, float(torch.quantile(result.kl_to_final.flatten(), 0.9))),
-    )
+def _strings(result: LensResult) -> list[list[list[str]]]:
+    """The texts of the most probable tokens; empty cells where they were not asked for."""
+    if "top_ids" in result.measured:
+        return result.strings()
+    layers, positions = next(iter(result.measured.values())).shape[:2]
+    return [[[] for _ in range(positions)] for _ in range(layers)]
+
+
+def _colourings(result: LensResult) -> list[tuple[str, Tensor, Any, float]]:
+    """What the cells can be coloured by: its name, values, colours and the value of full strength."""
+    colourings: list[tuple[str, Tensor, Any, float]] = []
+    if "top_logprobs" in result.measured:
+        colourings.append(("probability", result.top_logprobs[..., 0].exp(), BLUES, 1.0))
+    for name, values in result.per_position().items():
+        # KL has a few very large values in early layers, which would leave the rest pale.
+        top = torch.quantile(values.flatten(), 0.9) if name == "kl_to_final" else values.max()
+        colourings.append((NAMES.get(name, name), values, AMBERS, float(top)))
+    if not colourings:
+        raise SemhubError(
+            f"A lens with only {', '.join(result.measured)} has nothing to colour cells by: ask for "
+            'quantities=["top_ids", "top_logprobs"] as well.'
+        )
+    return colourings
+
+
+def _buttons(colourings: Sequence[tuple[str, Tensor, Any, float]]) -> dict:
     buttons = [
         {
             "label": name,
@@ -80,7 +109,7 @@ def _buttons(result: LensResult, probability: torch.Tensor) -> dict:
                 {"z": [values.tolist()], "zmin": 0, "zmax": top, "colorscale": [scale], "colorbar.title.text": name}
             ],
         }
-        for name, values, scale, top in views
+        for name, values, scale, top in colourings
     ]
     return {
         "type": "buttons",
@@ -96,21 +125,18 @@ def _buttons(result: LensResult, probability: torch.Tensor) -> dict:
 
 def hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: int) -> str:
     """The alternatives of a cell, as HTML."""
-    rows = [
-        f"{math.exp(logprob):7.1%}  {escape(text)}  <i>#{token}</i>"
-        for text, logprob, token in zip(
-            strings[layer][pos],
-            result.top_logprobs[layer, pos].tolist(),
-            result.top_ids[layer, pos].tolist(),
-            strict=True,
-        )
-    ]
+    measured, rows = result.measured, []
+    for rank, text in enumerate(strings[layer][pos]):
+        at = (layer, pos, rank)
+        share = f"{math.exp(measured['top_logprobs'][at]):7.1%}  " if "top_logprobs" in measured else ""
+        rows.append(f"{share}{escape(text)}  <i>#{int(measured['top_ids'][at])}</i>")
     name = "embedding" if layer == 0 else f"layer {layer}"
     head = f"<b>{name}, position {pos}: after {escape(result.labels[pos])}</b>"
-    foot = (
-        f"entropy {float(result.entropy[layer, pos]):.2f}, KL to final {float(result.kl_to_final[layer, pos]):.2f} nats"
-    )
-    return "<br>".join([head, *rows, foot])
+    numbers = []
+    for name, values in result.per_position().items():
+        label, _, unit = NAMES.get(name, name).partition(" (")
+        numbers.append(f"{label} {float(values[layer, pos]):.2f} {unit.rstrip(')')}".rstrip())
+    return "<br>".join([head, *rows, ", ".join(numbers)])
 
 
 def short(text: str, longest: int = LONGEST) -> str:

@@ -97,7 +97,11 @@ def test_what_is_the_same_has_the_same(one, other):
     assert fingerprint(one) == fingerprint(other)
 
 
-@pytest.mark.parametrize("value", [object(), print, {1, 2}, 1j, Item, {("a", "b"): 1}, [Item("a", object())]], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), print, {1, 2}, 1j, Item, {("a", "b"): 1}, [Item("a", object())]],
+    ids=["object", "function", "set", "complex", "class", "mapping by tuples", "item that holds an object"],
+)
 def test_unknown_types_are_refused_by_their_name(value, tmp_path):
     with pytest.raises(SemhubError, match="No fingerprint of this"):
         fingerprint(value)

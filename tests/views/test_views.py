@@ -49,6 +49,24 @@ def test_the_buttons_recolour_by_entropy_and_kl(lens):
     assert torch.allclose(torch.tensor(buttons[2].args[0]["z"][0]), lens.kl_to_final)
 
 
+@pytest.mark.parametrize(
+    "asked", [["entropy"], ["top_ids", "kl_to_final"], ["top_logprobs"], ["top_ids", "top_logprobs"]]
+)
+def test_a_lens_is_drawn_by_what_was_asked_for(asked):
+    result = shl.logit_lens(models.tiny(), "one two three", quantities=asked, top_k=2)
+    (heat,) = shl.figure(result).data
+    buttons = shl.figure(result).layout.updatemenus[0].buttons
+    first = result.top_logprobs[..., 0].exp() if "top_logprobs" in asked else next(iter(result.per_position().values()))
+    assert torch.tensor(heat.z).allclose(first, atol=1e-6)
+    assert len(buttons) == len({*asked} - {"top_ids"})
+    assert ("#" in heat.customdata[0][0]) == ("top_ids" in asked) and bool(heat.text[1][1]) == ("top_ids" in asked)
+
+
+def test_a_lens_without_a_number_says_what_to_ask_for():
+    with pytest.raises(shl.SemhubError, match="top_logprobs"):
+        shl.figure(shl.logit_lens(models.tiny(), "one two", quantities=["top_ids"]))
+
+
 def test_the_similarity_figure_draws_effect_interval_null_and_chance():
     states = torch.randn(5, 30, 16, generator=torch.Generator().manual_seed(0))
     found = shl.similarity(states, states + 0.5 * torch.randn(states.shape, generator=torch.Generator().manual_seed(1)))
