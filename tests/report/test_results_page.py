@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from semhub_lens import experiments
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
@@ -31,7 +32,7 @@ def measured(monkeypatch):
     def run(name, model, *, out, reader, **settings):
         assert reader is None
         if name not in sizes:
-            raise ValueError("This tokenizer splits the words.")
+            raise Unfit("This tokenizer splits the words.")
         result = planted(name, sizes[name])
         save_run(result, out / name, {"experiment": name}, seconds=60.0)
         return result
@@ -56,6 +57,16 @@ def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(m
     assert page.count("`probing` is not measured on this model: This tokenizer splits the words.") == 2
     assert page.count("Its runs took 3 minutes.") == 2
     assert "--model one --model two --only multilingual.similarity" in page
+
+
+@pytest.mark.parametrize("error", [ValueError("too many values to unpack"), SemhubError("n is too small")])
+def test_what_is_not_the_models_fault_stops_the_page(measured, monkeypatch, tmp_path, error):
+    def run(name, model, **settings):
+        raise error
+
+    monkeypatch.setattr(experiments, "run", run)
+    with pytest.raises(type(error), match=str(error)):
+        tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", only=["probing"], progress=False)
 
 
 def test_a_model_that_no_experiment_fits_is_an_error_and_leaves_no_page(measured, tmp_path):
