@@ -8,7 +8,13 @@ import torch
 
 import models
 import semhub_lens as shl
+from semhub_lens import hooks, metric, spokes
+from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.rng import generator
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.media import Media
 from semhub_lens.inputs.tokens import spellings, target_ids
+from semhub_lens.interventions.sweep import sweep
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import read_positions
 from semhub_lens.model.resolve import as_prompts
@@ -257,3 +263,150 @@ def test_a_missing_gguf_file_and_a_name_that_no_hub_has_are_refused(tmp_path):
     for backend in models.BACKENDS:
         with pytest.raises(ValueError, match="Unknown model 'no-such-org/no-such-model'"):
             shl.load("no-such-org/no-such-model", backend=backend)
+
+
+ONES = torch.ones(32)
+
+
+def steered(model, edits):
+    return resid(model, ["red dog", "two two"], hooks=edits)
+
+
+def added(model, **settings):
+    return steered(model, shl.at(1, free(hooks.add)(ONES, **settings)))
+
+
+def swept(
+    model, measure=lambda edits: {"a": torch.zeros(2)}, direction=lambda layer: ONES, layers=(1,), strengths=(1.0,)
+):
+    return free(sweep)(model, measure, direction, list(layers), list(strengths), **QUIET)
+
+
+def grid(model, score):
+    return free(shl.patch_grid)(model, "red two", "red dog", score, **QUIET)
+
+
+def vector(model, directions):
+    return free(shl.SteeringVector.make.__func__)(shl.SteeringVector, model, "test", directions)
+
+
+def from_ids(ids, **settings):
+    return free(shl.Prompt.from_ids.__func__)(shl.Prompt, ids, **settings)
+
+
+# what once ended in an error of Python or of a library
+LEAKS = {
+    "seed": (lambda m: free(generator)("a"), "A seed must be a whole number, got 'a'"),
+    "long seed": (lambda m: generator(1 << 70), "at most 64 bits"),
+    "seed of random weights": (lambda m: free(shl.untrained)(m, seed="a"), "A seed must be a whole number"),
+    "hook without a function": (lambda m: steered(m, [("blocks.0.hook_resid_pre", 3)]), "pairs .*got .*3"),
+    "a hook alone": (lambda m: steered(m, ("blocks.0.hook_resid_pre",)), "pairs .*got 'blocks.0"),
+    "hook of another shape": (
+        lambda m: steered(m, [("blocks.0.hook_resid_pre", lambda a, hook: a[:, :1])]),
+        r"like the activation, it returned shape \(2, 1, 32\)",
+    ),
+    "hook that returns a text": (
+        lambda m: steered(m, [("blocks.0.hook_resid_pre", lambda a, hook: "x")]), "it returned str",
+    ),
+    "layer of a probe": (lambda m: free(shl.Capture.__init__)(object.__new__(shl.Capture), m, layers=["a"]), "A layer"),
+    "layer of hooks": (lambda m: free(shl.at)(1.5, hooks.add(ONES)), "A layer must be a whole number, got 1.5"),
+    "layer of a direction": (lambda m: free(shl.direction.words)(m, "two", "five", "a"), "A layer must be"),
+    "layer of a vector": (lambda m: vector(m, {"a": ONES}), "A layer must be"),
+    "layer of a sweep": (lambda m: swept(m, layers=["a"]), "A layer must be"),
+    "strength": (lambda m: added(m, strength="a"), "strength"),
+    "strengths of a sweep": (lambda m: swept(m, strengths=["a"]), "strengths must be numbers"),
+    "vector of another width": (
+        lambda m: steered(m, shl.at(1, hooks.add(torch.ones(5)))),
+        "5 entries, the activation 32",
+    ),
+    "vector that is a list": (lambda m: free(hooks.add)([1.0] * 32), "must be a tensor .* got list"),
+    "directions of two widths": (lambda m: hooks.swap(ONES, torch.ones(3)), "one width, got 32 and 3"),
+    "positions": (lambda m: added(m, positions=1.5), "whole numbers, .* got 1.5"),
+    "positions of floats": (lambda m: added(m, positions=torch.tensor([0.5])), "whole numbers"),
+    "new tokens": (lambda m: free(shl.generate)(m, "red", max_new_tokens=1.5, **QUIET), "max_new_tokens= must be"),
+    "temperature": (
+        lambda m: shl.generate(m, "red", max_new_tokens=1, temperature=float("nan"), **QUIET),
+        "temperature >= 0, got 1 and nan",
+    ),
+    "direction of a vector": (lambda m: vector(m, {1: [1.0] * 32}), "has list, this model's are"),
+    "model of a vector": (lambda m: vector("gemma", {1: ONES}), "got str"),
+    "source of a vector": (
+        lambda m: free(shl.SteeringVector.from_tensor.__func__)(shl.SteeringVector, m, [1.0], 1), "got list",
+    ),
+    "metric": (lambda m: grid(m, 3), r"logits \[batch vocab\] -> \[batch\], got 3"),
+    "direction of a sweep": (lambda m: swept(m, direction=lambda layer: None), "layer 1 has NoneType, expected"),
+    "measure of a sweep": (lambda m: swept(m, measure=lambda edits: None), "must return .*it returned None"),
+    "scores of a sweep": (lambda m: swept(m, measure=lambda edits: {"a": [1.0]}), "must return .*it returned"),
+    "sizes of a projector": (lambda m: spokes.Shape(chunks=0, d_in=4, d_model=4), "at least 1"),
+    "ids of letters": (lambda m: from_ids("abc"), "one row of token ids, got 'abc'"),
+    "ids of floats": (lambda m: from_ids([1.5]), "Token ids are whole numbers"),
+    "no ids": (lambda m: from_ids(None), "one row of token ids, got None"),
+    "no text": (lambda m: free(shl.Prompt.from_text.__func__)(shl.Prompt, m, None), "text is empty"),
+    "span of a number": (lambda m: free(shl.Prompt.from_text.__func__)(shl.Prompt, m, "red", spans={"a": 3}), "got 3"),
+    "span of letters": (lambda m: from_ids([1], spans={"a": ["x"]}), "whole numbers; got"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_no_error_of_another_library_leaks(name):
+    call, message = LEAKS[name]
+    with pytest.raises(SemhubError, match=rf"(?s){message}"):
+        call(models.tiny("bridge"))
+
+
+# what this model cannot, and another may
+UNFIT = {
+    "no tokenizer": lambda m: lens(SimpleNamespace(tokenizer=None, cfg=m.cfg, run_with_hooks=print), "red"),
+    "a word of pieces": lambda m: metric.logit_difference(m, "banana", "two"),
+    "a prompt too long": lambda m: shl.generate(m, "red", max_new_tokens=99, **QUIET),
+    "a hook point that it lacks": lambda m: steered(m, [("blocks.9.hook_resid_pre", nothing)]),
+    "pictures": lambda m: resid(m, shl.Prompt.from_ids([1, 4], media=Media({"pixel_values": torch.zeros(1, 3, 4, 4)}))),
+    "too few items": lambda m: sample(5, 40, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_a_model_cannot_is_told_from_what_a_user_can_mend(name):
+    with pytest.raises(Unfit):
+        UNFIT[name](models.tiny("bridge"))
+    with pytest.raises(SemhubError) as refused:
+        sample(40, 5, seed=0)
+    assert not isinstance(refused.value, Unfit)
+
+
+def test_the_command_line_keeps_the_traceback_of_a_bug(monkeypatch, capsys):
+    from semhub_lens.cli import main as command
+
+    for error, caught in (
+        (SemhubError("mend it"), SystemExit),
+        (ValueError("a bug"), ValueError),
+        (KeyError("k"), KeyError),
+    ):
+
+        def app(error=error):
+            raise error
+
+        monkeypatch.setattr(command, "app", app)
+        monkeypatch.setattr(command, "keep_freed_memory", lambda: True)
+        with pytest.raises(caught):
+            command.main()
+    assert "semhub: mend it" in capsys.readouterr().out
+
+
+def test_only_a_missing_package_makes_a_spoke_unavailable(tiny_model, monkeypatch):
+    from semhub_lens.base.errors import Missing
+    from semhub_lens.spokes import spoke
+
+    cards = {name: spoke.load_projector(spoke._folder() / f"{name}.safetensors")[1] for name in spoke.available()}
+    monkeypatch.setattr(spoke, "unembedding_hash", lambda model: next(iter(cards.values())).weights)
+    for error, outcome in ((Missing("install it"), None), (SemhubError("corrupted"), SemhubError)):
+
+        def load(name, model, error=error):
+            raise error
+
+        monkeypatch.setattr(spoke, "load", load)
+        if outcome is None:
+            assert spoke.fitting(tiny_model) == ({}, {"image": "install it", "audio": "install it"})
+        else:
+            with pytest.raises(SemhubError, match="corrupted"):
+                spoke.fitting(tiny_model)
