@@ -1,13 +1,24 @@
 """Bad input is refused with a ValueError that says what was wrong, early where possible; nothing is left behind."""
 
 import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import mistakes
 import models
 import semhub_lens as shl
+from semhub_lens import metric
+from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.media import Media
 from semhub_lens.inputs.tokens import spellings, target_ids
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import read_positions
@@ -257,3 +268,82 @@ def test_a_missing_gguf_file_and_a_name_that_no_hub_has_are_refused(tmp_path):
     for backend in models.BACKENDS:
         with pytest.raises(ValueError, match="Unknown model 'no-such-org/no-such-model'"):
             shl.load("no-such-org/no-such-model", backend=backend)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """What the wrong calls of `mistakes` end in, without the checks of annotations that the test suite adds."""
+    root = Path(mistakes.__file__).parent
+    paths = os.pathsep.join([str(root.parent), str(root)])
+    made = subprocess.run(
+        [sys.executable, mistakes.__file__], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    (line,) = [line for line in made.stdout.splitlines() if line.startswith("OUTCOMES")]
+    return json.loads(line.removeprefix("OUTCOMES"))
+
+
+@pytest.mark.parametrize("name", mistakes.LEAKS)
+def test_no_error_of_another_library_leaks(name, outcomes):
+    assert re.search(rf"(?s){mistakes.LEAKS[name][1]}", outcomes[name]) and "LEAKED" not in outcomes[name]
+
+
+def steered(model, edits):
+    return resid(model, ["red dog", "two two"], hooks=edits)
+
+
+# what this model cannot, and another may
+UNFIT = {
+    "no tokenizer": lambda m: lens(SimpleNamespace(tokenizer=None, cfg=m.cfg, run_with_hooks=print), "red"),
+    "a word of pieces": lambda m: metric.logit_difference(m, "banana", "two"),
+    "a prompt too long": lambda m: shl.generate(m, "red", max_new_tokens=99, **QUIET),
+    "a hook point that it lacks": lambda m: steered(m, [("blocks.9.hook_resid_pre", nothing)]),
+    "pictures": lambda m: resid(m, shl.Prompt.from_ids([1, 4], media=Media({"pixel_values": torch.zeros(1, 3, 4, 4)}))),
+    "too few items": lambda m: sample(5, 40, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_a_model_cannot_is_told_from_what_a_user_can_mend(name):
+    with pytest.raises(Unfit):
+        UNFIT[name](models.tiny("bridge"))
+    with pytest.raises(SemhubError) as refused:
+        sample(40, 5, seed=0)
+    assert not isinstance(refused.value, Unfit)
+
+
+def test_the_command_line_keeps_the_traceback_of_a_bug(monkeypatch, capsys):
+    from semhub_lens.cli import main as command
+
+    for error, caught in (
+        (SemhubError("mend it"), SystemExit),
+        (ValueError("a bug"), ValueError),
+        (KeyError("k"), KeyError),
+    ):
+
+        def app(error=error):
+            raise error
+
+        monkeypatch.setattr(command, "app", app)
+        monkeypatch.setattr(command, "keep_freed_memory", lambda: True)
+        with pytest.raises(caught):
+            command.main()
+    assert "semhub: mend it" in capsys.readouterr().out
+
+
+def test_only_a_missing_package_makes_a_spoke_unavailable(tiny_model, monkeypatch):
+    from semhub_lens.base.errors import Missing
+    from semhub_lens.spokes import spoke
+
+    cards = {name: spoke.load_projector(spoke._folder() / f"{name}.safetensors")[1] for name in spoke.available()}
+    monkeypatch.setattr(spoke, "unembedding_hash", lambda model: next(iter(cards.values())).weights)
+    for error, outcome in ((Missing("install it"), None), (SemhubError("corrupted"), SemhubError)):
+
+        def load(name, model, error=error):
+            raise error
+
+        monkeypatch.setattr(spoke, "load", load)
+        if outcome is None:
+            assert spoke.fitting(tiny_model) == ({}, {"image": "install it", "audio": "install it"})
+        else:
+            with pytest.raises(SemhubError, match="corrupted"):
+                spoke.fitting(tiny_model)

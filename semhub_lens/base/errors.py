@@ -4,6 +4,9 @@ Everything that a user can mend is a `SemhubError`: it says what was received, w
 `ValueError`, so scripts that catch those go on working. Anything else that is raised is a bug and keeps its traceback.
 """
 
+import operator
+from typing import Any
+
 
 class SemhubError(ValueError):
     """What was asked for cannot be done as asked; the message says what to change."""
@@ -15,3 +18,15 @@ class Unfit(SemhubError):
 
 class Missing(SemhubError):
     """A package that an extra installs is not there; the message says which."""
+
+
+def whole_number(value: Any, name: str) -> int:
+    """The value as an int.
+
+    Raises:
+        SemhubError: it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise SemhubError(f"{name} must be a whole number, got {value!r}.") from error

@@ -4,12 +4,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 
 
 def generator(seed: int) -> torch.Generator:
-    """A local random generator."""
-    return torch.Generator().manual_seed(seed)
+    """A local random generator.
+
+    Raises:
+        SemhubError: a seed that is no whole number of 64 bits.
+    """
+    if not -(1 << 63) <= whole_number(seed, "A seed") < 1 << 64:
+        raise SemhubError(f"A seed has at most 64 bits, got {seed}.")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def derangement(items: int, rng: torch.Generator) -> Int[Tensor, " item"]:

@@ -7,7 +7,7 @@ positions are absolute indices into the prompt's own tokens, the beginning-of-se
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -49,6 +49,8 @@ class Prompt:
                 raise SemhubError(
                     f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another."
                 )
+            if not all(isinstance(position, SupportsIndex) for position in positions):
+                raise SemhubError(f"Span {name!r} holds positions, which are whole numbers; got {positions}.")
             if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
                 raise SemhubError(
                     f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
@@ -101,7 +103,13 @@ class Prompt:
         embeddings: Mapping[str, Float[Tensor, "k d_model"]] | None = None,
     ):
         """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
-        tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), dtype=torch.long)
+        try:
+            tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids))
+        except (TypeError, ValueError) as error:
+            raise SemhubError(f"A prompt is one row of token ids, got {ids!r} ({error}).") from error
+        if tensor.is_floating_point() and tensor.numel():
+            raise SemhubError(f"Token ids are whole numbers, got {tensor.dtype}: {tensor.flatten()[:5].tolist()}.")
+        tensor = tensor.long()
         if tensor.ndim != 1:
             raise SemhubError(
                 f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
@@ -172,7 +180,7 @@ class Prompt:
         tokenizer = getattr(model, "tokenizer", None)
         if tokenizer is None:
             raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
-        if not text.strip():
+        if not isinstance(text, str) or not text.strip():
             raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
         ids = list(encoded["input_ids"])
@@ -195,6 +203,10 @@ def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]
             )
         start = text.index(spec)
         spec = (start, start + len(spec))
+    if not (
+        isinstance(spec, tuple | list) and len(spec) == 2 and all(isinstance(edge, SupportsIndex) for edge in spec)
+    ):
+        raise SemhubError(f"Span {name!r} is a substring or a (start, end) range of characters, got {spec!r}.")
     start, end = spec
     if not 0 <= start < end <= len(text):
         raise SemhubError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import token_id
@@ -44,7 +44,7 @@ def prompts(
     model: Model, plus: Sequence[str | Prompt], minus: Sequence[str | Prompt], layer: int, *, read: str | int = "last"
 ) -> Float[Tensor, " d_model"]:
     """Mean state of some prompts minus the mean state of others, at one residual entry."""
-    if not 0 <= layer <= model.cfg.n_layers:
+    if not 0 <= whole_number(layer, "A layer") <= model.cfg.n_layers:
         raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {model.cfg.n_layers}.")
     states = [residual_reads(model, list(side), [read], layers=[layer], progress=False)[0, 0] for side in (plus, minus)]
     return mean_difference(*states)

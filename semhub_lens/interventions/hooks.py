@@ -11,14 +11,14 @@ An intervention shows that a direction suffices to change the output, not that t
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import index
+from numbers import Real
 from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.positions import Positions, check_positions, ranks_of
 from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
@@ -85,6 +85,7 @@ def add(
         >>> direction = torch.ones(tiny_model.cfg.d_model)
         >>> hooks = at(0, add(direction, strength=4.0, positions=-1))
     """
+    _check_strength(strength)
     vectors = _vectors(direction, "direction")
 
     def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
@@ -101,6 +102,7 @@ def replace(
     each: Each = "position",
 ) -> PositionedHook:
     r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v. `each` is as in `add`."""
+    _check_strength(strength)
     vectors = _vectors(state, "state")
 
     def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
@@ -114,6 +116,7 @@ def project_out(
     direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
 ) -> PositionedHook:
     r"""Remove the component along a direction: $h \leftarrow h - s\,(h \cdot \hat v)\,\hat v$."""
+    _check_strength(strength)
     _unit(direction, "direction")
 
     def remove_component(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
@@ -134,6 +137,7 @@ def swap(
     Raises:
         SemhubError: a and b point the same way.
     """
+    _check_strength(strength)
     _axis(a, b)
 
     def exchange(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
@@ -162,6 +166,7 @@ def patch(
     Raises:
         SemhubError: empty source, source positions past its end, or (in the run) more positions than source states.
     """
+    _check_strength(strength)
     states = source if source_positions is None else _picked(source, source_positions)
     if states.ndim not in (2, 3) or not states.shape[-2]:
         raise SemhubError(
@@ -207,7 +212,8 @@ def at(
         >>> [name for name, _ in at(1, add(torch.ones(4)), site="attn_out")]
         ['blocks.1.hook_attn_out']
     """
-    listed = [index(layers)] if isinstance(layers, SupportsIndex) else [index(layer) for layer in layers]
+    several = layers if isinstance(layers, Iterable) else [layers]
+    listed = [whole_number(layer, "A layer") for layer in several]
     if not listed:
         raise SemhubError("at() got no layers; give one or several.")
     wrapped = _write_through(fn) if site == "resid_mid" else fn
@@ -224,9 +230,15 @@ def _write_through(fn: HookFunction) -> HookFunction:
     return write
 
 
+def _check_strength(strength: float) -> None:
+    if not isinstance(strength, Real | Tensor):
+        raise SemhubError(f"strength= is a number, got {strength!r}.")
+
+
 def _vectors(vectors: Tensor, name: str) -> Tensor:
-    if vectors.ndim not in (1, 2) or vectors.numel() == 0:
-        raise SemhubError(f"{name} must be [d_model] or [k d_model], got shape {tuple(vectors.shape)}.")
+    if not isinstance(vectors, Tensor) or vectors.ndim not in (1, 2) or vectors.numel() == 0:
+        got = f"shape {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise SemhubError(f"{name} must be a tensor [d_model] or [k d_model], got {got}.")
     if not torch.isfinite(vectors).all():
         raise SemhubError(f"{name} holds NaN or infinite entries.")
     return vectors
@@ -264,7 +276,10 @@ def _pick(vectors: Tensor, row: Int[Tensor, " n"], states: Tensor, each: Each) -
 
 
 def _axis(a: Tensor, b: Tensor) -> Tensor:
-    difference = _unit(a, "a") - _unit(b, "b")
+    one, other = _unit(a, "a"), _unit(b, "b")
+    if one.shape != other.shape:
+        raise SemhubError(f"swap needs two directions of one width, got {len(one)} and {len(other)} entries.")
+    difference = one - other
     if difference.norm() < 1e-6:
         raise SemhubError("swap needs two different directions, but a and b point the same way.")
     return difference / difference.norm()

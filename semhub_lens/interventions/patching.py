@@ -213,6 +213,8 @@ def _cells(
 
 def _score(readout: Readout, metric: MetricFunction, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
     """The metric of final residual states, a block of logits at a time."""
+    if not callable(metric) and not isinstance(metric, Metric):
+        raise SemhubError(f"A metric is a function logits [batch vocab] -> [batch], got {metric!r}.")
     tokens = metric.tokens if isinstance(metric, Metric) else None
     step = max(1, BLOCK_ENTRIES // (readout.d_vocab if tokens is None else len(tokens)))
     with torch.no_grad():

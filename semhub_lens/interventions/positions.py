@@ -4,7 +4,7 @@ In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) posit
 tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -97,6 +97,9 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
 
 def check_positions(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
+    listed = positions is None or isinstance(positions, str | int | slice | Tensor | Iterable)
+    if not listed or (isinstance(positions, Tensor) and positions.is_floating_point()):
+        raise SemhubError(f"positions= takes whole numbers, a slice, a mask or a span's name, got {positions!r}.")
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
         raise SemhubError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")

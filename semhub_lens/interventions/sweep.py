@@ -9,13 +9,14 @@ direction cannot tell: take several (`Controls(random=8)`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.store import Store
@@ -159,7 +160,7 @@ class _Cells:
 
         def run() -> dict[str, Tensor]:
             if not measured:
-                measured.update(self._measure(()))
+                measured.update(_scores(self._measure(())))
             return measured
 
         self.names = tuple(self._store.rows(f"{self._name}-names", lambda: list(run())))
@@ -169,7 +170,7 @@ class _Cells:
         """The scores under hooks, which are made only where the cell is missing."""
         if key not in self._found:
             part = f"{self._name}-{key}"
-            self._found[key] = self._store.tensor(part, lambda: self._stacked(self._measure(hooks())))
+            self._found[key] = self._store.tensor(part, lambda: self._stacked(_scores(self._measure(hooks()))))
         return self._found[key]
 
     def _stacked(self, measured: Mapping[str, Tensor]) -> Float[Tensor, "score item"]:
@@ -183,9 +184,20 @@ class _Cells:
         return torch.stack([values.detach().float().cpu() for values in measured.values()])
 
 
+def _scores(measured: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    if not isinstance(measured, Mapping) or not all(isinstance(values, Tensor) for values in measured.values()):
+        raise SemhubError(
+            f"A measure must return {{name: tensor [item]}}, it returned {type(measured).__name__} {measured!r}."
+        )
+    return measured
+
+
 def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Controls, last: int) -> None:
+    layers = [whole_number(layer, "A layer") for layer in layers]
     if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= last for layer in layers):
         raise SemhubError(f"layers must be different residual entries from 0 to {last}, got {list(layers)}.")
+    if not all(isinstance(strength, Real) for strength in strengths):
+        raise SemhubError(f"strengths must be numbers, got {list(strengths)}.")
     if not strengths or len(set(strengths)) < len(strengths) or not all(0 < s < float("inf") for s in strengths):
         raise SemhubError(
             f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is "
@@ -218,9 +230,10 @@ def _vectors(
 
 
 def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_model"]:
-    if vector.ndim not in (1, 2) or vector.shape[-1] != d_model:
+    if not isinstance(vector, Tensor) or vector.ndim not in (1, 2) or vector.shape[-1] != d_model:
+        got = f"shape {tuple(vector.shape)}" if isinstance(vector, Tensor) else type(vector).__name__
         raise SemhubError(
-            f"The direction of layer {layer} has shape {tuple(vector.shape)}, expected [{d_model}] or [item {d_model}]."
+            f"The direction of layer {layer} has {got}, expected a tensor [{d_model}] or [item {d_model}]."
         )
     vector = vector.detach().float().cpu()
     if not torch.isfinite(vector).all() or bool((vector.norm(dim=-1) == 0).any()):

@@ -1,6 +1,6 @@
 """Steering vectors as files: directions with the model they belong to, refused by another one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import Provenance, Result
 from semhub_lens.interventions.hooks import add, at
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.model.hooking import Hooks, n_layers
 
 
@@ -46,7 +46,8 @@ class SteeringVector(Result):
         Raises:
             SemhubError: no directions, one of another width, zero, NaN or infinite, or a layer out of range.
         """
-        layers, blocks = sorted(directions), n_layers(model)
+        require_model(model)
+        layers, blocks = sorted(whole_number(layer, "A layer") for layer in directions), n_layers(model)
         if not layers or layers[0] < 0 or layers[-1] > blocks:
             raise SemhubError(f"A steering vector has directions at residual entries 0 to {blocks}, got {layers}.")
         for layer in layers:
@@ -76,8 +77,10 @@ class SteeringVector(Result):
             >>> vector.layers
             (2,)
         """
+        if not isinstance(source, Tensor | str | Path):
+            raise SemhubError(f"Expected a tensor or the path of a file that holds one, got {type(source).__name__}.")
         tensor = source if isinstance(source, Tensor) else _only_tensor(Path(source))
-        layers = [layer] if isinstance(layer, int) else list(layer)
+        layers = list(layer) if isinstance(layer, Iterable) else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
         if rows.ndim != 2 or len(rows) != len(layers):
             raise SemhubError(
@@ -105,6 +108,7 @@ class SteeringVector(Result):
 
     def check(self, model: Model, *, any_model: bool = False) -> None:
         """Raise a SemhubError if the vector was made for another model; see `load`."""
+        require_model(model)
         shape = self.directions.shape[1], self.n_layers
         wanted = int(model.cfg.d_model), n_layers(model)
         if shape != wanted:
@@ -161,10 +165,9 @@ def _identity(provenance: Provenance) -> str:
 
 
 def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:
-    if direction.shape != (d_model,):
-        raise SemhubError(
-            f"The direction at layer {layer} has shape {tuple(direction.shape)}, this model's are [{d_model}]."
-        )
+    if not isinstance(direction, Tensor) or direction.shape != (d_model,):
+        got = f"shape {tuple(direction.shape)}" if isinstance(direction, Tensor) else type(direction).__name__
+        raise SemhubError(f"The direction at layer {layer} has {got}, this model's are [{d_model}].")
     if not torch.isfinite(direction).all() or not bool(direction.any()):
         raise SemhubError(f"The direction at layer {layer} is 0, NaN or infinite.")
 

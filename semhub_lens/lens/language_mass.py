@@ -20,7 +20,7 @@ from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import prompt_states
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -83,7 +83,7 @@ def language_mass(
         SemhubError: empty input, or a table for another vocabulary.
     """
     listed = as_prompts(model, prompts)
-    require_hooks(model, [name for name, _ in hooks])
+    require_hooks(model, hook_names(hooks))
     if len(table.weights) != model.cfg.d_vocab:
         raise SemhubError(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {model.cfg.d_vocab}; build it "

@@ -27,7 +27,7 @@ from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -172,7 +172,7 @@ def logit_lens(
     if len(listed) != 1:
         raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
     _check_top_k(top_k, model.cfg.d_vocab)
-    require_hooks(model, [name for name, _ in hooks])
+    require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
     return _lens_result(model, reader, states, listed[0], quantities, top_k, bos=listed[0].bos, progress=progress)

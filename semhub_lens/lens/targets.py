@@ -21,7 +21,7 @@ from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, require_hooks
+from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -104,7 +104,7 @@ def target_lens(
     listed = as_prompts(model, prompts)
     wanted = positions(listed, read_at)
     sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
-    require_hooks(model, [name for name, _ in hooks])
+    require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     read: dict[int, Tensor] = {}
     bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)

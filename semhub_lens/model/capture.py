@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
@@ -24,6 +24,7 @@ from semhub_lens.model.hooking import (
     Hooks,
     PassCounter,
     Window,
+    hook_names,
     hooked,
     n_layers,
     require_hooks,
@@ -71,6 +72,7 @@ def _batch(prompts: list[Prompt], items: list[int]) -> Batch:
 
 def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) -> None:
     """Let every position-aware hook check its positions against the prompts, before the model runs."""
+    hook_names(hooks)
     for _, fn in hooks:
         check = getattr(fn, "check", None)
         if check is not None:
@@ -105,7 +107,7 @@ class Capture:
         if not len(chosen):
             raise SemhubError("Capture got an empty list of layers; give at least one, or None for all.")
         for layer in chosen:
-            if not 0 <= layer < len(names):
+            if not 0 <= whole_number(layer, "A layer") < len(names):
                 raise SemhubError(
                     f"Layer {layer} is out of range: site {site!r} of this model has layers 0 to {len(names) - 1}."
                 )

@@ -13,14 +13,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import batches, check_edits
 from semhub_lens.model.facts import Model, new_cache, provenance_of, require_filled, step_inputs
-from semhub_lens.model.hooking import HookFunction, Hooks, Run, Window, hooked, require_hooks, residual_names
+from semhub_lens.model.hooking import (
+    HookFunction,
+    Hooks,
+    Run,
+    Window,
+    hook_names,
+    hooked,
+    require_hooks,
+    residual_names,
+)
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -79,14 +88,15 @@ def generate(
         2
     """
     listed = as_prompts(model, prompts)
-    if max_new_tokens < 1 or temperature < 0:
+    whole_number(seed, "seed=")
+    if whole_number(max_new_tokens, "max_new_tokens=") < 1 or not temperature >= 0:
         raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
     if use_cache and new_cache(model, 1) is None:
         raise SemhubError("This model has no key-value cache; pass use_cache=False (or leave it out).")
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
         raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
-    require_hooks(model, [name for name, _ in hooks])
+    require_hooks(model, hook_names(hooks))
     check_edits(hooks, listed, max_new_tokens)
     readout, ends = Readout(model), end_tokens(model)
     continuations: dict[int, list[int]] = {}

@@ -68,6 +68,20 @@ def residual_names(model: Model) -> list[str]:
     return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
 
 
+def hook_names(hooks: Hooks) -> list[str]:
+    """Names of the hook points.
+
+    Raises:
+        SemhubError: something that is no pair of a name and a function.
+    """
+    for entry in hooks if isinstance(hooks, list | tuple) else [hooks]:
+        if not (isinstance(entry, tuple | list) and len(entry) == 2 and callable(entry[1])):
+            raise SemhubError(
+                f"Hooks are a list of pairs (hook name, function), as shl.at(layer, fn) makes them; got {entry!r}."
+            )
+    return [name for name, _ in hooks]
+
+
 def require_hooks(model: Model, names: Sequence[str]) -> None:
     """Raise a SemhubError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
     known = model.hook_dict
@@ -194,7 +208,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
         SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
             fire in any pass.
     """
-    require_hooks(model, [name for name, _ in hooks])
+    require_hooks(model, hook_names(hooks))
     fired: set[int] = set()
     counted = [(ENTRY, _write), *((name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
@@ -211,7 +225,14 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
 def _counting(fn: HookFunction, fired: set[int], index: int) -> HookFunction:
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
         fired.add(index)
-        return fn(activation, hook=hook)
+        new = fn(activation, hook=hook)
+        if new is not None and (not isinstance(new, Tensor) or new.shape != activation.shape):
+            got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+            raise SemhubError(
+                f"The hook at {hook.name} must return None or a tensor {tuple(activation.shape)} like the activation, "
+                f"it returned {got}."
+            )
+        return new
 
     return counted
 

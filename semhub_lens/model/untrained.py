@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from semhub_lens.base.errors import whole_number
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import generator
 from semhub_lens.model.facts import Model, require_model
@@ -70,6 +71,7 @@ def untrained(model: Model, *, seed: int) -> Model:
         False
     """
     require_model(model)
+    whole_number(seed, "A seed")
     tokenizer = getattr(model, "tokenizer", None)
     own = {p for module in model.modules() for p in _parameters_of(module).values() if type(p) is nn.Parameter}
     copies = {id(p): nn.Parameter(torch.empty_like(p), requires_grad=p.requires_grad) for p in own}

@@ -51,6 +51,9 @@ class Shape:
     """Above 0, with codes: a code has so many numbers, of which one linear map makes the vectors; a smaller table."""
 
     def __post_init__(self) -> None:
+        sizes = [self.chunks, self.d_in, self.d_model, self.hidden, self.embeddings]
+        if min(sizes) < 1 or min(self.codes, self.rank) < 0:
+            raise SemhubError(f"The sizes of a projector are at least 1, its codes and rank at least 0; got {self}.")
         if not self.joint and self.embeddings != self.chunks:
             raise SemhubError(
                 f"A projector with joint=False gives one embedding for each of the {self.chunks} chunks, not "

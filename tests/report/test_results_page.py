@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semhub_lens import experiments
-from semhub_lens.base.errors import Unfit
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
@@ -60,9 +60,13 @@ def test_the_page_holds_every_leg_with_its_verdict_and_names_what_does_not_fit(m
     assert "--model one --model two --only multilingual.similarity" in page
 
 
-def test_a_bug_is_not_taken_for_a_model_that_does_not_fit(measured, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "run", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
-    with pytest.raises(RuntimeError, match="size"):
+@pytest.mark.parametrize("error", [ValueError("too many values to unpack"), SemhubError("n is too small")])
+def test_what_is_not_the_models_fault_stops_the_page(measured, monkeypatch, tmp_path, error):
+    def run(name, model, **settings):
+        raise error
+
+    monkeypatch.setattr(experiments, "run", run)
+    with pytest.raises(type(error), match=str(error)):
         tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", only=["probing"], progress=False)
 
 
