@@ -1,7 +1,7 @@
 """Legs of the hypothesis: one measured effect with its interval, its null, its controls and its verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -131,21 +131,21 @@ class ExperimentResult(Result):
         """One row per leg: the verdict, on the half of the items that did not choose the layer."""
         rows = []
         for leg in self.legs:
-            found = leg.verdict
+            judged = leg.verdict
             rows.append(
                 {
                     "experiment": self.id,
                     "leg": leg.title,
-                    "verdict": found.status,
-                    "effect": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "null 95 %": found.threshold,
+                    "verdict": judged.status,
+                    "effect": judged.estimate,
+                    "low": judged.low,
+                    "high": judged.high,
+                    "null 95 %": judged.threshold,
                     "layer": leg.layer,
                     "strength": leg.strength,
                     "embedding": float("nan") if leg.strengths else float(leg.mean[0]),
                     "unit": leg.wording.unit,
-                    "items": found.items,
+                    "items": judged.items,
                     "holds": tuple(check.name for check in leg.checks if check.holds),
                     "fails": tuple(check.name for check in leg.checks if not check.holds),
                 }
@@ -190,26 +190,26 @@ def make_leg(
             f"The effect has {rows} rows and {items} items, got {len(grid)} cells and {len(labels)} labels."
         )
     interval = bootstrap_mean(effect, seed=seed)
-    found = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
+    judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
     controls, placebos = dict(controls or {}), dict(placebos or {})
     kept = controls | {name: values for name, (values, _) in placebos.items()}
-    checks = [_check(name, left[found.row], seed) for name, left in controls.items()]
-    checks += [_placebo(name, *entry, found.row, seed, not grid) for name, entry in placebos.items()]
+    checks = [_check(name, left[judged.row], seed) for name, left in controls.items()]
+    checks += [_placebo(name, *entry, judged.row, seed, not grid) for name, entry in placebos.items()]
     return Leg(
-        wording,
-        effect,
-        interval.low,
-        interval.high,
-        null_curves(draw, torch.arange(items), seed=seed + 3, draws=NULL_DRAWS),
-        tuple(curves),
-        torch.stack(list(curves.values())) if curves else torch.zeros(0, rows),
-        found,
-        tuple(kept),
-        torch.stack(list(kept.values())) if kept else torch.zeros(0, rows, items),
-        tuple(checks),
-        tuple(labels),
-        tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
-        tuple(float(strength) for _, strength in grid),
+        wording=wording,
+        effect=effect,
+        low=interval.low,
+        high=interval.high,
+        null=null_curves(draw, torch.arange(items), seed=seed + 3, draws=NULL_DRAWS),
+        curve_names=tuple(curves),
+        curves=torch.stack(list(curves.values())) if curves else torch.zeros(0, rows),
+        verdict=judged,
+        control_names=tuple(kept),
+        controls=torch.stack(list(kept.values())) if kept else torch.zeros(0, rows, items),
+        checks=tuple(checks),
+        labels=tuple(labels),
+        layers=tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
+        strengths=tuple(float(strength) for _, strength in grid),
         provenance=provenance,
     )
 
@@ -227,7 +227,6 @@ def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, bas
 
 def describe(leg: Leg) -> dict[str, Any]:
     """The verdict of a leg as plain values, for JSON."""
-    found = {field.name: getattr(leg.verdict, field.name) for field in fields(leg.verdict)}
-    checks = [{field.name: getattr(check, field.name) for field in fields(check)} for check in leg.checks]
-    place = {"layer": leg.layer} | ({} if leg.strength is None else {"strength": leg.strength})
-    return {"leg": leg.title, "unit": leg.wording.unit, **place, **found, "checks": checks}
+    cell = {"layer": leg.layer} | ({} if leg.strength is None else {"strength": leg.strength})
+    checks = [asdict(check) for check in leg.checks]
+    return {"leg": leg.title, "unit": leg.wording.unit, **cell, **asdict(leg.verdict), "checks": checks}
