@@ -199,26 +199,26 @@ def make_leg(
             f"The effect has {rows} rows and {items} items, got {len(grid)} cells and {len(labels)} labels."
         )
     interval = bootstrap_mean(effect, seed=seed)
-    found = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
+    judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
     controls, placebos = dict(controls or {}), dict(placebos or {})
     kept = controls | {name: values for name, (values, _) in placebos.items()}
-    checks = [_check(name, left[found.row], seed) for name, left in controls.items()]
-    checks += [_placebo(name, *entry, found.row, seed, not grid) for name, entry in placebos.items()]
+    checks = [_check(name, left[judged.row], seed) for name, left in controls.items()]
+    checks += [_placebo(name, *entry, judged.row, seed, not grid) for name, entry in placebos.items()]
     return Leg(
-        wording,
-        effect,
-        interval.low,
-        interval.high,
-        null_curves(draw, torch.arange(items), seed=seed + 3, draws=NULL_DRAWS),
-        tuple(curves),
-        torch.stack(list(curves.values())) if curves else torch.zeros(0, rows),
-        found,
-        tuple(kept),
-        torch.stack(list(kept.values())) if kept else torch.zeros(0, rows, items),
-        tuple(checks),
-        tuple(labels),
-        tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
-        tuple(float(strength) for _, strength in grid),
+        wording=wording,
+        effect=effect,
+        low=interval.low,
+        high=interval.high,
+        null=null_curves(draw, torch.arange(items), seed=seed + 3, draws=NULL_DRAWS),
+        curve_names=tuple(curves),
+        curves=torch.stack(list(curves.values())) if curves else torch.zeros(0, rows),
+        verdict=judged,
+        control_names=tuple(kept),
+        controls=torch.stack(list(kept.values())) if kept else torch.zeros(0, rows, items),
+        checks=tuple(checks),
+        labels=tuple(labels),
+        layers=tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
+        strengths=tuple(float(strength) for _, strength in grid),
         provenance=provenance,
     )
 

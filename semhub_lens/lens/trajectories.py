@@ -89,11 +89,11 @@ def trajectories(
     _, values, axes = torch.linalg.svd(fixed - mean, full_matrices=False)
     plane = axes[:2].T
     return TrajectoryResult(
-        (unit - mean) @ plane,
-        (fixed - mean) @ plane,
-        tuple(anchor_names),
-        (values.square() / values.square().sum())[:2],
-        unit @ fixed.T,
-        tuple(labels),
+        path=(unit - mean) @ plane,
+        anchors=(fixed - mean) @ plane,
+        anchor_names=tuple(anchor_names),
+        explained=(values.square() / values.square().sum())[:2],
+        cosine=unit @ fixed.T,
+        labels=tuple(labels),
         provenance=provenance,
     )

@@ -81,17 +81,17 @@ def train_probe(
     means, weights, biases = [], [], []
     for layer in states.detach().double().cpu().numpy():
         space = Standard(layer)
-        found, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
+        directions, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
         means.append(torch.as_tensor(space.mean).float())
-        weights.append(torch.as_tensor(space.undo(found)).float())
+        weights.append(torch.as_tensor(space.undo(directions)).float())
         biases.append(torch.as_tensor(bias).float())
     return LinearClassifier(
-        torch.stack(means),
-        torch.stack(weights),
-        torch.stack(biases),
-        classes,
-        states.shape[1],
-        setup,
+        mean=torch.stack(means),
+        weights=torch.stack(weights),
+        bias=torch.stack(biases),
+        classes=classes,
+        items=states.shape[1],
+        setup=setup,
         provenance=provenance or unnamed(),
     )
 

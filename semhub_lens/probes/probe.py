@@ -30,11 +30,6 @@ class ProbeResult(Result):
     seed: int
 
     @property
-    def correct(self) -> Float[Tensor, "layer item"]:
-        """1 where the item's class was predicted, else 0."""
-        return self.within.correct
-
-    @property
     def accuracy(self) -> Float[Tensor, " layer"]:
         """Share of items whose class was predicted."""
         return self.within.accuracy
@@ -65,54 +60,20 @@ class ProbeResult(Result):
         return self.within.chance
 
     @property
-    def transfer_correct(self) -> Float[Tensor, "layer item"]:
-        """As `correct`, for the items of `test`."""
-        return self._tested.correct
-
-    @property
     def transfer(self) -> Float[Tensor, " layer"]:
         """Share of items of `test` whose class was predicted by probes of the other data type.
 
         Raises:
-            SemhubError: the probe was made without `test`; so do the properties beside it.
+            SemhubError: the probe was made without `test`.
         """
-        return self._tested.accuracy
-
-    @property
-    def transfer_low(self) -> Float[Tensor, " layer"]:
-        """As `low`, for `transfer`."""
-        return self._tested.interval(self.seed).low
-
-    @property
-    def transfer_high(self) -> Float[Tensor, " layer"]:
-        """As `high`, for `transfer`."""
-        return self._tested.interval(self.seed).high
-
-    @property
-    def transfer_control(self) -> Float[Tensor, "draw layer"]:
-        """Accuracy in `test` of probes trained on shuffled labels."""
-        return self._tested.control
-
-    @property
-    def transfer_selectivity(self) -> Float[Tensor, " layer"]:
-        """`transfer` minus the mean of `transfer_control`."""
-        return self._tested.selectivity
-
-    @property
-    def transfer_chance(self) -> float:
-        """Share of the largest class in `test`."""
-        return self._tested.chance
-
-    @property
-    def _tested(self) -> Predictions:
         if self.across is None:
             raise SemhubError("This probe was not tested on other data; pass test=(states, labels) to linear_probe.")
-        return self.across
+        return self.across.accuracy
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer and item; the column `part` tells "within" from "transfer"."""
         parts = {"within": self.within} | ({"transfer": self.across} if self.across else {})
-        frames = [found.to_frame(self.classes).assign(part=name) for name, found in parts.items()]
+        frames = [part.to_frame(self.classes).assign(part=name) for name, part in parts.items()]
         return pd.concat(frames, ignore_index=True)
 
 
@@ -192,9 +153,16 @@ def linear_probe(
     if unseen:
         raise SemhubError(f"test has labels that were not trained: {sorted(unseen)}; trained: {sorted(trained)}.")
     check_classes(parts[0], classes, setup.folds, "states")
-    found = probe_types(parts[0], parts, len(classes), setup=setup, centre=centre, seed=seed)
-    across = found[1] if test is not None else None
-    return ProbeResult(found[0], across, classes, centre, setup, seed, provenance=provenance or unnamed(seed))
+    within, *others = probe_types(parts[0], parts, len(classes), setup=setup, centre=centre, seed=seed)
+    return ProbeResult(
+        within=within,
+        across=others[0] if others else None,
+        classes=classes,
+        centre=centre,
+        setup=setup,
+        seed=seed,
+        provenance=provenance or unnamed(seed),
+    )
 
 
 def unrelated(stacks: list[Tensor]) -> list[list[Key]]:

@@ -184,7 +184,16 @@ def transfer_matrix(
     rows = [probe_types(part, parts, len(classes), setup=setup, centre=centre, seed=seed) for part in parts]
     (of_type,) = probe_types(pooled, [pooled], len(types), setup=setup, centre="none", seed=seed)
     cells = tuple(tuple(row) for row in rows)
-    return TransferResult(types, classes, cells, of_type, centre, setup, seed, provenance=provenance or unnamed(seed))
+    return TransferResult(
+        types=types,
+        classes=classes,
+        cells=cells,
+        type_probe=of_type,
+        centre=centre,
+        setup=setup,
+        seed=seed,
+        provenance=provenance or unnamed(seed),
+    )
 
 
 def pool(parts: list[Items]) -> Items:

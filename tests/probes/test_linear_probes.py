@@ -33,7 +33,7 @@ def test_a_concept_shared_by_two_types_is_found_in_its_layers_only_and_transfers
     assert found.accuracy[PLANTED].min() > 0.95 and found.transfer[PLANTED].min() > 0.95
     assert_at_chance(found.accuracy[ELSEWHERE])
     assert_at_chance(found.transfer[ELSEWHERE])
-    assert found.chance == found.transfer_chance == pytest.approx(CHANCE)
+    assert found.chance == found.across.chance == pytest.approx(CHANCE)
     torch.testing.assert_close(found.selectivity, found.accuracy - found.control.mean(0))
 
 
@@ -41,7 +41,7 @@ def test_on_shuffled_labels_the_mean_accuracy_is_that_of_chance():
     settings = {"test": (planted(1), labels()), "setup": shl.ProbeSetup(control_draws=40)}
     found = probe(planted(0), **settings)
     assert_at_chance(found.control.mean(0), 0.04)
-    assert_at_chance(found.transfer_control.mean(0), 0.12)  # clusters get one label whole, so draws vary widely
+    assert_at_chance(found.across.control.mean(0), 0.12)  # clusters get one label whole, so draws vary widely
 
 
 def test_without_the_pairing_of_states_and_labels_everything_is_at_chance():
@@ -215,7 +215,7 @@ def test_cells_of_the_matrix_are_linear_probes():
             one = shl.linear_probe(stacks[train], names[train], groups=groups[train], test=pair, setup=CHEAP, seed=4)
             cell = found.cell(train, test)
             assert torch.equal(cell.predicted, one.within.predicted if train == test else one.across.predicted)
-            assert torch.equal(cell.control, one.control if train == test else one.transfer_control)
+            assert torch.equal(cell.control, one.control if train == test else one.across.control)
     assert found.accuracy.shape == (3, 3, LAYERS) and found.cell("en", "fr").correct.shape == (LAYERS, 48)
     torch.testing.assert_close(found.within, sum(found.accuracy[i, i] for i in range(3)) / 3)
     off = [found.accuracy[i, j] for i in range(3) for j in range(3) if i != j]

@@ -32,7 +32,7 @@ class StatesOfTexts:
         return self.states[read][:, rows], random, self.states["mean"][:1, rows]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rivals:
     """Sentences with a true and a false logical form each."""
 
