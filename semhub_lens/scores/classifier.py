@@ -9,11 +9,11 @@ everyday praise and complaint; on other texts, and on broken ones, it is a guess
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy.stats import binomtest
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
@@ -26,7 +26,6 @@ from semhub_lens.scores.relevance import SentenceEncoder
 INVERSE_REGULARISATION = 10.0
 """Fixed beforehand: embeddings have norm 1, so the default of 1 would hardly let the weights grow."""
 FOLDS = 10
-Z95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,8 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the share (Wilson)."""
-        share, extra = self.share, Z95**2 / self.items
-        centre = (share + extra / 2) / (1 + extra)
-        half = Z95 / (1 + extra) * sqrt(share * (1 - share) / self.items + extra / (4 * self.items))
-        return centre - half, centre + half
+        interval = binomtest(self.correct, self.items).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:
         low, high = self.interval
