@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -31,6 +31,7 @@ from semhub_lens.model.hooking import (
     residual_names,
     site_name,
 )
+from semhub_lens.model.reads import ReadOfBatch, read_positions
 from semhub_lens.model.resolve import as_prompts
 
 
@@ -247,7 +248,7 @@ def residual_reads(
     check_edits(hooks, listed)
     names = residual_names(model) if layers is None else [residual_names(model)[layer] for layer in layers]
     out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
-    means: list[_Mean] = []
+    means: list[ReadOfBatch] = []
     taken: list[list[Tensor]] = [[] for _ in names]
 
     def reader(layer: int) -> HookFunction:
@@ -262,7 +263,9 @@ def residual_reads(
         for batch in batches(listed, max_tokens):
             items = batch.window.items
             means[:] = [
-                _Mean([positions[item] for item in items.tolist()], batch.tokens.shape[1], read, input_device(model))
+                ReadOfBatch(
+                    [positions[item] for item in items.tolist()], batch.tokens.shape[1], read, input_device(model)
+                )
                 for read, positions in zip(reads, wanted, strict=True)
             ]
             run(batch.tokens, batch.window, **batch.inputs)
@@ -278,55 +281,3 @@ def _together(taken: list[list[Tensor]]) -> Float[Tensor, "read layer batch d_mo
     device = taken[-1][0].device
     layers = [torch.stack([states.to(device) for states in reads]) for reads in taken]
     return rearrange(layers, "layer read batch d_model -> read layer batch d_model").cpu()
-
-
-class _Mean:
-    """Each row's mean over the positions that one read names in it, prepared once for all layers of a batch."""
-
-    def __init__(self, positions: list[tuple[int, ...]], columns: int, read: str | int, device: torch.device) -> None:
-        self._unit = isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
-        self._columns = self._weights = None
-        if max(map(len, positions)) == 1:
-            self._columns = torch.tensor(positions, device=device)[:, 0]
-            return
-        self._weights = torch.zeros(len(positions), columns)
-        for row, places in enumerate(positions):
-            self._weights[row, list(places)] = 1 / len(places)
-        self._weights = self._weights.to(device)
-
-    def __call__(self, states: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch d_model"]:
-        if self._columns is not None:
-            states = states[torch.arange(len(states), device=states.device), self._columns.to(states.device)]
-        states = states.float()
-        if self._unit:
-            states = torch.nn.functional.normalize(states, dim=-1)
-        if self._weights is None:
-            return states
-        return einsum(self._weights.to(states.device), states, "batch pos, batch pos d_model -> batch d_model")
-
-
-def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
-    """Positions that `read` names in one prompt.
-
-    Raises:
-        SemhubError: a position past the end or a span that the prompt lacks.
-    """
-    length = len(prompt)
-    if isinstance(read, bool) or not isinstance(read, str | int):
-        raise SemhubError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
-    if isinstance(read, int):
-        if not -length <= read < length:
-            raise SemhubError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
-        return (read % length,)
-    if read == "last":
-        return (length - 1,)
-    if read in ("mean", "raw_mean"):
-        start = 1 if prompt.bos and length > 1 else 0
-        return tuple(range(start, length))
-    name, _, last = read.rpartition(":") if read.endswith(":last") else (read, "", "")
-    if name not in prompt.spans:
-        raise SemhubError(
-            f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
-            "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
-        )
-    return prompt.spans[name][-1:] if last else prompt.spans[name]

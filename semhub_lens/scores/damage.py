@@ -16,12 +16,13 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.capture import check_edits, read_positions
+from semhub_lens.model.capture import check_edits
 from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import BEFORE_THE_END, Hooks, require_hooks
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts
-from semhub_lens.scores.final_states import divergence, final_states
+from semhub_lens.scores.final_states import divergence, last_states
 
 
 def kl_to_clean(
@@ -79,7 +80,7 @@ class CleanRun:
         return Readout(self._model), self._states(())
 
     def _states(self, hooks: Hooks) -> Float[Tensor, "row d_model"]:
-        return final_states(self._model, self._prompts, self._positions, hooks, self._progress)
+        return last_states(self._model, self._prompts, self._positions, hooks, self._progress)
 
     def __call__(self, hooks: Hooks) -> Float[Tensor, " item"]:
         """Mean divergence of each prompt's distributions under the hooks from the clean ones."""

@@ -20,17 +20,17 @@ from semhub_lens.model.hooking import Hooks, n_layers
 from semhub_lens.model.readout import Readout
 
 
-def final_states(
+def last_states(
     model: Model, prompts: Sequence[Prompt], positions: Sequence[Sequence[int]], hooks: Hooks, progress: bool
 ) -> Float[Tensor, "row d_model"]:
     """Last residual states at the positions of every prompt, prompt after prompt."""
-    found: dict[int, Tensor] = {}
+    by_prompt: dict[int, Tensor] = {}
     bar = tqdm(total=len(prompts), desc="final states", unit="prompt", disable=not progress, leave=False)
     with bar:
         for batch in prompt_states(model, prompts, hooks, layers=[n_layers(model)]):
-            found.update((item, states[0, list(positions[item])]) for item, states in batch)
+            by_prompt.update((item, states[0, list(positions[item])]) for item, states in batch)
             bar.update(len(batch))
-    states = torch.cat([found[item] for item in range(len(prompts))])
+    states = torch.cat([by_prompt[item] for item in range(len(prompts))])
     check_finite(states, "The last residual state")
     return states
 
@@ -40,12 +40,12 @@ def log_probs_of(
     readout: Readout, states: Float[Tensor, "row d_model"], tokens: Int[Tensor, " row"]
 ) -> Float[Tensor, " row"]:
     """Log-probability that the model gives each row's token after that row's state."""
-    found = []
+    blocks = []
     for block in _blocks(readout, len(states)):
         logits = readout(states[block])
         chosen = logits.gather(1, tokens[block, None].to(logits.device))[:, 0]
-        found.append((chosen - logits.logsumexp(-1)).cpu())
-    return torch.cat(found)
+        blocks.append((chosen - logits.logsumexp(-1)).cpu())
+    return torch.cat(blocks)
 
 
 @torch.no_grad()
@@ -53,11 +53,11 @@ def divergence(
     readout: Readout, first: Float[Tensor, "row d_model"], second: Float[Tensor, "row d_model"]
 ) -> Float[Tensor, " row"]:
     r"""$D_{KL}(p \Vert q)$ in nats of the distributions after two states, row by row; exactly 0 for equal states."""
-    found = []
+    blocks = []
     for block in _blocks(readout, len(first)):
         p, q = readout(first[block]).log_softmax(-1), readout(second[block]).log_softmax(-1)
-        found.append(torch.einsum("rv,rv->r", p.exp(), p - q).clamp(min=0).cpu())  # rounding can fall below 0
-    return torch.cat(found)
+        blocks.append(torch.einsum("rv,rv->r", p.exp(), p - q).clamp(min=0).cpu())  # rounding can fall below 0
+    return torch.cat(blocks)
 
 
 def _blocks(readout: Readout, rows: int) -> list[slice]:

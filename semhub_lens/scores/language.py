@@ -60,8 +60,8 @@ def language_of(
 def _row(identifier: Any, text: str, columns: list[str]) -> list[float]:
     if not any(character.isalpha() for character in text):
         return [float("nan")] * len(columns)
-    found = dict(identifier.rank(text))
-    return [found[language] for language in columns]
+    probabilities = dict(identifier.rank(text))
+    return [probabilities[language] for language in columns]
 
 
 def _check_languages(columns: list[str], known: list[str]) -> None:

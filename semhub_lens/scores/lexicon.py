@@ -59,14 +59,14 @@ def _units(text: str) -> Units:
 
 
 def _matches(units: Units, lexicon: Mapping[Units, float], longest: int) -> list[float]:
-    found, start = [], 0
+    valences, start = [], 0
     while start < len(units):
         ends = range(min(len(units), start + longest), start, -1)
         end = next((end for end in ends if units[start:end] in lexicon), None)
         if end is not None:
-            found.append(lexicon[units[start:end]])
+            valences.append(lexicon[units[start:end]])
         start = end or start + 1
-    return found
+    return valences
 
 
 def _mean(values: list[float]) -> float:
@@ -90,4 +90,4 @@ def _read(path: Path) -> dict[Units, float]:
         if not units:
             raise SemhubError(f"The lexicon {path} has a blank entry {word!r}; remove it.")
         valences.setdefault(units, []).append(float(valence))
-    return {units: _mean(found) for units, found in valences.items()}
+    return {units: _mean(listed) for units, listed in valences.items()}

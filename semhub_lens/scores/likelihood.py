@@ -18,12 +18,12 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import encode, target_ids
 from semhub_lens.lens.kernel import reduce_logits
-from semhub_lens.model.capture import read_positions
 from semhub_lens.model.facts import Model
 from semhub_lens.model.generation import Generation
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts
-from semhub_lens.scores.final_states import final_states, log_probs_of
+from semhub_lens.scores.final_states import last_states, log_probs_of
 from semhub_lens.scores.inputs import as_texts
 
 
@@ -68,7 +68,7 @@ def continuation_perplexity(
     joined = as_prompts(model, [whole[item] for item in used])
     before = [range(len(listed[item]) - 1, len(whole[item]) - 1) for item in used]
     readout = Readout(model)
-    states = final_states(model, joined, before, (), progress)
+    states = last_states(model, joined, before, (), progress)
     tokens = torch.tensor([token for item in used for token in ids[item]])
     log_probs = log_probs_of(readout, states, tokens)
     pieces = log_probs.split([len(ids[item]) for item in used])
@@ -81,18 +81,18 @@ def _continuation_ids(
 ) -> list[list[int]]:
     if isinstance(continuations, str):
         raise SemhubError("Expected a continuation for each prompt, got one text; put it into a list.")
-    given = continuations.token_ids if isinstance(continuations, Generation) else list(continuations)
-    if len(given) != len(prompts):
-        raise SemhubError(f"Expected a continuation for each of {len(prompts)} prompts, got {len(given)}.")
+    listed = continuations.token_ids if isinstance(continuations, Generation) else list(continuations)
+    if len(listed) != len(prompts):
+        raise SemhubError(f"Expected a continuation for each of {len(prompts)} prompts, got {len(listed)}.")
     if isinstance(continuations, Generation):
         for prompt, text in zip(prompts, continuations.prompts, strict=True):
             if prompt.text and text and prompt.text != text:
                 raise SemhubError(
                     f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}."
                 )
-    if any(isinstance(new, str) for new in given) and model.tokenizer is None:
+    if any(isinstance(new, str) for new in listed) and model.tokenizer is None:
         raise Unfit("The model has no tokenizer; give the continuations as token ids.")
-    return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in given]
+    return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in listed]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def likelihood_sentiment(
         framed = as_prompts(model, [listed[item].rstrip() + chosen.frame for item in used])
         last = [read_positions(prompt, "last") for prompt in framed]
         readout = Readout(model)
-        states = final_states(model, framed, last, (), progress)
+        states = last_states(model, framed, last, (), progress)
         log_probs = reduce_logits(readout, states[None], ["targets"], targets=[[good, bad]] * len(used))["targets"][0]
         out[used] = log_probs[:, 0] - log_probs[:, 1]
     return out

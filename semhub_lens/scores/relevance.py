@@ -55,9 +55,9 @@ class SentenceEncoder:
             SemhubError: no texts.
         """
         listed = as_texts(texts)
-        found = torch.from_numpy(self._encoder.encode(listed))
+        embeddings = torch.from_numpy(self._encoder.encode(listed))
         blank = torch.tensor([not text.strip() for text in listed])
-        return found.masked_fill(blank[:, None], torch.nan)
+        return embeddings.masked_fill(blank[:, None], torch.nan)
 
 
 def relevance(

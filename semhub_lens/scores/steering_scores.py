@@ -21,7 +21,7 @@ from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.scores.damage import CleanRun
-from semhub_lens.scores.final_states import final_states
+from semhub_lens.scores.final_states import last_states
 
 Scores = Mapping[str, Float[Tensor, " item"]]
 
@@ -68,7 +68,7 @@ def next_token(
 
     def measure(hooks: Hooks) -> Scores:
         check_edits(hooks, listed)
-        states = final_states(model, listed, positions, hooks, progress)
+        states = last_states(model, listed, positions, hooks, progress)
         log_probs = reduce_logits(readout, states[None], ["targets"], targets=ids)["targets"][0]
         scores = dict(zip(names, log_probs.unbind(1), strict=True))
         return scores | {f"{a} over {b}": scores[a] - scores[b] for a, b in margins}
@@ -175,12 +175,12 @@ def together(*parts: Measure) -> Measure:
     """
 
     def measure(hooks: Hooks) -> Scores:
-        found: dict[str, Tensor] = {}
+        joined: dict[str, Tensor] = {}
         for part in parts:
             scores = part(hooks)
-            if both := found.keys() & scores.keys():
+            if both := joined.keys() & scores.keys():
                 raise SemhubError(f"Two measures return {', '.join(sorted(both))}; rename one.")
-            found |= scores
-        return found
+            joined |= scores
+        return joined
 
     return measure

@@ -11,13 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import PackagedFile, optional
-from semhub_lens.data.media.waves import HERTZ, resampled
+from semhub_lens.data.media.segments import squared
+from semhub_lens.data.media.waves import HERTZ, read_wave, resampled
 from semhub_lens.spokes.whisper import MELS, PARTS, WhisperEncoder
 
 WEIGHTS = PackagedFile(
@@ -94,7 +96,7 @@ class VisionEncoder:
     def _regions(self, media: Sequence[Any]) -> Tensor:
         middle, last = self._maps(torch.stack([pixels(one) for one in media]))
         pooled = [F.adaptive_avg_pool2d(features, self.grid).flatten(2) for features in (last, middle)]
-        return torch.cat(pooled, dim=1).transpose(1, 2).contiguous()
+        return rearrange(torch.cat(pooled, dim=1), "item d chunk -> item chunk d").contiguous()
 
     @torch.no_grad()
     def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
@@ -134,11 +136,8 @@ def pixels(media: Any) -> Float[Tensor, "channel height width"]:
     """A square of 224 x 224 pixels in the encoder's range, (x - 127) / 128."""
     from PIL import Image
 
-    found = picture(media)
-    square = Image.new("RGB", (max(found.size),) * 2, "white")
-    square.paste(found, tuple((max(found.size) - side) // 2 for side in found.size))
-    array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
-    return torch.from_numpy((array - 127) / 128).permute(2, 0, 1)
+    array = np.asarray(squared(picture(media)).resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
+    return rearrange(torch.from_numpy((array - 127) / 128), "height width channel -> channel height width")
 
 
 class AudioEncoder:
@@ -181,16 +180,15 @@ class AudioEncoder:
         for indices in groups:
             mel = self._mel([clips[i] for i in indices], sampling_rate=RATE, padding="longest", return_tensors="np")
             states = self._net(torch.from_numpy(np.asarray(mel["input_features"], dtype=np.float32)))
-            out[indices] = F.adaptive_avg_pool1d(states.transpose(1, 2), self.chunks).transpose(1, 2)
+            pooled = F.adaptive_avg_pool1d(rearrange(states, "item frame d -> item d frame"), self.chunks)
+            out[indices] = rearrange(pooled, "item d chunk -> item chunk d")
         return out
 
 
 def sound(media: Any) -> tuple[np.ndarray, int]:
     """Mono samples (float32) and their rate, of a pair (samples, rate) or a path."""
     if isinstance(media, str | Path):
-        if not Path(media).is_file():
-            raise SemhubError(f"No sound file at {media}.")
-        samples, rate = optional("soundfile", "soundfile", "audio").read(str(media), dtype="float32")
+        samples, rate = read_wave(media)
     elif isinstance(media, tuple) and len(media) == 2:
         samples, rate = media
     else:

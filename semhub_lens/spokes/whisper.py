@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -115,6 +116,8 @@ class WhisperEncoder:
     def _attention(self, x: Tensor, layer: int) -> Tensor:
         name = f"layer_{layer}/self_attention"
         fused = self._linear(x, f"{name}/linear_0")  # queries, keys, values in one matrix
-        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in fused.chunk(3, dim=-1))
+        split = "batch frame (part head d_head) -> part batch head frame d_head"
+        q, k, v = rearrange(fused, split, part=3, head=HEADS)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self._linear(mixed.transpose(1, 2).flatten(2), f"{name}/linear_1")
+        joined = rearrange(mixed, "batch head frame d_head -> batch frame (head d_head)")
+        return self._linear(joined, f"{name}/linear_1")

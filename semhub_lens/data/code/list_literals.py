@@ -1,4 +1,4 @@
-"""Real Python programs: list literals, calls and loops in the standard library of the running Python.
+"""List literals in real Python programs, such as those of the standard library of the running Python.
 
 The files differ a little between Python versions; a result's data hash and id tell which were read.
 """
@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.data.code.calls import Argument, Call, Calls, RangePrompt, call_arguments, range_prompts
-from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
 from semhub_lens.data.code.source_files import LONGEST_SNIPPET, SourceFile, source_files, source_id
-
-__all__ = ["Argument", "Call", "Calls", "InstructionPair", "ListLiteral", "RangePrompt", "call_arguments"]
-__all__ += ["instruction_pairs", "list_literals", "range_prompts", "read_human_eval", "read_mbpp", "source_id"]
 
 FEWEST, MOST = 3, 12
 
@@ -38,13 +33,13 @@ def list_literals(root: str | Path | None = None) -> list[ListLiteral]:
     Raises:
         SemhubError: no Python files, or none with a list literal, in `root`.
     """
-    found: dict[str, ListLiteral] = {}
+    literals: dict[str, ListLiteral] = {}
     for file in source_files(root):
         for literal in _literals(file):
-            found.setdefault(literal.snippet, literal)
-    if not found:
+            literals.setdefault(literal.snippet, literal)
+    if not literals:
         raise SemhubError(f"No list literals found in the Python files of {root or source_id()}.")
-    return list(found.values())
+    return list(literals.values())
 
 
 def _literals(file: SourceFile) -> Iterator[ListLiteral]:

@@ -18,6 +18,7 @@ import numpy as np
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
+from semhub_lens.data.media.pictures import open_picture
 from semhub_lens.data.media.segments import Masks, SegmentedPicture
 
 LAYOUT = "FOLDER/annotations/instances_NAME.json (and captions_NAME.json), pictures in FOLDER/NAME or FOLDER/images"
@@ -38,7 +39,9 @@ class CocoPicture:
 
     def masks(self) -> dict[str, np.ndarray]:
         """Per category name the pixels `[y x]` that any of its segments covers."""
-        return {name: np.any([decoded(s, *self.size) for s in found], axis=0) for name, found in self.segments.items()}
+        return {
+            name: np.any([decoded(s, *self.size) for s in listed], axis=0) for name, listed in self.segments.items()
+        }
 
 
 def read_coco(path: str | Path) -> list[CocoPicture]:
@@ -81,21 +84,21 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
 
 
 def _instances(path: Path) -> Path:
-    found = [path] if path.suffix == ".json" else sorted((path / "annotations").glob("instances_*.json"))
-    if len(found) != 1 or not found[0].is_file():
-        several = f"several files ({', '.join(f.name for f in found)}): name one of them" if found[1:] else "none"
+    files = [path] if path.suffix == ".json" else sorted((path / "annotations").glob("instances_*.json"))
+    if len(files) != 1 or not files[0].is_file():
+        several = f"several files ({', '.join(f.name for f in files)}): name one of them" if files[1:] else "none"
         raise SemhubError(f"Expected a COCO folder, {LAYOUT}; in {path} there is {several}.")
-    return found[0]
+    return files[0]
 
 
 def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SemhubError(f"{file} is not JSON: {error}") from error
-    if missing := [key for key in keys if not isinstance(found, dict) or not isinstance(found.get(key), list)]:
+    if missing := [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]:
         raise SemhubError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
-    return found
+    return content
 
 
 def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
@@ -103,7 +106,7 @@ def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
     if not files:
         raise SemhubError(f"instances_{name}.json of {root} has no picture with a segment.")
     tried = [root / name, root / "images" / name, root / "images", root]
-    folder = next((place for place in tried if (place / files[0]).is_file()), None)
+    folder = next((folder for folder in tried if (folder / files[0]).is_file()), None)
     if folder is None:
         raise SemhubError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
     if missing := [file for file in files if not (folder / file).is_file()]:
@@ -130,7 +133,7 @@ def coco_segments(path: str | Path) -> list[SegmentedPicture]:
 
 
 def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
-    opened = _opened(picture.path)
+    opened = open_picture(picture.path)
     if opened.size != picture.size[::-1]:
         raise SemhubError(f"{picture.path} has {opened.size[::-1]} rows and columns, its annotation {picture.size}.")
     return opened, picture.masks()
@@ -153,7 +156,7 @@ def coco_captions(path: str | Path) -> list[MediaItem]:
         if nouns:
             listed = tuple(sorted(nouns, key=lambda noun: (frequent[noun], noun)))
             content = f"{picture.path.name} {picture.path.stat().st_size}"
-            opened = partial(_opened, picture.path)
+            opened = partial(open_picture, picture.path)
             items.append(MediaItem(picture.path.name, "photo", listed[0], {"en": listed}, content, opened))
     if not items:
         raise SemhubError(f"No caption of {path} names a category of its picture; is there a captions_*.json?")
@@ -170,11 +173,6 @@ def caption_nouns(captions: Sequence[str], names: Sequence[str]) -> list[str]:
     """
     text = "\n".join(captions)
     return [name for name in names if re.search(rf"\b{re.escape(name)}(?:e?s)?\b", text, re.IGNORECASE)]
-
-
-def _opened(path: Path) -> Any:
-    with optional("PIL.Image", "pillow", "vision").open(path) as opened:
-        return opened.convert("RGB")
 
 
 def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:

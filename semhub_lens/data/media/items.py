@@ -90,20 +90,20 @@ def split_items(
         >>> {items[i].concept for i in split.train} & {items[i].concept for i in split.new_concept}
         set()
     """
-    source = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     by_concept: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         by_concept[item.concept].append(i)
     listed = sorted(by_concept)
     family = {item.concept: group for item, group in zip(items, families, strict=True)} if families else {}
     groups = sorted({family.get(concept, concept) for concept in listed})
-    drawn = torch.randperm(len(groups), generator=source)[: round(concepts * len(groups))].tolist()
+    drawn = torch.randperm(len(groups), generator=rng)[: round(concepts * len(groups))].tolist()
     hidden = {groups[i] for i in drawn}
     unseen = {concept for concept in listed if family.get(concept, concept) in hidden}
     apart = {groups[i] for i in drawn[: round(choosing * len(drawn))]}
     parts: dict[str, list[int]] = {"train": [], "new_item": [], "new_style": [], "new_concept": []}
     for concept in listed:
-        draws = torch.rand(4, generator=source).tolist()
+        draws = torch.rand(4, generator=rng).tolist()
         if concept in unseen or all(items[i].style in held_styles for i in by_concept[concept]):
             parts["new_concept"] += by_concept[concept]
         else:

@@ -32,7 +32,7 @@ def bundled_pictures() -> list[MediaItem]:
         path = Path(str(files("semhub_lens.data") / "bundled" / FOLDER / f"{row['en']}.png"))
         spoken = {code: (concept[code],) for code in BUNDLED}
         key = f"{concept['category']}:{row['en']}"
-        items.append(MediaItem(key, "emoji", row["en"], spoken, file_fingerprint(path), partial(_opened, path)))
+        items.append(MediaItem(key, "emoji", row["en"], spoken, file_fingerprint(path), partial(open_picture, path)))
     return items
 
 
@@ -41,6 +41,7 @@ def bundled_code_points() -> frozenset[str]:
     return frozenset(f"{ord(row['emoji'][0]):x}" for row in bundled_rows(f"{FOLDER}/pictures.tsv"))
 
 
-def _opened(path: Path) -> Any:
+def open_picture(path: Path) -> Any:
+    """A picture file as a PIL image in RGB."""
     with optional("PIL.Image", "pillow", "vision").open(path) as opened:
         return opened.convert("RGB")

@@ -59,15 +59,15 @@ def composed_pictures(
             f"Layouts are some of {', '.join(LAYOUTS)}, with a name for each place; got {list(layouts)} and "
             f"{len(named)} names."
         )
-    source = torch.Generator().manual_seed(seed)
-    first = torch.randperm(len(named), generator=source).tolist()
+    rng = torch.Generator().manual_seed(seed)
+    first = torch.randperm(len(named), generator=rng).tolist()
     made = []
     for i in range(n):
         own = first[i % len(named)]
-        layout = layouts[int(torch.randint(len(layouts), (1,), generator=source))]
-        others = [k for k in torch.randperm(len(named), generator=source).tolist() if k != own]
+        layout = layouts[int(torch.randint(len(layouts), (1,), generator=rng))]
+        others = [k for k in torch.randperm(len(named), generator=rng).tolist() if k != own]
         chosen = [named[k] for k in (own, *others)][: max(map(max, LAYOUTS[layout])) + 1]
-        order = torch.randperm(len(chosen), generator=source).tolist()
+        order = torch.randperm(len(chosen), generator=rng).tolist()
         labels = tuple(item.names["en"][0] for item in chosen)
         key = f"{layout}: " + ", ".join(labels[k] for k in order)
         made.append(SegmentedPicture(key, labels, partial(_composed, layout, [chosen[k] for k in order], labels)))
@@ -80,9 +80,9 @@ def _composed(layout: str, items: Sequence[MediaItem], labels: Sequence[str]) ->
     masks = {label: np.zeros((2 * SIDE, 2 * SIDE), dtype=bool) for label in labels}
     parts = [squared(item.open()).resize((SIDE, SIDE)) for item in items]
     for row, listed in enumerate(LAYOUTS[layout]):
-        for column, place in enumerate(listed):
-            canvas.paste(parts[place], (column * SIDE, row * SIDE))
-            mask = masks[items[place].names["en"][0]]
+        for column, part in enumerate(listed):
+            canvas.paste(parts[part], (column * SIDE, row * SIDE))
+            mask = masks[items[part].names["en"][0]]
             mask[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = True
     return canvas, masks
 
@@ -96,15 +96,15 @@ def squared(picture: Any) -> Any:
         >>> squared(Image.new("RGB", (4, 2))).size
         (4, 4)
     """
-    found = optional("PIL.Image", "pillow", "vision").new("RGB", (max(picture.size),) * 2, "white")
-    found.paste(picture.convert("RGB"), tuple((max(picture.size) - side) // 2 for side in picture.size))
-    return found
+    square = optional("PIL.Image", "pillow", "vision").new("RGB", (max(picture.size),) * 2, "white")
+    square.paste(picture.convert("RGB"), tuple((max(picture.size) - side) // 2 for side in picture.size))
+    return square
 
 
 def squared_mask(mask: np.ndarray) -> np.ndarray:
     """The mask of a picture after `squared`."""
     side = max(mask.shape)
     top, left = ((side - length) // 2 for length in mask.shape)
-    found = np.zeros((side, side), dtype=bool)
-    found[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-    return found
+    square = np.zeros((side, side), dtype=bool)
+    square[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return square

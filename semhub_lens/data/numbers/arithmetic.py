@@ -3,32 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from semhub_lens.base.errors import SemhubError
-
-ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-LIMIT = 100
+from semhub_lens.data.numbers.number_words import LIMIT, number_word
 
 
 @dataclass(frozen=True)
@@ -53,22 +28,6 @@ class Expression:
     def words(self) -> str:
         """As in "three plus two"."""
         return f"{number_word(self.first)} {'plus' if self.sign == '+' else 'times'} {number_word(self.second)}"
-
-
-def number_word(number: int) -> str:
-    """English name of a number from 0 to 99.
-
-    Example:
-        >>> from semhub_lens.data.numbers.arithmetic import number_word
-        >>> number_word(7), number_word(42)
-        ('seven', 'forty-two')
-    """
-    if not 0 <= number < LIMIT:
-        raise SemhubError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
-    if number < len(ONES):
-        return ONES[number]
-    tens, ones = divmod(number, 10)
-    return TENS[tens - 2] + (f"-{ONES[ones]}" if ones else "")
 
 
 def sums() -> list[Expression]:

@@ -1,8 +1,13 @@
 """Number words from 0 to 99 in the five bundled languages."""
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.data.numbers.arithmetic import LIMIT, number_word
 
+LIMIT = 100
+ENGLISH = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+ENGLISH_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 FRENCH = (
     *("zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix"),
     *("onze", "douze", "treize", "quatorze", "quinze", "seize", "dix-sept", "dix-huit", "dix-neuf"),
@@ -41,6 +46,18 @@ def number_words(language: str, number: int) -> str:
     return NAMERS[language](number)
 
 
+def number_word(number: int) -> str:
+    """English name of a number from 0 to 99, as `number_words`."""
+    return number_words("en", number)
+
+
+def _english(number: int) -> str:
+    if number < len(ENGLISH):
+        return ENGLISH[number]
+    tens, ones = divmod(number, 10)
+    return ENGLISH_TENS[tens] + (f"-{ENGLISH[ones]}" if ones else "")
+
+
 def _french(number: int) -> str:
     if number < len(FRENCH):
         return FRENCH[number]
@@ -73,4 +90,4 @@ def _chinese(number: int) -> str:
     return (CHINESE[tens] if tens > 1 else "") + "十" + (CHINESE[ones] if ones else "")
 
 
-NAMERS = {"en": number_word, "fr": _french, "es": _spanish, "de": _german, "zh": _chinese}
+NAMERS = {"en": _english, "fr": _french, "es": _spanish, "de": _german, "zh": _chinese}

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.data.numbers.arithmetic import LIMIT
-from semhub_lens.data.numbers.number_words import NAMERS, number_words
+from semhub_lens.data.numbers.number_words import LIMIT, NAMERS, number_words
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
 
 NumberLabel = Literal["value", "tens", "parity", "magnitude"]
@@ -65,9 +64,9 @@ def number_items(
     listed = list(numbers)
     if not listed or len(set(listed)) < len(listed) or not all(0 <= number < LIMIT for number in listed):
         raise SemhubError(f"Expected different numbers from 0 to {LIMIT - 1}, got {listed}.")
-    source, items = random.Random(seed), []
+    rng, items = random.Random(seed), []
     for number in listed:
-        first = source.randint(1, number - 1) if number > 1 else 0
+        first = rng.randint(1, number - 1) if number > 1 else 0
         texts = {"digits": str(number)} | {code: number_words(code, number) for code in NAMERS}
         texts["sum"] = f"{first}+{number - first}"
         items += [ProbingItem(text, _label(number, label), kind, str(number)) for kind, text in texts.items()]

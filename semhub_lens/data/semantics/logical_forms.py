@@ -35,10 +35,6 @@ from semhub_lens.data.semantics.lexicon import (
     UNERGATIVE,
     Verb,
 )
-from semhub_lens.data.semantics.roles import RoleItem, role_items
-
-__all__ = ["FRAMES", "MOST_ITEMS", "NamedRole", "RoleItem", "SemanticItem", "read_cogs", "role_items"]
-__all__ += ["semantic_items", "shuffled", "swapped"]
 
 ROLES = ("agent", "theme", "recipient")
 FRAMES = {
@@ -122,9 +118,9 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
     """
     if len(set(item.conjuncts)) < 2:
         raise SemhubError(f"Another order needs two different conjuncts, got {item.form!r}.")
-    source, order = random.Random(seed), list(item.conjuncts)
+    rng, order = random.Random(seed), list(item.conjuncts)
     while tuple(order) == item.conjuncts:
-        source.shuffle(order)
+        rng.shuffle(order)
     return replace(item, conjuncts=tuple(order))
 
 
@@ -149,11 +145,11 @@ def semantic_items(n: int, seed: int) -> list[SemanticItem]:
     """
     if not 1 <= n <= MOST_ITEMS:
         raise SemhubError(f"n = {n}; expected 1 to {MOST_ITEMS}.")
-    source, found = random.Random(seed), {}
-    while len(found) < n:
-        item = _draw(source)
-        found.setdefault(item.sentence, item)
-    return list(found.values())
+    rng, items = random.Random(seed), {}
+    while len(items) < n:
+        item = _draw(rng)
+        items.setdefault(item.sentence, item)
+    return list(items.values())
 
 
 class _Slot(NamedTuple):
@@ -164,34 +160,32 @@ class _Slot(NamedTuple):
     person: bool
 
 
-def _draw(source: random.Random) -> SemanticItem:
-    roles = source.choice((("agent", "theme"), ("agent", "recipient"), ("recipient", "theme")))
-    count = source.choice((1, 2)) if "agent" in roles else 2
+def _draw(rng: random.Random) -> SemanticItem:
+    roles = rng.choice((("agent", "theme"), ("agent", "recipient"), ("recipient", "theme")))
+    count = rng.choice((1, 2)) if "agent" in roles else 2
     while True:
-        clauses = [_clause(source) for _ in range(count)]
+        clauses = [_clause(rng) for _ in range(count)]
         slots = [
             _Slot(i, role, role in persons) for i, (frame, _, persons) in enumerate(clauses) for role in _in(frame)
         ]
         pairs = [(a, b) for a in slots for b in slots if a.person and b.person and (a.role, b.role) == roles]
         if pairs:
             break
-    named = dict(zip(source.choice(pairs), source.sample(NAMES, 2), strict=True))
-    persons, things = iter(source.sample(PERSONS, len(slots))), iter(source.sample(THINGS, len(slots)))
+    named = dict(zip(rng.choice(pairs), rng.sample(NAMES, 2), strict=True))
+    persons, things = iter(rng.sample(PERSONS, len(slots))), iter(rng.sample(THINGS, len(slots)))
     phrases = {
-        slot: (named[slot],)
-        if slot in named
-        else (source.choice(("the", "a")), next(persons if slot.person else things))
+        slot: (named[slot],) if slot in named else (rng.choice(("the", "a")), next(persons if slot.person else things))
         for slot in slots
     }
     return _assemble([(frame, verb) for frame, verb, _ in clauses], {(s.clause, s.role): p for s, p in phrases.items()})
 
 
-def _clause(source: random.Random) -> tuple[str, Verb, tuple[str, ...]]:
+def _clause(rng: random.Random) -> tuple[str, Verb, tuple[str, ...]]:
     """Frame, verb, and the roles that persons fill."""
-    name = source.choice(list(FRAMES))
-    verbs = source.choice(_VERBS.get(name, (DATIVE,)))
+    name = rng.choice(list(FRAMES))
+    verbs = rng.choice(_VERBS.get(name, (DATIVE,)))
     persons = ("agent", "recipient") if verbs in (OF_THINGS, DATIVE) else ROLES
-    return FRAMES[name], source.choice(verbs), persons
+    return FRAMES[name], rng.choice(verbs), persons
 
 
 def _in(frame: str) -> list[str]:

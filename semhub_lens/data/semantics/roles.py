@@ -101,14 +101,14 @@ def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determi
     most = MOST_PER_NAME * len(set(pool))
     if not 1 <= n <= most:
         raise SemhubError(f"n = {n}; with {len(set(pool))} names expected 1 to {most}.")
-    source, found = random.Random(seed), {}
+    rng, items = random.Random(seed), {}
     patterns = {role: _patterns(role, determined) for role in PLAIN}
-    while len(found) < n:
-        role = list(PLAIN)[len(found) % 3]
-        construction, pattern = patterns[role][len(found) // 3 % len(patterns[role])]
-        item = _item(source, pattern, source.choice(pool), role, construction, determined)
-        found.setdefault(item.sentence, item)
-    return list(found.values())
+    while len(items) < n:
+        role = list(PLAIN)[len(items) % 3]
+        construction, pattern = patterns[role][len(items) // 3 % len(patterns[role])]
+        item = _item(rng, pattern, rng.choice(pool), role, construction, determined)
+        items.setdefault(item.sentence, item)
+    return list(items.values())
 
 
 def _patterns(role: str, determined: bool) -> list[tuple[str, str]]:
@@ -117,11 +117,11 @@ def _patterns(role: str, determined: bool) -> list[tuple[str, str]]:
     return [entry for pair in zip(CLEFT[role].items(), PLAIN[role].items(), strict=True) for entry in pair]
 
 
-def _item(source: random.Random, pattern: str, name: str, role: str, construction: str, determined: bool) -> RoleItem:
-    first, second = (f"{source.choice(('the', 'a'))} {noun}" for noun in source.sample(PERSONS, 2))
-    person, thing, dative = source.choice(OF_PERSONS), source.choice(OF_THINGS), source.choice(DATIVE)
-    cake = source.choice(THINGS)
+def _item(rng: random.Random, pattern: str, name: str, role: str, construction: str, determined: bool) -> RoleItem:
+    first, second = (f"{rng.choice(('the', 'a'))} {noun}" for noun in rng.sample(PERSONS, 2))
+    person, thing, dative = rng.choice(OF_PERSONS), rng.choice(OF_THINGS), rng.choice(DATIVE)
+    cake = rng.choice(THINGS)
     words = {"A": first.capitalize(), "a": first, "b": second, "cake": cake, "drew": thing.past}
     words |= {"saw": person.past, "helped": person.participle, "gave": dative.past, "given": dative.participle}
-    before, after = pattern.format(a_cake=f"{source.choice(('the', 'a'))} {cake}", **words).split("NAME")
+    before, after = pattern.format(a_cake=f"{rng.choice(('the', 'a'))} {cake}", **words).split("NAME")
     return RoleItem(before + name + after, name, role, len(before), construction, determined)

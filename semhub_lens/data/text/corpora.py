@@ -1,20 +1,18 @@
 """Running texts and labelled texts from files of your own or from Hugging Face `datasets`."""
 
 import csv
-import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.texts import bundled_rows
 
-INSTALL = 'pip install "semhub-lens[data]"'
 TEXT_SUFFIXES = (".txt", ".jsonl", ".parquet")
 LABELLED_SUFFIXES = (".jsonl", ".csv", ".tsv")
 LABELS = ("positive", "negative", "neutral")
@@ -74,10 +72,10 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
     else:
         rows, _ = _streamed(str(source), limit)
         texts = _clean(_field(row, column, f"{source}, row {i}") for i, row in enumerate(rows))
-    found = list(islice(texts, limit))
-    if not found:
+    listed = list(islice(texts, limit))
+    if not listed:
         raise SemhubError(f"No texts in {source}.")
-    return found
+    return listed
 
 
 def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[SentimentText]:
@@ -150,8 +148,7 @@ def _file_texts(file: Path, column: str) -> Iterator[str]:
     elif file.suffix == ".jsonl":
         yield from (_field(row, column, line_name) for row, line_name in _json_rows(file))
     else:
-        _optional("pyarrow", "parquet files")
-        with importlib.import_module("pyarrow.parquet").ParquetFile(file) as table:
+        with optional("pyarrow.parquet", "pyarrow", "data").ParquetFile(file) as table:
             if column not in table.schema_arrow.names:
                 raise SemhubError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
             for i, batch in enumerate(table.iter_batches(columns=[column])):
@@ -192,13 +189,6 @@ def _labelled(row: Any, line_name: str, names: list[str] | None) -> SentimentTex
     return SentimentText(text, label, LANGUAGES.get(language.lower(), language))
 
 
-def _optional(package: str, purpose: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise SemhubError(f"Reading {purpose} needs the package {package}, not installed: {INSTALL}") from error
-
-
 def _streamed(source: str, limit: int | None) -> tuple[Iterable[Any], list[str] | None]:
     """Rows of a data set, and the names of its labels if it has any."""
     match = _HUB_NAME.fullmatch(source)
@@ -208,7 +198,7 @@ def _streamed(source: str, limit: int | None) -> tuple[Iterable[Any], list[str] 
         )
     if limit is None:
         raise SemhubError(f"{source!r} is no path here, so it is read as a data set: give a limit.")
-    datasets = _optional("datasets", f"the data set {source!r}")
+    datasets = optional("datasets", "datasets", "data")
     try:
         data = datasets.load_dataset(
             match["name"], match["config"], split="train", streaming=True, revision=match["revision"]

@@ -27,7 +27,7 @@ from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import check_edits
 from semhub_lens.model.hooking import Hooks, residual_names
 from semhub_lens.model.readout import Readout
-from semhub_lens.scores.final_states import divergence, final_states
+from semhub_lens.scores.final_states import divergence, last_states
 
 SIDES = ("left", "right")
 QUESTION = "<image> The color on the {} is"
@@ -222,7 +222,7 @@ def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prom
     clean: list[Tensor] = []
 
     def states(edits: Hooks) -> Tensor:
-        return final_states(job.model, shown, last, edits, job.progress)
+        return last_states(job.model, shown, last, edits, job.progress)
 
     def measure(edits: Hooks) -> Mapping[str, Tensor]:
         check_edits(edits, shown)
