@@ -4,7 +4,8 @@
 - `runs`: saving a run and going on with it.
 - `job`: what an experiment is given: `RunSettings` and `Job`.
 - `sampling`: choosing items.
-- `legs_in_common`, `steering_legs`: legs of several data types.
+- `legs_in_common`: legs of several data types.
+- `steering_legs`: the one recipe of the experiments that steer.
 - `languages`, `arithmetic`, `code`, `semantics`, `media`, `probing`: the experiments.
 """
 

@@ -1,8 +1,8 @@
 """The strength at which an intervention does a given damage, so that directions can be compared at equal cost."""
 
 from dataclasses import dataclass
+from math import isfinite
 
-import torch
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
@@ -57,8 +57,8 @@ def calibrate(
 
     Example:
         >>> cost = steering_scores.damage(tiny_model, ["three plus two"], items=1, read_at="last", progress=False)
-        >>> found = calibrate(tiny_model, cost, torch.ones(tiny_model.cfg.d_model), 1, budget=0.1)
-        >>> 0.095 <= found.damage <= 0.1
+        >>> just = calibrate(tiny_model, cost, torch.ones(tiny_model.cfg.d_model), 1, budget=0.1)
+        >>> 0.095 <= just.damage <= 0.1
         True
     """
     for name, value in (("budget", budget), ("start", start), ("tolerance", tolerance)):
@@ -68,13 +68,13 @@ def calibrate(
     tried: dict[float, float] = {}
 
     def cost(strength: float) -> float:
-        found = measure(recipe(direction, strength, layer))
-        if len(found) != 1:
+        scores = measure(recipe(direction, strength, layer))
+        if len(scores) != 1:
             raise SemhubError(
-                f"calibrate needs a measure with one score, the damage; got {', '.join(found) or 'none'}."
+                f"calibrate needs a measure with one score, the damage; got {', '.join(scores) or 'none'}."
             )
-        tried[strength] = float(next(iter(found.values())).mean())
-        if not torch.isfinite(torch.tensor(tried[strength])):
+        tried[strength] = float(next(iter(scores.values())).mean())
+        if not isfinite(tried[strength]):
             raise SemhubError(f"The damage at strength {strength:g} is {tried[strength]}.")
         return tried[strength]
 

@@ -29,7 +29,7 @@ Pair = tuple[str, str]
 """Language of the word, language of its translation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TranslationItems:
     """Items for `concept_patch`: `concept_patch(model, items.sources, items.targets, items.words, ...)`."""
 
@@ -114,10 +114,10 @@ def translation_items(
         return translation_prompt(model, columns[pair[0]][concept], pair, examples)
 
     return TranslationItems(
-        tuple(tuple(prompt(pair[0], pair, languages) for languages in sources) for pair in pairs),
-        tuple(prompt(pair[1], pair, target) for pair in pairs),
-        tuple(tuple(columns[code][concept] for concept in pair for code in outputs) for pair in pairs),
-        tuple(f"{name} ({code})" for name, code in zip(FOUR_WAY, outputs * 2, strict=True)),
-        tuple((columns["en"][a], columns["en"][b]) for a, b in pairs),
-        total - len(single),
+        sources=tuple(tuple(prompt(pair[0], pair, languages) for languages in sources) for pair in pairs),
+        targets=tuple(prompt(pair[1], pair, target) for pair in pairs),
+        words=tuple(tuple(columns[code][concept] for concept in pair for code in outputs) for pair in pairs),
+        names=tuple(f"{name} ({code})" for name, code in zip(FOUR_WAY, outputs * 2, strict=True)),
+        concepts=tuple((columns["en"][a], columns["en"][b]) for a, b in pairs),
+        dropped=total - len(single),
     )

@@ -18,9 +18,11 @@ Source: Dumas et al. 2024, "Separating Tongue from Thought" (arXiv 2411.08745).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import pandas as pd
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -50,7 +52,7 @@ ROWS = 512
 """Copies of prompts run in one go."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ConceptPatchResult(Result):
     """Log-probabilities of the read-out words at the target's last position, in nats, under each patch."""
 
@@ -227,16 +229,16 @@ def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_to
     read_out: dict[int, Tensor] = {}
     for batch in prompt_states(model, flat, max_tokens=max_tokens):
         read_out.update((index, states[:, list(wanted[index])]) for index, states in batch)
-    means, start = [], 0
+    ordered = iter([read_out[index] for index in range(len(flat))])
+    means = []
     for item, prompts in enumerate(sources):
-        parts = [read_out[start + i] for i in range(len(prompts))]
+        parts = list(islice(ordered, len(prompts)))
         if len({part.shape[1] for part in parts}) > 1:
             raise SemhubError(
                 f"The sources of item {item} have spans of {', '.join(str(part.shape[1]) for part in parts)} "
                 "positions; their states can only be averaged position by position."
             )
         means.append(torch.stack(parts).mean(0))
-        start += len(prompts)
     return means
 
 
@@ -246,7 +248,7 @@ def _over_positions(concepts: list[Tensor], written: list[tuple[int, ...]]) -> F
     rows = []
     for states, positions in zip(concepts, written, strict=True):
         if states.shape[1] != len(positions):
-            states = states.mean(1, keepdim=True).expand(-1, len(positions), -1)
+            states = repeat(states.mean(1), "layer d_model -> layer k d_model", k=len(positions))
         rows.append(torch.nn.functional.pad(states, (0, 0, 0, widest - len(positions)), value=1.0))
     return torch.stack(rows, dim=1)
 
@@ -273,15 +275,14 @@ def _patched_finals(
         positions = [row for row in written[start : start + step] for _ in layers]
         first = torch.tensor(layers).repeat(len(block))
         hooks = _hooks(model, states[:, start : start + step], positions, first, len(layers))
-        finals.append(_final_states(model, rows, hooks, max_tokens).reshape(len(block), len(layers), -1))
-    return torch.cat(finals).transpose(0, 1)
+        finals.append(_final_states(model, rows, hooks, max_tokens))
+    return rearrange(torch.cat(finals), "(item layer) d_model -> layer item d_model", layer=len(layers))
 
 
 def _final_states(model: Model, prompts: list[Prompt], hooks: Hooks, max_tokens: int) -> Float[Tensor, "item d_model"]:
     last = [n_layers(model)]
-    return residual_reads(model, prompts, ["last"], layers=last, hooks=hooks, max_tokens=max_tokens, progress=False)[
-        0, 0
-    ]
+    read = residual_reads(model, prompts, ["last"], layers=last, hooks=hooks, max_tokens=max_tokens, progress=False)
+    return read[0, 0]
 
 
 def _hooks(
@@ -306,7 +307,6 @@ def _log_probs(
     readout: Readout, states: Float[Tensor, "layer item d_model"], sets: list[list[tuple[int, ...]]]
 ) -> Float[Tensor, "layer item target"]:
     """Log-probabilities of every item's targets."""
-    layers, items = states.shape[:2]
-    flat = states.reshape(1, layers * items, -1)
-    log_probs = reduce_logits(readout, flat, ["targets"], targets=sets * layers)["targets"]
-    return log_probs[0].reshape(layers, items, -1)
+    rows = rearrange(states, "layer item d_model -> 1 (layer item) d_model")
+    log_probs = reduce_logits(readout, rows, ["targets"], targets=sets * len(states))["targets"]
+    return rearrange(log_probs, "1 (layer item) target -> layer item target", layer=len(states))

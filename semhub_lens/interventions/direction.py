@@ -55,12 +55,11 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
 
     Tokens are spelled exactly, with their space.
     """
-    rows = [
-        model.W_U[:, token_id(model.tokenizer, word)].detach().float().cpu()
-        for word in (plus, minus)
-        if word is not None
-    ]
-    return rows[0] if minus is None else rows[0] - rows[1]
+
+    def row(word: str) -> Float[Tensor, " d_model"]:
+        return model.W_U[:, token_id(model.tokenizer, word)].detach().float().cpu()
+
+    return row(plus) if minus is None else row(plus) - row(minus)
 
 
 def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, " d_model"]:

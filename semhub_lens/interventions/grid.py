@@ -49,7 +49,7 @@ class Cell:
         return min(corrupted for _, corrupted in self.pairs)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Reference:
     """An unpatched run: its activations at the site, and the final residual state that the metric reads."""
 
@@ -77,7 +77,7 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     *states, final = kept
     stacked = torch.stack(states)
     check_finite(stacked, f"The activations at {site!r}")
-    return Reference(prompt, read, stacked, final[read], cache)
+    return Reference(prompt=prompt, read=read, states=stacked, final=final[read], cache=cache)
 
 
 def _forward(run: Run, prompt: Prompt, start: int, stop: int, cache: Any) -> None:
@@ -144,11 +144,11 @@ class _Pass:
             if not joined:
                 return activation
             out, first = activation.clone(), len(activation) - len(joined)
-            moves = [(first + i, to, source) for i, cell in enumerate(joined) for source, to in cell.pairs]
-            rows, columns, sources = torch.tensor(moves, device=out.device).T
+            moves = [(first + i, to, clean) for i, cell in enumerate(joined) for clean, to in cell.pairs]
+            rows, columns, cleans = torch.tensor(moves, device=out.device).T
             heads = [cell.head for cell in joined for _ in cell.pairs]
             head = () if heads[0] is None else (torch.tensor(heads, device=out.device),)
-            out[(rows, columns - self._start, *head)] = self._clean[layer][(sources, *head)].to(out)
+            out[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
             return out
 
         return patch_rows
@@ -187,9 +187,9 @@ def final_states(
     return out
 
 
-def _check_first_row(found: Tensor, expected: Tensor) -> None:
+def _check_first_row(row: Tensor, expected: Tensor) -> None:
     """The first row of every pass is the corrupted prompt itself; it must come out as in its own run."""
-    error = float((found.float() - expected.float()).norm() / expected.float().norm())
+    error = float((row.float() - expected.float()).norm() / expected.float().norm())
     if not error <= (1e-3 if expected.dtype == torch.float32 else 5e-2):
         raise Unfit(
             f"Batched passes of this model do not reproduce its own run (relative error {error:.2g}): it is not "

@@ -89,7 +89,7 @@ def add(
     vectors = _vectors(direction, "direction")
 
     def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        return states + strength * _pick(vectors, _row(each, item, rank), states, each)
+        return states + strength * _pick(vectors, states, item, rank, each)
 
     return PositionedHook("add", add_direction, positions, _count(vectors, each))
 
@@ -106,8 +106,7 @@ def replace(
     vectors = _vectors(state, "state")
 
     def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        picked = _pick(vectors, _row(each, item, rank), states, each)
-        return torch.lerp(states, picked.expand_as(states), strength)
+        return torch.lerp(states, _pick(vectors, states, item, rank, each).expand_as(states), strength)
 
     return PositionedHook("replace", replace_state, positions, _count(vectors, each))
 
@@ -116,14 +115,7 @@ def project_out(
     direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
 ) -> PositionedHook:
     r"""Remove the component along a direction: $h \leftarrow h - s\,(h \cdot \hat v)\,\hat v$."""
-    _check_strength(strength)
-    _unit(direction, "direction")
-
-    def remove_component(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        along = _fitting(_unit(direction, "direction"), states)
-        return states - strength * (states @ along)[..., None] * along
-
-    return PositionedHook("project_out", remove_component, positions)
+    return _taking_away("project_out", lambda: _unit(direction, "direction"), strength, 1, positions)
 
 
 def swap(
@@ -137,14 +129,21 @@ def swap(
     Raises:
         SemhubError: a and b point the same way.
     """
+    return _taking_away("swap", lambda: _axis(a, b), strength, 2, positions)
+
+
+def _taking_away(
+    name: str, axis: Callable[[], Tensor], strength: float, times: int, positions: Positions
+) -> PositionedHook:
+    """Take the component along an axis away, `strength * times` of it; the axis is made anew, as it may be trained."""
     _check_strength(strength)
-    _axis(a, b)
+    axis()  # refuses what is no direction before a model runs
 
-    def exchange(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        along = _fitting(_axis(a, b), states)
-        return states - 2 * strength * (states @ along)[..., None] * along
+    def take_away(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        along = _fitting(axis(), states)
+        return states - strength * times * (states @ along)[..., None] * along
 
-    return PositionedHook("swap", exchange, positions)
+    return PositionedHook(name, take_away, positions)
 
 
 def patch(
@@ -260,14 +259,11 @@ def _count(vectors: Tensor, each: Each) -> int | None:
     return len(vectors) if each == "item" and vectors.ndim == 2 else None
 
 
-def _row(each: Each, item: Tensor, rank: Tensor) -> Tensor:
-    return item if each == "item" else rank
-
-
-def _pick(vectors: Tensor, row: Int[Tensor, " n"], states: Tensor, each: Each) -> Tensor:
+def _pick(vectors: Tensor, states: Tensor, item: Int[Tensor, " n"], rank: Int[Tensor, " n"], each: Each) -> Tensor:
     local = _fitting(vectors, states)
     if local.ndim == 1:
         return local
+    row = item if each == "item" else rank
     if int(row.max()) >= len(local):
         chosen = "positions selected" if each == "position" else "prompts run"
         raise SemhubError(f"{len(local)} vectors were given, but {int(row.max()) + 1} {chosen}; give one for each.")

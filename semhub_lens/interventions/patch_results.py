@@ -12,7 +12,7 @@ from torch import Tensor
 from semhub_lens.base.results import Result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PatchResult(Result):
     """A metric after every patch of a grid, beside its value in the clean and in the corrupted run.
 
@@ -63,7 +63,7 @@ class PatchResult(Result):
         return pd.DataFrame(columns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ApproximatePatchResult(PatchResult):
     """The gradient approximation of a `PatchResult`; `values` are extrapolated, not measured."""
 

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 import torch
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -75,25 +76,23 @@ def patch_grid(
 
     Example:
         >>> metric = shl.metric.logit_difference(tiny_model, " two", " five")
-        >>> found = patch_grid(tiny_model, "three plus two", "four plus two", metric, progress=False)
-        >>> [round(float(e), 4) for e in found.normalised[0]]  # BOS, the word that differs, the rest
+        >>> result = patch_grid(tiny_model, "three plus two", "four plus two", metric, progress=False)
+        >>> [round(float(e), 4) for e in result.normalised[0]]  # BOS, the word that differs, the rest
         [0.0, 1.0, 0.0, 0.0]
     """
-    pair, pairs = _checked(model, clean, corrupted, site, positions, all_positions)
-    reads = [read_position(prompt, read) for prompt in pair]
-    readout = Readout(model)
-    good = reference(model, pair[0], site, reads[0])
-    bad = reference(model, pair[1], site, reads[1], cached=True)
-    ends = _score(readout, metric, torch.stack([good.final, bad.final]))
-    shape, cells = _cells(good, bad, pairs, all_positions)
+    task = _Task(
+        model, clean, corrupted, metric, site=site, positions=positions, heads_at_once=all_positions, read=read
+    )
+    good, bad = task.reference(0), task.reference(1, cached=True)
+    ends = task.scores(torch.stack([good.final, bad.final]))
+    shape, cells = _cells(good, bad, task.pairs, all_positions)
     values = ends[1].repeat(shape)
     bar = tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False)
     with bar:
         states = final_states(model, good, bad, list(cells.values()), site, max_tokens=max_tokens, bar=bar)
     if cells:
-        values.view(-1)[list(cells)] = _score(readout, metric, states)
-    axes = ("layer", "head") if all_positions else ("layer", "pos", "head")[: len(shape)]
-    return _result(PatchResult, model, pair, pairs, metric, values, ends, site, axes)
+        values.view(-1)[list(cells)] = task.scores(states)
+    return task.result(PatchResult, values, ends)
 
 
 def attribution_grid(
@@ -127,43 +126,125 @@ def attribution_grid(
         >>> attribution_grid(tiny_model, "three plus two", "four plus two", metric).values.shape
         torch.Size([3, 4])
     """
-    pair, pairs = _checked(model, clean, corrupted, site, positions, all_positions)
-    reads = [read_position(prompt, read) for prompt in pair]
-    readout = Readout(model)
-    good = reference(model, pair[0], site, reads[0])
-    states, gradient, bad = _gradient(model, pair[1], site, reads[1], readout, metric)
-    ends = torch.cat([_score(readout, metric, good.final[None]), bad])
-    sources, targets = torch.tensor(pairs, device=states.device).T
-    difference = good.states[:, sources].to(states).float() - states[:, targets].float()
-    effect = (difference * gradient[:, targets].float()).sum(-1).cpu()
-    axes = ("layer", "pos", "head")[: effect.ndim]
-    if all_positions:
-        effect, axes = effect.sum(1), ("layer", "head")
-    return _result(ApproximatePatchResult, model, pair, pairs, metric, ends[1] + effect, ends, site, axes)
+    task = _Task(
+        model, clean, corrupted, metric, site=site, positions=positions, heads_at_once=all_positions, read=read
+    )
+    good = task.reference(0)
+    states, gradient, bad = task.gradient()
+    ends = torch.cat([task.scores(good.final[None]), bad])
+    cleans, corrupted_ones = torch.tensor(task.pairs, device=states.device).T
+    difference = good.states[:, cleans].to(states).float() - states[:, corrupted_ones].float()
+    effect = einsum(
+        difference, gradient[:, corrupted_ones].float(), "layer pos ... d, layer pos ... d -> layer pos ..."
+    )
+    effect = effect.cpu().sum(1) if all_positions else effect.cpu()
+    return task.result(ApproximatePatchResult, ends[1] + effect, ends)
 
 
-def _checked(
-    model: Model,
-    clean: str | Prompt,
-    corrupted: str | Prompt,
-    site: str,
-    positions: Pairs | None,
-    all_positions: bool,
-) -> tuple[list[Prompt], list[tuple[int, int]]]:
-    """The two prompts and the pairs of positions, or a ValueError before anything runs."""
-    if site not in PATCH_SITES:
-        raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
-    if all_positions and site != "z":
-        raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
-    for name, prompt in (("clean", clean), ("corrupted", corrupted)):
-        if not isinstance(prompt, str | Prompt):
-            raise SemhubError(f"The {name} prompt must be one text or Prompt, got {type(prompt).__name__}.")
-    pair = as_prompts(model, [clean, corrupted])
-    require_hooks(model, [site_name(layer, site) for layer in range(n_layers(model))])
-    pairs = _pairs(model, pair, positions)
-    if all_positions and len({target for _, target in pairs}) < len(pairs):
-        raise SemhubError("all_positions=True writes all pairs at once, but a corrupted position occurs twice in them.")
-    return pair, pairs
+class _Task:
+    """Two prompts, what is patched from the first into the second, and by what the outcome is judged."""
+
+    def __init__(
+        self,
+        model: Model,
+        clean: str | Prompt,
+        corrupted: str | Prompt,
+        metric: MetricFunction,
+        *,
+        site: str,
+        positions: Pairs | None,
+        heads_at_once: bool,
+        read: str | int,
+    ) -> None:
+        if site not in PATCH_SITES:
+            raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
+        if heads_at_once and site != "z":
+            raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
+        if not callable(metric) and not isinstance(metric, Metric):
+            raise SemhubError(f"A metric is a function logits [batch vocab] -> [batch], got {metric!r}.")
+        for name, prompt in (("clean", clean), ("corrupted", corrupted)):
+            if not isinstance(prompt, str | Prompt):
+                raise SemhubError(f"The {name} prompt must be one text or Prompt, got {type(prompt).__name__}.")
+        self._model, self._site, self._metric = model, site, metric
+        self._pair = as_prompts(model, [clean, corrupted])
+        require_hooks(model, [site_name(layer, site) for layer in range(n_layers(model))])
+        self.pairs = _pairs(model, self._pair, positions)
+        if heads_at_once and len({target for _, target in self.pairs}) < len(self.pairs):
+            raise SemhubError(
+                "all_positions=True writes all pairs at once, but a corrupted position occurs twice in them."
+            )
+        self._axes = ("layer", "head") if heads_at_once else ("layer", "pos", "head")
+        self._reads = [read_position(prompt, read) for prompt in self._pair]
+        self._readout = Readout(model)
+        self._tokens = metric.tokens if isinstance(metric, Metric) else None
+        self._name = metric.name if isinstance(metric, Metric) else getattr(metric, "__name__", type(metric).__name__)
+
+    def reference(self, side: int, *, cached: bool = False) -> Reference:
+        """The unpatched run of the clean (0) or the corrupted prompt (1)."""
+        return reference(self._model, self._pair[side], self._site, self._reads[side], cached=cached)
+
+    def scores(self, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
+        """The metric of final residual states, a block of logits at a time."""
+        step = max(1, BLOCK_ENTRIES // (self._readout.d_vocab if self._tokens is None else len(self._tokens)))
+        with torch.no_grad():
+            return torch.cat([self._measured(block).cpu() for block in states.split(step)])
+
+    def _measured(self, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
+        logits = self._readout(states, tokens=self._tokens)
+        some = isinstance(self._metric, Metric) and self._tokens is not None
+        values: Any = self._metric.reduce(logits) if some else self._metric(logits)
+        expected = (len(states),)
+        if not isinstance(values, Tensor) or tuple(values.shape) != expected:
+            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise SemhubError(
+                f"The metric {self._name!r} must map logits [batch vocab] to a tensor [batch] = {expected}, it "
+                f"returned {got}."
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise SemhubError(f"The metric {self._name!r} returned NaN or infinity.")
+        return values.float()
+
+    def gradient(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The corrupted run's activations at the site, the metric's gradient there, and the metric."""
+        kept: list[Tensor] = []
+        model, prompt = self._model, self._pair[1]
+
+        def start(activation: Tensor, hook: Any) -> Tensor:
+            return activation.detach().requires_grad_()  # the graph begins here, whether or not weights need gradients
+
+        def keep(activation: Tensor, hook: Any) -> Tensor:
+            kept.append(activation)
+            return activation
+
+        sites = [site_name(layer, self._site) for layer in range(n_layers(model))]
+        hooks: Hooks = [
+            (site_name(0, "resid_pre"), start),
+            *((name, keep) for name in (*sites, residual_names(model)[-1])),
+        ]
+        with torch.enable_grad(), hooked(model, hooks) as run:
+            run(prompt.ids[None], unplaced(prompt), **joined([prompt.media]))
+            *states, final = kept
+            value = self._measured(final[0, self._reads[1]][None])
+            if not value.requires_grad:
+                raise SemhubError(f"No gradient flows through the metric {self._name!r}; use patch_grid.")
+            gradients = torch.autograd.grad(value.sum(), states)
+        return torch.stack(states)[:, 0].detach(), torch.stack(gradients)[:, 0], value.detach().cpu()
+
+    def result(self, kind: type[R], values: Float[Tensor, "layer ..."], ends: Float[Tensor, " 2"]) -> R:
+        """What the patches measured, beside the metric of the clean and the corrupted run."""
+        labels = [printable(getattr(self._model, "tokenizer", None), prompt.ids) for prompt in self._pair]
+        return kind(
+            values=values.detach().float().cpu(),
+            clean=float(ends[0]),
+            corrupted=float(ends[1]),
+            site=self._site,
+            metric=self._name,
+            positions=tuple(self.pairs),
+            clean_labels=tuple(labels[0][position] for position, _ in self.pairs),
+            labels=tuple(labels[1][position] for _, position in self.pairs),
+            axes=self._axes[: values.ndim],
+            provenance=provenance_of(self._model, norm="final", bos=self._pair[1].bos),
+        )
 
 
 def _pairs(model: Model, pair: list[Prompt], positions: Pairs | None) -> list[tuple[int, int]]:
@@ -194,8 +275,8 @@ def _cells(
     good: Reference, bad: Reference, pairs: list[tuple[int, int]], all_positions: bool
 ) -> tuple[tuple[int, ...], dict[int, Cell]]:
     """Shape of the grid, and the cells whose patch can reach the position that is read, by their flat index."""
-    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
-    changes = (good.states[:, sources].to(bad.states) != bad.states[:, targets]).any(-1)
+    cleans, targets = [position for position, _ in pairs], [position for _, position in pairs]
+    changes = (good.states[:, cleans].to(bad.states) != bad.states[:, targets]).any(-1)
     changes &= (torch.tensor(targets) <= bad.read).to(changes.device).view(1, -1, *[1] * (changes.ndim - 2))
     if not all_positions:
         heads = range(changes.shape[2]) if changes.ndim == 3 else (None,)
@@ -209,85 +290,3 @@ def _cells(
         for head in range(count)
     }
     return (layers, count), {i: Cell(i // count, tuple(on), i % count) for i, on in patched.items() if on}
-
-
-def _score(readout: Readout, metric: MetricFunction, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
-    """The metric of final residual states, a block of logits at a time."""
-    if not callable(metric) and not isinstance(metric, Metric):
-        raise SemhubError(f"A metric is a function logits [batch vocab] -> [batch], got {metric!r}.")
-    tokens = metric.tokens if isinstance(metric, Metric) else None
-    step = max(1, BLOCK_ENTRIES // (readout.d_vocab if tokens is None else len(tokens)))
-    with torch.no_grad():
-        return torch.cat([_measure(readout, metric, block).cpu() for block in states.split(step)])
-
-
-def _measure(readout: Readout, metric: MetricFunction, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
-    partial = isinstance(metric, Metric) and metric.tokens is not None
-    logits = readout(states, tokens=metric.tokens) if partial else readout(states)
-    found: Any = metric.reduce(logits) if partial else metric(logits)
-    expected = (len(states),)
-    if not isinstance(found, Tensor) or tuple(found.shape) != expected:
-        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise SemhubError(
-            f"The metric {_name(metric)!r} must map logits [batch vocab] to a tensor [batch] = {expected}, it returned "
-            f"{got}."
-        )
-    if not bool(torch.isfinite(found).all()):
-        raise SemhubError(f"The metric {_name(metric)!r} returned NaN or infinity.")
-    return found.float()
-
-
-def _gradient(
-    model: Model, prompt: Prompt, site: str, read: int, readout: Readout, metric: MetricFunction
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The corrupted run's activations at the site, the metric's gradient there, and the metric."""
-    kept: list[Tensor] = []
-    last = residual_names(model)[-1]
-
-    def start(activation: Tensor, hook: Any) -> Tensor:
-        return activation.detach().requires_grad_()  # the graph begins here, whether or not the weights need gradients
-
-    def keep(activation: Tensor, hook: Any) -> Tensor:
-        kept.append(activation)
-        return activation
-
-    hooks: Hooks = [(site_name(0, "resid_pre"), start)]
-    hooks = [*hooks, *((site_name(layer, site), keep) for layer in range(n_layers(model))), (last, keep)]
-    with torch.enable_grad(), hooked(model, hooks) as run:
-        run(prompt.ids[None], unplaced(prompt), **joined([prompt.media]))
-        *states, final = kept
-        value = _measure(readout, metric, final[0, read][None])
-        if not value.requires_grad:
-            raise SemhubError(f"No gradient flows through the metric {_name(metric)!r}; use patch_grid.")
-        gradients = torch.autograd.grad(value.sum(), states)
-    return torch.stack(states)[:, 0].detach(), torch.stack(gradients)[:, 0], value.detach().cpu()
-
-
-def _name(metric: MetricFunction) -> str:
-    return metric.name if isinstance(metric, Metric) else getattr(metric, "__name__", type(metric).__name__)
-
-
-def _result(
-    kind: type[R],
-    model: Model,
-    pair: list[Prompt],
-    pairs: list[tuple[int, int]],
-    metric: MetricFunction,
-    values: Tensor,
-    ends: Tensor,
-    site: str,
-    axes: tuple[str, ...],
-) -> R:
-    labels = [printable(getattr(model, "tokenizer", None), prompt.ids) for prompt in pair]
-    return kind(
-        values=values.detach().float().cpu(),
-        clean=float(ends[0]),
-        corrupted=float(ends[1]),
-        site=site,
-        metric=_name(metric),
-        positions=tuple(pairs),
-        clean_labels=tuple(labels[0][source] for source, _ in pairs),
-        labels=tuple(labels[1][target] for _, target in pairs),
-        axes=axes,
-        provenance=provenance_of(model, norm="final", bos=pair[1].bos),
-    )

@@ -123,20 +123,24 @@ def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
 
 
 def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
-    lengths = torch.tensor([len(p) for p in prompts])
-    window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, generated=reached)
-    if not bool((ranks_of(span, window, int(lengths.max()) + reached) >= 0).any()):
+    longest = max(map(len, prompts))
+    if not bool((ranks_of(span, _whole(prompts, reached), longest + reached) >= 0).any()):
         raise SemhubError(
-            f"{span} selects no position: the longest prompt has {int(lengths.max())} tokens, {reached} more are run."
+            f"{span} selects no position: the longest prompt has {longest} tokens, {reached} more are run."
         )
+
+
+def _whole(prompts: Sequence[Prompt], generated: int) -> Window:
+    """The window of a run of whole prompts with tokens after them."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    spans = tuple(prompt.spans for prompt in prompts)
+    return Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, spans, generated)
 
 
 def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
     if not isinstance(positions, str | int | Tensor) and any(isinstance(i, bool) for i in positions):
         raise SemhubError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
-    lengths = torch.tensor([len(p) for p in prompts])
-    window = Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, tuple(p.spans for p in prompts))
-    for prompt, indices in zip(prompts, _indices(positions, window), strict=True):
+    for prompt, indices in zip(prompts, _indices(positions, _whole(prompts, reached)), strict=True):
         for position in indices:
             if not 0 <= position < len(prompt) + reached:
                 raise SemhubError(

@@ -9,6 +9,7 @@ direction cannot tell: take several (`Controls(random=8)`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 
 import torch
@@ -109,8 +110,8 @@ def sweep(
     Example:
         >>> score = steering_scores.next_token(tiny_model, ["three plus", "dog"], {"two": "two"}, progress=False)
         >>> vector = lambda layer: direction.words(tiny_model, "two", "five", layer)
-        >>> found = sweep(tiny_model, score, vector, [1, 2], [1.0, 2.0], progress=False)
-        >>> found.effect("two").shape
+        >>> result = sweep(tiny_model, score, vector, [1, 2], [1.0, 2.0], progress=False)
+        >>> result.effect("two").shape
         torch.Size([2, 2, 2])
     """
     controls, store = controls or Controls(), store or Store()
@@ -134,14 +135,14 @@ def sweep(
                     scores[c, i, j] = cells.get(key, lambda v=vector, s=strength, e=entry: recipe(v, s, e))
                     bar.update()
     return SweepResult(
-        tuple(conditions),
-        tuple(layers),
-        tuple(float(strength) for strength in strengths),
-        cells.names,
-        tuple(damage),
-        clean,
-        scores,
-        torch.stack([vector.norm(dim=-1).expand(items) for vector in vectors[STEERED]]),
+        conditions=tuple(conditions),
+        layers=tuple(layers),
+        strengths=tuple(float(strength) for strength in strengths),
+        names=cells.names,
+        damage=tuple(damage),
+        clean=clean,
+        scores=scores,
+        norms=torch.stack([vector.norm(dim=-1).expand(items) for vector in vectors[STEERED]]),
         provenance=provenance or provenance_of(model, seed=controls.seed),
     )
 
@@ -151,27 +152,21 @@ class _Cells:
 
     def __init__(self, measure: Measure, store: Store, name: str) -> None:
         self._measure, self._store, self._name = measure, store, name
-        self._found: dict[str, Tensor] = {}
+        self._scores: dict[str, Tensor] = {}
         self.names: tuple[str, ...] = ()
 
     def clean(self) -> Float[Tensor, "score item"]:
         """The clean run, measured first and once."""
-        measured: dict[str, Tensor] = {}
-
-        def run() -> dict[str, Tensor]:
-            if not measured:
-                measured.update(_scores(self._measure(())))
-            return measured
-
+        run = cache(lambda: _checked(self._measure(())))
         self.names = tuple(self._store.rows(f"{self._name}-names", lambda: list(run())))
         return self._store.tensor(f"{self._name}-clean", lambda: self._stacked(run()))
 
     def get(self, key: str, hooks: Callable[[], Hooks]) -> Float[Tensor, "score item"]:
         """The scores under hooks, which are made only where the cell is missing."""
-        if key not in self._found:
+        if key not in self._scores:
             part = f"{self._name}-{key}"
-            self._found[key] = self._store.tensor(part, lambda: self._stacked(_scores(self._measure(hooks()))))
-        return self._found[key]
+            self._scores[key] = self._store.tensor(part, lambda: self._stacked(_checked(self._measure(hooks()))))
+        return self._scores[key]
 
     def _stacked(self, measured: Mapping[str, Tensor]) -> Float[Tensor, "score item"]:
         shapes = {tuple(values.shape) for values in measured.values()}
@@ -184,7 +179,7 @@ class _Cells:
         return torch.stack([values.detach().float().cpu() for values in measured.values()])
 
 
-def _scores(measured: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _checked(measured: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if not isinstance(measured, Mapping) or not all(isinstance(values, Tensor) for values in measured.values()):
         raise SemhubError(
             f"A measure must return {{name: tensor [item]}}, it returned {type(measured).__name__} {measured!r}."
@@ -213,20 +208,20 @@ def _vectors(
     """Per condition, the vector of every layer."""
     d_model = int(model.cfg.d_model)
     steered = [_vector(direction(layer), layer, d_model) for layer in layers]
-    found = {STEERED: steered}
+    vectors = {STEERED: steered}
     for draw in range(controls.random):
-        found[RANDOM if draw == 0 else f"{RANDOM} {draw + 1}"] = [
+        vectors[RANDOM if draw == 0 else f"{RANDOM} {draw + 1}"] = [
             random_like(vector, seed=controls.seed + 1000 * draw + layer)
             for layer, vector in zip(layers, steered, strict=True)
         ]
     if controls.flipped:
-        found[FLIPPED] = [-vector for vector in steered]
+        vectors[FLIPPED] = [-vector for vector in steered]
     if controls.unrelated is not None:
         unrelated = [_vector(controls.unrelated(layer), layer, d_model) for layer in layers]
-        found[UNRELATED] = [_matched(other, vector) for other, vector in zip(unrelated, steered, strict=True)]
+        vectors[UNRELATED] = [_matched(other, vector) for other, vector in zip(unrelated, steered, strict=True)]
     if controls.last_layer:
-        found[LAST] = steered
-    return found
+        vectors[LAST] = steered
+    return vectors
 
 
 def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_model"]:

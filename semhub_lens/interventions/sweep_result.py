@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class Mean:
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """A layer and a strength that half of the items chose, and what the other half shows there."""
 
@@ -50,7 +51,7 @@ class Choice:
     """Items in the reporting half."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SweepResult(Result):
     """Scores of items under an intervention, over layers and strengths, with its controls; higher damage is worse."""
 
@@ -119,12 +120,12 @@ class SweepResult(Result):
         """One row per condition, layer, strength and item, one column a score; the clean run has no layer."""
         axes = {"condition": self.conditions, "layer": self.layers, "strength": self.strengths}
         index = pd.MultiIndex.from_product([*axes.values(), range(self.clean.shape[1])], names=[*axes, "item"])
-        flat = self.scores.movedim(3, -1).reshape(-1, len(self.names)).numpy()
-        steered = pd.DataFrame(flat, index, columns=list(self.names)).reset_index()
+        rows = rearrange(self.scores, "condition layer strength score item -> (condition layer strength item) score")
+        steered = pd.DataFrame(rows.numpy(), index, columns=list(self.names)).reset_index()
         clean = pd.DataFrame(self.clean.T.numpy(), columns=list(self.names))
         head: dict[str, Any] = {"condition": "clean", "layer": pd.NA, "strength": 0.0, "item": range(len(clean))}
-        for place, (name, values) in enumerate(head.items()):
-            clean.insert(place, name, values)
+        for column, (name, values) in enumerate(head.items()):
+            clean.insert(column, name, values)
         kinds = {"layer": "Int64"}
         return pd.concat([clean.astype(kinds), steered.astype(kinds)], ignore_index=True)
 
@@ -169,26 +170,22 @@ class SweepResult(Result):
         seed: int,
     ) -> Choice:
         def mean(values: Float[Tensor, "layer strength item"]) -> Mean:
-            found = bootstrap_mean(values[cell][None, items], seed=seed + 1)
-            return Mean(float(found.mean), float(found.low), float(found.high))
+            interval = bootstrap_mean(values[cell][None, items], seed=seed + 1)
+            return Mean(float(interval.mean), float(interval.low), float(interval.high))
 
-        rises = {name: mean(self.effect(name)) for name in self.damage}
-        if damage is not None:
-            rises[damage] = mean(self.effect(damage))
-        return Choice(
-            score,
-            self.layers[cell[0]],
-            self.strengths[cell[1]],
-            mean(self.effect(score)),
-            mean(self.contrast(score)) if RANDOM in self.conditions else None,
-            tuple((name, mean(self._one(score, name))) for name in self.conditions if name != STEERED),
-            tuple(rises.items()),
-            budget,
-            None if damage is None or budget is None else rises[damage].mean <= budget,
-            len(items),
-        )
-
-    def _one(self, score: str, condition: str) -> Float[Tensor, "layer strength item"]:
-        """The effect of one condition, each random direction by itself."""
         row = self._score(score)
-        return self.scores[self.conditions.index(condition), :, :, row] - self.clean[row]
+        alone = dict(zip(self.conditions, self.scores[:, :, :, row] - self.clean[row], strict=True))
+        judged = self.damage if damage is None else dict.fromkeys((*self.damage, damage))
+        rises = {name: mean(self.effect(name)) for name in judged}
+        return Choice(
+            score=score,
+            layer=self.layers[cell[0]],
+            strength=self.strengths[cell[1]],
+            effect=mean(alone[STEERED]),
+            contrast=mean(self.contrast(score)) if RANDOM in self.conditions else None,
+            controls=tuple((name, mean(effect)) for name, effect in alone.items() if name != STEERED),
+            damage=tuple(rises.items()),
+            budget=budget,
+            within_budget=None if damage is None or budget is None else rises[damage].mean <= budget,
+            items=len(items),
+        )

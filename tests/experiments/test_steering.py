@@ -12,7 +12,7 @@ from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
 from semhub_lens.experiments.arithmetic.steering import answer_shares
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.sampling import sample
-from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg, steering_text
+from semhub_lens.experiments.steering_legs import BEYOND, Steered, shares_note, spread, steering_leg, steering_text
 from semhub_lens.interventions.sweep_result import SweepResult
 
 TEXT = steering_text("arithmetic", "planted", "steering works", share=True)
@@ -74,6 +74,17 @@ def test_rows_are_the_cells_of_the_sweep_in_order():
     assert float(curves["flipped"][row]) == pytest.approx(float(result.scores[2, 1, 2, 0].mean()), abs=1e-6)
     assert float(curves["damage: cost"][row]) == pytest.approx(float(result.scores[0, 1, 2, 1].mean()), abs=1e-6)
     assert shl.figure(found).data
+
+
+def test_the_note_tells_the_shares_of_every_condition_in_the_chosen_cell():
+    swept, found = grid([1.0, 0.0, -1.0, 0.0, 0.0]), leg([1.0, 0.0, -1.0, 0.0, 0.0])
+    note = shares_note(Steered((found,), swept, {"beyond another half": swept}), found, ["hit"], "Shares")
+    means = [f"{float(scores.mean()):.0%}" for scores in swept.scores[:, 1, 1, 0]]
+    listed = "; ".join(f"{name}: hit {mean}" for name, mean in zip(CONDITIONS, means, strict=True))
+    assert len(set(means)) > 2
+    assert note == (
+        f"Shares at layer 5, strength 2 (all items). clean: hit 0%; {listed}; another half: hit {means[0]}."
+    )
 
 
 def test_layers_are_spread_inside_the_depth():

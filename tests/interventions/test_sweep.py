@@ -156,9 +156,16 @@ def planted(effect=1.0, items=40, damage=None):
     scores[:, :, :, 1] = torch.tensor([0.1, 0.5, 3.0])[None, None, :, None] if damage is None else damage
     provenance = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
     return SweepResult(
-        ("steered", "random", "flipped", "last layer"), (3, 5), (1.0, 2.0, 4.0), ("hit", "cost"), ("cost",),
-        torch.zeros(2, items), scores, torch.ones(2, items), provenance=provenance,
-    )  # fmt: skip
+        conditions=("steered", "random", "flipped", "last layer"),
+        layers=(3, 5),
+        strengths=(1.0, 2.0, 4.0),
+        names=("hit", "cost"),
+        damage=("cost",),
+        clean=torch.zeros(2, items),
+        scores=scores,
+        norms=torch.ones(2, items),
+        provenance=provenance,
+    )
 
 
 def test_choose_finds_the_planted_cell_and_reports_the_other_half():
