@@ -16,7 +16,15 @@ from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.steering_legs import BEYOND, spread, steering_leg
 from semhub_lens.interventions.sweep_result import SweepResult
 
-WORDING = LegText("planted", "arithmetic", "causality", "steering works", "signs flipped", "share", "share")
+WORDING = LegText(
+    title="planted",
+    data_type="arithmetic",
+    kind="causality",
+    claim="steering works",
+    control="signs flipped",
+    unit="share",
+    curve_unit="share",
+)
 CONDITIONS = ("steered", "random", "flipped", "unrelated", "last layer")
 WHERE = shl.Provenance("m", "w", "c", "float32", "cpu", "none", True, seed=0)
 
