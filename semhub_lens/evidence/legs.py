@@ -16,7 +16,7 @@ from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, halves
 NULL_DRAWS = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LegText(Part):
     """What a leg is about, in words."""
 
