@@ -19,7 +19,7 @@ COLUMNS = {"title": "leg", "status": "verdict", "estimate": "effect", "threshold
 """Fields of a `VerdictRow` that `ExperimentResult.summary` calls otherwise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LegText(Part):
     """What a leg is about, in words."""
 

@@ -90,7 +90,15 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         Store(tmp_path / "file")
 
 
-WORDING = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDING = LegText(
+    title="planted",
+    data_type="languages",
+    kind="similarity",
+    claim="a claim",
+    control="a control",
+    unit="cosine",
+    curve_unit="cosine",
+)
 TEXTS = ["three plus two", "five minus one", "red dog", "blue cat", "green house"] * 8
 
 

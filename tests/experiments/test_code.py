@@ -137,7 +137,8 @@ class Planted(Job):
 
     owners: list
 
-    def lens(self, name, prompts, targets, **settings):
+    def lens(self, name, prompts, targets, *, common=(), **settings):
+        targets = [[*row, *common] for row in targets]
         noise = torch.randn(4, len(prompts), len(targets[0]), generator=generator(7)) - 10
         boost = [[float(target in owner) for target in row] for row, owner in zip(targets, self.owners, strict=True)]
         noise[2] += 10 * torch.tensor(boost)

@@ -14,7 +14,15 @@ from semhub_lens.experiments.legs_in_common import Stacks, matched_negatives, si
 from semhub_lens.geometry.alignment import cka_null, debiased_cka, fitting_k, mutual_neighbours, neighbours_null
 from semhub_lens.lens.trajectories import trajectories
 
-WORDING = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDING = LegText(
+    title="planted",
+    data_type="languages",
+    kind="similarity",
+    claim="a claim",
+    control="a control",
+    unit="cosine",
+    curve_unit="cosine",
+)
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 

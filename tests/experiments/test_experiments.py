@@ -24,7 +24,15 @@ from semhub_lens.inputs.tokens import token_texts, word_tokens
 TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
 RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
-PLANTED = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+PLANTED = LegText(
+    title="planted",
+    data_type="languages",
+    kind="similarity",
+    claim="a claim",
+    control="a control",
+    unit="cosine",
+    curve_unit="cosine",
+)
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 

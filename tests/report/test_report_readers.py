@@ -15,7 +15,15 @@ from semhub_lens.report.orchestration import INTERVENING
 from semhub_lens.report.report import report
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = LegText("a leg", "images", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDS = LegText(
+    title="a leg",
+    data_type="images",
+    kind="similarity",
+    claim="a claim",
+    control="a control",
+    unit="cosine",
+    curve_unit="cosine",
+)
 
 
 class Eyes:

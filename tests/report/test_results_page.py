@@ -16,7 +16,15 @@ from semhub_lens.report import orchestration
 from semhub_lens.report import results_page as tables
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = LegText("a | leg", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+WORDS = LegText(
+    title="a | leg",
+    data_type="languages",
+    kind="similarity",
+    claim="a claim",
+    control="a control",
+    unit="cosine",
+    curve_unit="cosine",
+)
 
 
 def planted(name, size):
