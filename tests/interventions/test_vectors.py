@@ -51,6 +51,20 @@ def test_other_weights_are_refused_unless_told_otherwise(tiny_model, tmp_path):
         SteeringVector.load(path, renamed)
 
 
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_model_with_other_mlps_and_the_same_unembedding_is_refused(backend, tmp_path):
+    path = made(models.tiny(backend)).save(tmp_path / "v.safetensors")
+    assert SteeringVector.load(path, models.tiny(backend)).layers == (1, 3)
+    changed = models.tiny(backend)
+    with torch.no_grad():
+        changed.blocks[2].mlp.W_in.zero_() if backend == "hooked" else getattr(
+            changed.blocks[2].mlp, "in"
+        ).weight.zero_()
+    with pytest.raises(ValueError, match="Directions do not carry over between models"):
+        SteeringVector.load(path, changed)
+    assert torch.equal(changed.W_U, models.tiny(backend).W_U)
+
+
 def test_another_depth_or_width_is_refused_in_any_case(tiny_model, tmp_path):
     path = made(tiny_model).save(tmp_path / "v.safetensors")
     with pytest.raises(ValueError, match=r"made for 3 blocks.*this model has width 32 and 2 blocks"):
