@@ -120,6 +120,8 @@ class Ran:
 def model_of(backend, dtype):
     model = models.tiny(backend, dtype=DTYPES[dtype])
     model.tokenizer.eos_token = None  # no row ends before the others
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.eos_token_id = None
     if backend == "bridge":  # a bridge lists its hook points anew at every look, a third of the time of these tiny runs
         points = model.hook_dict
         model.__class__ = type("Listed", (type(model),), {"hook_dict": property(lambda self: points)})
