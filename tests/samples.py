@@ -102,7 +102,15 @@ def difference(model):
 
 def leg(model):
     effect = noise(3, 24)
-    text = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+    text = LegText(
+        title="planted",
+        data_type="languages",
+        kind="similarity",
+        claim="a claim",
+        control="a control",
+        unit="cosine",
+        curve_unit="cosine",
+    )
     curves = {"raw": effect.mean(1)}
     return make_leg(effect, sign_flips(effect), text, provenance=provenance_of(model), seed=0, curves=curves)
 

@@ -176,7 +176,7 @@ def final_states(
     now = _Pass(model, site, clean, corrupted.read, join=join)
     if not cells:
         return out
-    with hooked(model, now.hooks) as run:
+    with hooked(model, now.hooks, rows_join=True) as run:
         for start, chosen in passes(cells, columns, max_tokens, skip=corrupted.cache is not None, join=join):
             now.take([cells[i] for i in chosen], start)
             _forward(run, corrupted.prompt, start, columns, shared_prefix(corrupted.cache, start) if start else None)

@@ -202,7 +202,15 @@ def planted(calls):
         own, random = job.states("texts", TEXTS), job.random().states("texts", TEXTS)
         effect = (own - random).mean(-1)
         provenance = job.provenance("planted texts", TEXTS)
-        wording = LegText("planted", "languages", "similarity", "a claim", "a control", "cosine", "cosine")
+        wording = LegText(
+            title="planted",
+            data_type="languages",
+            kind="similarity",
+            claim="a claim",
+            control="a control",
+            unit="cosine",
+            curve_unit="cosine",
+        )
         leg = make_leg(effect, sign_flips(effect), wording, provenance=provenance, seed=job.seed, curves={})
         return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
 

@@ -26,7 +26,15 @@ ID = "arithmetic.steering"
 
 def leg_of(name, size, seed, **settings):
     effect = size + size * torch.randn(4, 40, generator=generator(seed))
-    words = LegText(name, "arithmetic", "causality", "a claim", "a control", "nats", "nats")
+    words = LegText(
+        title=name,
+        data_type="arithmetic",
+        kind="causality",
+        claim="a claim",
+        control="a control",
+        unit="nats",
+        curve_unit="nats",
+    )
     controls = {"kept": effect + 5, "lost": effect - 50}
     settings |= {"curves": {"effect": effect.mean(1)}, "controls": controls}
     return make_leg(effect, sign_flips(effect), words, provenance=PLANTED, seed=seed, **settings)
