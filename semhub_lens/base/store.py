@@ -82,10 +82,10 @@ class Store:
 
     def lists(self, name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], Sequence[Any]]) -> list[Any]:
         """As `tensors`, for one JSON value an item."""
-        found = []
+        rows = []
         for part, chunk in _parts(name, items):
-            found += self.rows(part, lambda chunk=chunk: measure(chunk))
-        return found
+            rows += self.rows(part, lambda chunk=chunk: measure(chunk))
+        return rows
 
     def clear(self) -> None:
         """Forget the parts, when the run they belong to is saved."""

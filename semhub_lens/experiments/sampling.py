@@ -64,28 +64,28 @@ def gloss_items(
         Unfit: the tokenizer splits too many of the words.
     """
     prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
-    found: dict[str, tuple[int, int, str]] = {}
+    by_gloss: dict[str, tuple[int, int, str]] = {}
     dropped = {"several tokens": 0, "shared token": 0, "repeated gloss": 0}
     for index, prompt in enumerate(prompts):
         for position, word in _words(model, prompt):
             gloss = _glosses(glossary, word)[0]
             if not gloss:
                 continue
-            reason = _unfit(model, word, gloss, found)
+            reason = _unfit(model, word, gloss, by_gloss)
             if reason:
                 dropped[reason] += 1
             else:
-                found[gloss] = (index, position, word)
-    if len(found) < FEWEST_ITEMS:
+                by_gloss[gloss] = (index, position, word)
+    if len(by_gloss) < FEWEST_ITEMS:
         raise Unfit(
-            f"Only {len(found)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
+            f"Only {len(by_gloss)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
             "words."
         )
-    chosen = [list(found.items())[i] for i in sample(len(found), n, seed)]
+    chosen = [list(by_gloss.items())[i] for i in sample(len(by_gloss), n, seed)]
     chosen.sort(key=lambda entry: entry[1][:2])
     positions = [[place - 1 for _, (i, place, _) in chosen if i == index] for index in range(len(prompts))]
     kept = [index for index, listed in enumerate(positions) if listed]
-    report = f"{len(chosen)} of {len(found)} items; dropped: " + ", ".join(
+    report = f"{len(chosen)} of {len(by_gloss)} items; dropped: " + ", ".join(
         f"{count} {reason}" for reason, count in dropped.items()
     )
     return GlossItems(
@@ -112,7 +112,7 @@ def _tokens(model: Model, glosses: Sequence[str]) -> list[int]:
 def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:
     """Positions whose token is a whole word: bounded by spaces or punctuation, or in a script without spaces."""
     texts = token_texts(model.tokenizer, prompt.ids.tolist())
-    found = []
+    words = []
     for position in range(2, len(texts)):
         text = texts[position]
         word = text.strip()
@@ -120,12 +120,12 @@ def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:
         spaced = text.startswith(" ") and not following[:1].isalpha()
         unspaced = word.isalpha() and all(ord(c) > 0x2E80 for c in word)
         if word.isalpha() and (spaced or unspaced):
-            found.append((position, word))
-    return found
+            words.append((position, word))
+    return words
 
 
-def _unfit(model: Model, word: str, gloss: str, found: Mapping[str, object]) -> str | None:
-    if gloss in found:
+def _unfit(model: Model, word: str, gloss: str, by_gloss: Mapping[str, object]) -> str | None:
+    if gloss in by_gloss:
         return "repeated gloss"
     if not is_single_token(model.tokenizer, gloss):
         return "several tokens"

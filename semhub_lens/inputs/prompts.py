@@ -150,10 +150,10 @@ class Prompt:
             ...     processor, text="USER: <image> What is this? ASSISTANT:", images=picture
             ... )
         """
-        found: Read = read(processor, text, images, audio, sampling_rate)
+        processed: Read = read(processor, text, images, audio, sampling_rate)
         tokenizer = processor.tokenizer
-        bos = tokenizer.bos_token_id is not None and int(found.ids[0]) == tokenizer.bos_token_id
-        return cls(found.ids, found.spans, text, bos, found.media)
+        bos = tokenizer.bos_token_id is not None and int(processed.ids[0]) == tokenizer.bos_token_id
+        return cls(processed.ids, processed.spans, text, bos, processed.media)
 
     @classmethod
     def from_text(

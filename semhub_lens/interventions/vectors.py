@@ -101,10 +101,10 @@ class SteeringVector(Result):
             SemhubError: no such file, not a steering vector, or made for another model: another width or depth always,
                 another name or weights unless `any_model`.
         """
-        found = super().load(path)
+        vector = super().load(path)
         if model is not None:
-            found.check(model, any_model=any_model)
-        return found
+            vector.check(model, any_model=any_model)
+        return vector
 
     def check(self, model: Model, *, any_model: bool = False) -> None:
         """Raise a SemhubError if the vector was made for another model; see `load`."""

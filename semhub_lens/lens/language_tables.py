@@ -195,5 +195,5 @@ def script(text: str) -> str:
         >>> script("朋友"), script(" casa"), script("12")
         ('han', 'latin', 'unknown')
     """
-    found = Counter(SCRIPTS.get(unicodedata.name(c, "?").split()[0], "other") for c in text if c.isalpha())
-    return found.most_common(1)[0][0] if found else UNKNOWN
+    scripts = Counter(SCRIPTS.get(unicodedata.name(c, "?").split()[0], "other") for c in text if c.isalpha())
+    return scripts.most_common(1)[0][0] if scripts else UNKNOWN

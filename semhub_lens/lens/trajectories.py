@@ -69,8 +69,8 @@ def trajectories(
     Example:
         >>> states = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
         >>> made = shl.Provenance("none", "-", "-", "float32", "cpu", "none", False)
-        >>> found = trajectories(states, torch.eye(8)[:4], anchor_names="abcd", labels=["1", "2"], provenance=made)
-        >>> found.path.shape
+        >>> paths = trajectories(states, torch.eye(8)[:4], anchor_names="abcd", labels=["1", "2"], provenance=made)
+        >>> paths.path.shape
         torch.Size([3, 2, 2])
     """
     if len(anchors) < 3 or states.shape[-1] != anchors.shape[-1]:

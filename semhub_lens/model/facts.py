@@ -70,13 +70,13 @@ def output_transform(model: Model, logits: Tensor) -> Tensor:
 
 def weight_processing(model: Model) -> str:
     """Say what TransformerLens did to the weights: "none", or a list of "folded" and "centred"."""
-    found = []
+    steps = []
     if model.cfg.normalization_type in ("LNPre", "RMSPre") or getattr(model, "_weights_processed", False):
-        found.append("folded")
+        steps.append("folded")
     embedding = model.W_E[:256].float()
     if embedding.mean(-1).abs().max() < 1e-6 * embedding.abs().max():
-        found.append("centred")
-    return ", ".join(found) or "none"
+        steps.append("centred")
+    return ", ".join(steps) or "none"
 
 
 def new_cache(model: Model, rows: int) -> Any:

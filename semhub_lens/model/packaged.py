@@ -106,8 +106,8 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
         SemhubError: wrong hash, unreadable GGUF, or no permission to write the cache.
     """
     root = cache_root() / "models"
-    if sha256 is not None and (found := _complete(root / f"{name}-{sha256[:12]}")):
-        return found
+    if sha256 is not None and (complete := _complete(root / f"{name}-{sha256[:12]}")):
+        return complete
     whole = _sha256(gguf_parts)
     if sha256 is not None and whole != sha256:
         raise SemhubError(

@@ -131,14 +131,14 @@ def _minimise(
         return float(value), (gradient * scale).ravel()
 
     options = {"maxiter": MAX_ITER, "gtol": setup.tol, "ftol": 1e-14}
-    found = minimize(loss, np.zeros(scale.shape[0] * classes), jac=True, method="L-BFGS-B", options=options)
-    steepest = float(np.abs(found.jac).max())
+    minimum = minimize(loss, np.zeros(scale.shape[0] * classes), jac=True, method="L-BFGS-B", options=options)
+    steepest = float(np.abs(minimum.jac).max())
     if steepest > 10 * setup.tol:
         raise SemhubError(
-            f"The probe did not converge ({found.message}; gradient {steepest:.1e}, tol {setup.tol:.1e}). Take a "
+            f"The probe did not converge ({minimum.message}; gradient {steepest:.1e}, tol {setup.tol:.1e}). Take a "
             "smaller c or a larger tol."
         )
-    weights = (found.x.reshape(scale.shape[0], classes) * scale).T
+    weights = (minimum.x.reshape(scale.shape[0], classes) * scale).T
     return weights[:, :-1], weights[:, -1]
 
 
@@ -184,8 +184,8 @@ def _out_of_fold(
             ]
             for draw, labels in enumerate(labelings.numpy()):
                 weights, bias = space.fit(states, labels[inside], classes, setup)
-                for found, rows, test in zip(out, held, placed, strict=True):
-                    found[draw, layer, torch.as_tensor(rows)] = torch.as_tensor((test @ weights.T + bias).argmax(1))
+                for predicted, rows, test in zip(out, held, placed, strict=True):
+                    predicted[draw, layer, torch.as_tensor(rows)] = torch.as_tensor((test @ weights.T + bias).argmax(1))
     return out
 
 

@@ -40,8 +40,8 @@ def keys(values: Keys, items: int, name: str) -> list[Key]:
         raise SemhubError(f"{name} must hold one entry for each of the {items} items, got {len(listed)}.")
     kinds = {str if isinstance(value, str) else int if isinstance(value, int) else type(value) for value in listed}
     if len(kinds) != 1 or not kinds <= {str, int}:
-        found = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise SemhubError(f"{name} must be all strings or all integers, got {found}.")
+        types = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise SemhubError(f"{name} must be all strings or all integers, got {types}.")
     return listed
 
 

@@ -95,9 +95,9 @@ class Predictions(Part):
         choose, report = halves(len(distinct), seed)
         chosen, kept = torch.isin(member, choose), torch.isin(member, report)
         layer = 1 + int(self.correct[1:, chosen].mean(1).argmax())
-        found = grouped_bootstrap_mean(self.correct[layer : layer + 1, kept], self.groups[kept], seed=seed + 1)
+        score = grouped_bootstrap_mean(self.correct[layer : layer + 1, kept], self.groups[kept], seed=seed + 1)
         chance = float(self.labels[kept].bincount().max()) / int(kept.sum())
-        return Peak(layer, float(found.mean), float(found.low), float(found.high), chance, int(kept.sum()))
+        return Peak(layer, float(score.mean), float(score.low), float(score.high), chance, int(kept.sum()))
 
     def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:
         """One row per layer and item."""
@@ -123,9 +123,9 @@ def probe_types(
     placed = [(test, follow(test.groups, train.groups, fold, setup.folds, seed + 2)) for test in tests]
     if centre == "own" and any(len(types.unique()) < 2 for _, types in placed):
         raise SemhubError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
-    found = out_of_fold(train, fold, placed, torch.stack([train.labels, *draws]), classes, setup, centre)
+    predictions = out_of_fold(train, fold, placed, torch.stack([train.labels, *draws]), classes, setup, centre)
     results = []
-    for test, predicted in zip(tests, found, strict=True):
+    for test, predicted in zip(tests, predictions, strict=True):
         # a shuffled item of the training type is scored by its shuffled label, as in any cross-validation
         truth = torch.stack(draws)[:, None] if draws and test is train else test.labels
         control = (predicted[1:] == truth).float().mean(2)

@@ -126,8 +126,8 @@ def linear_probe(
         >>> labels = ["even", "odd"] * 20
         >>> noise = torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(0))
         >>> noise[2, ::2, 0] += 9  # decodable at layer 2 only
-        >>> found = linear_probe(noise, labels, seed=0)
-        >>> [bool(accuracy > 0.9) for accuracy in found.accuracy]
+        >>> result = linear_probe(noise, labels, seed=0)
+        >>> [bool(accuracy > 0.9) for accuracy in result.accuracy]
         [False, False, True]
     """
     check_centre(centre)

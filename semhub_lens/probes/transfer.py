@@ -163,8 +163,8 @@ def transfer_matrix(
         >>> noise[1, ::2, 0] += 9  # a direction shared by both types, at layer 1
         >>> stacks = {"en": noise, "fr": noise + 5}
         >>> labels = dict.fromkeys(stacks, ["cat", "dog"] * 20)
-        >>> found = transfer_matrix(stacks, labels, groups="rows", centre="own", seed=0)
-        >>> bool(found.across[1] > 0.9), bool(found.type_probe.accuracy[1] > 0.9)
+        >>> matrix = transfer_matrix(stacks, labels, groups="rows", centre="own", seed=0)
+        >>> bool(matrix.across[1] > 0.9), bool(matrix.type_probe.accuracy[1] > 0.9)
         (True, True)
     """
     check_centre(centre)

@@ -51,12 +51,12 @@ def read_ctranslate2(data: bytes, prefix: str) -> dict[str, Tensor]:
 
 
 def _variables(data: bytes, prefix: str) -> dict[str, Tensor]:
-    place = 0
+    offset = 0
 
     def take(form: str) -> tuple:
-        nonlocal place
-        values = struct.unpack_from("<" + form, data, place)
-        place += struct.calcsize("<" + form)
+        nonlocal offset
+        values = struct.unpack_from("<" + form, data, offset)
+        offset += struct.calcsize("<" + form)
         return values
 
     def text() -> str:
@@ -68,16 +68,16 @@ def _variables(data: bytes, prefix: str) -> dict[str, Tensor]:
         raise SemhubError(f"The CTranslate2 file has version {version}; expected {VERSION}.")
     text()
     _, count = take("II")
-    found = {}
+    tensors = {}
     for _ in range(count):
         name = text()
         shape = take(f"{take('B')[0]}I")
         kind, size = take("BI")
         if name.startswith(prefix):
-            raw = np.frombuffer(data, dtype=DTYPES[kind], count=size // np.dtype(DTYPES[kind]).itemsize, offset=place)
-            found[name.removeprefix(prefix)] = torch.from_numpy(raw.reshape(shape).astype(np.float32))
-        place += size
-    return found
+            raw = np.frombuffer(data, dtype=DTYPES[kind], count=size // np.dtype(DTYPES[kind]).itemsize, offset=offset)
+            tensors[name.removeprefix(prefix)] = torch.from_numpy(raw.reshape(shape).astype(np.float32))
+        offset += size
+    return tensors
 
 
 class WhisperEncoder:

@@ -27,7 +27,7 @@ def split_arguments(text: str) -> list[str] | None:
         ['0', 'len(pair[1, 2])']
         >>> split_arguments("len(items")
     """
-    found, open_brackets = [""], [")"]
+    pieces, open_brackets = [""], [")"]
     for match in PIECE.finditer(text):
         piece = match[0]
         if piece in ("'", '"'):  # of a string without an end
@@ -38,11 +38,11 @@ def split_arguments(text: str) -> list[str] | None:
             if piece != open_brackets.pop():
                 return None
             if not open_brackets:
-                return _plain(found)
+                return _plain(pieces)
         if piece == "," and len(open_brackets) == 1:
-            found.append("")
+            pieces.append("")
         elif not piece.startswith("#"):
-            found[-1] += piece
+            pieces[-1] += piece
     return None
 
 

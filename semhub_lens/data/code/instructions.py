@@ -79,8 +79,8 @@ def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
             raise SemhubError(f"{file}:{number}: expected a JSON object with text and code: {error}.") from error
         fields = [row.get(name) for name in ("text", "code")] if isinstance(row, dict) else []
         if not fields or not all(isinstance(field, str) and field.strip() for field in fields):
-            found = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise SemhubError(f"{file}:{number}: expected non-empty strings text and code, found {found}.")
+            got = sorted(row) if isinstance(row, dict) else type(row).__name__
+            raise SemhubError(f"{file}:{number}: expected non-empty strings text and code, got {got}.")
         code = row["code"].replace("\r\n", "\n").strip("\n")
         yield InstructionPair(code, " ".join(row["text"].split()), f"{file}:{number}")
 

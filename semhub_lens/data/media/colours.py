@@ -36,14 +36,12 @@ def colour_pictures(shades: int = 8, seed: int = 0) -> list[MediaItem]:
         >>> len(colour_pictures(shades=2))
         22
     """
-    source = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     items = []
     for name, (hue, saturation, value, others) in COLOURS.items():
         names = {"en": (name,)} | {code: (word,) for code, word in zip(("fr", "es", "de", "zh"), others, strict=True)}
         for i in range(shades):
-            hsv = [
-                low + (high - low) * float(torch.rand(1, generator=source)) for low, high in (hue, saturation, value)
-            ]
+            hsv = [low + (high - low) * float(torch.rand(1, generator=rng)) for low, high in (hue, saturation, value)]
             rgb = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hsv[0] % 1, *hsv[1:]))
             items.append(MediaItem(f"colour:{name}:{i}", "colour", name, names, str(rgb), partial(_plain, rgb)))
     return items
@@ -64,9 +62,9 @@ class TwoColours:
 
     def mask(self, side: str) -> torch.Tensor:
         """The pixels `[y x]` of the "left" or the "right" half."""
-        found = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-        found[:, : SIDE // 2] = True
-        return found if side == "left" else ~found
+        half = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        half[:, : SIDE // 2] = True
+        return half if side == "left" else ~half
 
 
 def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoColours]:
@@ -78,11 +76,11 @@ def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoCo
         >>> sorted([picture.left, picture.right]), float(picture.mask("left")[:, :32].float().mean())
         (['blue', 'red'], 1.0)
     """
-    source = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     shades = [item for item in colour_pictures(seed=seed) if item.concept in colours]
     made = []
     for _ in range(n):
-        order = torch.randperm(len(shades), generator=source).tolist()
+        order = torch.randperm(len(shades), generator=rng).tolist()
         left = shades[order[0]]
         right = next(shades[i] for i in order if shades[i].concept != left.concept)
         made.append(TwoColours(left.concept, right.concept, partial(_side_by_side, left.open, right.open)))

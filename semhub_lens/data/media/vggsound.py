@@ -52,8 +52,8 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
     root = Path(folder).expanduser()
     lists = sorted(root.glob("*.csv"))
     if len(lists) != 1:
-        found = ", ".join(path.name for path in lists) or "none"
-        raise SemhubError(f"Expected one .csv with lines id,start,label[,split] in the folder {root}, found {found}.")
+        names = ", ".join(path.name for path in lists) or "none"
+        raise SemhubError(f"Expected one .csv with lines id,start,label[,split] in the folder {root}, found {names}.")
     rows = list(_rows(lists[0]))
     if split is not None and split not in (known := sorted({row.split for row in rows} - {""})):
         raise SemhubError(f"{lists[0]} has no split {split!r}; it has {', '.join(known) or 'none'}.")

@@ -103,10 +103,10 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
     else:
         streamed, names = _streamed(str(source), limit)
         rows = ((row, f"{source}, row {i}") for i, row in enumerate(streamed))
-    found = [_labelled(row, line_name, names) for row, line_name in islice(rows, limit)]
-    if not found:
+    labelled = [_labelled(row, line_name, names) for row, line_name in islice(rows, limit)]
+    if not labelled:
         raise SemhubError(f"No rows in {source}; expected columns text, label and language.")
-    return found
+    return labelled
 
 
 def sentiments() -> list[SentimentText]:
@@ -136,8 +136,8 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
 
 def _field(row: Any, column: str, line_name: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        found = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise SemhubError(f"{line_name}: expected a text in {column!r}, found {found}.")
+        got = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        raise SemhubError(f"{line_name}: expected a text in {column!r}, got {got}.")
     return row[column]
 
 

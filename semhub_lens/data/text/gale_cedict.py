@@ -85,7 +85,7 @@ def _matched(source: Path, translation: Path) -> list[tuple[str, str]]:
 
 
 def _segments(path: Path) -> list[_Segment]:
-    found = []
+    segments = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         line, fields = line.rstrip("\r"), line.rstrip("\r").split("\t")
         if not line.strip() or (path.suffix == ".tdf" and (line.startswith(";;") or fields[0] == "file;unicode")):
@@ -93,12 +93,12 @@ def _segments(path: Path) -> list[_Segment]:
         if path.suffix == ".tdf":
             if len(fields) <= TRANSCRIPT:
                 raise SemhubError(f"{path}:{number}: expected at least {TRANSCRIPT + 1} columns, found {len(fields)}.")
-            found.append(_Segment((fields[START], fields[END]), fields[TRANSCRIPT].strip(), number))
+            segments.append(_Segment((fields[START], fields[END]), fields[TRANSCRIPT].strip(), number))
         else:
             if len(fields) != 2 or not fields[0].strip():
                 raise SemhubError(f"{path}:{number}: expected a segment id, a tab and a text, found {line!r}.")
-            found.append(_Segment((fields[0].strip(),), fields[1].strip(), number))
-    return found
+            segments.append(_Segment((fields[0].strip(),), fields[1].strip(), number))
+    return segments
 
 
 def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tuple[str, ...]]:
@@ -134,7 +134,7 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
         glosses.setdefault(word, {}).update(dict.fromkeys(_one_word_glosses(match["glosses"])))
     if not glosses:
         raise SemhubError(f"No entries in {file}; expected lines such as '朋友 朋友 [peng2 you5] /friend/'.")
-    return {word: tuple(found) for word, found in glosses.items() if found}
+    return {word: tuple(entries) for word, entries in glosses.items() if entries}
 
 
 def _one_word_glosses(text: str) -> list[str]:

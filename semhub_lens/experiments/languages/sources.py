@@ -83,7 +83,7 @@ def parse(data: str | None, known: Sequence[str]) -> dict[str, str]:
     """
     if data is None:
         return {}
-    found = {}
+    sources = {}
     for entry in data.split(","):
         name, equals, source = entry.strip().partition("=")
         if not equals or not source or name not in known:
@@ -91,5 +91,5 @@ def parse(data: str | None, known: Sequence[str]) -> dict[str, str]:
                 f"data={data!r}: expected entries CODE=SOURCE separated by commas, CODE one of {', '.join(known)}; got "
                 f"{entry.strip()!r}."
             )
-        found[name] = source
-    return found
+        sources[name] = source
+    return sources

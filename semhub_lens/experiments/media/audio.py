@@ -76,19 +76,19 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     kind, every, data = sounds(job)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     notes = list(_notes(job))
-    found = {code: labelled_in(job, items, code) for code in LANGUAGES if any(code in one.names for one in items)}
-    for code, labelled in found.items():
+    by_language = {code: labelled_in(job, items, code) for code in LANGUAGES if any(code in one.names for one in items)}
+    for code, labelled in by_language.items():
         notes.append(
             f"{LANGUAGES[code]}: {len(labelled.items)} of {len(items)} sounds have a name with a word of one token, "
             f"{len(labelled.names)} different ones."
         )
-    found = {code: one for code, one in found.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
-    if not found:
+    by_language = {code: one for code, one in by_language.items() if len(one.items) >= FEWEST_ITEMS and one.compared}
+    if not by_language:
         raise Unfit(
             f"Too few names for this tokenizer: at least {FEWEST_ITEMS} sounds are needed, and for every name "
             f"{FEWEST_NAMES - 1} others that share no word with it. " + " ".join(notes[len(_notes(job)) :])
         )
-    legs = _legs(job, reader, (kind, data), items, found)
+    legs = _legs(job, reader, (kind, data), items, by_language)
     title = f"names of {len(items)} sounds at their positions"
     return ExperimentResult("audio.logit_lens", title, tuple(legs), tuple(notes), provenance=legs[0].provenance)
 
@@ -125,18 +125,18 @@ def labelled_in(job: Job, items: Sequence[MediaItem], code: str) -> Labelled:
     An English label is read by its words, without the small ones; a name in another language is read whole.
     """
     kept: list[MediaItem] = []
-    found: dict[str, tuple[str, ...]] = {}
+    single_names: dict[str, tuple[str, ...]] = {}
     for item in items:
         words = _words(item, code)
         single = tuple(word for word in words if is_single_token(job.model.tokenizer, word, "all"))
         if single:
             kept.append(item)
-            found.setdefault(name_of(item, code).casefold(), single)
-    names = list(found)
+            single_names.setdefault(name_of(item, code).casefold(), single)
+    names = list(single_names)
     whole = {name_of(item, code).casefold(): set(_words(item, code)) for item in kept}
     apart = torch.tensor([[not whole[a] & whole[b] for b in names] for a in names], dtype=torch.bool)
     key = torch.tensor([names.index(name_of(item, code).casefold()) for item in kept], dtype=torch.long)
-    return Labelled(kept, names, list(found.values()), key, apart.reshape(len(names), len(names)))
+    return Labelled(kept, names, list(single_names.values()), key, apart.reshape(len(names), len(names)))
 
 
 def _words(item: MediaItem, code: str) -> tuple[str, ...]:
@@ -153,16 +153,16 @@ def _legs(
     reader: MediaReader,
     source: tuple[MediaKind, str | None],
     items: list[MediaItem],
-    found: dict[str, Labelled],
+    by_language: dict[str, Labelled],
 ) -> list[Leg]:
     """One leg a language; the words of all languages are read in the same passes."""
     kind, data = source
     shown = [reader.prompt(kind.question, item.open()) for item in items]
-    every = list(dict.fromkeys(words for labelled in found.values() for words in labelled.words))
+    every = list(dict.fromkeys(words for labelled in by_language.values() for words in labelled.words))
     reading = read_names(job, kind, "names", shown, every)
     rows = {item.key: i for i, item in enumerate(items)}
     legs = []
-    for code, labelled in found.items():
+    for code, labelled in by_language.items():
         own = [rows[item.key] for item in labelled.items]
         names = [*labelled.names, *map(name_of, labelled.items)]
         provenance = media_provenance(job, kind, [shown[i] for i in own], names, lens=True, data=data)
