@@ -17,6 +17,11 @@ from semhub_lens.model.readout import Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits held at a time: 64 MiB of float32."""
+CACHED_ENTRIES = 1 << 20
+"""Numbers summed at a time: 4 MiB, which stay in a processor's cache."""
+
+SUMMED_IDS = 4096
+"""Token ids in one matrix product: over a whole vocabulary its float32 sums lose the fourth digit."""
 
 
 @torch.no_grad()
@@ -88,11 +93,10 @@ class Shared:
     table: Float[Tensor, "vocab lang"] | None
 
     @cached_property
-    def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
-        """The final layer's probabilities and their entropy."""
+    def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
+        """The final layer's probabilities, its logits less their row's maximum, and log sum exp of these."""
         last = LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
-        probabilities = last.weights.div_(last.total[:, None])
-        return probabilities, last.normaliser - _dot(probabilities, last.logits)
+        return last.weights.div_(last.total[:, None]), last.logits.sub_(last.peak), last.log_total
 
     @cached_property
     def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
@@ -119,17 +123,19 @@ class Shared:
 class LogitBlock:
     """The logits of a few positions at one layer, and what most quantities need of them.
 
-    `weights` are exp(logits - max), `total` their sum, `normaliser` log sum exp of the logits. Logits more than 80
-    below the maximum count as 80 below: together they weigh under 1e-29, and denormal numbers, which early layers
-    produce by the hundred thousand, would slow every later pass several times.
+    `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` their sum, `log_total` its log. A
+    log-probability is logits - peak - log_total, in this order: logits in the thousands less their log sum exp would
+    lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below: together they weigh
+    under 1e-29, and denormal numbers, which early layers produce by the hundred thousand, would slow every later pass
+    several times.
     """
 
     def __init__(self, logits: Float[Tensor, "pos vocab"], shared: Shared) -> None:
         self.logits, self.shared = logits, shared
-        shift = logits.amax(-1, keepdim=True)
-        self.weights: Float[Tensor, "pos vocab"] = (logits - shift).clamp_(min=-80).exp_()
+        self.peak: Float[Tensor, "pos 1"] = logits.amax(-1, keepdim=True)
+        self.weights: Float[Tensor, "pos vocab"] = (logits - self.peak).clamp_(min=-80).exp_()
         self.total: Float[Tensor, " pos"] = self.weights.sum(-1)
-        self.normaliser: Float[Tensor, " pos"] = self.total.log() + shift[:, 0]
+        self.log_total: Float[Tensor, " pos"] = self.total.log()
 
     @cached_property
     def top(self) -> tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]:
@@ -137,14 +143,33 @@ class LogitBlock:
         values, ids = self.logits.topk(self.shared.top_k, dim=-1)
         return values, ids
 
+    def weighted_sum(
+        self, weights: Float[Tensor, "pos vocab"], less: Float[Tensor, "pos vocab"] | None = None
+    ) -> Float[Tensor, " pos"]:
+        """Sum over the vocabulary of weights * (logits - peak - less).
+
+        Products are summed by `sum`, pairwise: the dot product of BLAS adds 262,144 numbers one after the other and is
+        off by up to a thousandth.
+        """
+        sums = []
+        step = max(1, CACHED_ENTRIES // weights.shape[1])
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            gaps = self.logits[part] - self.peak[part]
+            if less is not None:
+                gaps -= less[part]
+            sums.append(gaps.mul_(weights[part]).sum(-1))
+        return torch.cat(sums)
+
 
 def _entropy(block: LogitBlock) -> Float[Tensor, " pos"]:
-    return block.normaliser - _dot(block.weights, block.logits) / block.total
+    return block.log_total - block.weighted_sum(block.weights) / block.total
 
 
 def _kl_to_final(block: LogitBlock) -> Float[Tensor, " pos"]:
-    probabilities, entropy = block.shared.final
-    return (block.normaliser - _dot(probabilities, block.logits) - entropy).clamp(min=0)  # rounding
+    probabilities, logits, log_total = block.shared.final
+    rest = block.log_total - log_total
+    return (rest - block.weighted_sum(probabilities, less=logits)).clamp(min=0)  # rounding
 
 
 def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
@@ -152,11 +177,11 @@ def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
     shared, read = block.shared, []
     if shared.targets:
         rows, ids, groups, shape = shared.target_entries
-        log_probs = block.logits[rows, ids] - block.normaliser[rows]
+        log_probs = block.logits[rows, ids] - block.peak[rows, 0] - block.log_total[rows]
         read.append(_log_sums(log_probs, groups, shape[0] * shape[1]).reshape(shape))
     if shared.common:
         ids, groups = shared.common_entries
-        log_probs = block.logits[:, ids] - block.normaliser[:, None]
+        log_probs = block.logits[:, ids] - block.peak - block.log_total[:, None]
         read.append(_log_sums(log_probs, groups, len(shared.common)))
     if not read:
         raise SemhubError("The quantity 'targets' needs targets= or common=: sets of token ids.")
@@ -176,19 +201,16 @@ def _log_sums(
 def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:
     if block.shared.table is None:
         raise SemhubError("The quantity 'mass' needs table=: p(language | token).")
-    return block.weights @ block.shared.table / block.total[:, None]
+    parts = zip(block.weights.split(SUMMED_IDS, dim=1), block.shared.table.split(SUMMED_IDS), strict=True)
+    return torch.stack([weights @ table for weights, table in parts]).sum(0) / block.total[:, None]
 
 
 QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {
     "top_ids": lambda block: block.top[1],
-    "top_logprobs": lambda block: block.top[0] - block.normaliser[:, None],
+    "top_logprobs": lambda block: block.top[0] - block.peak - block.log_total[:, None],
     "entropy": _entropy,
     "kl_to_final": _kl_to_final,
     "targets": _targets,
     "mass": _mass,
 }
 """Every quantity, made of one block of logits: `[pos]` or `[pos ...]`. A new one is a function and a line here."""
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.einsum("pv,pv->p", a, b)

@@ -1,0 +1,94 @@
+"""The lens kernel in float32 against float64 definitions, on logits that are hard to sum."""
+
+import pytest
+import torch
+
+import semhub_lens as shl
+from semhub_lens.lens import kernel
+
+VOCAB = 262_144
+SPREADS = {"flat": 1e-4, "even": 1, "wide": 5, "peaked": 2, "steep": 80}
+NAMES = ["top_ids", "top_logprobs", "entropy", "kl_to_final", "targets", "mass"]
+
+
+class Stored(shl.Readout):
+    """Logits [layer pos vocab] in place of a model's; states are ignored."""
+
+    def __init__(self, logits):
+        self.logits, self.n_layers = logits, len(logits) - 1
+
+    d_vocab = property(lambda self: self.logits.shape[-1])
+    device = property(lambda self: self.logits.device)
+
+    def __call__(self, states, layer=None, tokens=None):
+        return self.logits[self.n_layers if layer is None else layer].clone()
+
+
+def hard_logits(shape, offset, vocab=VOCAB):
+    random = torch.Generator().manual_seed([*SPREADS].index(shape))
+    logits = SPREADS[shape] * torch.randn(2, vocab, generator=random)
+    if shape == "peaked":
+        logits[0, 7], logits[1, 9] = 25, 60
+    return logits + offset
+
+
+def plain(logits, table, targets):
+    """Every quantity from a float64 log-softmax of the same logits."""
+    log_probs = logits.double().log_softmax(-1)
+    probs, final = log_probs.exp(), log_probs[-1]
+    sets = [log_probs[..., list(ids)].logsumexp(-1) for ids in targets]
+    return {
+        "top_logprobs": log_probs.topk(5).values,
+        "entropy": -(probs * log_probs).sum(-1),
+        "kl_to_final": (final.exp() * (final - log_probs)).sum(-1),
+        "targets": torch.stack(sets, -1),
+        "mass": probs @ table.double(),
+    }
+
+
+def assert_exact(logits):
+    random = torch.Generator().manual_seed(1)
+    vocab = logits.shape[-1]
+    table = torch.rand(vocab, 5, generator=random)
+    table /= table.sum(-1, keepdim=True)
+    targets = [(7, 9), (0, 1, vocab - 1), tuple(range(20, 40))]
+    states = torch.zeros(*logits.shape[:2], 1)
+    got = kernel.reduce_logits(Stored(logits), states, NAMES, top_k=5, common=targets, table=table)
+    for name, expected in plain(logits, table, targets).items():
+        error = (got[name] - expected).abs()
+        assert (error <= (1e-6 * expected.abs()).clamp(min=1e-5)).all(), f"{name} is off by {error.max():.2g}"
+
+
+@pytest.mark.parametrize("final", SPREADS)
+def test_every_quantity_of_a_large_vocabulary_is_that_of_float64(final):
+    layers = [hard_logits(shape, offset) for shape in SPREADS for offset in (0, 1e4, -1e4)]
+    assert_exact(torch.stack([*layers, hard_logits(final, 1e4)]))
+
+
+@pytest.mark.parametrize("vocab", [50, 50_257, 151_936])
+def test_no_size_of_vocabulary_or_block_is_special(monkeypatch, vocab):
+    monkeypatch.setattr(kernel, "CACHED_ENTRIES", 3 * vocab)
+    rows = [torch.cat([hard_logits(shape, 100, vocab)] * 2) for shape in SPREADS]
+    assert_exact(torch.stack(rows))
+
+
+def test_a_small_divergence_keeps_its_digits():
+    last = hard_logits("wide", 0)
+    near = last + 1e-3 * hard_logits("even", 0)
+    states = torch.zeros(2, 2, 1)
+    logits = torch.stack([near, last])
+    found = kernel.reduce_logits(Stored(logits), states, ["kl_to_final"])["kl_to_final"]
+    expected = plain(logits, torch.ones(VOCAB, 1), [(0,)])["kl_to_final"]
+    assert expected[0].max() < 1e-6 and not found[1].any()
+    torch.testing.assert_close(found[0].double(), expected[0], atol=2e-7, rtol=0)
+
+
+@pytest.mark.real
+def test_the_kernel_on_gemma_is_float64_of_its_logits(gemma):
+    text = "The capital of France is Paris, and El cielo es azul; 三加二 equals five."
+    capture = shl.Capture(gemma)
+    gemma.run_with_hooks(shl.Prompt.from_text(gemma, text).ids[None], fwd_hooks=capture.hooks)
+    states, readout = capture.result()[:, 0], shl.Readout(gemma)
+    with torch.no_grad():
+        logits = torch.stack([readout(state) for state in states[[0, 1, 9, -2, -1]]])
+    assert_exact(logits)
