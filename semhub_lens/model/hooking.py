@@ -199,10 +199,10 @@ class Run:
 
 
 @contextmanager
-def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
+def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[Run]:
     """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
 
-    Passes end at the last residual state, unless a hook sits behind it.
+    Passes end at the last residual state, unless a hook sits behind it. With `rows_join` hooks may add rows.
 
     Raises:
         SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
@@ -210,7 +210,7 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
     """
     require_hooks(model, hook_names(hooks))
     fired: set[int] = set()
-    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i)) for i, (name, fn) in enumerate(hooks))]
+    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
     with windowed(model) as show, model.hooks(fwd_hooks=counted):
@@ -222,11 +222,13 @@ def hooked(model: Model, hooks: Hooks) -> Iterator[Run]:
         )
 
 
-def _counting(fn: HookFunction, fired: set[int], index: int) -> HookFunction:
+def _counting(fn: HookFunction, fired: set[int], index: int, rows_join: bool) -> HookFunction:
+    first = 1 if rows_join else 0
+
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
         fired.add(index)
         new = fn(activation, hook=hook)
-        if new is not None and (not isinstance(new, Tensor) or new.shape != activation.shape):
+        if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != activation.shape[first:]):
             got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
             raise SemhubError(
                 f"The hook at {hook.name} must return None or a tensor {tuple(activation.shape)} like the activation, "
