@@ -99,6 +99,8 @@ class Provenance(Part):
     semhub_lens: str = field(default_factory=lambda: version("semhub-lens"))
     unembedding: str | None = None
     """Fingerprint of a sample of the unembedding, the same for both backends; files of 0.1.0 hold it as `weights`."""
+    notes: tuple[str, ...] = ()
+    """What the runs did by themselves because this model needs it: "no cache: ...", "batches of equal length", ..."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Provenance":
@@ -112,6 +114,7 @@ class Provenance(Part):
         parts += [f"norm {self.norm}"] if self.norm else []
         parts += [f"data {self.data}" + (f" ({self.data_hash})" if self.data_hash else "")] if self.data else []
         parts += [f"seed {self.seed}"] if self.seed is not None else []
+        parts += self.notes
         return " · ".join([*parts, f"transformer-lens {self.transformer_lens}", f"semhub-lens {self.semhub_lens}"])
 
 

@@ -4,11 +4,14 @@ A pass starts with one row, the corrupted prompt. At the input of block l, one c
 l and is patched there, so no block runs for a cell below its layer. Passes take cells sorted by position and run only
 the columns from their first patched position on, behind the keys and values of the corrupted prompt, up to the
 position that is read. Both are exact in a causal model, and each pass checks its first row against the corrupted run.
+
+A model whose masks, ALiBi or shared keys are made for the rows that a pass starts with takes all rows from the start
+and runs all columns: slower, and as exact.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,9 +23,9 @@ from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.hooks import at
-from semhub_lens.model.facts import Model, can_grow_mid_pass, recording_cache, require_filled, step_inputs
+from semhub_lens.model import checks
+from semhub_lens.model.facts import Model, can_grow_mid_pass, recording_cache, step_inputs
 from semhub_lens.model.hooking import (
-    NOWHERE,
     HookFunction,
     Hooks,
     Run,
@@ -33,6 +36,9 @@ from semhub_lens.model.hooking import (
     site_name,
 )
 from semhub_lens.model.prefix import shared_prefix
+
+Rows = Literal["joining", "from the start", "single"]
+"""How cells share a pass: each from its layer on, all from the start, not at all."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +72,31 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     kept: list[Tensor] = []
 
     def keep(activation: Tensor, hook: Any) -> None:
-        kept.append(activation[0].clone())
+        kept.append((activation[0] if activation.ndim > 2 else activation).clone())  # OPT joins rows and columns
 
-    cache = recording_cache(model) if cached and prompt.media is None else None
+    usable = cached and prompt.media is None and checks.cache(model).holds
+    cache = recording_cache(model) if usable else None
     layers = range(n_layers(model))
     hooks: Hooks = [*((site_name(i, site), keep) for i in layers), (residual_names(model)[-1], keep)]
     with hooked(model, hooks) as run:
         _forward(run, prompt, 0, len(prompt), cache)
-    require_filled(cache)
     *states, final = kept
     stacked = torch.stack(states)
     check_finite(stacked, f"The activations at {site!r}")
     return Reference(prompt=prompt, read=read, states=stacked, final=final[read], cache=cache)
 
 
-def _forward(run: Run, prompt: Prompt, start: int, stop: int, cache: Any) -> None:
-    seen = torch.ones(1, stop, dtype=torch.bool)
+def _forward(run: Run, prompt: Prompt, start: int, stop: int, cache: Any, rows: int = 1) -> None:
+    seen = torch.ones(rows, stop, dtype=torch.bool)
     step = step_inputs(run.model, cache, seen, stop - start, media=prompt.media is not None)
-    run(prompt.ids[None, start:stop], unplaced(prompt, start), **step, **joined([prompt.media]))
+    tokens = prompt.ids[None, start:stop].expand(rows, -1)
+    run(tokens, unplaced(prompt, start, rows), **step, **joined([prompt.media] * rows))
 
 
-def unplaced(prompt: Prompt, start: int = 0) -> Window:
+def unplaced(prompt: Prompt, start: int = 0, rows: int = 1) -> Window:
     """A window that interventions leave alone, with the prompt's embeddings."""
-    return replace(NOWHERE, starts=torch.tensor([start]), writes=(prompt.writes,))
+    nothing = torch.zeros(rows, dtype=torch.long)
+    return Window(nothing, nothing + start, nothing, writes=(prompt.writes,) * rows)
 
 
 def passes(
@@ -114,41 +122,42 @@ def passes(
 class _Pass:
     """The hooks of a run, and the cells of the pass that is under way."""
 
-    def __init__(self, model: Model, site: str, clean: Reference, read: int, *, join: bool) -> None:
+    def __init__(self, model: Model, site: str, clean: Reference, read: int, rows: Rows) -> None:
         self.final: Tensor
-        self._joins = join
+        self._rows = rows
         self._clean, self._read = clean.states, read
-        self._cells: dict[int, list[Cell]] = {}
-        self._start = 0
+        self._cells: dict[int, list[tuple[int, Cell]]] = {}
+        self._start, self._columns = 0, 0
         layers = range(n_layers(model))
         joins: Hooks = [(site_name(i, "resid_pre"), self._join(i)) for i in layers]
         edits: Hooks = [pair for i in layers for pair in at(i, self._edit(i), site)]
         self.hooks = [*joins, *edits, (residual_names(model)[-1], self._keep)]
 
-    def take(self, cells: Sequence[Cell], start: int) -> None:
-        """Set the cells, sorted by layer, and the first column of the next pass."""
-        self._cells, self._start = {}, start
-        for cell in cells:
-            self._cells.setdefault(cell.layer, []).append(cell)
+    def take(self, cells: Sequence[Cell], start: int, columns: int) -> None:
+        """Set the cells, sorted by layer, and the columns of the next pass."""
+        self._cells, self._start, self._columns = {}, start, columns
+        for row, cell in enumerate(cells, 0 if self._rows == "single" else 1):
+            self._cells.setdefault(cell.layer, []).append((row, cell))
 
     def _join(self, layer: int) -> HookFunction:
         def join_rows(activation: Tensor, hook: Any) -> Tensor:
-            joining = self._cells.get(layer, []) if self._joins else []
+            joining = self._cells.get(layer, []) if self._rows == "joining" else []
             return torch.cat([activation, activation[:1].expand(len(joining), -1, -1)]) if joining else activation
 
         return join_rows
 
     def _edit(self, layer: int) -> HookFunction:
         def patch_rows(activation: Tensor, hook: Any) -> Tensor:
-            joined = self._cells.get(layer, [])
-            if not joined:
+            patched = self._cells.get(layer, [])
+            if not patched:
                 return activation
-            out, first = activation.clone(), len(activation) - len(joined)
-            moves = [(first + i, to, clean) for i, cell in enumerate(joined) for clean, to in cell.pairs]
+            out = activation.clone()
+            states = out if out.ndim > 2 else out.view(-1, self._columns, out.shape[-1])  # OPT joins rows and columns
+            moves = [(row, to, clean) for row, cell in patched for clean, to in cell.pairs]
             rows, columns, cleans = torch.tensor(moves, device=out.device).T
-            heads = [cell.head for cell in joined for _ in cell.pairs]
+            heads = [cell.head for _, cell in patched for _ in cell.pairs]
             head = () if heads[0] is None else (torch.tensor(heads, device=out.device),)
-            out[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
+            states[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
             return out
 
         return patch_rows
@@ -167,20 +176,51 @@ def final_states(
     *,
     max_tokens: int,
     bar: tqdm,
+) -> tuple[Float[Tensor, "cell d_model"], tuple[str, ...]]:
+    """Final residual state, at the position that is read, of the corrupted run under each patch.
+
+    Also says, for the provenance, what the model needed beyond the fast way.
+    """
+    media = corrupted.prompt.media is not None
+
+    def run(rows: Rows) -> Float[Tensor, "cell d_model"]:
+        return _run(model, clean, corrupted, cells, site, rows, max_tokens, bar)
+
+    if media and not can_grow_mid_pass(model):
+        return run("single"), ()
+    try:
+        return run("joining"), ()
+    except torch.OutOfMemoryError:
+        raise
+    except checks.IMPOSSIBLE:
+        bar.reset()
+        return (run("single"), ("one cell a pass",)) if media else (run("from the start"), ("rows from the start",))
+
+
+def _run(
+    model: Model,
+    clean: Reference,
+    corrupted: Reference,
+    cells: Sequence[Cell],
+    site: str,
+    rows: Rows,
+    max_tokens: int,
+    bar: tqdm,
 ) -> Float[Tensor, "cell d_model"]:
-    """Final residual state, at the position that is read, of the corrupted run under each patch."""
     out = corrupted.final.repeat(len(cells), 1)
-    whole = corrupted.prompt.media is not None  # what a picture's positions read may lie on both sides of them
-    join = not whole or can_grow_mid_pass(model)
-    columns = len(corrupted.prompt) if whole else corrupted.read + 1
-    now = _Pass(model, site, clean, corrupted.read, join=join)
     if not cells:
         return out
-    with hooked(model, now.hooks, rows_join=True) as run:
-        for start, chosen in passes(cells, columns, max_tokens, skip=corrupted.cache is not None, join=join):
-            now.take([cells[i] for i in chosen], start)
-            _forward(run, corrupted.prompt, start, columns, shared_prefix(corrupted.cache, start) if start else None)
-            if join:
+    prompt = corrupted.prompt
+    # what a picture's positions read may lie on both sides of them
+    stop = corrupted.read + 1 if prompt.media is None else len(prompt)
+    skip = rows == "joining" and corrupted.cache is not None
+    now = _Pass(model, site, clean, corrupted.read, rows)
+    with hooked(model, now.hooks, rows_join=rows == "joining") as run:
+        for start, chosen in passes(cells, stop, max_tokens, skip=skip, join=rows != "single"):
+            now.take([cells[i] for i in chosen], start, stop - start)
+            prefix = shared_prefix(corrupted.cache, start) if start else None
+            _forward(run, prompt, start, stop, prefix, len(chosen) + 1 if rows == "from the start" else 1)
+            if rows != "single":
                 _check_first_row(now.final[0], corrupted.final)
             out[chosen] = now.final[-len(chosen) :]
             bar.update(len(chosen))

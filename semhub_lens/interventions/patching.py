@@ -55,7 +55,8 @@ def patch_grid(
 
     Every cell equals a run of its own. Many cells share a forward pass, which they join at their layer; only the
     positions from the patched one on are run, and only the position that is read is unembedded. Cells whose two
-    activations are identical are not run: their patch changes nothing.
+    activations are identical are not run: their patch changes nothing. A model whose rows cannot join a pass at their
+    layer (ALiBi, keys that layers share) takes them from the start, which is slower; the provenance's `notes` say so.
 
     Args:
         model: any causal TransformerLens model.
@@ -89,10 +90,10 @@ def patch_grid(
     values = ends[1].repeat(shape)
     bar = tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False)
     with bar:
-        states = final_states(model, good, bad, list(cells.values()), site, max_tokens=max_tokens, bar=bar)
+        states, notes = final_states(model, good, bad, list(cells.values()), site, max_tokens=max_tokens, bar=bar)
     if cells:
         values.view(-1)[list(cells)] = task.scores(states)
-    return task.result(PatchResult, values, ends)
+    return task.result(PatchResult, values, ends, notes)
 
 
 def attribution_grid(
@@ -230,7 +231,9 @@ class _Task:
             gradients = torch.autograd.grad(value.sum(), states)
         return torch.stack(states)[:, 0].detach(), torch.stack(gradients)[:, 0], value.detach().cpu()
 
-    def result(self, kind: type[R], values: Float[Tensor, "layer ..."], ends: Float[Tensor, " 2"]) -> R:
+    def result(
+        self, kind: type[R], values: Float[Tensor, "layer ..."], ends: Float[Tensor, " 2"], notes: tuple[str, ...] = ()
+    ) -> R:
         """What the patches measured, beside the metric of the clean and the corrupted run."""
         labels = [printable(getattr(self._model, "tokenizer", None), prompt.ids) for prompt in self._pair]
         return kind(
@@ -243,7 +246,7 @@ class _Task:
             clean_labels=tuple(labels[0][position] for position, _ in self.pairs),
             labels=tuple(labels[1][position] for _, position in self.pairs),
             axes=self._axes[: values.ndim],
-            provenance=provenance_of(self._model, norm="final", bos=self._pair[1].bos),
+            provenance=provenance_of(self._model, norm="final", bos=self._pair[1].bos, notes=notes),
         )
 
 

@@ -6,6 +6,7 @@
 - `prefix`: a key-value prefix that rows share.
 - `resolve`: what a user passes, turned into prompts that fit.
 - `hooking`: hook names, hooked runs, the window of positions.
+- `checks`: which batches and caches a model is verified to run exactly.
 - `reads`: where a prompt's states are read.
 - `capture`: exact batches, `Capture`, `residual_stream`.
 - `readout`: `Readout`: states to logits as the model does it, checked.

@@ -1,7 +1,7 @@
 """Residual states of many prompts: exact batches, and `Capture`, the probe that keeps what passes a hook point.
 
 Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
-mask.
+mask. `checks` verifies it of each model; of one that is not causal only prompts of equal length share a batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.checks import Packing, batching
 from semhub_lens.model.facts import Model, input_device
 from semhub_lens.model.hooking import (
     HookFunction,
@@ -45,13 +46,18 @@ class Batch:
     """Pictures and sound, as keyword arguments of the model."""
 
 
-def batches(prompts: Sequence[Prompt], max_tokens: int = 1024) -> list[Batch]:
+def batches(prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing = "padded") -> list[Batch]:
     """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
+
+    `packing` says which prompts may share one.
 
     Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
     positions in both directions, and padding would be among them.
     """
     kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
+    if packing == "equal":
+        kinds = [(len(prompt), kind) for prompt, kind in zip(prompts, kinds, strict=True)]
+    max_tokens = 0 if packing == "single" else max_tokens
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
     groups: list[list[int]] = []
     for i in order:
@@ -178,9 +184,9 @@ def prompt_states(
     `layers` are indices of the residual axis; None takes all.
     """
     check_edits(hooks, prompts)
-    capture = Capture(model, layers)
+    capture, packing = Capture(model, layers), batching(model, prompts)
     with hooked(model, [*hooks, *capture.hooks]) as run:
-        for batch in batches(prompts, max_tokens):
+        for batch in batches(prompts, max_tokens, packing):
             run(batch.tokens, batch.window, **batch.inputs)
             yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
@@ -197,7 +203,7 @@ def residual_stream(
     r"""Return one residual-stream vector per prompt at every layer.
 
     Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
-    time.
+    time. Of a model that is not causal, only prompts of equal length share a batch.
 
     Args:
         model: any TransformerLens model.
@@ -258,9 +264,10 @@ def residual_reads(
         return take
 
     readers = [(name, reader(layer)) for layer, name in enumerate(names)]
+    packing = batching(model, listed)
     bar = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=not progress, leave=False)
     with torch.no_grad(), bar, hooked(model, [*hooks, *readers]) as run:
-        for batch in batches(listed, max_tokens):
+        for batch in batches(listed, max_tokens, packing):
             items = batch.window.items
             means[:] = [
                 ReadOfBatch(

@@ -4,6 +4,8 @@ Only this module and `loading` know whether a model is a `HookedTransformer` (tr
 `TransformerBridge` (3.9 and 4.x).
 """
 
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -88,7 +90,9 @@ def new_cache(model: Model, rows: int) -> Any:
     from transformers import DynamicCache, PreTrainedModel
 
     inner = model.original_model
-    return DynamicCache(config=inner.config) if isinstance(inner, PreTrainedModel) else None
+    if not isinstance(inner, PreTrainedModel) or "past_key_values" not in signature(inner.forward).parameters:
+        return None  # a state-space model swallows the name and forgets what came before
+    return DynamicCache(config=inner.config)
 
 
 def recording_cache(model: Model) -> Any:
@@ -122,6 +126,22 @@ def require_filled(cache: Any) -> None:
             "'transformers<5.24'. "
             "`generate` also works without a cache (use_cache=False)."
         )
+
+
+def rope_switch(model: Model) -> int | None:
+    """Number of tokens up to which the rotary positions of all of them have one scaling, and behind it another."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, Mapping) or rope.get("rope_type") != "longrope":
+        return None
+    return rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+
+
+def placeholder_ids(model: Model) -> frozenset[int]:
+    """Ids that the model's config names: marks of text, pictures and sound, which a pass may not take as words."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    named = {} if config is None else config.to_dict()
+    return frozenset(i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int)
 
 
 def can_grow_mid_pass(model: Model) -> bool:
@@ -169,6 +189,7 @@ def provenance_of(
     data_hash: str | None = None,
     seed: int | None = None,
     bos: bool | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Provenance:
     """Describe a measurement on `model`."""
     return Provenance(
@@ -184,4 +205,5 @@ def provenance_of(
         data_hash=data_hash,
         seed=seed,
         unembedding=values_fingerprint(unembedding_sample(model).float()),
+        notes=notes,
     )

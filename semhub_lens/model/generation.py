@@ -19,7 +19,8 @@ from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import batches, check_edits
-from semhub_lens.model.facts import Model, new_cache, provenance_of, require_filled, step_inputs
+from semhub_lens.model.checks import decoding, notes
+from semhub_lens.model.facts import Model, new_cache, provenance_of, step_inputs
 from semhub_lens.model.hooking import (
     HookFunction,
     Hooks,
@@ -74,14 +75,15 @@ def generate(
         max_new_tokens: at most so many; a prompt ends earlier at a token of `end_tokens`.
         seed: of the sampling; prompt i draws from seed + i whatever batch it is in.
         temperature: 0 is greedy; else softmax(logits / temperature) is sampled.
-        use_cache: keep keys and values between steps; None does where the model can. The output is the same.
+        use_cache: keep keys and values between steps; None does where that gives what a pass over all tokens gives
+            (verified once a model, as is its left padding). The output is the same; the provenance's `notes` say where
+            a model needs to go without a cache, or without prompts of other lengths beside it.
         max_tokens: token budget of a batch.
         progress: show a progress bar.
 
     Raises:
         SemhubError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
-            1, negative temperature, `use_cache=True` on a model without a cache, a cache that the model leaves empty,
-            NaN or infinite logits.
+            1, negative temperature, `use_cache=True` on a model whose cache does not hold, NaN or infinite logits.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -91,14 +93,16 @@ def generate(
     whole_number(seed, "seed=")
     if whole_number(max_new_tokens, "max_new_tokens=") < 1 or not temperature >= 0:
         raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
-    if use_cache and new_cache(model, 1) is None:
-        raise SemhubError("This model has no key-value cache; pass use_cache=False (or leave it out).")
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
         raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
     require_hooks(model, hook_names(hooks))
     check_edits(hooks, listed, max_new_tokens)
     readout, ends = Readout(model), end_tokens(model)
+    packing, uncached = decoding(model, listed, max_new_tokens)
+    if use_cache and uncached:
+        raise SemhubError(f"This model has no usable key-value cache ({uncached}); leave use_cache out.")
+    cached, uncached = not uncached if use_cache is None else use_cache, "" if use_cache is False else uncached
     continuations: dict[int, list[int]] = {}
     last: list[Tensor] = []
 
@@ -108,16 +112,17 @@ def generate(
     watched: list[tuple[str, HookFunction]] = [*hooks, (residual_names(model)[-1], keep_last)]
     bar = tqdm(total=len(listed), desc="generating", unit="prompt", disable=not progress, leave=False)
     with bar, hooked(model, watched) as run:
-        for batch in batches(listed, max(1, max_tokens - max_new_tokens)):
+        for batch in batches(listed, max(1, max_tokens - max_new_tokens), packing):
             rows = [listed[i] for i in batch.window.items.tolist()]
-            cache = new_cache(model, len(rows)) if use_cache in (None, True) else None
+            cache = new_cache(model, len(rows)) if cached else None
             decoder = _Decoder(model, run, readout, ends, last, temperature, cache, batch.inputs)
             new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
             continuations.update(zip(batch.window.items.tolist(), new, strict=True))
             bar.update(len(rows))
     ids = tuple(tuple(continuations[i]) for i in range(len(listed)))
     texts = tuple("" if model.tokenizer is None else model.tokenizer.decode(i, skip_special_tokens=True) for i in ids)
-    provenance = provenance_of(model, norm="final", seed=seed, bos=listed[0].bos)
+    how = notes(packing, uncached)
+    provenance = provenance_of(model, norm="final", seed=seed, bos=listed[0].bos, notes=how)
     return Generation(prompts=tuple(p.text or "" for p in listed), texts=texts, token_ids=ids, provenance=provenance)
 
 
@@ -177,7 +182,6 @@ class _Decoder:
             **step_inputs(self.model, self.cache, mask, columns, media=bool(self.media)),
             **media,
         )
-        require_filled(self.cache)
         return self.readout(self.last[0])
 
     def _choose(self, logits: Tensor, rngs: list[torch.Generator]) -> Int[Tensor, " batch"]:

@@ -284,7 +284,7 @@ def test_a_metric_without_gradient_is_refused(tiny_model):
         shl.attribution_grid(tiny_model, CLEAN, CORRUPTED, lambda logits: difference(logits).detach())
 
 
-def test_a_model_that_does_not_reproduce_its_own_run_is_refused(tiny_model, monkeypatch):
+def test_a_model_that_does_not_reproduce_its_own_run_is_run_another_way_or_refused(tiny_model, monkeypatch):
     """Control of the check on the first row: a prefix of wrong keys must be noticed."""
     from semhub_lens.interventions import grid as _grid
 
@@ -298,8 +298,13 @@ def test_a_model_that_does_not_reproduce_its_own_run_is_refused(tiny_model, monk
             setattr(layer, name, 2 * old if torch.is_tensor(old) else (old[0], 2 * old[1]))
         return made
 
+    exact = grid(tiny_model)
     monkeypatch.setattr(_grid, "shared_prefix", wrong)
-    with pytest.raises(ValueError, match="do not reproduce"):
+    noticed = grid(tiny_model)
+    assert (exact.provenance.notes, noticed.provenance.notes) == ((), ("rows from the start",))
+    torch.testing.assert_close(noticed.values, exact.values, **CLOSE)
+    noise = [("blocks.1.hook_resid_post", lambda activation, hook: activation + torch.randn_like(activation))]
+    with tiny_model.hooks(fwd_hooks=noise), pytest.raises(ValueError, match="do not reproduce"):
         grid(tiny_model)
 
 
@@ -391,3 +396,35 @@ def one_head(model, clean, corrupted, layer, target, head):
     with torch.no_grad():
         model.run_with_hooks(clean.ids[None], fwd_hooks=[(name, lambda a, hook: kept.append(a.clone()))])
         return model.run_with_hooks(corrupted.ids[None], fwd_hooks=[(name, write)])[:, -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [("bloom", "resid_pre"), ("bloom", "z"), ("xglm", "attn_out"), ("mpt", "mlp_out"), ("rwkv", "resid_pre"),
+     ("opt", "resid_pre"), ("opt", "mlp_out"), ("opt", "resid_mid"), ("gemma4", "resid_pre")],
+)  # fmt: skip
+def test_hosts_whose_rows_cannot_join_a_pass_give_the_grid_of_single_runs(name, site):
+    model = models.host(name)
+    found = grid(model, site=site, max_tokens=40)
+    kept = []
+    hook = site_name(1, site)
+    states = []
+    model.run_with_hooks(CLEAN.ids[None], fwd_hooks=[(hook, lambda a, hook: kept.append(a.detach().clone()))])
+    for target in (2, 5):
+
+        def edit(activation, hook, target=target):
+            flat = activation.view(-1, *activation.shape[-2:] if site == "z" else activation.shape[-1:])  # one row
+            clean = kept[0].view_as(flat)
+            heads = (slice(None), 0) if site == "z" else ()
+            index = (target, 0) if heads else (target,)
+            flat[index] = clean[index]  # in place: an edit of resid_mid reaches the residual stream so
+            return activation
+
+        with torch.no_grad():
+            logits = model.run_with_hooks(CORRUPTED.ids[None], fwd_hooks=[(hook, edit)])[:, -1]
+        states.append(difference(logits).item())
+    ours = found.values[1, [2, 5]]
+    assert (ours[:, 0] if site == "z" else ours).tolist() == pytest.approx(states, abs=1e-4)
+    assert found.effect.abs().max() > 1e-3
+    slow = {"bloom", "xglm", "gemma4"}
+    assert found.provenance.notes == (("rows from the start",) if name in slow else ())

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers.cache_utils import DynamicLayer
 
 import models
 import semhub_lens as shl
@@ -298,16 +297,3 @@ def test_real_model_continues_alike_with_and_without_cache_and_batch(gemma):
     cached, plain = (generated(gemma, prompts, use_cache=c, **settings).token_ids for c in (True, False))
     assert cached == plain != generated(gemma, prompts, max_new_tokens=3).token_ids
     assert list(cached) == [generated(gemma, prompt, **settings).token_ids[0] for prompt in prompts]
-
-
-def test_a_cache_that_the_model_leaves_empty_raises(tiny_model, monkeypatch):
-    """As with a transformers that passes the cache on under a name which the bridges do not know."""
-    if not hasattr(tiny_model, "original_model"):
-        pytest.skip("a HookedTransformer has a cache of its own")
-    monkeypatch.setattr(DynamicLayer, "update", lambda self, keys, values, *args, **kwargs: (keys, values))
-    with pytest.raises(ValueError, match="kept nothing in its key-value cache"):
-        shl.generate(tiny_model, ["dog cat", "house"], max_new_tokens=2, progress=False)
-    with pytest.raises(ValueError, match="kept nothing in its key-value cache"):
-        shl.patch_grid(tiny_model, "dog cat house", "cat cat house", shl.metric.log_prob(tiny_model, 5), progress=False)
-    plain = shl.generate(tiny_model, ["dog cat", "house"], max_new_tokens=2, use_cache=False, progress=False)
-    assert all(len(ids) == 2 for ids in plain.token_ids)

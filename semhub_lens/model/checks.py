@@ -1,0 +1,215 @@
+"""What a host model is verified to do before it is believed: batches, left padding, key-value cache.
+
+Each check is a few passes over six tokens against the same tokens alone. It is done when a run first needs it, once a
+model object, and again when its weights were replaced or changed in place. Runs then take only what holds: where it
+does not, prompts of equal length, single rows, or no cache; the result's provenance says so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from semhub_lens.base.errors import Unfit
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.facts import Model, new_cache, placeholder_ids, require_filled, rope_switch, step_inputs
+from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
+
+Packing = Literal["padded", "equal", "single"]
+"""Which prompts may share a pass: any (with padding), those of equal length, none."""
+States = Callable[..., Float[Tensor, "batch pos d_model"]]
+LONG = 6
+"""Tokens of a check's long row; the short one has half of them."""
+IMPOSSIBLE = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+"""What a model raises that cannot run so; anything else (an interrupt, full memory) is no answer."""
+_verified: "WeakKeyDictionary[Model, tuple[tuple, dict[str, Fact]]]" = WeakKeyDictionary()
+"""By model: the version of its weights, and what was verified of them. It dies with the model."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """How one check of a model came out."""
+
+    error: float
+    """Largest relative deviation of a final residual state from that of the same tokens alone."""
+    tolerance: float
+    packing: Packing = "padded"
+    reason: str = ""
+    """What the model said where it cannot run so."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model does what the check asks for."""
+        return self.error <= self.tolerance
+
+
+def right_padding(model: Model) -> Fact:
+    """Whether a row with padding on its right, and no mask, has the states that it has alone (a causal model)."""
+    return _once(model, "right padding", _right_padding)
+
+
+def left_padding(model: Model) -> Fact:
+    """Whether a row with masked padding on its left has the states that it has alone."""
+    return _once(model, "left padding", _left_padding)
+
+
+def cache(model: Model) -> Fact:
+    """Whether steps behind a key-value cache have the states of a pass over all tokens."""
+    return _once(model, "cache", _cache)
+
+
+def batching(model: Model, prompts: Sequence[Prompt]) -> Packing:
+    """Which of these prompts may share a pass without a mask."""
+    return _packing(right_padding, model, [len(prompt) for prompt in prompts])
+
+
+def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[Packing, str]:
+    """Which of these prompts may be continued together, and why a cache is of no use ("" where it is)."""
+    lengths = [len(prompt) for prompt in prompts]
+    limit = rope_switch(model)
+    if limit is not None and max(lengths) + new_tokens > limit >= min(lengths):
+        packing: Packing = "equal" if left_padding(model).packing != "single" else "single"
+        return packing, f"its rotary scaling changes at {limit} tokens"
+    cached = cache(model)
+    packing = _packing(left_padding, model, lengths)
+    return packing, "" if cached.holds else cached.reason or f"cached steps are off by {cached.error:.2g}"
+
+
+def notes(packing: Packing, uncached: str = "") -> tuple[str, ...]:
+    """What runs did by themselves, for a result's provenance."""
+    together = {"padded": (), "equal": ("batches of equal length",), "single": ("one row at a time",)}[packing]
+    return (*together, *((f"no cache: {uncached}",) if uncached else ()))
+
+
+def batch_notes(model: Model) -> tuple[str, ...]:
+    """`notes` of runs without a mask, as far as they were looked into."""
+    known = _known(model).get("right padding")
+    return () if known is None else notes(known.packing)
+
+
+def _packing(check: Callable[[Model], Fact], model: Model, lengths: Sequence[int]) -> Packing:
+    if len(lengths) < 2:
+        return "padded"
+    limit = rope_switch(model)
+    packing = check(model).packing
+    switches = limit is not None and min(lengths) <= limit < max(lengths)
+    return "equal" if switches and packing == "padded" else packing
+
+
+def _once(model: Model, name: str, check: Callable[[Model], Fact]) -> Fact:
+    known = _known(model)
+    if name not in known:
+        with torch.no_grad():
+            known[name] = check(model)
+    return known[name]
+
+
+def _known(model: Model) -> dict[str, Fact]:
+    """What was verified of these weights; changes of what it returns are kept."""
+    weights = model.parameters()
+    version = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    if model not in _verified or _verified[model][0] != version:
+        _verified[model] = version, {}
+    return _verified[model][1]
+
+
+@contextmanager
+def _final_states(model: Model) -> Iterator[States]:
+    """Yield a function from tokens `[batch pos]` and a pass's inputs to the states after the last block."""
+    name = residual_names(model)[-1]
+    kept: list[Tensor] = []
+
+    def keep(activation: Tensor, hook: Any) -> None:
+        kept[:] = [activation.detach().float().clone()]
+
+    with hooked(model, [(name, keep)]) as run:
+
+        def states(ids: Int[Tensor, "batch pos"], **inputs: Any) -> Tensor:
+            kept.clear()
+            run(ids, NOWHERE, **inputs)
+            if not kept:
+                raise Unfit(f"{name} never fires in {model.cfg.model_name}, so its residual stream cannot be read.")
+            return kept[0]
+
+        yield states
+
+
+def _long(model: Model) -> Int[Tensor, " pos"]:
+    """Tokens that stand for themselves, as many as the model's context holds."""
+    placeholders = placeholder_ids(model)
+    plain = [i for i in range(min(1000, int(model.cfg.d_vocab))) if i not in placeholders] or [0]
+    length = min(LONG, int(model.cfg.n_ctx))
+    return torch.tensor([plain[(i + 1) * len(plain) // (LONG + 1)] for i in range(length)])
+
+
+def _fact(ours: Tensor, alone: Tensor, dtype: torch.dtype, packing: Packing = "padded") -> Fact:
+    error = float(((ours - alone).norm(dim=-1) / alone.norm(dim=-1)).max())
+    return Fact(error if error == error else torch.inf, 1e-4 if dtype == torch.float32 else 3e-2, packing)
+
+
+def _dtype(model: Model) -> torch.dtype:
+    return next(model.parameters()).dtype
+
+
+def _right_padding(model: Model) -> Fact:
+    long = _long(model)
+    short, other = long[: (len(long) + 1) // 2], long[len(long) // 2 :]
+    with _final_states(model) as states:
+        alone = states(short[None])[0]
+        rows = states(pad_sequence([short, long], batch_first=True))
+        fact = _fact(rows[0, : len(short)], alone, _dtype(model))
+        return fact if fact.holds else _apart(fact, states, short, other, alone)
+
+
+def _apart(fact: Fact, states: States, short: Tensor, other: Tensor, alone: Tensor) -> Fact:
+    """The failed check with what is left: rows of equal length, if they do not disturb each other, or single rows."""
+    together = float((states(torch.stack([short, other]))[0] - alone).norm() / alone.norm())
+    return Fact(fact.error, fact.tolerance, "equal" if together <= fact.tolerance else "single", fact.reason)
+
+
+def _left_padding(model: Model) -> Fact:
+    long = _long(model)
+    short, other = long[: (len(long) + 1) // 2], long[len(long) // 2 :]
+    cached = cache(model).holds
+    padding = len(long) - len(short)
+    tokens = torch.stack([torch.nn.functional.pad(short, (padding, 0)), long])
+    mask = torch.arange(len(long))[None] >= torch.tensor([[padding], [0]])
+    with _final_states(model) as states:
+        alone = states(short[None])[0]
+        try:
+            fact = _fact(_decoded(model, states, tokens, mask, cached=cached)[0, -1], alone[-1], _dtype(model))
+        except IMPOSSIBLE as error:
+            fact = Fact(torch.inf, 0.0, reason=str(error))
+        return fact if fact.holds else _apart(fact, states, short, other, alone)
+
+
+def _cache(model: Model) -> Fact:
+    long = _long(model)
+    mask = torch.ones(1, len(long), dtype=torch.bool)
+    if new_cache(model, 1) is None:
+        return Fact(torch.inf, 0.0, reason="the model takes no key-value cache")
+    with _final_states(model) as states:
+        alone = states(long[None])
+        try:
+            return _fact(_decoded(model, states, long[None], mask, cached=True), alone, _dtype(model))
+        except IMPOSSIBLE as error:
+            return Fact(torch.inf, 0.0, reason=str(error))
+
+
+def _decoded(model: Model, states: States, tokens: Tensor, mask: Tensor, *, cached: bool) -> Tensor:
+    """States of left-padded rows; with a cache the last two columns are a step each."""
+    held = new_cache(model, len(tokens)) if cached else None
+    columns = tokens.shape[1]
+    ends = [max(1, columns - 2), *range(max(1, columns - 2) + 1, columns + 1)] if cached else [columns]
+    parts = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        inputs = step_inputs(model, held, mask[:, :end], end - start)
+        parts.append(states(tokens[:, start:end], **inputs))
+        require_filled(held)
+    return torch.cat(parts, dim=1)
