@@ -80,7 +80,7 @@ def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
         fields = [row.get(name) for name in ("text", "code")] if isinstance(row, dict) else []
         if not fields or not all(isinstance(field, str) and field.strip() for field in fields):
             got = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise SemhubError(f"{file}:{number}: expected non-empty strings text and code, got {got}.")
+            raise SemhubError(f"{file}:{number}: expected non-empty strings text and code, found {got}.")
         code = row["code"].replace("\r\n", "\n").strip("\n")
         yield InstructionPair(code, " ".join(row["text"].split()), f"{file}:{number}")
 

@@ -137,7 +137,7 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
 def _field(row: Any, column: str, line_name: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
         got = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise SemhubError(f"{line_name}: expected a text in {column!r}, got {got}.")
+        raise SemhubError(f"{line_name}: expected a text in {column!r}, found {got}.")
     return row[column]
 
 
