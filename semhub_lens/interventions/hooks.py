@@ -20,7 +20,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.interventions.positions import Chosen, Positions, check_positions, chosen_positions, ranks_of
+from semhub_lens.interventions.positions import Positions, check_positions, ranks_of
 from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -36,7 +36,7 @@ class PositionedHook:
 
     name: str
     edit: Edit
-    positions: Chosen = None
+    positions: Positions = None
     items: int | None = None
     """How many prompts it has vectors for; None for any number."""
     _chunks: PassCounter = field(default_factory=PassCounter)
@@ -91,7 +91,7 @@ def add(
     def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         return states + strength * _pick(vectors, states, item, rank, each)
 
-    return PositionedHook("add", add_direction, chosen_positions(positions), _count(vectors, each))
+    return PositionedHook("add", add_direction, positions, _count(vectors, each))
 
 
 def replace(
@@ -108,7 +108,7 @@ def replace(
     def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         return torch.lerp(states, _pick(vectors, states, item, rank, each).expand_as(states), strength)
 
-    return PositionedHook("replace", replace_state, chosen_positions(positions), _count(vectors, each))
+    return PositionedHook("replace", replace_state, positions, _count(vectors, each))
 
 
 def project_out(
@@ -143,14 +143,14 @@ def _taking_away(
         along = _fitting(axis(), states)
         return states - strength * times * (states @ along)[..., None] * along
 
-    return PositionedHook(name, take_away, chosen_positions(positions))
+    return PositionedHook(name, take_away, positions)
 
 
 def patch(
     source: Float[Tensor, "*item pos d_model"],
     positions: Positions = None,
     *,
-    source_positions: Positions = None,
+    source_positions: Sequence[int] | slice | None = None,
     strength: float = 1.0,
 ) -> PositionedHook:
     """Write the states of another run over the states at `positions` (activation patching).
@@ -182,7 +182,7 @@ def patch(
         local = states.to(current.device).float()
         return torch.lerp(current, local[rank] if states.ndim == 2 else local[item, rank], strength)
 
-    return PositionedHook("patch", write_source, chosen_positions(positions))
+    return PositionedHook("patch", write_source, positions)
 
 
 def at(
@@ -211,12 +211,10 @@ def at(
         >>> [name for name, _ in at(1, add(torch.ones(4)), site="attn_out")]
         ['blocks.1.hook_attn_out']
     """
-    several = list(layers) if isinstance(layers, Iterable) and getattr(layers, "ndim", 1) else [layers]
-    if not several:
-        raise SemhubError("at() got no layers; give one or several.")
-    if any(isinstance(layer, bool) for layer in several):
-        raise SemhubError(f"at() takes numbers of layers and no mask over them, got {layers!r}.")
+    several = layers if isinstance(layers, Iterable) else [layers]
     listed = [whole_number(layer, "A layer") for layer in several]
+    if not listed:
+        raise SemhubError("at() got no layers; give one or several.")
     wrapped = _write_through(fn) if site == "resid_mid" else fn
     return [(site_name(layer, site), wrapped) for layer in listed]
 
@@ -290,13 +288,9 @@ def _unit(direction: Tensor, name: str) -> Tensor:
     return vector / vector.norm()
 
 
-def _picked(source: Tensor, wanted: Positions) -> Tensor:
-    length, chosen = source.shape[-2], chosen_positions(wanted)
-    if isinstance(chosen, slice):
-        return source[..., range(length)[chosen], :]
-    if not isinstance(chosen, Tensor) or chosen.ndim > 1:
-        raise SemhubError(f"source_positions= takes whole numbers, a slice or a mask [pos], got {wanted!r}.")
-    indices = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen.reshape(-1)
-    if any(not -length <= i < length for i in indices.tolist()):
-        raise SemhubError(f"Source positions {indices.tolist()} are past the end of a source of {length} positions.")
-    return source[..., indices.to(source.device), :]
+def _picked(source: Tensor, chosen: Sequence[int] | slice) -> Tensor:
+    length = source.shape[-2]
+    indices = range(length)[chosen] if isinstance(chosen, slice) else list(chosen)
+    if any(not -length <= i < length for i in indices):
+        raise SemhubError(f"Source positions {list(indices)} are past the end of a source of {length} positions.")
+    return source[..., list(indices), :]

@@ -4,75 +4,25 @@ In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) posit
 tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, SupportsIndex
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError, whole_number
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.hooking import Window
 
-Positions = slice | SupportsIndex | Sequence[Any] | np.ndarray | Tensor | str | None
+Positions = slice | int | Sequence[int] | Tensor | str | None
 """None: everywhere, generated tokens included. A slice, an index (negative from the prompt's end), indices `[k]` or per
-prompt `[item k]`, a mask over the prompt, `[pos]` for all or `[item pos]`, a span's name, or "generated" (every
-generated token). Lists, NumPy arrays and tensors are alike. A mask holds booleans; zeros and ones are taken for one as
-soon as a number comes twice in a row, since positions are named once (two entries, `[0, 1]`, stay positions)."""
-Chosen = slice | Tensor | str | None
-"""Positions in one of four forms: a tensor holds indices, or, if boolean, a mask."""
+prompt `[item k]`, a mask `[item pos]` over the prompt, a span's name, or "generated" (every generated token)."""
 
 GENERATED = "generated"
 
 
-def chosen_positions(positions: Positions) -> Chosen:
-    """What a user gives as positions, as a slice, a tensor on the CPU, a name or None.
-
-    Raises:
-        SemhubError: anything else, such as fractions, or rows of unequal lengths.
-    """
-    if positions is None or isinstance(positions, str):
-        return positions
-    if isinstance(positions, slice):
-        edges = positions.start, positions.stop, positions.step
-        return slice(*(None if edge is None else whole_number(edge, "An edge or step of a slice") for edge in edges))
-    try:
-        listed = positions if isinstance(positions, Tensor) else torch.from_numpy(np.array(positions))
-    except (TypeError, ValueError) as error:
-        raise _no_positions(positions) from error
-    listed = listed.detach().cpu()
-    if not listed.numel():
-        return listed.long()
-    if (
-        listed.ndim > 2
-        or listed.is_floating_point()
-        or listed.is_complex()
-        or (listed.dtype == torch.bool and not listed.ndim)
-    ):
-        raise _no_positions(positions)
-    return listed.bool() if _is_mask(listed) else listed.long()
-
-
-def _no_positions(positions: Any) -> SemhubError:
-    return SemhubError(
-        "positions= takes whole numbers, a slice, a mask [pos] or [item pos], or a span's name (rows equally long), "
-        f"got {positions!r}."
-    )
-
-
-def _is_mask(listed: Tensor) -> bool:
-    """Whether it holds booleans, or zeros and ones of which one comes twice in a row."""
-    if listed.dtype == torch.bool:
-        return True
-    rows = listed.reshape(-1, listed.shape[-1]) if listed.ndim else listed.reshape(1, 1)
-    ones = (rows == 1).sum(1)
-    return bool(((rows == 0) | (rows == 1)).all()) and bool(((ones > 1) | (rows.shape[1] - ones > 1)).any())
-
-
-def ranks_of(positions: Chosen, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
+def ranks_of(positions: Positions, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
     """For every column, its rank in the list of positions that the intervention names; -1 where it is not named."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
@@ -106,19 +56,20 @@ def _edge(edge: int, lengths: Tensor) -> Tensor:
     return lengths + edge if edge < 0 else torch.full_like(lengths, edge)
 
 
-def _mask_ranks(mask: Bool[Tensor, "*item pos"], absolute: Tensor, window: Window) -> Tensor:
-    rows = mask[window.items] if mask.ndim == 2 else mask.expand(len(window.items), -1)
+def _mask_ranks(mask: Bool[Tensor, "item pos"], absolute: Tensor, window: Window) -> Tensor:
+    rows = mask.cpu()[window.items]
     within = (absolute >= 0) & (absolute < rows.shape[1])
     column = absolute.clamp(0, rows.shape[1] - 1)
     return torch.where(within & rows.gather(1, column), (rows.long().cumsum(1) - 1).gather(1, column), -1)
 
 
-def _indices(positions: Tensor | str, window: Window) -> list[Sequence[int]]:
+def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> list[Sequence[int]]:
     """Absolute indices of every row, in the order given."""
     rows = range(len(window.items))
     if isinstance(positions, str):
         return [_span(window.spans[row] if window.spans else {}, positions) for row in rows]
-    chosen = positions[window.items] if positions.ndim == 2 else positions.reshape(1, -1).expand(len(window.items), -1)
+    listed = torch.as_tensor(positions).cpu()
+    chosen = listed[window.items] if listed.ndim == 2 else listed.reshape(1, -1).expand(len(window.items), -1)
     chosen = torch.where(chosen < 0, chosen + window.lengths[:, None], chosen)
     return chosen.tolist()
 
@@ -144,8 +95,11 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
     return torch.where(absolute >= 0, table.view(-1, width).gather(1, absolute.clamp(min=0)), -1)
 
 
-def check_positions(positions: Chosen, prompts: Sequence[Prompt], new_tokens: int) -> None:
+def check_positions(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
+    listed = positions is None or isinstance(positions, str | int | slice | Tensor | Iterable)
+    if not listed or (isinstance(positions, Tensor) and positions.is_floating_point()):
+        raise SemhubError(f"positions= takes whole numbers, a slice, a mask or a span's name, got {positions!r}.")
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
         raise SemhubError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
@@ -158,7 +112,9 @@ def check_positions(positions: Chosen, prompts: Sequence[Prompt], new_tokens: in
 
 
 def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
-    for row, prompt in zip(mask.expand(len(prompts), -1), prompts, strict=True):
+    if mask.ndim != 2:
+        raise SemhubError(f"Expected a mask [item pos], got shape {tuple(mask.shape)}.")
+    for row, prompt in zip(mask, prompts, strict=True):
         if bool(row[len(prompt) :].any()):
             last = int(row.nonzero().max())
             raise SemhubError(
@@ -181,7 +137,9 @@ def _whole(prompts: Sequence[Prompt], generated: int) -> Window:
     return Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, spans, generated)
 
 
-def _check_indices(positions: Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
+def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
+    if not isinstance(positions, str | int | Tensor) and any(isinstance(i, bool) for i in positions):
+        raise SemhubError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
     for prompt, indices in zip(prompts, _indices(positions, _whole(prompts, reached)), strict=True):
         for position in indices:
             if not 0 <= position < len(prompt) + reached:
