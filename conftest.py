@@ -12,6 +12,15 @@ import pytest
 import models
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With several workers, one has all tests of the real model, from the start; a file's others stay together."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+    for item in items:
+        real = item.get_closest_marker("real") and {"gemma", "one_gemma"} & {*item.fixturenames}
+        item.add_marker(pytest.mark.xdist_group("gemma" if real else item.path.as_posix()))
+
+
 @pytest.fixture(scope="session", params=models.BACKENDS)
 def tiny_model(request):
     """A random three-layer Llama with a word-level tokenizer, on every backend of the installed line."""
@@ -21,17 +30,13 @@ def tiny_model(request):
 @pytest.fixture(scope="session", params=models.BACKENDS)
 def gemma(request):
     """Gemma 3 270M, the packaged real model, on every backend of the installed line."""
-    import semhub_lens as shl
-
-    return shl.load("gemma-3-270m", backend=request.param)
+    return models.gemma(request.param)
 
 
 @pytest.fixture(scope="session")
 def one_gemma():
     """Gemma 3 270M on the line's own backend (`HookedTransformer` where there is one): for what takes minutes."""
-    import semhub_lens as shl
-
-    return shl.load("gemma-3-270m")
+    return models.gemma(models.BACKENDS[0])
 
 
 @pytest.fixture(scope="session")

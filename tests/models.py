@@ -1,5 +1,6 @@
 """Small models for shapes and identities, and the packaged real one."""
 
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -16,6 +17,14 @@ LISTED = (
 WORDS = LISTED.split()
 HOOKED_LINE = int(version("transformer-lens").split(".")[0]) < 4
 BACKENDS = ["hooked", "bridge"] if HOOKED_LINE else ["bridge"]
+
+
+@cache
+def gemma(backend: str):
+    """Gemma 3 270M, read once a process."""
+    from semhub_lens import load
+
+    return load("gemma-3-270m", backend=backend)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

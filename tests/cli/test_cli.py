@@ -1,5 +1,6 @@
 """The command line and the report, as a user meets them."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,12 +12,51 @@ import semhub_lens as shl
 from browser import CHROMIUM, rendered
 from semhub_lens.report.report import report
 
+REFUSED = {
+    ("lens", "  "): "prompt text is empty",
+    ("lens", "x", "--model", "gemma-3-270"): "gemma-3-270m",
+    ("lens", "x", "--model", "no-such-folder.gguf"): "No GGUF file",
+    ("lens", "x", "--backend", "jax"): "Unknown backend 'jax'",
+    ("run", "multilingual.nothing"): "Unknown experiment",
+    ("train-spoke", "vision", "--out", "made"): "--font",
+    ("train-spoke", "vision", "--out", "made", "--font", "none.ttf"): "fonts-noto-color-emoji",
+    ("train-spoke", "smell", "--out", "made"): "Unknown kind 'smell'",
+}
+LISTS = [["experiments"], ["models"]]
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
 
 
 def semhub(*arguments, cwd):
     command = [sys.executable, "-m", "semhub_lens.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env=ENVIRONMENT, check=False)
+
+
+ONE_BY_ONE = """
+import contextlib, io, json, os, sys
+from semhub_lens.cli.main import main
+for folder, arguments in json.load(sys.stdin):
+    os.makedirs(folder); os.chdir(folder)
+    sys.argv = ["semhub", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        try:
+            status = main()
+        except SystemExit as ended:
+            status = ended.code
+    print(json.dumps([status, " ".join(out.getvalue().split()), os.listdir()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Exit status, words printed and files left of each command that runs no model; one process, a folder for each."""
+    folder = tmp_path_factory.mktemp("commands")
+    asked = [[str(folder / str(i)), arguments] for i, arguments in enumerate([*map(list, REFUSED), *LISTS])]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE], input=json.dumps(asked), capture_output=True, text=True, check=True,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    answers = map(json.loads, done.stdout.splitlines())
+    return {tuple(arguments): answer for (_, arguments), answer in zip(asked, answers, strict=True)}
 
 
 @pytest.mark.real
@@ -29,28 +69,20 @@ def test_the_lens_command_shows_english_before_spanish(tmp_path):
     assert (tmp_path / "out.html").stat().st_size > 1_000_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["lens", "  "], "prompt text is empty"),
-        (["lens", "x", "--model", "gemma-3-270"], "gemma-3-270m"),
-        (["lens", "x", "--model", "no-such-folder.gguf"], "No GGUF file"),
-        (["lens", "x", "--backend", "jax"], "Unknown backend 'jax'"),
-        (["run", "multilingual.nothing"], "Unknown experiment"),
-        (["train-spoke", "vision", "--out", "made"], "--font"),
-        (["train-spoke", "vision", "--out", "made", "--font", "none.ttf"], "fonts-noto-color-emoji"),
-        (["train-spoke", "smell", "--out", "made"], "Unknown kind 'smell'"),
-    ],
-)
-def test_bad_input_is_one_message_and_leaves_no_file(tmp_path, arguments, message):
-    done = semhub(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in " ".join(done.stdout.split()) and "Traceback" not in done.stdout + done.stderr
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.items(), ids=map(" ".join, REFUSED))
+def test_bad_input_is_one_message_and_leaves_no_file(here, arguments, message):
+    status, printed, files = here[arguments]
+    assert status == 2 and message in printed and "Traceback" not in printed
+    assert files == []
 
 
-def test_the_lists_name_every_experiment_and_packaged_model(tmp_path):
-    listed = semhub("experiments", cwd=tmp_path).stdout + semhub("models", cwd=tmp_path).stdout
+def test_bad_input_is_no_traceback_in_a_shell(tmp_path):
+    done = semhub("lens", "  ", cwd=tmp_path)
+    assert done.returncode == 2 and "prompt text is empty" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_the_lists_name_every_experiment_and_packaged_model(here):
+    listed = here["experiments",][1] + here["models",][1]
     assert all(name in listed for name in [*shl.experiments.EXPERIMENTS, "gemma-3-270m", "smollm2-135m"])
 
 
@@ -70,8 +102,8 @@ def test_run_saves_table_result_and_figure(tmp_path):
 
 
 @pytest.mark.real
-def test_the_report_states_every_leg_and_opens_in_a_browser(gemma, tmp_path):
-    path, found = report(gemma, tmp_path / "report.html", n=16, only=["arithmetic.logit_lens"], progress=False)
+def test_the_report_states_every_leg_and_opens_in_a_browser(one_gemma, tmp_path):
+    path, found = report(one_gemma, tmp_path / "report.html", n=16, only=["arithmetic.logit_lens"], progress=False)
     page = path.read_text(encoding="utf-8")
     assert not re.search(r'<(script|link|img)[^>]+(src|href)=["\']?(https?:)?//', page)
     for leg in found[0].legs:

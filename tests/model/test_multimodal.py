@@ -242,6 +242,7 @@ def test_media_need_finite_tensors_with_a_batch_axis():
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_real_language_model_under_a_vision_tower_is_itself_without_a_picture():
     import transformers
 
