@@ -209,6 +209,10 @@ MISTYPED = {
         lambda m: free(shl.Readout.__init__)(object.__new__(shl.Readout), m, norm="layer"),
         "Unknown norm 'layer'",
     ),
+    "dtype of a read-out": (
+        lambda m: free(shl.Readout.__init__)(object.__new__(shl.Readout), m, dtype="float16"),
+        "Unknown dtype 'float16'",
+    ),
     "variants": (lambda m: free(spellings)("two", "any"), "Unknown variants rule 'any'"),
     "unknown": (lambda m: free(shl.language_table)(m, ["en"], words=9, unknown="even", **QUIET), "'even'"),
     "prompt": (lambda m: free(as_prompts)(m, [5]), "must be a str or a Prompt, got int"),

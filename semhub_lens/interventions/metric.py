@@ -18,7 +18,7 @@ from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.grid import reference
 from semhub_lens.model.capture import read_positions
 from semhub_lens.model.facts import Model, require_model
-from semhub_lens.model.readout import Readout
+from semhub_lens.model.readout import Readout, output_size
 from semhub_lens.model.resolve import as_prompts
 
 MetricFunction = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
@@ -128,6 +128,6 @@ def _ids(model: Model, target: Target, variants: Variants) -> tuple[int, ...]:
     require_model(model)
     ids = target_ids(model.tokenizer, target, variants=variants)
     for token in ids:
-        if not 0 <= token < model.cfg.d_vocab:
-            raise SemhubError(f"Token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+        if not 0 <= token < output_size(model):
+            raise SemhubError(f"Token id {token} is outside the model's vocabulary of {output_size(model)}.")
     return ids

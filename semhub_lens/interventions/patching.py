@@ -246,7 +246,7 @@ class _Task:
             clean_labels=tuple(labels[0][position] for position, _ in self.pairs),
             labels=tuple(labels[1][position] for _, position in self.pairs),
             axes=self._axes[: values.ndim],
-            provenance=provenance_of(self._model, norm="final", bos=self._pair[1].bos, notes=notes),
+            provenance=provenance_of(self._model, norm=self._readout.name, bos=self._pair[1].bos, notes=notes),
         )
 
 

@@ -21,7 +21,7 @@ from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
-from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
 
 
@@ -84,9 +84,9 @@ def language_mass(
     """
     listed = as_prompts(model, prompts)
     require_hooks(model, hook_names(hooks))
-    if len(table.weights) != model.cfg.d_vocab:
+    if len(table.weights) != output_size(model):
         raise SemhubError(
-            f"The table covers {len(table.weights)} tokens, the model's vocabulary has {model.cfg.d_vocab}; build it "
+            f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
             "for this model."
         )
     reader = make_readout(model, norm, readout)

@@ -28,7 +28,7 @@ from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
-from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
 
 DISTANCES = ("entropy", "kl_to_final")
@@ -85,7 +85,7 @@ class LogitLens:
 
     Args:
         model: any TransformerLens model.
-        top_k: most probable tokens to keep per cell.
+        top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
         norm: "final" or "none"; see `Readout`.
         readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
         quantities: what to read; see `logit_lens`.
@@ -101,14 +101,14 @@ class LogitLens:
         self,
         model: Model,
         *,
-        top_k: int = 10,
+        top_k: int | None = None,
         norm: Norm = "final",
         readout: Readout | None = None,
         quantities: Sequence[str] = STANDARD,
     ) -> None:
         self._readout = make_readout(model, norm, readout)
         self._quantities = quantities
-        self._top_k = _check_top_k(top_k, self._readout.d_vocab)
+        self._top_k = _kept(top_k, self._readout.d_vocab)
         self._model = model
         self._states = Capture(model)
         self.hooks = self._states.hooks
@@ -137,7 +137,7 @@ def logit_lens(
     model: Model,
     prompt: str | Prompt,
     *,
-    top_k: int = 10,
+    top_k: int | None = None,
     norm: Norm = "final",
     readout: Readout | None = None,
     quantities: Sequence[str] = STANDARD,
@@ -149,7 +149,7 @@ def logit_lens(
     Args:
         model: any TransformerLens model.
         prompt: a text or `Prompt`.
-        top_k: most probable tokens to keep per cell.
+        top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
         norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
         readout: a `Readout` of your own in place of `norm`.
         quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
@@ -171,7 +171,7 @@ def logit_lens(
     listed = as_prompts(model, prompt)
     if len(listed) != 1:
         raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
-    _check_top_k(top_k, model.cfg.d_vocab)
+    top_k = _kept(top_k, output_size(model))
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
@@ -212,7 +212,10 @@ def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
     return labels
 
 
-def _check_top_k(top_k: int, d_vocab: int) -> int:
+def _kept(top_k: int | None, d_vocab: int) -> int:
+    """How many of a vocabulary's tokens are kept."""
+    if top_k is None:
+        return min(10, d_vocab)
     if not 1 <= top_k <= d_vocab:
         raise SemhubError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
     return top_k

@@ -22,7 +22,7 @@ from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
-from semhub_lens.model.readout import Norm, Readout, make_readout
+from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
 
 
@@ -202,12 +202,14 @@ def target_sets(
     if len(widths) != 1 or (0 in widths and not common):
         raise SemhubError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
 
+    size = output_size(model)
+
     @lru_cache(maxsize=None, typed=True)  # tokenizing a word's spellings costs more than reading its probability
     def known(target: Target) -> tuple[int, ...]:
         ids = target_ids(model.tokenizer, target, variants=variants, first_token=first_token)
         for token in ids:
-            if not 0 <= token < model.cfg.d_vocab:
-                raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {model.cfg.d_vocab}.")
+            if not 0 <= token < size:
+                raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {size}.")
         return ids
 
     def looked_up(row: Sequence[Target]) -> list[tuple[int, ...]]:

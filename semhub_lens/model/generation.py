@@ -83,7 +83,8 @@ def generate(
 
     Raises:
         SemhubError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
-            1, negative temperature, `use_cache=True` on a model whose cache does not hold, NaN or infinite logits.
+            1, negative temperature, `use_cache=True` on a model whose cache does not hold, a token that the model
+            predicts but cannot read, NaN or infinite logits.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -98,7 +99,7 @@ def generate(
         raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
     require_hooks(model, hook_names(hooks))
     check_edits(hooks, listed, max_new_tokens)
-    readout, ends = Readout(model), end_tokens(model)
+    readout, ends = Readout(model, dtype="model"), end_tokens(model)
     packing, uncached = decoding(model, listed, max_new_tokens)
     if use_cache and uncached:
         raise SemhubError(f"This model has no usable key-value cache ({uncached}); leave use_cache out.")
@@ -163,6 +164,8 @@ class _Decoder:
                     row.append(token)
             if not any(self.ends.isdisjoint(row[-1:]) for row in new):
                 break
+            if int(chosen.max()) >= self.model.cfg.d_vocab:
+                raise Unfit(f"The model predicts token {int(chosen.max())}, but reads {self.model.cfg.d_vocab} tokens.")
             tokens = torch.cat([tokens, chosen[:, None]], 1)
             mask = torch.cat([mask, torch.ones(len(chosen), 1, dtype=torch.bool)], 1)
         return new

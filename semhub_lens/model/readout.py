@@ -7,18 +7,24 @@ to is what the last layer's reader would make of it; it does not show that the m
 """
 
 from collections.abc import Callable
-from typing import Literal
+from copy import copy
+from itertools import chain
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
-from semhub_lens.model.hooking import residual_names, windowed
+from semhub_lens.model.hooking import require_hooks, residual_names, windowed
 
 Norm = Literal["final", "none", "paper"]
+Precision = Literal["float32", "model"]
+WIDENED_ENTRIES = 1 << 22
+"""Entries of the unembedding that are held in float32 at a time where the model is of half precision: 16 MiB."""
 Translator = Callable[[Tensor, int], Tensor]
 """`(states [... d_model], layer) -> states`: a trained map into the last layer's space (a tuned lens)."""
 _verified: "WeakKeyDictionary[Model, tuple]" = WeakKeyDictionary()
@@ -29,7 +35,8 @@ class Readout:
     r"""The model's own read-out of a residual state, checked against the model's own logits.
 
     The check is one pass over five tokens. It is done once for a model, and again when the weights of its final norm or
-    unembedding were replaced or changed in place (other than through `.data`, which changes both sides alike).
+    unembedding were replaced or changed in place (other than through `.data`, which changes both sides alike). A
+    read-out that was made before such a change reads with the weights as they are now.
 
     Args:
         model: any TransformerLens model.
@@ -37,11 +44,14 @@ class Readout:
             needs unfolded weights. "paper" is "none" but for the last layer, which is normed: what the reference code
             of the Semantic Hub paper reads, since the last of Hugging Face's hidden states is already normed.
         translator: applied before the norm at every layer but the last (tuned lens).
+        dtype: "float32" computes norm and logits of a model of half precision in float32, from its weights as they
+            are; "model" rounds as the model itself does, so that close tokens tie. Other models are always read in
+            their own dtype.
 
     Raises:
         SemhubError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
-            short input (the architecture does something else between them), NaN logits, or `norm="none"` on folded
-            weights.
+            short input (the architecture does something else between them), the model does not pass through the hook
+            of that state, NaN logits, or `norm="none"` on folded weights.
 
     Example:
         >>> readout = Readout(tiny_model)
@@ -50,45 +60,52 @@ class Readout:
         True
     """
 
-    def __init__(self, model: Model, *, norm: Norm = "final", translator: Translator | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        norm: Norm = "final",
+        translator: Translator | None = None,
+        dtype: Precision = "float32",
+    ) -> None:
         if norm not in ("final", "none", "paper"):
             raise SemhubError(
                 f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states) or 'paper' (bare "
                 "states, but for the last layer)."
             )
-        require_model(model)
-        if norm != "final" and (processing := weight_processing(model)) != "none":
+        if dtype not in ("float32", "model"):
             raise SemhubError(
-                f"norm={norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into W_U. "
-                "Load the model without processing (shl.load, or from_pretrained_no_processing)."
+                f"Unknown dtype {dtype!r} of a read-out; expected 'float32' or 'model' (the model's own)."
             )
+        require_model(model)
         self.norm = norm
         self.translator = translator
+        self.dtype = dtype
         self.n_layers = int(model.cfg.n_layers)
         self._model = model
-        self._unembedding = model.W_U
-        bias = getattr(model, "b_U", None)
-        self._bias = bias if bias is not None and bool((bias != 0).any()) else None
+        self._require_raw()
         version = _version(model)
         if version is None or _verified.get(model) != version:
-            _check(model, self)
+            _check(self)
         if version is not None:
             _verified[model] = version
 
     @property
     def d_vocab(self) -> int:
         """Size of the vocabulary."""
-        return int(self._unembedding.shape[1])
+        return output_size(self._model)
 
     @property
     def device(self) -> torch.device:
         """Where the logits are."""
-        return self._unembedding.device
+        return self._model.W_U.device
 
     @property
     def name(self) -> str:
-        """How states are read, for a result's provenance."""
-        return self.norm if self.translator is None else f"{self.norm} + translator"
+        """How states are read, for a result's provenance; of a model of half precision also in which dtype."""
+        name = self.norm if self.translator is None else f"{self.norm} + translator"
+        half = _is_half(self._model.W_U.dtype)
+        return f"{name} in {str(self._dtype).removeprefix('torch.')}" if half else name
 
     def __call__(
         self, states: Float[Tensor, "*rows d_model"], layer: int | None = None, tokens: Int[Tensor, " k"] | None = None
@@ -97,26 +114,27 @@ class Readout:
 
         `layer` (0 = embedding) tells the translator which map to use; with `tokens` only their logits are computed.
         """
+        self._require_raw()
         if self.translator is not None and layer is not None and layer < self.n_layers:
             states = self.translator(states, layer)
-        last = self.norm == "paper" and layer == self.n_layers
-        return self._logits(states, "final" if last else self.norm, tokens)
+        normed = self.norm == "final" or (self.norm == "paper" and layer == self.n_layers)
+        return _logits(self._model, states, self._dtype, normed=normed, tokens=tokens)
 
     def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
-        """States after the final norm as the model computes it, on the unembedding's device and in its dtype."""
-        states = states.to(device=self._unembedding.device, dtype=self._unembedding.dtype)
-        return self._model.ln_final(states.reshape(1, -1, states.shape[-1])).reshape(states.shape)
+        """States after the final norm as the model computes it, on the unembedding's device."""
+        return _normed(self._model, states, self._dtype)
 
-    def _logits(self, states: Tensor, norm: str, tokens: Tensor | None = None) -> Tensor:
-        weight, bias = self._unembedding, self._bias
-        if tokens is not None:
-            tokens = tokens.to(weight.device)
-            weight, bias = weight[:, tokens], bias if bias is None else bias[tokens]
-        states = self.normed(states) if norm == "final" else states.to(device=weight.device, dtype=weight.dtype)
-        logits = states @ weight
-        if bias is not None:
-            logits = logits + bias
-        return output_transform(self._model, logits).float()
+    @property
+    def _dtype(self) -> torch.dtype:
+        own = self._model.W_U.dtype
+        return torch.float32 if self.dtype == "float32" and _is_half(own) else own
+
+    def _require_raw(self) -> None:
+        if self.norm != "final" and (processing := weight_processing(self._model)) != "none":
+            raise SemhubError(
+                f"norm={self.norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into "
+                "W_U. Load the model without processing (shl.load, or from_pretrained_no_processing)."
+            )
 
 
 def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
@@ -128,9 +146,79 @@ def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
     return readout
 
 
+def output_size(model: Model) -> int:
+    """Number of tokens that the model predicts; a model of an algorithm may read others."""
+    return int(model.W_U.shape[1])
+
+
+def _is_half(dtype: torch.dtype) -> bool:
+    return dtype.itemsize < 4
+
+
+def _logits(
+    model: Model, states: Tensor, dtype: torch.dtype, *, normed: bool = True, tokens: Tensor | None = None
+) -> Tensor:
+    """Logits of states, computed in `dtype`, as float32."""
+    weight, bias = model.W_U, getattr(model, "b_U", None)
+    states = _normed(model, states, dtype) if normed else states.to(weight.device, dtype)
+    if tokens is not None:
+        tokens = tokens.to(weight.device)
+        bias = bias if bias is None else bias[tokens]
+    if weight.dtype != dtype:
+        logits = _widened_product(states, weight, tokens)
+    else:
+        logits = states @ (weight if tokens is None else weight[:, tokens])
+    if bias is not None and bool((bias != 0).any()):
+        logits = logits + bias
+    return output_transform(model, logits).float()
+
+
+def _normed(model: Model, states: Tensor, dtype: torch.dtype) -> Tensor:
+    """The final norm, if the model has one, of states in `dtype`, with weights in that dtype."""
+    states = states.to(model.W_U.device, dtype)
+    norm = _final_norm(model)
+    if norm is None:
+        return states
+    rows = states.reshape(1, -1, states.shape[-1])
+    if model.W_U.dtype == dtype:
+        return norm(rows).reshape(states.shape)
+    if "cfg" in vars(norm):  # a HookedTransformer's norm rounds to the dtype that stands there
+        norm = copy(norm)
+        norm.cfg = copy(norm.cfg)
+        norm.cfg.dtype = dtype
+    named = chain(norm.named_parameters(), norm.named_buffers())
+    weights = {name: weight.to(rows) for name, weight in named if weight.is_floating_point()}
+    return torch.func.functional_call(norm, weights, (rows,)).reshape(states.shape)
+
+
+def _final_norm(model: Model) -> Any:
+    """The module, or None in models that unembed the bare state."""
+    return getattr(model, "ln_final", None)
+
+
+def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> Tensor:
+    """`states @ weight` in the states' dtype; the weight is never held in it as a whole, also not for gradients."""
+    columns = weight.shape[1] if tokens is None else len(tokens)
+    logits = states.new_empty(*states.shape[:-1], columns)
+    step = max(1, WIDENED_ENTRIES // len(weight))
+    for start in range(0, columns, step):
+        block = slice(start, start + step)
+        part = weight[:, block if tokens is None else tokens[block]]
+        if torch.is_grad_enabled():
+            logits[..., block] = checkpoint(_product, states, part, use_reentrant=False, preserve_rng_state=False)
+        else:
+            logits[..., block] = _product(states, part)
+    return logits
+
+
+def _product(states: Tensor, weight: Tensor) -> Tensor:
+    return states @ weight.to(states.dtype)
+
+
 def _version(model: Model) -> tuple | None:
     """Which final norm and unembedding, with which weights; None where one cannot tell: something hangs on them."""
-    modules = [*model.ln_final.modules(), *model.unembed.modules()]
+    norm = _final_norm(model)
+    modules = [*(() if norm is None else norm.modules()), *model.unembed.modules()]
     weights = [weight for module in modules for weight in module.parameters(recurse=False)]
     hung = any(module._forward_hooks or module._forward_pre_hooks for module in [model, *modules])
     if hung or any(weight.is_inference() for weight in weights):
@@ -139,21 +227,33 @@ def _version(model: Model) -> tuple | None:
     return (*map(id, modules), *((weight.data_ptr(), weight._version, weight.dtype) for weight in weights), cap)
 
 
-def _check(model: Model, readout: Readout) -> None:
-    """Refuse a read-out that does not reproduce the model's own log-probabilities."""
-    ids = (torch.arange(1, 6) * 17 % readout.d_vocab)[None].to(input_device(model))
+def _check(readout: Readout) -> None:
+    """Refuse a read-out that does not reproduce the model's own log-probabilities, rounded as the model rounds."""
+    model = readout._model
+    name = residual_names(model)[-1]
+    require_hooks(model, [name])
+    count = min(5, int(model.cfg.n_ctx))
+    ids = (torch.arange(1, count + 1) * 17 % int(model.cfg.d_vocab))[None].to(input_device(model))
     states: list[Tensor] = []
 
     def keep(activation: Tensor, hook: object) -> None:
         states.append(activation.detach().clone())
 
     with torch.no_grad(), windowed(model):  # interventions of the user's that are attached stay out of it
-        own = model.run_with_hooks(ids, fwd_hooks=[(residual_names(model)[-1], keep)], return_type="logits")
-        ours = readout._logits(states[0], "final")
+        own = model.run_with_hooks(ids, fwd_hooks=[(name, keep)], return_type="logits")
+        if not states:
+            raise Unfit(f"{name} never fires in {model.cfg.model_name}, so its residual stream cannot be read.")
+        width, entering = states[0].shape[-1], model.W_U.shape[0]
+        if width != entering:
+            raise Unfit(
+                f"The last residual states of {model.cfg.model_name!r} have {width} entries, its unembedding takes "
+                f"{entering}: the model does something else after the last block, so a logit lens would be wrong."
+            )
+        ours = _logits(model, states[0], model.W_U.dtype)
     own = own.float().log_softmax(-1)
     error = (ours.log_softmax(-1).to(own.device) - own).abs().max().item()
     spread = own.std(-1).mean().item()
-    tolerance = 1e-3 if readout._unembedding.dtype == torch.float32 else 0.1
+    tolerance = 0.1 if _is_half(model.W_U.dtype) else 1e-3
     if not error <= tolerance * max(spread, 1e-3):
         raise Unfit(
             "The read-out (final norm, unembedding, soft-cap) does not reproduce this model's own log-probabilities: "

@@ -245,7 +245,7 @@ class Head:
     """Cross-entropy over candidate tokens, through the model's own final norm and unembedding."""
 
     def __init__(self, model: Model, candidates: Int[Tensor, " candidate"]) -> None:
-        self._model, self._readout = model, Readout(model)
+        self._model, self._readout = model, Readout(model, dtype="model")
         self._index = torch.full((int(model.cfg.d_vocab),), -1)
         self._index[candidates] = torch.arange(len(candidates))
         self._weight = model.W_U.detach()[:, candidates.to(model.W_U.device)].T.contiguous().T
