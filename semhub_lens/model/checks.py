@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model, new_cache, placeholder_ids, require_filled, rope_switch, step_inputs
+from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_switch, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
 
 Packing = Literal["padded", "equal", "single"]
@@ -142,10 +142,8 @@ def _final_states(model: Model) -> Iterator[States]:
 
 def _long(model: Model) -> Int[Tensor, " pos"]:
     """Tokens that stand for themselves, as many as the model's context holds."""
-    placeholders = placeholder_ids(model)
-    plain = [i for i in range(min(1000, int(model.cfg.d_vocab))) if i not in placeholders] or [0]
-    length = min(LONG, int(model.cfg.n_ctx))
-    return torch.tensor([plain[(i + 1) * len(plain) // (LONG + 1)] for i in range(length)])
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return plain_ids(config, int(model.cfg.d_vocab), min(LONG, int(model.cfg.n_ctx)))
 
 
 def _fact(ours: Tensor, alone: Tensor, dtype: torch.dtype, packing: Packing = "padded") -> Fact:

@@ -9,7 +9,7 @@ from inspect import signature
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -137,11 +137,12 @@ def rope_switch(model: Model) -> int | None:
     return rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
 
 
-def placeholder_ids(model: Model) -> frozenset[int]:
-    """Ids that the model's config names: marks of text, pictures and sound, which a pass may not take as words."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
+def plain_ids(config: Any, vocabulary: int, length: int) -> Int[Tensor, " length"]:
+    """Ids that stand for words: none that a Hugging Face config names as a mark of text, pictures or sound."""
     named = {} if config is None else config.to_dict()
-    return frozenset(i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int)
+    marks = {i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int}
+    plain = [i for i in range(min(1000, vocabulary)) if i not in marks] or [0]
+    return torch.tensor([plain[(i + 1) * len(plain) // (length + 1)] for i in range(length)])
 
 
 def can_grow_mid_pass(model: Model) -> bool:
