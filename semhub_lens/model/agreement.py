@@ -4,6 +4,7 @@ Wrapping a Hugging Face model in a bridge puts the bridge's parts into it. So wh
 before that (`reference_of`), and compared afterwards (`disagreement`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.checks import IMPOSSIBLE
 from semhub_lens.model.facts import Model, input_device, plain_ids, weight_processing
-from semhub_lens.model.hooking import residual_names, windowed
+from semhub_lens.model.hooking import HookFunction, evaluating, residual_names, windowed
 
 LENGTH = 24
 """Tokens of the text that both models read, if their context holds as many."""
@@ -103,27 +104,12 @@ def disagreement(model: Model, reference: Reference) -> Agreement:
     Raises:
         SemhubError: the model has another vocabulary, or another run is under way.
     """
-    names = [name for name in residual_names(model)[:-1] if name in model.hook_dict]
-    kept: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Any:
-        def keep(activation: Tensor, hook: Any) -> None:
-            kept[name] = activation.detach().float().cpu()
-
-        return keep
-
-    ids = reference.ids.to(input_device(model))
-    with windowed(model):  # interventions of the user's that are attached stay out of it
-        logits = model.run_with_hooks(
-            ids, fwd_hooks=[(name, keeper(name)) for name in names], return_type="logits",
-            attention_mask=torch.ones_like(ids),
-        )  # fmt: skip
+    size, expected = int(model.W_U.shape[1]), reference.log_probs.shape[-1]
+    if size != expected:
+        raise Unfit(f"{model.cfg.model_name} has {size} logits, the reference {expected}: they are not one model.")
+    names = residual_names(model)[:-1]
+    logits, kept = whole_pass(model, reference.ids, names)
     ours = logits.float().log_softmax(-1).cpu()
-    if ours.shape != reference.log_probs.shape:
-        raise Unfit(
-            f"{model.cfg.model_name} has {ours.shape[-1]} logits, the reference {reference.log_probs.shape[-1]}: they "
-            "are not one model."
-        )
     differences = torch.where(ours == reference.log_probs, 0.0, (ours - reference.log_probs).abs())
     states = [kept[name] for name in names if name in kept]
     if weight_processing(model) != "none" or [s.shape for s in states] != [s.shape for s in reference.states]:
@@ -131,6 +117,26 @@ def disagreement(model: Model, reference: Reference) -> Agreement:
     deviations = tuple(_deviation(one, other) for one, other in zip(states, reference.states, strict=False))
     tolerance = 1e-2 if logits.dtype == torch.float32 else 0.5
     return Agreement(_worst(differences), deviations, tolerance)
+
+
+@torch.no_grad()
+def whole_pass(
+    model: Model, ids: Int[Tensor, "batch pos"], names: Sequence[str]
+) -> tuple[Float[Tensor, "batch pos vocab"], dict[str, Tensor]]:
+    """Logits of a pass in evaluation mode, and what fired of these hook points; attached interventions stay out."""
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> HookFunction:
+        def keep(activation: Tensor, hook: Any) -> None:
+            kept[name] = activation.detach().float().cpu()
+
+        return keep
+
+    ids = ids.to(input_device(model))
+    hooks = [(name, keeper(name)) for name in names if name in model.hook_dict]
+    with evaluating(model), windowed(model):
+        logits = model.run_with_hooks(ids, fwd_hooks=hooks, return_type="logits", attention_mask=torch.ones_like(ids))
+    return logits, kept
 
 
 def _deviation(ours: Tensor, theirs: Tensor) -> float:
