@@ -151,7 +151,7 @@ def _long(model: Model) -> Int[Tensor, " pos"]:
 
 def _fact(ours: Tensor, alone: Tensor, dtype: torch.dtype, packing: Packing = "padded") -> Fact:
     error = float(((ours - alone).norm(dim=-1) / alone.norm(dim=-1)).max())
-    return Fact(error if error == error else torch.inf, 1e-4 if dtype == torch.float32 else 3e-2, packing)
+    return Fact(error if error == error else torch.inf, 1e-4 if dtype.itemsize >= 4 else 3e-2, packing)
 
 
 def _dtype(model: Model) -> torch.dtype:

@@ -158,7 +158,7 @@ def _read_out(model: Model) -> Finding:
     own = logits.float().log_softmax(-1).cpu()
     with torch.no_grad():
         error = float((readout(kept[name]).log_softmax(-1).cpu() - own).abs().max())
-    tolerance = (1e-3 if logits.dtype == torch.float32 else 0.1) * max(float(own.std(-1).mean()), 1e-3)
+    tolerance = (1e-3 if logits.dtype.itemsize >= 4 else 0.1) * max(float(own.std(-1).mean()), 1e-3)
     return Finding("read-out", "yes", error, tolerance, "A lens of the last layer is the model's own output.")
 
 
@@ -256,6 +256,6 @@ def _compared(model: Model, reference: Reference | None) -> list[Finding]:
     rows = [Finding(what, "yes" if same else "no", _finite(found.log_probs), found.tolerance, runs)]
     if not found.states:
         return [*rows, Finding("states of a reference", "not applicable", None, None, "Both keep other states.")]
-    worst, tolerance = max(found.states), found.tolerance / 10
-    verified = "yes" if worst <= tolerance else "no"
-    return [*rows, Finding("states of a reference", verified, _finite(worst), tolerance, runs)]
+    worst = max(found.states)
+    verified = "yes" if worst <= found.state_tolerance else "no"
+    return [*rows, Finding("states of a reference", verified, _finite(worst), found.state_tolerance, runs)]

@@ -36,7 +36,7 @@ def test_a_changed_block_shows_in_the_states_behind_it_and_in_the_log_probabilit
 
 def test_attached_hooks_of_the_library_stay_out_of_the_comparison():
     reference, model = pair()
-    with model.hooks(fwd_hooks=[shl.at(1, shl.hooks.add(torch.full((32,), 5.0)))]):
+    with model.hooks(fwd_hooks=shl.at(1, shl.hooks.add(torch.full((32,), 5.0)))):
         assert disagreement(model, reference).holds
 
 
