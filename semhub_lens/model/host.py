@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import transformers
 
-from semhub_lens.base.errors import Unfit
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Part, Result
 from semhub_lens.model import checks
 from semhub_lens.model.agreement import Reference, disagreement, reference_of, whole_pass
@@ -23,7 +23,7 @@ from semhub_lens.model.facts import (
     weight_processing,
 )
 from semhub_lens.model.hooking import residual_names
-from semhub_lens.model.loading import _resolve, multimodal
+from semhub_lens.model.loading import DTYPES, _resolve, multimodal
 from semhub_lens.model.readout import Readout
 
 Verified = Literal["yes", "no", "not verified", "not applicable"]
@@ -125,13 +125,17 @@ def recorded(name: str, dtype: str) -> Reference | None:
     """What the Hugging Face model that `load` takes by this name computes; None where it reads more than text.
 
     Raises:
-        SemhubError: no such model.
+        SemhubError: no such model, or one that does not load.
     """
     folder, _ = _resolve(name)
     source = folder or name
     if multimodal(source):
         return None
-    hf: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="eager")
+    settings = {"dtype": DTYPES.get(dtype), "attn_implementation": "eager"}
+    try:
+        hf: Any = transformers.AutoModelForCausalLM.from_pretrained(source, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SemhubError(f"Hugging Face's own {name!r}, to compare with, did not load: {error}") from error
     return reference_of(hf.eval())
 
 
