@@ -31,6 +31,7 @@ from semhub_lens.lens.targets import TargetResult, target_lens
 from semhub_lens.model.capture import Capture, residual_stream
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import residual_names
+from semhub_lens.model.host import HostCheck, check
 from semhub_lens.model.loading import load
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.untrained import untrained
@@ -64,6 +65,7 @@ __all__ = [
     "CosineTo",
     "ExperimentResult",
     "Generation",
+    "HostCheck",
     "LanguageTable",
     "Leg",
     "LensResult",
@@ -96,6 +98,7 @@ __all__ = [
     "at",
     "attribution_grid",
     "calibrate",
+    "check",
     "concept_patch",
     "continuation_perplexity",
     "direction",

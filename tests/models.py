@@ -94,6 +94,33 @@ HOSTS = {
             "attention_window_size": 16,
         },
     ),
+    "gemma3_both_ways": (
+        "Gemma3Text",
+        {
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 64,
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 8,
+            "use_bidirectional_attention": True,
+        },
+    ),
+    "llama_dynamic": (
+        "Llama",
+        {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "max_position_embeddings": 8,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10000.0},
+        },
+    ),
+    "olmo": (
+        "Olmo",
+        {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "pad_token_id": 0},
+    ),
     "bert": ("Bert", {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}),
     "bloom": ("Bloom", {"n_layer": 2, "n_head": 4}),
     "xglm": ("XGLM", {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}),
@@ -146,6 +173,7 @@ def host(name: str, **options):
 
     kind, settings = HOSTS[name]
     heads = {"Bert": "BertForMaskedLM", "GPT2": "GPT2LMHeadModel", "Gemma4Text": "Gemma4ForCausalLM"}
+    heads |= {"Gemma3Text": "Gemma3ForCausalLM"}
     architecture = heads.get(kind, f"{kind}ForCausalLM")
     width = {} if {"n_embd", "d_model"} & {*settings} else {"hidden_size": 32}
     torch.manual_seed(0)

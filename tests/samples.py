@@ -139,6 +139,7 @@ SAMPLES = {
     "LensResult": lambda model: shl.logit_lens(model, TEXT, top_k=3, **QUIET),
     "TargetResult": target_result,
     "Generation": lambda model: shl.generate(model, TEXT, max_new_tokens=2, seed=4, **QUIET),
+    "HostCheck": lambda model: shl.check(model),
     "ProbeResult": probe_result,
     "TransferResult": transfer_result,
     "SimilarityResult": similarity,

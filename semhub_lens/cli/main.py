@@ -1,4 +1,4 @@
-"""The command `semhub`: lens, run, report, results, experiments, models, train-spoke."""
+"""The command `semhub`: lens, check, run, report, results, experiments, models, train-spoke."""
 
 import importlib.util
 import os
@@ -20,6 +20,7 @@ from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
+from semhub_lens.model import host
 from semhub_lens.model.packaged import PACKAGED
 from semhub_lens.model.readout import Norm
 from semhub_lens.report import report as hub_report
@@ -67,6 +68,28 @@ def _lens_table(result: LensResult, columns: int) -> Table:
         cells = [Text(strings[layer][pos][0], style=_shade(float(probability[layer, pos]))) for pos in shown]
         table.add_row("emb" if layer == 0 else str(layer), *cells)
     return table
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = DEFAULT,
+    reference: Annotated[
+        bool, typer.Option(help="Compare with the Hugging Face model of these weights, which is loaded before.")
+    ] = True,
+    backend: Backend = "auto",
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Verify MODEL; the exit code is 1 where its read-out or its agreement with Hugging Face fails."""
+    expected = host.recorded(model, dtype) if reference else None
+    found = host.check(load_model(model, backend, device, dtype), reference=expected)
+    table = Table("what", "verified", "deviation", "at most", "what runs do", padding=(0, 1))
+    for row in found.findings:
+        figures = ("" if value is None else f"{value:.1e}" for value in (row.figure, row.tolerance))
+        table.add_row(row.what, row.verified, *figures, Text(row.runs))
+    console.print(table)
+    if not found.sound:
+        raise typer.Exit(1)
 
 
 def _shade(probability: float) -> str:

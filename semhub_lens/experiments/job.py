@@ -16,6 +16,7 @@ from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.targets import target_lens
+from semhub_lens.model import checks
 from semhub_lens.model.capture import residual_reads, residual_stream
 from semhub_lens.model.facts import Model, provenance_of, weights_of
 from semhub_lens.model.generation import generate
@@ -210,7 +211,10 @@ class Job:
     def provenance(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
         """Provenance of a leg: the data's name and the hash of the items."""
         norm = self.readout.name if lens else None
-        return provenance_of(self.model, norm=norm, data=data, data_hash=fingerprint(items), seed=self.seed, bos=bos)
+        return provenance_of(
+            self.model, norm=norm, data=data, data_hash=fingerprint(items), seed=self.seed, bos=bos,
+            notes=checks.notes(checks.right_padding(self.model).packing),
+        )  # fmt: skip
 
     def _named(self, name: str, *settings: Any) -> str:
         return f"{self.model.cfg.model_name}-{self._weights}-{name}" + "".join(f"-{setting}" for setting in settings)

@@ -36,6 +36,7 @@ from semhub_lens.interventions.direction import SALT
 from semhub_lens.interventions.hooks import PositionedHook
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import prompt_states, read_positions, residual_reads
+from semhub_lens.model.checks import batch_notes
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, n_layers, residual_names
 from semhub_lens.model.readout import Readout
@@ -185,7 +186,7 @@ def concept_patch(
         random_states=log_probs[2],
         unpatched=_log_probs(readout, clean[None], ids)[0],
         dropped=len(words) - len(kept),
-        provenance=provenance_of(model, norm=readout.name, seed=seed, bos=targets[0].bos),
+        provenance=provenance_of(model, norm=readout.name, seed=seed, bos=targets[0].bos, notes=batch_notes(model, targets)),
     )
 
 

@@ -19,6 +19,7 @@ from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import prompt_states
+from semhub_lens.model.checks import batch_notes
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
@@ -107,7 +108,7 @@ def language_mass(
         positions=counts,
         languages=table.languages,
         source=table.source,
-        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
+        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos, notes=batch_notes(model, listed)),
     )
 
 

@@ -20,6 +20,7 @@ from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
+from semhub_lens.model.checks import batch_notes
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
@@ -123,7 +124,7 @@ def target_lens(
         collisions=sets.collisions(),
         common_names=sets.common_names,
         measured=measured,
-        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos),
+        provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos, notes=batch_notes(model, listed)),
     )
 
 

@@ -7,6 +7,8 @@
 - `resolve`: what a user passes, turned into prompts that fit.
 - `hooking`: hook names, hooked runs, the window of positions.
 - `checks`: which batches and caches a model is verified to run exactly.
+- `agreement`: how far a model is from the Hugging Face model whose weights it has.
+- `host`: `check`: what a host model is verified to do, as a table.
 - `reads`: where a prompt's states are read.
 - `capture`: exact batches, `Capture`, `residual_stream`.
 - `readout`: `Readout`: states to logits as the model does it, checked.

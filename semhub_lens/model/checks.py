@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model, new_cache, placeholder_ids, require_filled, rope_switch, step_inputs
+from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_differs, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
 
 Packing = Literal["padded", "equal", "single"]
@@ -64,6 +64,11 @@ def cache(model: Model) -> Fact:
     return _once(model, "cache", _cache)
 
 
+def repeating(model: Model) -> Fact:
+    """Whether two runs over the same tokens have the same states."""
+    return _once(model, "repeating", _repeating)
+
+
 def batching(model: Model, prompts: Sequence[Prompt]) -> Packing:
     """Which of these prompts may share a pass without a mask."""
     return _packing(right_padding, model, [len(prompt) for prompt in prompts])
@@ -72,8 +77,8 @@ def batching(model: Model, prompts: Sequence[Prompt]) -> Packing:
 def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[Packing, str]:
     """Which of these prompts may be continued together, and why a cache is of no use ("" where it is)."""
     lengths = [len(prompt) for prompt in prompts]
-    limit = rope_switch(model)
-    if limit is not None and max(lengths) + new_tokens > limit >= min(lengths):
+    limit = rope_differs(model, min(lengths), max(lengths) + new_tokens)
+    if limit is not None:
         packing: Packing = "equal" if left_padding(model).packing != "single" else "single"
         return packing, f"its rotary scaling changes at {limit} tokens"
     cached = cache(model)
@@ -87,19 +92,17 @@ def notes(packing: Packing, uncached: str = "") -> tuple[str, ...]:
     return (*together, *((f"no cache: {uncached}",) if uncached else ()))
 
 
-def batch_notes(model: Model) -> tuple[str, ...]:
-    """`notes` of runs without a mask, as far as they were looked into."""
-    known = _known(model).get("right padding")
-    return () if known is None else notes(known.packing)
+def batch_notes(model: Model, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """`notes` of a run of these prompts without a mask."""
+    return notes(batching(model, prompts))
 
 
 def _packing(check: Callable[[Model], Fact], model: Model, lengths: Sequence[int]) -> Packing:
     if len(lengths) < 2:
         return "padded"
-    limit = rope_switch(model)
     packing = check(model).packing
-    switches = limit is not None and min(lengths) <= limit < max(lengths)
-    return "equal" if switches and packing == "padded" else packing
+    apart = rope_differs(model, min(lengths), max(lengths)) is not None
+    return "equal" if apart and packing == "padded" else packing
 
 
 def _once(model: Model, name: str, check: Callable[[Model], Fact]) -> Fact:
@@ -142,19 +145,23 @@ def _final_states(model: Model) -> Iterator[States]:
 
 def _long(model: Model) -> Int[Tensor, " pos"]:
     """Tokens that stand for themselves, as many as the model's context holds."""
-    placeholders = placeholder_ids(model)
-    plain = [i for i in range(min(1000, int(model.cfg.d_vocab))) if i not in placeholders] or [0]
-    length = min(LONG, int(model.cfg.n_ctx))
-    return torch.tensor([plain[(i + 1) * len(plain) // (LONG + 1)] for i in range(length)])
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    return plain_ids(config, int(model.cfg.d_vocab), min(LONG, int(model.cfg.n_ctx)))
 
 
 def _fact(ours: Tensor, alone: Tensor, dtype: torch.dtype, packing: Packing = "padded") -> Fact:
     error = float(((ours - alone).norm(dim=-1) / alone.norm(dim=-1)).max())
-    return Fact(error if error == error else torch.inf, 1e-4 if dtype == torch.float32 else 3e-2, packing)
+    return Fact(error if error == error else torch.inf, 1e-4 if dtype.itemsize >= 4 else 3e-2, packing)
 
 
 def _dtype(model: Model) -> torch.dtype:
     return next(model.parameters()).dtype
+
+
+def _repeating(model: Model) -> Fact:
+    tokens = _long(model)[None]
+    with _final_states(model) as states:
+        return _fact(states(tokens), states(tokens), _dtype(model))
 
 
 def _right_padding(model: Model) -> Fact:

@@ -9,7 +9,7 @@ from inspect import signature
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -55,6 +55,13 @@ def require_media(model: Model) -> None:
 def is_bridge(model: Model) -> bool:
     """Whether the model is a `TransformerBridge`; for this module only."""
     return isinstance(model, TransformerBridge)
+
+
+def training_modules(model: Model) -> list[torch.nn.Module]:
+    """Modules in training mode; a bridge keeps the wrapped model beside its own modules."""
+    trees = [model, getattr(model, "original_model", None)]
+    modules = (module for tree in trees if isinstance(tree, torch.nn.Module) for module in tree.modules())
+    return [module for module in modules if module.training]
 
 
 def input_device(model: Model) -> torch.device:
@@ -128,20 +135,25 @@ def require_filled(cache: Any) -> None:
         )
 
 
-def rope_switch(model: Model) -> int | None:
-    """Number of tokens up to which the rotary positions of all of them have one scaling, and behind it another."""
+def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
+    """Number of tokens at which the scaling of all rotary positions changes between passes of these lengths, if any."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     rope = getattr(config, "rope_parameters", None)
-    if not isinstance(rope, Mapping) or rope.get("rope_type") != "longrope":
+    kind = rope.get("rope_type") if isinstance(rope, Mapping) else None
+    if kind not in ("longrope", "dynamic"):
         return None
-    return rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    own = "max_position_embeddings" if kind == "dynamic" else "original_max_position_embeddings"
+    limit = rope.get("original_max_position_embeddings") or getattr(config, own, None)
+    apart = limit is not None and shortest < longest > limit and (shortest <= limit or kind == "dynamic")
+    return limit if apart else None
 
 
-def placeholder_ids(model: Model) -> frozenset[int]:
-    """Ids that the model's config names: marks of text, pictures and sound, which a pass may not take as words."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
+def plain_ids(config: Any, vocabulary: int, length: int) -> Int[Tensor, " length"]:
+    """Ids that stand for words: none that a Hugging Face config names as a mark of text, pictures or sound."""
     named = {} if config is None else config.to_dict()
-    return frozenset(i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int)
+    marks = {i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int}
+    plain = [i for i in range(min(1000, vocabulary)) if i not in marks] or [0]
+    return torch.tensor([plain[(i + 1) * len(plain) // (length + 1)] for i in range(length)])
 
 
 def can_grow_mid_pass(model: Model) -> bool:
@@ -161,7 +173,9 @@ def step_inputs(
     mask = mask.long()
     if not is_bridge(model):
         return {"attention_mask": mask[:, -columns:] if cache is not None else mask, "past_kv_cache": cache}
-    inputs: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache, "use_cache": cache is not None}
+    inputs: dict[str, Any] = {"attention_mask": mask}
+    if cache is not None:  # not `use_cache=False` without one: some bridges fail at it
+        inputs |= {"past_key_values": cache, "use_cache": True}
     if media:
         return inputs | {"attention_mask": mask if columns == mask.shape[1] else None}
     if cache is not None or bool((mask == 0).any()):

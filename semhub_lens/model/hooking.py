@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import ENTRY, Writes
-from semhub_lens.model.facts import Model, input_device, require_model
+from semhub_lens.model.facts import Model, input_device, require_model, training_modules
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
@@ -175,6 +175,19 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
             context.pop(WINDOW, None)
 
 
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Switch all modules to evaluation mode for as long: dropout would give other numbers at every call."""
+    training = training_modules(model)
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 @dataclass(frozen=True)
 class Run:
     """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
@@ -202,7 +215,8 @@ class Run:
 def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[Run]:
     """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
 
-    Passes end at the last residual state, unless a hook sits behind it. With `rows_join` hooks may add rows.
+    Passes end at the last residual state, unless a hook sits behind it, and are in evaluation mode, in whatever mode
+    the model is. With `rows_join` hooks may add rows.
 
     Raises:
         SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
@@ -213,7 +227,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
-    with windowed(model) as show, model.hooks(fwd_hooks=counted):
+    with evaluating(model), windowed(model) as show, model.hooks(fwd_hooks=counted):
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:

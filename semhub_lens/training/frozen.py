@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.errors import Unfit
+from semhub_lens.model.checks import right_padding
 from semhub_lens.model.facts import Model, input_device
 from semhub_lens.model.hooking import Run, Window, hooked, residual_names
 from semhub_lens.spokes.layout import layout
@@ -41,7 +43,16 @@ class FrozenModel:
 
 @contextmanager
 def frozen(model: Model) -> Iterator[FrozenModel]:
-    """Freeze the model's weights and yield it as a `FrozenModel`; afterwards its weights are as they were."""
+    """Freeze the model's weights and yield it as a `FrozenModel`; afterwards its weights are as they were.
+
+    Raises:
+        Unfit: rows of a batch, which are padded on the right, would not have the states that each has alone.
+    """
+    if (found := right_padding(model)).packing != "padded":
+        raise Unfit(
+            f"Training pads the rows of a batch on the right, and in {model.cfg.model_name} states depend on that "
+            f"(relative error {found.error:.2g}): it is not causal. Train on a causal model."
+        )
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     inputs: list = []
     kept: list = []

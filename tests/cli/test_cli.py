@@ -7,9 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
+import models
 import semhub_lens as shl
 from browser import CHROMIUM, rendered
+from semhub_lens.cli.main import app
+from semhub_lens.model import loading
 from semhub_lens.report.report import report
 
 REFUSED = {
@@ -79,6 +84,19 @@ def test_bad_input_is_one_message_and_leaves_no_file(here, arguments, message):
 def test_bad_input_is_no_traceback_in_a_shell(tmp_path):
     done = semhub("lens", "  ", cwd=tmp_path)
     assert done.returncode == 2 and "prompt text is empty" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_the_check_command_fails_where_the_model_is_another_than_that_of_hugging_face(tmp_path, monkeypatch):
+    models.tiny_llama(vocabulary=len(models.tiny_tokenizer())).save_pretrained(tmp_path)
+    models.tiny_tokenizer().save_pretrained(tmp_path)
+    done = CliRunner().invoke(app, ["check", str(tmp_path)])
+    assert done.exit_code == 0 and "log-probabilities" in done.output, done.output
+    bent = shl.load(tmp_path)
+    with torch.no_grad():
+        next(bent.blocks[1].parameters()).mul_(1.5)
+    monkeypatch.setattr(loading, "load", lambda *arguments, **settings: bent)
+    assert CliRunner().invoke(app, ["check", str(tmp_path)]).exit_code == 1
+    assert CliRunner().invoke(app, ["check", str(tmp_path), "--no-reference"]).exit_code == 0
 
 
 def test_the_lists_name_every_experiment_and_packaged_model(here):

@@ -7,7 +7,10 @@ from transformers.cache_utils import DynamicLayer
 import models
 import semhub_lens as shl
 from semhub_lens import Prompt
+from semhub_lens.experiments.job import Job, RunSettings
 from semhub_lens.model import checks
+from semhub_lens.model.agreement import reference_of
+from semhub_lens.training.frozen import frozen
 
 ROWS = ([5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23])
 PROMPTS = [Prompt.from_ids(row) for row in ROWS]
@@ -47,6 +50,17 @@ def test_a_model_without_a_key_value_cache_goes_without_and_says_so(name):
         continued(model, use_cache=True)
 
 
+def test_no_cache_is_kept_where_every_new_token_rescales_the_rotary_positions():
+    model = models.host("llama_dynamic")
+    model.cfg.n_ctx = 64  # past the trained length, which is what this scaling is for
+    result = continued(model, PROMPTS[0])
+    assert result.token_ids == (alone(model, ROWS[0]),)
+    assert result.provenance.notes == ("batches of equal length", "no cache: its rotary scaling changes at 8 tokens")
+    with pytest.raises(shl.SemhubError, match="no usable key-value cache"):
+        continued(model, PROMPTS[2], use_cache=True)
+    assert continued(model, PROMPTS[1]).provenance.notes == ()
+
+
 def test_rows_whose_padding_is_not_ignored_are_batched_by_length():
     model = models.host("recurrent_gemma")
     result = continued(model)
@@ -63,13 +77,14 @@ def test_states_of_a_host_that_is_not_causal_are_those_of_each_row_alone(setting
             _, kept = model.run_with_cache(prompt.ids[None], names_filter=["blocks.1.hook_resid_post"])
         expected = kept["blocks.1.hook_resid_post"][0, -1]
         torch.testing.assert_close(together[-1, item], expected, atol=1e-4, rtol=1e-4)
-    assert checks.batch_notes(model) == ("batches of equal length",)
+    assert checks.batch_notes(model, PROMPTS) == ("batches of equal length",)
+    assert checks.batch_notes(model, PROMPTS[:1]) == ()
 
 
 def test_a_plain_decoder_passes_every_check_and_has_no_notes(tiny_model):
     for check in (checks.right_padding, checks.left_padding, checks.cache):
         assert check(tiny_model).error < 1e-5
-    assert checks.batch_notes(tiny_model) == ()
+    assert checks.batch_notes(tiny_model, PROMPTS) == ()
     assert continued(tiny_model).provenance.notes == ()
 
 
@@ -103,3 +118,110 @@ def test_a_cache_that_stays_empty_is_not_used(tiny_model, monkeypatch):
     slow = shl.patch_grid(model, *pair, metric, progress=False)
     monkeypatch.undo()
     torch.testing.assert_close(slow.values, shl.patch_grid(models.tiny(), *pair, metric, progress=False).values)
+
+
+def test_runs_say_that_they_took_prompts_of_equal_length():
+    model = models.host("gemma3_both_ways")
+    words, said = [[5, 6]] * len(PROMPTS), ("batches of equal length",)
+    assert shl.target_lens(model, PROMPTS, words, progress=False).provenance.notes == said
+    assert shl.target_lens(model, PROMPTS[:1], words[:1], progress=False).provenance.notes == ()
+    table = shl.LanguageTable(("one", "other"), torch.eye(2)[torch.arange(99) % 2], "parity")
+    assert shl.language_mass(model, PROMPTS, table, progress=False).provenance.notes == said
+    spans = [Prompt.from_ids(row, spans={"word": (1,)}) for row in ROWS]
+    patched = shl.concept_patch(model, spans, spans[::-1], [[5, 6]] * 4, names=("a", "b"), seed=0, progress=False)
+    assert patched.provenance.notes == said
+    assert Job(model=model, settings=RunSettings(n=4)).provenance("rows", ROWS).notes == said
+
+
+def test_training_behind_a_host_that_is_not_causal_is_refused():
+    with pytest.raises(shl.Unfit, match="not causal"), frozen(models.host("bert")):
+        pass
+
+
+def test_a_host_in_training_mode_is_measured_in_evaluation_mode_and_then_trains_on():
+    model = models.host("gpt2")
+    expected = shl.residual_stream(model, PROMPTS, progress=False), continued(model, temperature=1.0).token_ids
+    model.train()
+    modules = [*model.modules(), *model.original_model.modules()]
+    modes = [module.training for module in modules]
+    for _ in range(2):
+        assert torch.equal(shl.residual_stream(model, PROMPTS, progress=False), expected[0])
+    assert continued(model, temperature=1.0).token_ids == expected[1]
+    assert [module.training for module in modules] == modes and any(modes)
+    assert "call model.eval()" in finding(shl.check(model), "evaluation mode").runs
+
+
+def test_a_pass_of_the_users_own_keeps_dropout_under_hooks_of_the_library():
+    model = models.host("gpt2").train()
+    capture = shl.Capture(model)
+    for _ in range(2):
+        model.run_with_hooks(
+            PROMPTS[0].ids[None], fwd_hooks=[*shl.at(1, shl.hooks.add(torch.ones(32))), *capture.hooks]
+        )
+    one, other = capture.result(0)[-1], None
+    model.run_with_hooks(PROMPTS[0].ids[None], fwd_hooks=capture.hooks)
+    other = capture.result(0)[-1]
+    assert (one - other).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out"])
+def test_half_precision_without_a_cache_runs_where_the_host_takes_no_such_switch(site):
+    model = models.host("olmo").to(torch.bfloat16)
+    pair = PROMPTS[0], Prompt.from_ids([5, 9, 7, 8])
+    assert continued(model, use_cache=False).token_ids == continued(model).token_ids
+    assert (
+        shl.patch_grid(model, *pair, shl.metric.log_prob(model, 5), site=site, progress=False).values.isfinite().all()
+    )
+
+
+def finding(result, what):
+    (found,) = [row for row in result.findings if row.what.startswith(what)]
+    return found
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_the_table_of_a_sound_host_says_yes_in_every_row(backend):
+    hf = models.tiny_llama(vocabulary=len(models.tiny_tokenizer().get_vocab()))
+    reference = reference_of(hf)
+    result = shl.check(models.tiny(backend, hf=hf), reference=reference)
+    assert {row.verified for row in result.findings} == {"yes"} and result.sound
+    assert all(row.figure <= row.tolerance for row in result.findings if row.figure is not None)
+    assert finding(result, "log-prob").figure < 1e-4
+    assert "read-out: yes" in repr(result) and "<table" in result._repr_mimebundle_()["text/html"]
+    assert set(result.to_frame()["what"]) == {row.what for row in result.findings}
+
+
+def test_a_host_that_is_another_function_than_its_reference_is_not_sound():
+    hf = models.tiny_llama(vocabulary=len(models.tiny_tokenizer().get_vocab()))
+    model = models.tiny("bridge", seed=1)
+    assert not shl.check(model, reference=hf).sound and shl.check(model).sound
+    assert finding(shl.check(model), "log-prob").verified == "not verified"
+    with pytest.raises(shl.SemhubError, match="inside a TransformerBridge"):
+        shl.check(model, reference=model.original_model)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mamba", {"key-value cache": "not applicable", "plain": "no", "masked": "yes", "padding": "yes"}),
+        ("recurrent_gemma", {"key-value cache": "yes", "plain": "no", "masked": "no"}),
+        ("gemma3_both_ways", {"padding": "no", "plain": "no", "read-out": "yes"}),
+        ("gpt2", {"key-value cache": "yes", "plain": "yes", "raw weights": "yes"}),
+    ],
+)
+def test_the_table_says_what_does_not_hold_and_what_runs_do_then(name, expected):
+    result = shl.check(models.host(name))
+    assert {what: finding(result, what).verified for what in expected} == expected
+    if name == "gemma3_both_ways":
+        assert finding(result, "padding").runs == "Only prompts of equal length share a pass."
+        assert "Sliding window of" in finding(result, "plain").runs
+    if name == "mamba":
+        assert "whole text again at every step" in finding(result, "key-value").runs
+        assert "state of their own" in finding(result, "plain").runs
+
+
+def test_processed_weights_show_in_the_table():
+    model = models.tiny("bridge")
+    model.enable_compatibility_mode(disable_warnings=True)
+    found = finding(shl.check(model), "raw weights")
+    assert found.verified == "no" and "folded" in found.runs

@@ -1,0 +1,149 @@
+"""How far a TransformerLens model is from the Hugging Face model whose weights it has.
+
+Wrapping a Hugging Face model in a bridge puts the bridge's parts into it. So what it computes by itself is recorded
+before that (`reference_of`), and compared afterwards (`disagreement`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.model.checks import IMPOSSIBLE
+from semhub_lens.model.facts import Model, input_device, plain_ids, weight_processing
+from semhub_lens.model.hooking import HookFunction, evaluating, residual_names, windowed
+
+LENGTH = 24
+"""Tokens of the text that both models read, if their context holds as many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a Hugging Face model computes from some tokens, in float32 on the CPU."""
+
+    ids: Int[Tensor, "batch pos"]
+    log_probs: Float[Tensor, "batch pos vocab"]
+    states: tuple[Float[Tensor, "batch pos d_model"], ...]
+    """The embedding, then the state after every block but the last, which Hugging Face keeps only normed."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The largest deviations of a TransformerLens model from a reference."""
+
+    log_probs: float
+    """Largest absolute difference of a log-probability."""
+    states: tuple[float, ...]
+    """By entry of the residual axis but the last: the largest difference of a state, relative to its norm. Empty for
+    processed weights, whose states differ by right, and where the two keep other states."""
+    tolerance: float
+    """Of log-probabilities."""
+    state_tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether all deviations are within what rounding does."""
+        return self.log_probs <= self.tolerance and max(self.states, default=0.0) <= self.state_tolerance
+
+
+@torch.no_grad()
+def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Reference:
+    """Record what a Hugging Face model computes, before it is wrapped.
+
+    Args:
+        hf: a Hugging Face model with logits, in eval mode.
+        ids: tokens without padding; None takes 24 ordinary ones. A sliding window or a rotary scaling that begins
+            behind them stays out of the comparison.
+
+    Raises:
+        SemhubError: not such a model, one in training mode, one that a bridge has already changed, or one that does not
+            run on tokens alone.
+
+    Example:
+        >>> hf = transformers.AutoModelForCausalLM.from_pretrained("gpt2").eval()  # doctest: +SKIP
+        >>> reference = reference_of(hf)  # doctest: +SKIP
+        >>> model = TransformerBridge.boot_transformers("gpt2", hf_model=hf)  # doctest: +SKIP
+        >>> disagreement(model, reference).log_probs < 1e-3  # doctest: +SKIP
+        True
+    """
+    config = getattr(hf, "config", None)
+    if config is None or not hasattr(hf, "get_input_embeddings"):
+        raise SemhubError(f"Expected a Hugging Face model with logits as the reference, got {type(hf).__name__}.")
+    if any(type(module).__module__.startswith("transformer_lens.") for module in hf.modules()):
+        raise SemhubError(
+            "This Hugging Face model is inside a TransformerBridge, which has put its own parts into it; load it anew, "
+            "or record reference_of(hf) before it is wrapped."
+        )
+    if any(module.training for module in hf.modules()):
+        raise SemhubError("The Hugging Face model is in training mode; call .eval() on it before it is compared.")
+    embedding = hf.get_input_embeddings().weight
+    if ids is None:
+        context = getattr(config.get_text_config(), "max_position_embeddings", None) or LENGTH
+        ids = plain_ids(config, len(embedding), min(LENGTH, context))[None]
+    try:
+        out = hf(input_ids=ids.to(embedding.device), output_hidden_states=True)
+        logits, states = out.logits, out.hidden_states or ()
+    except IMPOSSIBLE as error:
+        raise Unfit(
+            f"{type(hf).__name__} gives no logits of tokens alone, so nothing compares to it: {error}"
+        ) from error
+    kept = tuple(state.float().cpu() for state in states[:-1])
+    return Reference(ids.cpu(), logits.float().log_softmax(-1).cpu(), kept)
+
+
+@torch.no_grad()
+def disagreement(model: Model, reference: Reference) -> Agreement:
+    """Largest deviations of a model's log-probabilities and states from those of the reference.
+
+    One pass over the reference's tokens. It shows that the two compute the same there; it says nothing of other inputs,
+    such as texts longer than a sliding window.
+
+    Raises:
+        SemhubError: the model has another vocabulary, or another run is under way.
+    """
+    size, expected = int(model.W_U.shape[1]), reference.log_probs.shape[-1]
+    if size != expected:
+        raise Unfit(f"{model.cfg.model_name} has {size} logits, the reference {expected}: they are not one model.")
+    names = residual_names(model)[:-1]
+    logits, kept = whole_pass(model, reference.ids, names)
+    ours = logits.float().log_softmax(-1).cpu()
+    differences = torch.where(ours == reference.log_probs, 0.0, (ours - reference.log_probs).abs())
+    states = [kept[name] for name in names if name in kept]
+    if weight_processing(model) != "none" or [s.shape for s in states] != [s.shape for s in reference.states]:
+        states = []
+    deviations = tuple(_deviation(one, other) for one, other in zip(states, reference.states, strict=False))
+    tolerances = (1e-2, 1e-3) if logits.dtype.itemsize >= 4 else (0.5, 0.2)
+    return Agreement(_worst(differences), deviations, *tolerances)
+
+
+@torch.no_grad()
+def whole_pass(
+    model: Model, ids: Int[Tensor, "batch pos"], names: Sequence[str]
+) -> tuple[Float[Tensor, "batch pos vocab"], dict[str, Tensor]]:
+    """Logits of a pass in evaluation mode, and what fired of these hook points; attached interventions stay out."""
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> HookFunction:
+        def keep(activation: Tensor, hook: Any) -> None:
+            kept[name] = activation.detach().float().cpu()
+
+        return keep
+
+    ids = ids.to(input_device(model))
+    hooks = [(name, keeper(name)) for name in names if name in model.hook_dict]
+    with evaluating(model), windowed(model):
+        logits = model.run_with_hooks(ids, fwd_hooks=hooks, return_type="logits", attention_mask=torch.ones_like(ids))
+    return logits, kept
+
+
+def _deviation(ours: Tensor, theirs: Tensor) -> float:
+    return _worst((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp(min=1e-12))
+
+
+def _worst(errors: Tensor) -> float:
+    worst = float(errors.max())
+    return worst if worst == worst else torch.inf
