@@ -117,6 +117,7 @@ def sweep(
     controls, store = controls or Controls(), store or Store()
     recipe = recipe or adding(model)
     last = len(residual_names(model)) - 1
+    layers, strengths = list(layers), list(strengths)
     _check_grid(layers, strengths, controls, last)
     vectors = _vectors(model, direction, layers, controls)
     cells = _Cells(measure, store, name)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.sweep import Measure
@@ -79,7 +79,7 @@ def next_token(
 def _column(
     model: Model, name: str, target: Target | Sequence[Target], count: int, variants: Variants
 ) -> list[tuple[int, ...]]:
-    if isinstance(target, str | int):
+    if isinstance(target, str) or is_index(target):
         return [target_ids(model.tokenizer, target, variants=variants)] * count
     if len(target) != count:
         raise SemhubError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")
