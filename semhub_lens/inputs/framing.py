@@ -49,9 +49,14 @@ def opens(tokenizer: Any, vocabulary: int, first: int) -> bool:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """All control tokens: BOS, padding, marks of turns, ..."""
+    """All control tokens: BOS, padding, marks of turns, ...; not the one that stands for unknown words."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    return frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+    listed = frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+    return (
+        listed
+        if tokenizer.unk_token in (tokenizer.bos_token, tokenizer.eos_token)
+        else listed - {tokenizer.unk_token_id}
+    )
 
 
 def require_unpadded(tokenizer: Any, ids: Sequence[int]) -> None:

@@ -96,7 +96,8 @@ def test_the_unknown_token_is_never_put_in_front_as_bos():
 def test_a_bos_token_that_is_also_the_unknown_token_by_name_stays():
     tokenizer = models.tiny_tokenizer()
     tokenizer.bos_token = tokenizer.unk_token  # as GPT-2 has it
-    assert tokens(model := models.tiny(tokenizer=tokenizer), Prompt.from_text(model, "red")) == ["<unk>", "red"]
+    model = models.tiny(tokenizer=tokenizer)
+    assert tokens(model, Prompt.from_text(model, "red")) == ["<unk>", "red"]
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "  \n"])
@@ -113,6 +114,7 @@ def test_control_tokens_in_a_text_are_said_and_may_be_read_as_letters(tiny_model
     assert tokens(tiny_model, prompt) == ["<bos>", "red", "<eos>", "dog", "<bos>"] and prompt.controls == (2, 4)
     assert prompt.continued([5]).controls == (2, 4)
     assert Prompt.from_text(tiny_model, "red dog").controls == ()
+    assert Prompt.from_text(tiny_model, "banana<eos>banana").controls == (2,), "unknown words are text"
     plain = Prompt.from_text(tiny_model, "dog <eos> red", plain=True, spans={"x": "red"})
     assert tokens(tiny_model, plain) == ["<bos>", "dog", "<unk>", "▁red"], "this vocabulary has no letters"
     assert plain.controls == () and plain.spans == {"x": (3,)}
