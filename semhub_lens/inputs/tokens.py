@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,7 @@ from semhub_lens.base.errors import SemhubError, Unfit, is_index, whole_number
 from semhub_lens.inputs.speller import Speller, encode
 
 Variants = Literal["all", "space", "exact"]
-Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray
+Target = str | int | Sequence[str | int]
 """A word (its variants are summed), a token id, or several of them (all summed)."""
 
 
@@ -168,7 +168,7 @@ def token_id(tokenizer: Any, text: str) -> int:
 
 
 def target_ids(
-    tokenizer: Any, target: Target, *, variants: Variants = "all", first_token: bool = False
+    tokenizer: Any, target: Any, *, variants: Variants = "all", first_token: bool = False
 ) -> tuple[int, ...]:
     """Token ids of a target: a word, a token id, or a set of them, whose probabilities are summed."""
     if isinstance(target, np.ndarray | Tensor):

@@ -67,8 +67,8 @@ def _refuse_zeros_and_ones(listed: Int[Tensor, "*item k"]) -> None:
         )
 
 
-def ranks_of(positions: slice | int | Tensor | str | None, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
-    """For every column, its rank in the list of positions that the intervention names; -1 where it is not named."""
+def ranks_of(positions: Any, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
+    """For every column, its rank among the positions that `as_positions` gave; -1 where it is not named."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
     if not bool((absolute >= 0).any()):
@@ -140,7 +140,7 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
     return torch.where(absolute >= 0, table.view(-1, width).gather(1, absolute.clamp(min=0)), -1)
 
 
-def check_positions(positions: slice | int | Tensor | str | None, prompts: Sequence[Prompt], new_tokens: int) -> None:
+def check_positions(positions: Any, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):

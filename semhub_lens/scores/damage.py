@@ -9,7 +9,7 @@ still hide a few positions that break.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -98,7 +98,7 @@ class CleanRun:
         return torch.stack([row.mean() for row in rows.split([len(positions) for positions in self._positions])])
 
 
-def _positions(prompts: list[Prompt], read_at: str | SupportsIndex | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+def _positions(prompts: list[Prompt], read_at: Any) -> list[tuple[int, ...]]:
     if isinstance(read_at, str) or is_index(read_at):
         return [read_positions(prompt, read_at) for prompt in prompts]
     if len(read_at) != len(prompts) or not all(read_at):

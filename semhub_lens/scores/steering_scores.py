@@ -4,6 +4,7 @@ Each maker checks and prepares its items once and returns a function `hooks -> {
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -76,9 +77,7 @@ def next_token(
     return measure
 
 
-def _column(
-    model: Model, name: str, target: Target | Sequence[Target], count: int, variants: Variants
-) -> list[tuple[int, ...]]:
+def _column(model: Model, name: str, target: Any, count: int, variants: Variants) -> list[tuple[int, ...]]:
     if isinstance(target, str) or is_index(target):
         return [target_ids(model.tokenizer, target, variants=variants)] * count
     if len(target) != count:
