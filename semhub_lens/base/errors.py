@@ -5,7 +5,7 @@ Everything that a user can mend is a `SemhubError`: it says what was received, w
 """
 
 import operator
-from typing import Any
+from typing import Any, SupportsIndex
 
 
 class SemhubError(ValueError):
@@ -18,6 +18,11 @@ class Unfit(SemhubError):
 
 class Missing(SemhubError):
     """A package that an extra installs is not there; the message says which."""
+
+
+def is_index(value: Any) -> bool:
+    """Whether the value may be one whole number: of Python, of NumPy, or a tensor without axes."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
 
 
 def whole_number(value: Any, name: str) -> int:

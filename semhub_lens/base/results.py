@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
@@ -218,6 +219,8 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
         return {"class": type(value).__name__, "fields": encoded}
     if isinstance(value, dict):
         return {"mapping": [[k, _encode(v, f"{key}.{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, tuple | list):
         return [_encode(item, f"{key}.{i}", tensors) for i, item in enumerate(value)]
     return value

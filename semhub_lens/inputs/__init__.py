@@ -1,7 +1,9 @@
 """What goes into a model, and what its tokens are called.
 
 - `tokens`: words to token ids, token ids to printable text.
+- `speller`: texts to token ids, and the bytes of every token id.
 - `prompts`: `Prompt`: token ids with named spans.
+- `framing`: BOS, special tokens in front of a text, padding.
 - `media`: pictures and sound beside the token ids.
 - `processors`: what a Hugging Face processor made of text, pictures and sound.
 - `modalities`: the table of what a model can be shown beside text.

@@ -5,6 +5,7 @@ positions are absolute indices into the prompt's own tokens, the beginning-of-se
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, SupportsIndex
@@ -14,11 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.inputs.framing import opening, opens, special_ids, unpadded
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
 from semhub_lens.inputs.processors import Read, read
+from semhub_lens.inputs.speller import Speller, require_characters
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
 SpanSpec = str | tuple[int, int]
+ELSEWHERE = (
+    "characters a token stands for: take the fast tokenizer of the model (AutoTokenizer), or give positions, "
+    "Prompt.from_ids(ids, spans={name: positions})."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +39,17 @@ class Prompt:
     ids: Int[Tensor, " pos"]
     spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     text: str | None = None
-    bos: bool = False
-    """Whether position 0 is the beginning-of-sequence token."""
+    bos: bool | None = None
+    """Whether position 0 is the beginning-of-sequence token, or what the tokenizer has in its place; None lets the runs
+    of this library look."""
     media: Media | None = None
     """What a multimodal model is given beside the ids."""
     embeddings: Mapping[str, Float[Tensor, "k d_model"]] = field(default_factory=dict)
     """Per span, vectors that are written over its positions at the input of block 0, whatever the tokens there are."""
     grids: Mapping[str, Tile] = field(default_factory=dict)
     """Per span of embeddings, the rectangle of picture regions that they stand for, where each stands for one."""
+    controls: tuple[int, ...] = ()
+    """Positions at which the text itself wrote a control token (`<pad>`, `</s>`, a mark of turns, ...)."""
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
@@ -98,11 +108,29 @@ class Prompt:
         ids: Iterable[int] | Tensor,
         *,
         spans: Mapping[str, Sequence[int]] | None = None,
-        bos: bool = False,
+        bos: bool | None = None,
+        mask: Any = None,
         media: Media | None = None,
         embeddings: Mapping[str, Float[Tensor, "k d_model"]] | None = None,
     ):
-        """Build a prompt from token ids as they are (`bos`: whether the first one is the BOS token)."""
+        """Build a prompt from token ids as they are.
+
+        Args:
+            ids: one row of them.
+            spans: name -> positions among `ids`.
+            bos: whether the first one is the BOS token; None lets the runs of this library look.
+            mask: the attention mask of a padded row, whose padding is left out. Rows that begin or end in padding are
+                refused by the runs without it, except for one end-of-text token.
+            media: pictures and sound.
+            embeddings: per span, vectors to write over its positions.
+
+        Raises:
+            SemhubError: not one row of whole numbers, a mask that does not fit, a span in the padding.
+
+        Example:
+            >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).ids.tolist()
+            [5, 6]
+        """
         try:
             tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids))
         except (TypeError, ValueError) as error:
@@ -115,6 +143,10 @@ class Prompt:
                 f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
             )
         named = {k: tuple(v) for k, v in (spans or {}).items()}
+        if mask is not None:
+            real = unpadded(tensor, mask)
+            tensor = tensor[real.start : real.stop]
+            named = {name: tuple(position - real.start for position in own) for name, own in named.items()}
         return cls(tensor, named, None, bos, media, dict(embeddings or {}))
 
     @classmethod
@@ -150,6 +182,7 @@ class Prompt:
             ...     processor, text="USER: <image> What is this? ASSISTANT:", images=picture
             ... )
         """
+        require_characters(text)
         processed: Read = read(processor, text, images, audio, sampling_rate)
         tokenizer = processor.tokenizer
         bos = tokenizer.bos_token_id is not None and int(processed.ids[0]) == tokenizer.bos_token_id
@@ -157,20 +190,30 @@ class Prompt:
 
     @classmethod
     def from_text(
-        cls, model: Any, text: str, *, spans: Mapping[str, SpanSpec] | None = None, prepend_bos: bool | None = None
+        cls,
+        model: Any,
+        text: str,
+        *,
+        spans: Mapping[str, SpanSpec] | None = None,
+        prepend_bos: bool | None = None,
+        plain: bool = False,
     ):
         """Tokenise `text` and locate its spans.
 
         Args:
             model: any TransformerLens model (its tokenizer and its BOS default are used).
-            text: the input; must not be empty.
+            text: the input; must not be empty. Control tokens that it writes (`</s>`, `<pad>`, marks of turns) are read
+                as such; `controls` says where.
             spans: name -> a substring that occurs exactly once, or a (start, end) character range. A token belongs to
                 the span if any of its characters does.
-            prepend_bos: None takes the model's own default (`cfg.default_prepend_bos`). A text that already begins with
-                the BOS token never gets a second one.
+            prepend_bos: None takes the model's own default (`cfg.default_prepend_bos`), and where the tokenizer begins
+                every text with other special tokens (`[gMASK] <sop>`), those. A text that already begins with them
+                never gets them twice, and blanks before them are left out.
+            plain: read control tokens in the text as the letters that they are written with.
 
         Raises:
-            SemhubError: empty text, no tokenizer, a substring that occurs never or several times.
+            SemhubError: empty text, no tokenizer, half of a character (a lone surrogate), a substring that occurs never
+                or several times, a span whose tokens the tokenizer does not tell.
 
         Example:
             >>> prompt = Prompt.from_text(tiny_model, "three plus two", spans={"operand:0": "three"})
@@ -182,27 +225,74 @@ class Prompt:
             raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
         if not isinstance(text, str) or not text.strip():
             raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
-        ids = list(encoded["input_ids"])
-        prepend = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
-        if prepend and tokenizer.bos_token_id is None:
-            raise Unfit("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
-        added = int(bool(prepend) and ids[:1] != [tokenizer.bos_token_id])
-        ids = [tokenizer.bos_token_id] * added + ids
-        offsets = [(0, 0)] * added + list(encoded["offset_mapping"]) if spans else []
-        located = {name: _locate(text, name, spec, offsets) for name, spec in (spans or {}).items()}
-        return cls(torch.tensor(ids), located, text, bool(ids) and ids[0] == tokenizer.bos_token_id)
+        require_characters(text)
+        vocabulary = int(model.cfg.d_vocab)
+        begin = opening(tokenizer, vocabulary, prepend_bos, bool(model.cfg.default_prepend_bos))
+        cut = 0
+        if begin and not plain and text.lstrip().startswith(tokenizer.convert_ids_to_tokens(begin[0])):
+            cut = len(text) - len(text.lstrip())
+        ids, offsets = _tokenised(tokenizer, text[cut:], bool(spans), plain)
+        located = {
+            name: _locate(text, name, spec, ids, offsets, cut, tokenizer) for name, spec in (spans or {}).items()
+        }
+        letters, _ = _tokenised(tokenizer, text[cut:], False, True)
+        special = special_ids(tokenizer) if ids != letters else frozenset()  # slow to ask for
+        controls = [i for i, token in enumerate(ids) if token in special]
+        if tuple(ids[: len(begin)]) == begin and begin:
+            controls = controls[len(begin) :]
+            begin = ()
+        shift = len(begin)
+        ids = [*begin, *ids]
+        return cls(
+            torch.tensor(ids),
+            {name: tuple(position + shift for position in own) for name, own in located.items()},
+            text,
+            bool(ids) and opens(tokenizer, vocabulary, ids[0]),
+            controls=tuple(position + shift for position in controls),
+        )
 
 
-def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]) -> tuple[int, ...]:
+def _tokenised(tokenizer: Any, text: str, spans: bool, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids, and where spans are to be found, the range of characters of each."""
+    settings = {"split_special_tokens": True} if plain else {}
+    try:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=spans, **settings)
+    except NotImplementedError:  # what a tokenizer written in Python may say of offsets
+        encoded = {}
+    if spans and "offset_mapping" not in encoded:
+        raise Unfit(f"The tokenizer ({type(tokenizer).__name__}) does not tell which {ELSEWHERE}")
+    return list(encoded["input_ids"]), list(encoded["offset_mapping"]) if spans else []
+
+
+def _locate(
+    text: str, name: str, spec: SpanSpec, ids: list[int], offsets: list[tuple[int, int]], cut: int, tokenizer: Any
+) -> tuple[int, ...]:
+    start, end = _range(text, name, spec)
+    ranges = [(a + cut, b + cut) for a, b in offsets]
+    found = tuple(i for i, (a, b) in enumerate(ranges) if a < end and b > start)
+    empty = [token for token, (a, b) in zip(ids, ranges, strict=True) if a == b]
+    covered = {c for i in found for c in range(*ranges[i])}
+    lost = "".join(text[c] for c in range(start, end) if c not in covered).strip()
+    if not found or (lost and Speller(tokenizer).spelled(empty).strip()):
+        raise Unfit(
+            f"Span {name!r}: the tokenizer's offsets are empty at {text[start:end]!r}, so it does not tell which "
+            f"{ELSEWHERE}"
+        )
+    return found
+
+
+def _range(text: str, name: str, spec: SpanSpec) -> tuple[int, int]:
+    """The characters that a span's substring or range names."""
     if isinstance(spec, str):
-        count = len(re.findall(f"(?={re.escape(spec)})", text)) if spec else 0  # overlapping ones count
-        if count != 1:
+        forms = {spec, *(unicodedata.normalize(form, spec) for form in ("NFC", "NFD"))}  # "é" of one character or two
+        starts = {m.start(): form for form in forms if form for m in re.finditer(f"(?={re.escape(form)})", text)}
+        if len(starts) != 1:
             raise SemhubError(
-                f"Span {name!r}: {spec!r} occurs {count} times in {text!r}, expected once; give a (start, end) range."
+                f"Span {name!r}: {spec!r} occurs {len(starts)} times in {text!r}, expected once; give a (start, end) "
+                "range."
             )
-        start = text.index(spec)
-        spec = (start, start + len(spec))
+        ((start, form),) = starts.items()
+        spec = (start, start + len(form))
     if not (
         isinstance(spec, tuple | list) and len(spec) == 2 and all(isinstance(edge, SupportsIndex) for edge in spec)
     ):
@@ -210,4 +300,4 @@ def _locate(text: str, name: str, spec: SpanSpec, offsets: list[tuple[int, int]]
     start, end = spec
     if not 0 <= start < end <= len(text):
         raise SemhubError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
-    return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)
+    return start, end

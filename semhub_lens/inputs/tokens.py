@@ -8,17 +8,18 @@ joined with or mistaken for another id.
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.errors import SemhubError, Unfit, is_index, whole_number
+from semhub_lens.inputs.speller import Speller, encode
 
 Variants = Literal["all", "space", "exact"]
 Target = str | int | Sequence[str | int]
 """A word (its variants are summed), a token id, or several of them (all summed)."""
-
-VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,52 @@ class WordTokens:
     unknown."""
 
 
-def encode(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text, without special tokens."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def encode_behind(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text that goes on from another one.
+
+    Tokenizers of SentencePiece's kind put a blank in front of every text. Here it is left out, so that the tokens spell
+    the text as it is.
+    """
+    own, wanted, speller = encode(tokenizer, text), text.encode(), Speller(tokenizer)
+    if speller.spelled(own) != b" " + wanted:
+        return own
+    for anchor in ("\n", "=", "1"):
+        head, whole = encode(tokenizer, anchor), encode(tokenizer, anchor + text)
+        if whole[: len(head)] == head and speller.spelled(whole[len(head) :]) == wanted:
+            return whole[len(head) :]
+    alone = speller.token_of(text)
+    return own if alone is None else [alone]
+
+
+def decode_behind(tokenizer: Any, before: Sequence[int], ids: Sequence[int], *, special: bool = False) -> str:
+    """The text that ids add behind others: its first blank stays, and an id without a token reads "<id 123>".
+
+    Args:
+        tokenizer: the model's; without one the text is empty.
+        before: the ids in front.
+        ids: those to read.
+        special: whether special tokens are shown by their names or left out.
+    """
+    if tokenizer is None:
+        return ""
+    seen, parts, speller = list(before), [], Speller(tokenizer)
+    for known, run in groupby(ids, key=lambda token: speller.raw(token) is not None):
+        new = list(run)
+        if not known:
+            parts += [speller.show(token) for token in new]
+            continue
+        head, whole, alone = (
+            tokenizer.decode(listed, skip_special_tokens=not special) for listed in (seen, seen + new, new)
+        )
+        parts.append(whole[len(head) :] if whole.startswith(head) else alone)
+        seen += new
+    return "".join(parts)
 
 
 def spellings(word: str, variants: Variants = "all") -> list[str]:
     """The variants of a word: with and without a leading space ("space"), also lower-case and capitalised ("all").
+
+    Accents written as characters of their own are put together as well.
 
     Example:
         >>> spellings("two")
@@ -50,8 +90,12 @@ def spellings(word: str, variants: Variants = "all") -> list[str]:
         raise SemhubError(f"Unknown variants rule {variants!r}; expected 'all', 'space' or 'exact'.")
     if variants == "exact":
         return [word]
-    bare = word.strip()
-    cases = [bare] if variants == "space" else [bare, bare.lower(), bare[:1].upper() + bare[1:]]
+    forms = dict.fromkeys((word.strip(), unicodedata.normalize("NFC", word.strip())))  # "é" of one character or of two
+    cases = [
+        case
+        for bare in forms
+        for case in ([bare] if variants == "space" else [bare, bare.lower(), bare[:1].upper() + bare[1:]])
+    ]
     return list(dict.fromkeys(text for case in cases for text in (case, " " + case)))
 
 
@@ -62,7 +106,8 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         tokenizer: the model's tokenizer.
         word: one word, with or without its leading space.
         variants: "all" sums the spellings with / without leading space, as given, lower-case and capitalised; "space"
-            leaves out the cases; "exact" takes the string as it is.
+            leaves out the cases; "exact" takes the string as it is. Where the tokenizer puts a blank in front of every
+            text, the piece without it counts as well.
         first_token: let a spelling of several tokens stand for itself by its first token. The number then measures that
             token, which other words share.
 
@@ -79,14 +124,21 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         raise SemhubError(f"A target word must not be empty, got {word!r}.")
     spelled: dict[int, str] = {}
     split = []
-    unknown = getattr(tokenizer, "unk_token_id", None)
+    unknown, speller = getattr(tokenizer, "unk_token_id", None), Speller(tokenizer)
     for text in spellings(word, variants):
         ids = encode(tokenizer, text)
-        if len(ids) > 1:
+        first = speller.content(ids[0]) if ids else None
+        marked = first is not None and first.startswith(b" ") and not text.startswith(" ")
+        bare = speller.token_of(text) if marked else None  # what the model predicts where no blank comes before
+        if bare is not None:
+            spelled.setdefault(bare, text)
+            if variants == "exact":
+                continue
+        elif len(ids) > 1:
             split.append(text)
-        blank = len(ids) > 1 and (Speller(tokenizer).content(ids[0]) or b"").strip() == b""
+        blank = len(ids) > 1 and (first or b"").strip() == b""
         if ids and ids[0] != unknown and (len(ids) == 1 or (first_token and not blank)):
-            spelled.setdefault(ids[0], text)
+            spelled.setdefault(ids[0], f" {text}" if marked else text)
     if not spelled:
         pieces = "; ".join(
             f"{text!r} = {printable(tokenizer, encode(tokenizer, text))}" for text in spellings(word, variants)
@@ -116,13 +168,15 @@ def token_id(tokenizer: Any, text: str) -> int:
 
 
 def target_ids(
-    tokenizer: Any, target: Target, *, variants: Variants = "all", first_token: bool = False
+    tokenizer: Any, target: Any, *, variants: Variants = "all", first_token: bool = False
 ) -> tuple[int, ...]:
     """Token ids of a target: a word, a token id, or a set of them, whose probabilities are summed."""
-    if isinstance(target, bool) or not isinstance(target, str | int | Sequence):
+    if isinstance(target, np.ndarray | Tensor):
+        target = target.tolist()
+    if is_index(target):
+        return (whole_number(target, "A token id"),)
+    if not isinstance(target, str | Sequence):
         raise SemhubError(f"A target must be a word, a token id or several of them, got {target!r}.")
-    if isinstance(target, int):
-        return (target,)
     if isinstance(target, str):
         return word_tokens(tokenizer, target, variants=variants, first_token=first_token).ids
     if not target:
@@ -147,58 +201,6 @@ def collisions(words: Sequence[WordTokens]) -> dict[int, tuple[str, ...]]:
     return {token: tuple(names) for token, names in owners.items() if len(names) > 1}
 
 
-class Speller:
-    """Reads the bytes of token ids; made once for many ids, because asking a tokenizer for its kind is slow."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._size = len(tokenizer)
-        self._special = set(tokenizer.all_special_ids)
-        decoder = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
-        self._alphabet = _byte_level() if "ByteLevel" in decoder else None
-        self._metaspace = "▁" in decoder or "Metaspace" in decoder
-
-    def raw(self, token: int) -> str | None:
-        """The token as the vocabulary spells it; None for an id without a token."""
-        return self._tokenizer.convert_ids_to_tokens(token) if 0 <= token < self._size else None
-
-    def content(self, token: int) -> bytes | None:
-        """The bytes that the token adds to a text; None for a special or unassigned id."""
-        raw = self.raw(token)
-        if raw is None or token in self._special:
-            return None
-        if len(raw) == 6 and raw.startswith("<0x") and raw.endswith(">"):
-            return bytes.fromhex(raw[3:5])
-        if self._alphabet is not None and all(c in self._alphabet for c in raw):
-            return bytes(self._alphabet[c] for c in raw)
-        return (raw.replace("▁", " ") if self._metaspace else raw).encode()
-
-    def text(self, token: int) -> str:
-        """Text of the token; "" for special ids and for byte fragments that are no whole character."""
-        try:
-            return (self.content(token) or b"").decode()
-        except UnicodeDecodeError:
-            return ""
-
-    def show(self, token: int) -> str:
-        """The token as a person can read it; see `printable`."""
-        content, raw = self.content(token), self.raw(token)
-        if content is None or raw is None:
-            return raw or f"<id {token}>"
-        if raw == f"<0x{content.hex().upper()}>":
-            return raw
-        text = content.decode(errors="surrogateescape")
-        shown = "".join(_show_character(c) for c in text)
-        return "◌" + shown if text and unicodedata.combining(text[0]) else shown
-
-
-def _byte_level() -> dict[str, int]:
-    """The byte behind each character of a byte-level BPE vocabulary (GPT-2's printable stand-ins)."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    return {char: byte for byte, char in bytes_to_unicode().items()}
-
-
 def token_texts(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     """Text of each token; "" for special ids and for byte fragments that are no whole character."""
     speller = Speller(tokenizer)
@@ -221,15 +223,3 @@ def printable(tokenizer: Any, ids: Iterable[int] | Tensor) -> list[str]:
     speller = Speller(tokenizer)
     shown = {i: speller.show(i) for i in set(listed)}
     return [shown[i] for i in listed]
-
-
-def _show_character(char: str) -> str:
-    if 0xDC80 <= ord(char) <= 0xDCFF:  # an escaped byte
-        return f"<0x{ord(char) - 0xDC00:02X}>"
-    if char in VISIBLE:
-        return VISIBLE[char]
-    return (
-        f"U+{ord(char):04X}"
-        if char in VISIBLE.values() or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
-        else char
-    )

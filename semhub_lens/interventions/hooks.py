@@ -20,7 +20,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.interventions.positions import Positions, check_positions, ranks_of
+from semhub_lens.interventions.positions import Positions, as_positions, check_positions, ranks_of
 from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -40,6 +40,9 @@ class PositionedHook:
     items: int | None = None
     """How many prompts it has vectors for; None for any number."""
     _chunks: PassCounter = field(default_factory=PassCounter)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positions", as_positions(self.positions))
 
     def __repr__(self) -> str:
         return self.name

@@ -4,26 +4,71 @@ In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) posit
 tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.hooking import Window
 
-Positions = slice | int | Sequence[int] | Tensor | str | None
+Positions = slice | SupportsIndex | Sequence | np.ndarray | Tensor | str | None
 """None: everywhere, generated tokens included. A slice, an index (negative from the prompt's end), indices `[k]` or per
-prompt `[item k]`, a mask `[item pos]` over the prompt, a span's name, or "generated" (every generated token)."""
+prompt `[item k]`, a mask of truth values `[pos]` or `[item pos]` over the prompt, a span's name, or "generated" (every
+generated token). Indices and masks may be lists, ranges, arrays or tensors."""
 
 GENERATED = "generated"
 
 
-def ranks_of(positions: Positions, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
-    """For every column, its rank in the list of positions that the intervention names; -1 where it is not named."""
+def as_positions(positions: Any) -> "slice | int | Tensor | str | None":
+    """Positions as runs take them: whatever kind of list holds them, a tensor; a mask `[pos]` becomes its indices.
+
+    Raises:
+        SemhubError: neither whole numbers nor truth values; a mask of zeros and ones, which could as well be indices.
+    """
+    if positions is None or isinstance(positions, str):
+        return positions
+    if isinstance(positions, slice):
+        edges = (positions.start, positions.stop, positions.step)
+        return slice(*(None if edge is None else whole_number(edge, "A slice's edge") for edge in edges))
+    listed = _tensor(positions)
+    if listed.dtype == torch.bool:
+        return listed.nonzero()[:, 0] if listed.ndim == 1 else listed
+    if not listed.ndim:
+        return int(listed)
+    _refuse_zeros_and_ones(listed)
+    return listed
+
+
+def _tensor(positions: Any) -> Tensor:
+    """Whole numbers or truth values of any kind of list."""
+    try:
+        listed = (positions if isinstance(positions, Tensor) else torch.as_tensor(np.asarray(positions))).cpu()
+        fits = listed.ndim < 3 and not listed.is_complex() and (listed.dtype != torch.bool or listed.ndim > 0)
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits or (listed.is_floating_point() and listed.numel()):
+        raise SemhubError(f"positions= takes whole numbers, a slice, a mask or a span's name, got {positions!r}.")
+    return listed if listed.dtype == torch.bool else listed.long()
+
+
+def _refuse_zeros_and_ones(listed: Int[Tensor, "*item k"]) -> None:
+    """Refuse what names 0 and 1 more than once and nothing else: nobody lists indices so, but masks look like it."""
+    repeated = listed.shape[-1] > 2 or (listed.ndim == 1 and listed.unique().numel() < len(listed))
+    if repeated and bool(((listed == 0) | (listed == 1)).all()):
+        raise SemhubError(
+            f"positions={listed.tolist()} reads as a mask of zeros and ones, but whole numbers are indices: pass "
+            "mask.bool() where 1 means 'here', or each index once."
+        )
+
+
+def ranks_of(positions: Any, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
+    """For every column, its rank among the positions that `as_positions` gave; -1 where it is not named."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
     if not bool((absolute >= 0).any()):
@@ -63,7 +108,7 @@ def _mask_ranks(mask: Bool[Tensor, "item pos"], absolute: Tensor, window: Window
     return torch.where(within & rows.gather(1, column), (rows.long().cumsum(1) - 1).gather(1, column), -1)
 
 
-def _indices(positions: int | Sequence[int] | Tensor | str, window: Window) -> list[Sequence[int]]:
+def _indices(positions: int | Tensor | str, window: Window) -> list[Sequence[int]]:
     """Absolute indices of every row, in the order given."""
     rows = range(len(window.items))
     if isinstance(positions, str):
@@ -95,11 +140,8 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
     return torch.where(absolute >= 0, table.view(-1, width).gather(1, absolute.clamp(min=0)), -1)
 
 
-def check_positions(positions: Positions, prompts: Sequence[Prompt], new_tokens: int) -> None:
+def check_positions(positions: Any, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
-    listed = positions is None or isinstance(positions, str | int | slice | Tensor | Iterable)
-    if not listed or (isinstance(positions, Tensor) and positions.is_floating_point()):
-        raise SemhubError(f"positions= takes whole numbers, a slice, a mask or a span's name, got {positions!r}.")
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
         raise SemhubError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
@@ -112,8 +154,6 @@ def check_positions(positions: Positions, prompts: Sequence[Prompt], new_tokens:
 
 
 def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
-    if mask.ndim != 2:
-        raise SemhubError(f"Expected a mask [item pos], got shape {tuple(mask.shape)}.")
     for row, prompt in zip(mask, prompts, strict=True):
         if bool(row[len(prompt) :].any()):
             last = int(row.nonzero().max())
@@ -137,9 +177,7 @@ def _whole(prompts: Sequence[Prompt], generated: int) -> Window:
     return Window(torch.arange(len(prompts)), torch.zeros_like(lengths), lengths, spans, generated)
 
 
-def _check_indices(positions: int | Sequence[int] | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
-    if not isinstance(positions, str | int | Tensor) and any(isinstance(i, bool) for i in positions):
-        raise SemhubError("A mask over positions must be a boolean tensor [item pos], not a list of booleans.")
+def _check_indices(positions: int | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
     for prompt, indices in zip(prompts, _indices(positions, _whole(prompts, reached)), strict=True):
         for position in indices:
             if not 0 <= position < len(prompt) + reached:

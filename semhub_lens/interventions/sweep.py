@@ -117,6 +117,7 @@ def sweep(
     controls, store = controls or Controls(), store or Store()
     recipe = recipe or adding(model)
     last = len(residual_names(model)) - 1
+    layers, strengths = [whole_number(layer, "A layer") for layer in layers], list(strengths)
     _check_grid(layers, strengths, controls, last)
     vectors = _vectors(model, direction, layers, controls)
     cells = _Cells(measure, store, name)
@@ -188,7 +189,6 @@ def _checked(measured: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Controls, last: int) -> None:
-    layers = [whole_number(layer, "A layer") for layer in layers]
     if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= last for layer in layers):
         raise SemhubError(f"layers must be different residual entries from 0 to {last}, got {list(layers)}.")
     if not all(isinstance(strength, Real) for strength in strengths):

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -33,6 +34,8 @@ SCRIPTS = {
     "LATIN": "latin", "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "ARABIC": "arabic",
     "CYRILLIC": "cyrillic", "GREEK": "greek", "HEBREW": "hebrew", "DEVANAGARI": "devanagari", "THAI": "thai",
 }  # fmt: skip
+SHARED_MARKS = ("COMBINING", "VARIATION", "?")
+"""First words of the names of marks that go with letters of any script."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,7 @@ def _check_languages(languages: Sequence[str]) -> None:
 
 def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str:
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    return fingerprint([2, languages, words, size, version("wordfreq"), vocabulary])
+    return fingerprint([3, languages, words, size, version("wordfreq"), vocabulary])
 
 
 def _posterior(
@@ -171,7 +174,7 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
 
 
 def _has_letters(tokenizer: Any, size: int) -> np.ndarray:
-    return np.array([any(c.isalpha() for c in text) for text in token_texts(tokenizer, range(size))])
+    return np.array([script(text) != UNKNOWN for text in token_texts(tokenizer, range(size))])
 
 
 def script_table(model: Model) -> LanguageTable:
@@ -191,9 +194,23 @@ def script_table(model: Model) -> LanguageTable:
 def script(text: str) -> str:
     """The script of most letters of a text: "latin", "han", ..., "other", or "unknown" without letters.
 
+    Vowel signs and other marks of one script count as its letters. Accents that go with any script do not.
+
     Example:
         >>> script("朋友"), script(" casa"), script("12")
         ('han', 'latin', 'unknown')
     """
-    scripts = Counter(SCRIPTS.get(unicodedata.name(c, "?").split()[0], "other") for c in text if c.isalpha())
+    scripts = Counter(name for name in map(_script_of, text) if name != UNKNOWN)
     return scripts.most_common(1)[0][0] if scripts else UNKNOWN
+
+
+@cache
+def _script_of(char: str) -> str:
+    """The script of a letter, or of a vowel sign or other mark that one script has for itself; else "unknown"."""
+    mark = unicodedata.category(char) in ("Mn", "Mc")
+    if not char.isalpha() and not mark:
+        return UNKNOWN
+    wide = unicodedata.normalize("NFKC", char)[0]  # full-width, half-width and mathematical letters
+    words = unicodedata.name(wide if wide.isalpha() else char, "?").replace("-", " ").split()
+    named = next((SCRIPTS[word] for word in words[:2] if word in SCRIPTS), None)
+    return named or (UNKNOWN if mark and words[0] in SHARED_MARKS else "other")

@@ -6,7 +6,7 @@ mask. `checks` verifies it of each model; of one that is not causal only prompts
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from einops import rearrange
@@ -195,7 +195,7 @@ def residual_stream(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
     *,
-    read: str | int = "last",
+    read: str | SupportsIndex = "last",
     hooks: Hooks = (),
     max_tokens: int = 1024,
     progress: bool = True,
@@ -232,7 +232,7 @@ def residual_stream(
 def residual_reads(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
-    reads: Sequence[str | int],
+    reads: Sequence[str | SupportsIndex],
     *,
     layers: Sequence[int] | None = None,
     hooks: Hooks = (),

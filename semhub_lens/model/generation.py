@@ -18,6 +18,7 @@ from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import decode_behind
 from semhub_lens.model.capture import batches, check_edits
 from semhub_lens.model.checks import decoding, notes
 from semhub_lens.model.facts import Model, new_cache, provenance_of, step_inputs
@@ -41,7 +42,8 @@ class Generation(Result):
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
-    """The continuations, without the prompts."""
+    """The continuations, without the prompts, which they go on from with their first blank; an id without a token
+    reads "<id 123>"."""
     token_ids: tuple[tuple[int, ...], ...]
     """The continuations' tokens; a token that ends a text, if reached, is the last."""
 
@@ -63,6 +65,7 @@ def generate(
     temperature: float = 0.0,
     use_cache: bool | None = None,
     max_tokens: int = 4096,
+    show_special: bool = False,
     progress: bool = True,
 ) -> Generation:
     """Continue prompts, greedily or by sampling, under interventions and probes.
@@ -79,6 +82,7 @@ def generate(
             (verified once a model, as is its left padding). The output is the same; the provenance's `notes` say where
             a model needs to go without a cache, or without prompts of other lengths beside it.
         max_tokens: token budget of a batch.
+        show_special: keep the names of special tokens (`<end_of_turn>`) in the texts.
         progress: show a progress bar.
 
     Raises:
@@ -91,8 +95,8 @@ def generate(
         2
     """
     listed = as_prompts(model, prompts)
-    whole_number(seed, "seed=")
-    if whole_number(max_new_tokens, "max_new_tokens=") < 1 or not temperature >= 0:
+    seed, max_new_tokens = whole_number(seed, "seed="), whole_number(max_new_tokens, "max_new_tokens=")
+    if max_new_tokens < 1 or not temperature >= 0:
         raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
@@ -121,10 +125,13 @@ def generate(
             continuations.update(zip(batch.window.items.tolist(), new, strict=True))
             bar.update(len(rows))
     ids = tuple(tuple(continuations[i]) for i in range(len(listed)))
-    texts = tuple("" if model.tokenizer is None else model.tokenizer.decode(i, skip_special_tokens=True) for i in ids)
+    before = [prompt.ids.tolist() for prompt in listed]
+    texts = (decode_behind(model.tokenizer, *both, special=show_special) for both in zip(before, ids, strict=True))
     how = notes(packing, uncached)
     provenance = provenance_of(model, norm="final", seed=seed, bos=listed[0].bos, notes=how)
-    return Generation(prompts=tuple(p.text or "" for p in listed), texts=texts, token_ids=ids, provenance=provenance)
+    return Generation(
+        prompts=tuple(p.text or "" for p in listed), texts=tuple(texts), token_ids=ids, provenance=provenance
+    )
 
 
 def end_tokens(model: Model) -> frozenset[int]:

@@ -1,24 +1,27 @@
 """Where a prompt's states are read: a position, or a mean over several."""
 
+from typing import SupportsIndex
+
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index, whole_number
 from semhub_lens.inputs.prompts import Prompt
 
 
-def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
+def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]:
     """Positions that `read` names in one prompt.
 
     Raises:
         SemhubError: a position past the end or a span that the prompt lacks.
     """
     length = len(prompt)
-    if isinstance(read, bool) or not isinstance(read, str | int):
+    if not isinstance(read, str) and not is_index(read):
         raise SemhubError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
-    if isinstance(read, int):
+    if not isinstance(read, str):
+        read = whole_number(read, "read=")
         if not -length <= read < length:
             raise SemhubError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
         return (read % length,)
@@ -39,7 +42,9 @@ def read_positions(prompt: Prompt, read: str | int) -> tuple[int, ...]:
 class ReadOfBatch:
     """Each row's mean over the positions that one read names in it, prepared once for all layers of a batch."""
 
-    def __init__(self, positions: list[tuple[int, ...]], columns: int, read: str | int, device: torch.device) -> None:
+    def __init__(
+        self, positions: list[tuple[int, ...]], columns: int, read: str | SupportsIndex, device: torch.device
+    ) -> None:
         self._unit = isinstance(read, str) and read not in ("last", "raw_mean") and not read.endswith(":last")
         self._columns = self._weights = None
         if max(map(len, positions)) == 1:

@@ -9,12 +9,13 @@ still hide a few positions that break.
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import check_edits
 from semhub_lens.model.facts import Model
@@ -30,7 +31,7 @@ def kl_to_clean(
     prompts: str | Prompt | Sequence[str | Prompt],
     hooks: Hooks,
     *,
-    read_at: str | int | Sequence[Sequence[int]] = "mean",
+    read_at: str | SupportsIndex | Sequence[Sequence[int]] = "mean",
     progress: bool = True,
 ) -> Float[Tensor, " item"]:
     r"""Return the mean $D_{KL}(\text{clean} \Vert \text{steered})$ of the next-token distribution, in nats.
@@ -68,7 +69,7 @@ class CleanRun:
         model: Model,
         prompts: str | Prompt | Sequence[str | Prompt],
         *,
-        read_at: str | int | Sequence[Sequence[int]] = "mean",
+        read_at: str | SupportsIndex | Sequence[Sequence[int]] = "mean",
         progress: bool = True,
     ) -> None:
         self._model, self._progress = model, progress
@@ -97,8 +98,8 @@ class CleanRun:
         return torch.stack([row.mean() for row in rows.split([len(positions) for positions in self._positions])])
 
 
-def _positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    if isinstance(read_at, str | int):
+def _positions(prompts: list[Prompt], read_at: Any) -> list[tuple[int, ...]]:
+    if isinstance(read_at, str) or is_index(read_at):
         return [read_positions(prompt, read_at) for prompt in prompts]
     if len(read_at) != len(prompts) or not all(read_at):
         raise SemhubError(f"Expected one or more positions for each of {len(prompts)} prompts, got {read_at!r}.")

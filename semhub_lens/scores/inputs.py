@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.inputs.speller import require_characters
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
     """A text or several, as a list.
 
     Raises:
-        SemhubError: no texts, or an entry that is not a text.
+        SemhubError: no texts, or an entry that is not a text, or holds half of a character.
     """
     listed = [texts] if isinstance(texts, str) else list(texts)
     if not listed:
@@ -17,4 +18,5 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
     for entry in listed:
         if not isinstance(entry, str):
             raise SemhubError(f"A text to score must be a str, got {type(entry).__name__}.")
+        require_characters(entry)
     return listed

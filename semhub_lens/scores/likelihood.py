@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.tokens import encode, target_ids
+from semhub_lens.inputs.tokens import encode_behind, target_ids
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.facts import Model
 from semhub_lens.model.generation import Generation
@@ -43,7 +43,9 @@ def continuation_perplexity(
         model: the un-steered model, without hooks.
         prompts: texts or `Prompt`s.
         continuations: a `Generation` from these prompts (its tokens are taken as they are), or token ids for each
-            prompt, or texts, which are tokenised on their own and put after the prompt.
+            prompt, or texts, which are tokenised on their own and put after the prompt as they are written. Put the
+            blank between the two in front of the continuation (" two"), not at the prompt's end: there most tokenizers
+            make a token of it, and what is measured is the word behind that token, which models seldom see.
         progress: show a progress bar.
 
     Returns:
@@ -92,7 +94,7 @@ def _continuation_ids(
                 )
     if any(isinstance(new, str) for new in listed) and model.tokenizer is None:
         raise Unfit("The model has no tokenizer; give the continuations as token ids.")
-    return [encode(model.tokenizer, new) if isinstance(new, str) else list(new) for new in listed]
+    return [encode_behind(model.tokenizer, new) if isinstance(new, str) else [int(i) for i in new] for new in listed]
 
 
 @dataclass(frozen=True)

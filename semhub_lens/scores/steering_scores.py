@@ -4,12 +4,13 @@ Each maker checks and prepares its items once and returns a function `hooks -> {
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.sweep import Measure
@@ -76,10 +77,8 @@ def next_token(
     return measure
 
 
-def _column(
-    model: Model, name: str, target: Target | Sequence[Target], count: int, variants: Variants
-) -> list[tuple[int, ...]]:
-    if isinstance(target, str | int):
+def _column(model: Model, name: str, target: Any, count: int, variants: Variants) -> list[tuple[int, ...]]:
+    if isinstance(target, str) or is_index(target):
         return [target_ids(model.tokenizer, target, variants=variants)] * count
     if len(target) != count:
         raise SemhubError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")

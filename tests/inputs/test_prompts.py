@@ -129,7 +129,7 @@ def test_a_text_without_words_is_refused(tiny_model, text):
 def test_ids_are_taken_as_they_are(ids):
     prompt = Prompt.from_ids(ids, spans={"a": [0, 2]})
     assert prompt.ids.dtype == torch.long and prompt.ids.tolist() == [4, 5, 6]
-    assert (prompt.spans, prompt.bos, prompt.text) == ({"a": (0, 2)}, False, None)
+    assert (prompt.spans, prompt.bos, prompt.text) == ({"a": (0, 2)}, None, None)
 
 
 @pytest.mark.parametrize("positions", [[], [3], [-1], [0, 7]])
@@ -150,7 +150,7 @@ def test_ids_outside_the_vocabulary_are_refused_by_their_number(tiny_model, ids,
 
 
 def test_texts_and_prompts_may_be_mixed_and_keep_their_order(tiny_model):
-    made = Prompt.from_ids([5, 6])
+    made = Prompt.from_ids([5, 6], bos=False)
     listed = as_prompts(tiny_model, ["red", made, "dog"])
     assert listed[1] is made and [p.text for p in listed] == ["red", None, "dog"]
     assert as_prompts(tiny_model, made) == [made]

@@ -309,4 +309,4 @@ def test_ranks_of_ragged_spans_are_those_of_a_loop_over_rows_and_positions():
         for rank, position in enumerate(span):
             expected[row][absolute[row] == position] = rank
     assert torch.equal(ranks_of("word", window, 11), expected) and (expected >= 0).sum() == 6
-    assert (ranks_of([-5], window, 11)[1] == -1).all(), "a position before the prompt is no padding"
+    assert (ranks_of(torch.tensor([-5]), window, 11)[1] == -1).all(), "a position before the prompt is no padding"

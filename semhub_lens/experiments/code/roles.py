@@ -181,7 +181,7 @@ class _Finder:
         at = whole.spans["argument"][0]
         text = self.speller.text(int(whole.ids[at]))
         spaced = text.startswith(" ")
-        if not text.strip() or not argument.text.startswith(text[spaced:]) or at < 1 + whole.bos:
+        if not text.strip() or not argument.text.startswith(text[spaced:]) or at < 1 + bool(whole.bos):
             return "merged with what stands around the argument"
         bare, behind_space = self.first(argument.parameter, ""), self.first(argument.parameter, " ")
         if bare is None or behind_space is None:

@@ -90,7 +90,7 @@ def _role_prompt(
     """None where the name does not begin a token of its own, or the text has no other position."""
     before, whole = (encode(model.tokenizer, text) for text in (prefix, f"{prefix} {name}"))
     prompt = Prompt.from_text(model, prefix)
-    positions = range(int(prompt.bos), len(prompt) - 1)
+    positions = range(int(bool(prompt.bos)), len(prompt) - 1)
     if whole[:-1] != before or not positions:
         return None
     return RolePrompt(prefix, name, role, rng.choice(positions), cleft)

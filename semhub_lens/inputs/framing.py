@@ -1,0 +1,95 @@
+"""What stands around a text: the tokens that a model expects in front of it, and padding, which is no text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError, Unfit
+
+
+def bos_id(tokenizer: Any, vocabulary: int) -> int | None:
+    """The id of the tokenizer's BOS token; None where it has only a name for one.
+
+    transformer-lens gives every tokenizer such a name. In a vocabulary that lacks it, its id is the unknown token's.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or bos >= vocabulary or tokenizer.convert_ids_to_tokens(bos) != str(tokenizer.bos_token):
+        return None
+    return int(bos)
+
+
+def front(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens that the tokenizer puts in front of a text by itself."""
+    whole, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    starts = [i for i in range(len(whole)) if whole[i : i + len(plain)] == plain]
+    return tuple(whole[: starts[0]]) if plain and starts else ()
+
+
+def opening(tokenizer: Any, vocabulary: int, prepend_bos: bool | None, default: bool) -> tuple[int, ...]:
+    """The tokens to put in front of a text: BOS, or where a tokenizer has others of its own (`[gMASK] <sop>`), those.
+
+    Raises:
+        Unfit: BOS is asked for, but there is none.
+    """
+    bos = bos_id(tokenizer, vocabulary)
+    own = front(tokenizer) if prepend_bos is None else ()
+    if own and bos not in own:
+        return own
+    if not (default if prepend_bos is None else prepend_bos):
+        return ()
+    if bos is None and (prepend_bos or tokenizer.bos_token_id is None):
+        raise Unfit("prepend_bos=True, but the tokenizer has no BOS token; pass prepend_bos=False.")
+    return own or (() if bos is None else (bos,))
+
+
+def opens(tokenizer: Any, vocabulary: int, first: int) -> bool:
+    """Whether a prompt with this first token begins as the tokenizer begins a text."""
+    return tokenizer is not None and first in (bos_id(tokenizer, vocabulary), *front(tokenizer)[:1])
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """All control tokens: BOS, padding, marks of turns, ...; not the one that stands for unknown words."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    listed = frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+    return (
+        listed
+        if tokenizer.unk_token in (tokenizer.bos_token, tokenizer.eos_token)
+        else listed - {tokenizer.unk_token_id}
+    )
+
+
+def require_unpadded(tokenizer: Any, ids: Sequence[int]) -> None:
+    """Raise a SemhubError for ids that begin or end in padding.
+
+    One end-of-text or BOS token may be meant even where it pads too; the unknown token is text.
+    """
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None or pad == tokenizer.unk_token_id:
+        return
+    bos, text = tokenizer.bos_token_id, [i for i, token in enumerate(ids) if token != pad] or [len(ids)]
+    before, behind = text[0], len(ids) - 1 - text[-1]
+    meant = 1 if pad in (bos, tokenizer.eos_token_id) else 0
+    if before == 1 and bos not in (None, pad) and ids[1:2] == [bos]:
+        meant = 0
+    if before > meant or behind > meant:
+        raise SemhubError(
+            f"The token ids {'begin' if before > meant else 'end'} in padding ({tokenizer.pad_token!r}), which would "
+            "be read as text: give the row's attention mask, Prompt.from_ids(ids, mask=mask). If it is meant, write it "
+            "into a text for Prompt.from_text."
+        )
+
+
+def unpadded(ids: Tensor, mask: Any) -> range:
+    """The positions of a padded row that its attention mask marks, which lie together.
+
+    Raises:
+        SemhubError: a mask of another length, without ones, or with gaps.
+    """
+    marks = [int(mark) for mark in mask]
+    marked = [position for position, mark in enumerate(marks) if mark]
+    if len(marks) != len(ids) or not marked or marked[-1] - marked[0] >= len(marked):
+        raise SemhubError(
+            f"mask= is the attention mask of one row of {len(ids)} token ids, with its ones together; got {marks}."
+        )
+    return range(marked[0], marked[-1] + 1)

@@ -1,0 +1,132 @@
+"""Numbers of NumPy are taken where a Python number is, and results with them can be saved.
+
+The calls run in a process of their own: the test suite checks annotations, users do not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import models
+import samples
+import semhub_lens as shl
+from semhub_lens.base.errors import is_index, whole_number
+from semhub_lens.inputs.tokens import target_ids
+from semhub_lens.interventions.sweep import Controls, sweep
+
+QUIET = {"progress": False}
+ONES = torch.ones(32)
+
+
+def measure(model):
+    def scores(hooks):
+        return {"first": shl.residual_stream(model, ["red dog", "two two"], hooks=hooks, **QUIET)[-1, :, 0]}
+
+    return scores
+
+
+def swept(m, n, f):
+    return sweep(
+        m, measure(m), lambda layer: ONES, [n(1), n(2)], [f(0.5), f(2)], controls=Controls(random=n(1)), **QUIET
+    )
+
+
+def similar(m, n, f):
+    own = samples.states("red dog", "two two", "chat", "three")(m)
+    return shl.similarity(own, own.roll(1, 1), seed=n(3))
+
+
+def edited(m, n, f):
+    hooks = [
+        *shl.at(n(1), shl.hooks.add(ONES, f(2), positions=n(1))),
+        *shl.at([n(2)], shl.hooks.replace(ONES, f(0.5), positions=[n(0), n(-1)])),
+        *shl.at(n(2), shl.hooks.project_out(ONES, f(1))),
+        *shl.at(n(3), shl.hooks.patch(torch.ones(3, 32), [0], source_positions=[n(1)], strength=f(0.5))),
+    ]
+    return shl.residual_stream(m, "red two", read=n(1), hooks=hooks, max_tokens=n(64), **QUIET)
+
+
+CALLS = {
+    "lens": lambda m, n, f: shl.logit_lens(m, "red two", top_k=n(3), **QUIET),
+    "targets": lambda m, n, f: shl.target_lens(m, ["red two"], [[n(5), "two", [n(6), n(7)]]], **QUIET).log_probs,
+    "generation": lambda m, n, f: shl.generate(m, "red", max_new_tokens=n(3), seed=n(3), temperature=f(0.5), **QUIET),
+    "similarity": similar,
+    "sweep": swept,
+    "vector": lambda m, n, f: shl.SteeringVector.make(m, "t", {n(1): ONES}),
+    "vector of a tensor": lambda m, n, f: shl.SteeringVector.from_tensor(m, ONES, n(1)),
+    "states": edited,
+    "direction": lambda m, n, f: shl.direction.words(m, "two", "five", n(1)),
+    "continuation": lambda m, n, f: shl.continuation_perplexity(m, ["red"], [[n(5), n(6)]], **QUIET),
+    "metric": lambda m, n, f: shl.metric.logit_difference(m, n(5), n(6))(torch.arange(69.0)[None] ** 2),
+    "span": lambda m, n, f: torch.tensor(shl.Prompt.from_text(m, "red two", spans={"a": (n(0), n(3))}).spans["a"]),
+    "ids": lambda m, n, f: shl.Prompt.from_ids([n(1), n(5)], spans={"a": [n(1)]}).ids,
+}
+NUMBERS = {
+    "numpy": (np.int64, np.float32),
+    "numpy, narrow": (np.int8, np.float16),
+}
+
+
+def content(found, path):
+    """What a result holds, after it was saved and read again."""
+    if isinstance(found, torch.Tensor):
+        return found
+    back = type(found).load(found.save(path))
+    return back.to_frame() if not isinstance(found, shl.SteeringVector) else back.directions
+
+
+def outcome(call, model, kind, path):
+    try:
+        found, plain = (content(call(model, *numbers), path) for numbers in (NUMBERS[kind], (int, float)))
+    except Exception as error:
+        return repr(error)
+    same = torch.equal(found, plain) if isinstance(found, torch.Tensor) else found.equals(plain)
+    return "same" if same else "another result"
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    root = Path(models.__file__).parent
+    paths = os.pathsep.join([str(root.parent), str(root)])
+    made = subprocess.run(
+        [sys.executable, __file__], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    (line,) = [line for line in made.stdout.splitlines() if line.startswith("OUTCOMES")]
+    return json.loads(line.removeprefix("OUTCOMES"))
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("call", CALLS)
+def test_numpy_numbers_give_what_python_numbers_give(outcomes, call, kind):
+    assert outcomes[f"{call}, {kind}"] == "same"
+
+
+@pytest.mark.parametrize("ids", [np.array([5, 6]), torch.tensor([5, 6]), [np.int64(5), 6]])
+def test_arrays_of_ids_are_a_set_of_targets(ids):
+    assert target_ids(None, ids) == (5, 6)
+
+
+@pytest.mark.parametrize("value", [True, np.array([1]), np.array([[1]]), torch.tensor([1]), "1", 1.5, None])
+def test_what_is_no_number_is_no_index(value):
+    assert not is_index(value)
+
+
+def test_a_number_with_a_fraction_is_no_whole_number():
+    for value in (np.float64(1), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            whole_number(value, "A layer")
+
+
+if __name__ == "__main__":
+    model = models.tiny()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "r.safetensors"
+        made = {f"{name}, {kind}": outcome(call, model, kind, path) for name, call in CALLS.items() for kind in NUMBERS}
+    print("OUTCOMES", json.dumps(made))
