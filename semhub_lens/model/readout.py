@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.foreign import edits_of, is_hung_on
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
 from semhub_lens.model.hooking import residual_names, windowed
 
@@ -132,11 +133,11 @@ def _version(model: Model) -> tuple | None:
     """Which final norm and unembedding, with which weights; None where one cannot tell: something hangs on them."""
     modules = [*model.ln_final.modules(), *model.unembed.modules()]
     weights = [weight for module in modules for weight in module.parameters(recurse=False)]
-    hung = any(module._forward_hooks or module._forward_pre_hooks for module in [model, *modules])
+    hung = any(is_hung_on(module) for module in [model, *modules])
     if hung or any(weight.is_inference() for weight in weights):
         return None
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
-    return (*map(id, modules), *((weight.data_ptr(), weight._version, weight.dtype) for weight in weights), cap)
+    return (*map(id, modules), *((weight.data_ptr(), edits_of(weight), weight.dtype) for weight in weights), cap)
 
 
 def _check(model: Model, readout: Readout) -> None:

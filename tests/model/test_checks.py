@@ -8,6 +8,7 @@ import models
 import semhub_lens as shl
 from semhub_lens import Prompt
 from semhub_lens.model import checks
+from semhub_lens.model.facts import new_cache
 
 ROWS = ([5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23])
 PROMPTS = [Prompt.from_ids(row) for row in ROWS]
@@ -39,6 +40,8 @@ def test_a_batch_continues_as_each_row_does_alone_without_a_cache(name):
 @pytest.mark.parametrize("name", STATE_SPACE)
 def test_a_model_without_a_key_value_cache_goes_without_and_says_so(name):
     model = models.host(name)
+    if new_cache(model, 1) is not None:
+        pytest.skip("since transformers 5.24 its state is a cache")
     result = continued(model, PROMPTS[0])
     assert result.token_ids == continued(model, PROMPTS[0], use_cache=False).token_ids == (alone(model, ROWS[0]),)
     assert result.provenance.notes == ("no cache: the model takes no key-value cache",)
