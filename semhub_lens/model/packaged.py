@@ -128,8 +128,10 @@ def _complete(folder: Path) -> Path | None:
         return None
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        with safe_open(folder / "model.safetensors", framework="pt"):  # compares the file's length with its header
-            return folder
+        for part in [*folder.glob("model*.safetensors")] or [folder / "model.safetensors"]:
+            with safe_open(part, framework="pt"):  # compares the file's length with its header
+                pass
+        return folder
     except (OSError, ValueError, SafetensorError) as error:
         raise SemhubError(
             f"The converted weights in {folder} are damaged ({reason(error)}): remove that folder, and they are "
