@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -68,9 +69,8 @@ def require_folder(folder: Path, advice: str = "Choose another folder.") -> None
     folder = user_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):  # without a name, so that no kill can leave it there
+            pass
     except OSError as error:
         raise SemhubError(f"The folder {folder} cannot be written ({error.strerror}). {advice}") from error
 

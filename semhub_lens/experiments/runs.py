@@ -70,9 +70,10 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         return experiment.run(replace(job, store=Store()))
     require_folder(folder)
     with alone_in(folder):
-        if (finished := _finished(folder, used)) is not None:
-            return finished
         store = Store(folder, used)
+        if (finished := _finished(folder, used)) is not None:
+            store.clear()  # a kill may have come between the record and this
+            return finished
         begun = time.monotonic()
         result = experiment.run(replace(job, store=store))
         save_run(result, folder, used, seconds=time.monotonic() - begun)
