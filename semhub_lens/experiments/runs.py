@@ -70,8 +70,9 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         return experiment.run(replace(job, store=Store()))
     require_folder(folder)
     with alone_in(folder):
+        finished = _finished(folder, used)
         store = Store(folder, used)
-        if (finished := _finished(folder, used)) is not None:
+        if finished is not None:
             store.clear()  # a kill may have come between the record and this
             return finished
         begun = time.monotonic()
