@@ -6,6 +6,7 @@
 - `files`: files that appear only when complete.
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.
+- `foreign`: the private names of other libraries.
 - `rng`: random draws from explicit seeds.
 - `optional_packages`: extras and verified files in them.
 - `allocator`: freed memory kept by a command's process.

@@ -1,31 +1,100 @@
-"""Writing files so that they appear only when complete."""
+"""Writing files so that they appear only when complete, and one process at a time."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from semhub_lens.base.errors import SemhubError
 
+UNWRITTEN = (OSError, SafetensorError)
+"""What a disk that is full or may not be written raises."""
+PARTIAL = ".partial"
+
+
+def user_path(path: str | Path) -> Path:
+    """The path with `~` as the home folder.
+
+    Raises:
+        SemhubError: no path, or the home folder of an unknown user.
+
+    Example:
+        >>> from semhub_lens.base.files import user_path
+        >>> user_path("~/lens.html") == Path.home() / "lens.html"
+        True
+    """
+    try:
+        return Path(path).expanduser()
+    except TypeError as error:
+        raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
+    except RuntimeError as error:
+        raise SemhubError(f"The path {str(path)!r} names a home folder that is not known; write it out.") from error
+
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a file beside its place, move it there, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Let `write` fill a file beside its place, move it there, and return the path.
+
+    Raises:
+        SemhubError: it could not be written; what was there is unchanged.
+    """
+    path = user_path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except UNWRITTEN as error:
+        raise SemhubError(
+            f"{path} could not be written ({reason(error)}); what was there is unchanged. Free some space, or choose "
+            "another path."
+        ) from error
     return path
+
+
+def reason(error: BaseException) -> str:
+    """The system's few words for an error of a file, else the error's own."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def require_folder(folder: Path, advice: str = "Choose another folder.") -> None:
     """Make a folder, or raise a SemhubError that says why it cannot be written."""
+    folder = user_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):  # without a name, so that no kill can leave it there
+            pass
     except OSError as error:
         raise SemhubError(f"The folder {folder} cannot be written ({error.strerror}). {advice}") from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the context is open; a process that is killed lets them in.
+
+    What a killed process had begun to write there is removed.
+
+    Raises:
+        SemhubError: another process is at work there, or the folder around it cannot be written.
+    """
+    require_folder(folder.parent)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SemhubError(
+            f"Another process is writing in {folder}: wait until it is done, or choose another folder."
+        ) from error
+    try:
+        for begun in folder.glob(f".*{PARTIAL}"):
+            begun.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import write_aside
+from semhub_lens.base.files import user_path, write_aside
+from semhub_lens.base.fingerprints import sha256, tensors_sha256
 
 R = TypeVar("R", bound="Result")
 D = TypeVar("D", bound=Callable[..., Any])
@@ -135,11 +136,15 @@ class Result(Part):
         raise NotImplementedError(f"{type(self).__name__} has no table form")
 
     def save(self, path: str | Path) -> Path:
-        """Write the result to one safetensors file and return its path; the file appears only when complete."""
-        path = Path(path)
+        """Write the result to one safetensors file and return its path; the file appears only when complete.
+
+        Raises:
+            SemhubError: the file cannot be written; what was there is unchanged.
+        """
+        path = user_path(path)
         tensors: dict[str, Tensor] = {}
         whole = _encode(self, "", tensors) | {"schema": SCHEMA, "module": type(self).__module__}
-        header = json.dumps(whole)
+        header = json.dumps(whole | {"sha256": _checksum(whole, tensors)})
         return write_aside(path, lambda aside: save_file(tensors, aside, metadata={"semhub_lens": header}))
 
     @classmethod
@@ -165,13 +170,13 @@ def load_result(path: str | Path) -> Result:
     """Read any result that `save` wrote, whatever its class.
 
     Raises:
-        SemhubError: no such file, not one of ours, damaged, or written by a version that this one cannot read; the
-            message says which and what to do.
+        SemhubError: no such file, not one of ours, damaged, changed after it was saved, or written by a version that
+            this one cannot read; the message says which and what to do.
 
     Example:
         >>> load_result("lens.safetensors")  # doctest: +SKIP
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise SemhubError(f"No saved result at {path}.")
     try:
@@ -187,13 +192,21 @@ def load_result(path: str | Path) -> Result:
             "semhub-lens, or measure again."
         )
     _require_class(header, path)
+    saved = header.pop("sha256", None)  # files of schema 1 have none
     try:
-        return _decode(header, tensors)
+        result = _decode(header, tensors)
     except (KeyError, TypeError) as error:
         raise SemhubError(
             f"{path} was written by another version of semhub_lens (schema {written}), whose {header['class']} has "
             f"other fields ({error}): open it with that version, or measure again."
         ) from error
+    if saved not in (None, _checksum(header, tensors)):
+        raise SemhubError(f"{path} was changed after it was saved (its SHA-256 is another): measure again.")
+    return result
+
+
+def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    return sha256((json.dumps(header) + tensors_sha256(tensors)).encode())
 
 
 def _require_class(header: dict[str, Any], path: Path) -> None:

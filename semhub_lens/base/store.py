@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, write_aside
-from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.files import require_folder, user_path, write_aside
+from semhub_lens.base.fingerprints import fingerprint, sha256, tensors_sha256
 
 Item = TypeVar("Item")
 CHUNK = 32
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:
         self.settings = dict(settings or {})
-        self.folder = None if folder is None else Path(folder) / f"parts-{fingerprint(self.settings)}"
+        self.folder = None if folder is None else user_path(folder) / f"parts-{fingerprint(self.settings)}"
         if self.folder is not None:
             require_folder(self.folder)
 
@@ -50,23 +50,26 @@ class Store:
         if self.folder is None:
             return compute()
         path = self.folder / f"{_plain(name)}.safetensors"
-        try:
-            return load_file(path)["part"]
-        except (OSError, KeyError, SafetensorError):
-            part = compute()
-        write_aside(path, lambda aside: save_file({"part": part.detach().cpu().contiguous()}, aside))
+        if (kept := _kept(path)) is not None:
+            return kept
+        part = compute()
+        whole = {"part": part.detach().cpu().contiguous()}
+        write_aside(path, lambda aside: save_file(whole, aside, metadata={"sha256": tensors_sha256(whole)}))
         return part
 
     def rows(self, name: str, compute: Callable[[], Sequence[Any]]) -> list[Any]:
         """As `tensor`, for a list of what JSON can hold (texts, token ids)."""
         if self.folder is None:
             return json.loads(json.dumps(list(compute())))
-        path = self.folder / f"{_plain(name)}.json"
+        path = self.folder / f"{_plain(name)}.rows"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            saved, text = path.read_text(encoding="utf-8").split("\n", 1)
+            if saved == sha256(text.encode()):
+                return json.loads(text)
         except (OSError, ValueError):
-            text = json.dumps(list(compute()), ensure_ascii=False)
-        write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+            pass
+        text = json.dumps(list(compute()))
+        write_aside(path, lambda aside: aside.write_text(f"{sha256(text.encode())}\n{text}", encoding="utf-8"))
         return json.loads(text)
 
     def tensors(
@@ -91,6 +94,16 @@ class Store:
         """Forget the parts, when the run they belong to is saved."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _kept(path: Path) -> Tensor | None:
+    """A whole part, or None where it is missing, damaged or changed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            part, saved = file.get_tensor("part"), (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return part if saved == tensors_sha256({"part": part}) else None
 
 
 def _parts(name: str, items: Sequence[Item]) -> list[tuple[str, Sequence[Item]]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.files import alone_in, require_folder, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
@@ -47,10 +47,15 @@ class Experiment:
 
 
 def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = None) -> ExperimentResult:
-    """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
+    """Run an experiment; with `out`, go on from what a killed run left there, and save the result.
+
+    Raises:
+        SemhubError: the experiment takes no data; the folder cannot be written, another process is writing there, or
+            what lies there is damaged or not of this library.
+    """
     if job.data is not None and not experiment.takes:
         raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {job.data!r}.")
-    folder = None if out is None else Path(out) / experiment.id
+    folder = None if out is None else user_path(out) / experiment.id
     used = {
         "experiment": experiment.id,
         **asdict(job.settings),
@@ -61,17 +66,20 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         "torch": version("torch"),
         "python": platform.python_version(),
     }
-    if folder is not None:
-        require_folder(folder)
-        if (finished := _finished(folder, used)) is not None:
+    if folder is None:
+        return experiment.run(replace(job, store=Store()))
+    require_folder(folder)
+    with alone_in(folder):
+        finished = _finished(folder, used)
+        store = Store(folder, used)
+        if finished is not None:
+            store.clear()  # a kill may have come between the record and this
             return finished
-    store = Store(folder, used)
-    begun = time.monotonic()
-    result = experiment.run(replace(job, store=store))
-    if folder is not None:
+        begun = time.monotonic()
+        result = experiment.run(replace(job, store=store))
         save_run(result, folder, used, seconds=time.monotonic() - begun)
         store.clear()
-    return result
+        return result
 
 
 def _file_hash(data: str | None) -> str | None:
@@ -84,13 +92,19 @@ def _file_hash(data: str | None) -> str | None:
 
 
 def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
-    """The saved result, if these very settings made it."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """The saved result, if these very settings made it; one of other settings may be replaced."""
+    path = folder / RECORD
+    if not path.exists():
         return None
-    same = record.get("settings") == json.loads(json.dumps(used))
-    return ExperimentResult.load(folder / RESULT) if same and (folder / RESULT).is_file() else None
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        same = settings == json.loads(json.dumps(used))
+        return ExperimentResult.load(folder / RESULT) if same and (folder / RESULT).is_file() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SemhubError(
+            f"What lies in {folder} is damaged or no run of this library ({error}): remove it to run again, or choose "
+            "another folder."
+        ) from error
 
 
 def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any], *, seconds: float) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.foreign import unpadding_of
 from semhub_lens.inputs.media import Media, Tile
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, Modality
 
@@ -170,7 +171,7 @@ def picture_tiles(
         merge = int(processor.image_processor.merge_size)
         return (Tile(positions, rows // merge, columns // merge),)
     runs = runs_of(positions)
-    if hasattr(processor, "_get_unpadded_features"):  # LLaVA-NeXT, OneVision
+    if unpadding_of(processor) is not None:  # LLaVA-NeXT, OneVision
         return _any_resolution(processor, encoded, positions, index)
     if family == "PixtralProcessor":  # every row ends with a token of its own
         return (Tile(positions, len(runs), len(runs[0])),)
@@ -199,7 +200,7 @@ def _any_resolution(
         return (overview,)
     original = encoded["image_sizes"][index].tolist()
     scale = _best_scale(processor, original, height, width)
-    unpadded, newlines = processor._get_unpadded_features(*original, side, side, *scale)[:2]
+    unpadded, newlines = unpadding_of(processor)(*original, side, side, *scale)[:2]
     columns = unpadded // newlines
     if len(rest) != newlines * (columns + 1):
         raise SemhubError(

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
+from semhub_lens.base.foreign import edits_of
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_differs, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
@@ -116,7 +117,7 @@ def _once(model: Model, name: str, check: Callable[[Model], Fact]) -> Fact:
 def _known(model: Model) -> dict[str, Fact]:
     """What was verified of these weights; changes of what it returns are kept."""
     weights = model.parameters()
-    version = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    version = tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
     if model not in _verified or _verified[model][0] != version:
         _verified[model] = version, {}
     return _verified[model][1]

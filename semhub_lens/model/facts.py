@@ -4,17 +4,20 @@ Only this module and `loading` know whether a model is a `HookedTransformer` (tr
 `TransformerBridge` (3.9 and 4.x).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from inspect import signature
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprint
+from semhub_lens.base.foreign import is_processed
 from semhub_lens.base.results import Provenance
 from semhub_lens.model.prefix import whole_cache
 
@@ -24,6 +27,9 @@ except ImportError:  # removed in transformer-lens 4
     _Hooked = None
 HookedTransformer: Any = _Hooked
 
+
+OLD_CACHE, NEW_CACHE = "past_key_values", "cache"
+"""Names by which Hugging Face models take a cache: until and from transformers 5.24."""
 
 Model = Any
 """A `HookedTransformer` or a `TransformerBridge`."""
@@ -80,7 +86,7 @@ def output_transform(model: Model, logits: Tensor) -> Tensor:
 def weight_processing(model: Model) -> str:
     """Say what TransformerLens did to the weights: "none", or a list of "folded" and "centred"."""
     steps = []
-    if model.cfg.normalization_type in ("LNPre", "RMSPre") or getattr(model, "_weights_processed", False):
+    if model.cfg.normalization_type in ("LNPre", "RMSPre") or is_processed(model):
         steps.append("folded")
     embedding = model.W_E[:256].float()
     if embedding.mean(-1).abs().max() < 1e-6 * embedding.abs().max():
@@ -94,12 +100,43 @@ def new_cache(model: Model, rows: int) -> Any:
         from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
         return TransformerLensKeyValueCache.init_cache(model.cfg, input_device(model), rows)
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.original_model.config) if _cache_name(model) else None
+
+
+def _cache_name(model: Model) -> str | None:
+    """The argument by which a bridge's model takes a cache, or None: others swallow the name and forget the past."""
+    from transformers import PreTrainedModel
 
     inner = model.original_model
-    if not isinstance(inner, PreTrainedModel) or "past_key_values" not in signature(inner.forward).parameters:
-        return None  # a state-space model swallows the name and forgets what came before
-    return DynamicCache(config=inner.config)
+    known = signature(inner.forward).parameters if isinstance(inner, PreTrainedModel) else ()
+    return next((name for name in (OLD_CACHE, NEW_CACHE) if name in known), None)
+
+
+@contextmanager
+def cache_passed_on(model: Model) -> Iterator[None]:
+    """Let a bridge's attention find the cache while the context is open.
+
+    transformers 5.24 passes it as `cache`; the attention of transformer-lens's bridges (3.9 and 4.3) looks for
+    `past_key_values`. It gets both names; a part of transformers inside it gets its own alone, without a warning.
+    """
+    from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+
+    def both(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return args, {OLD_CACHE: inputs[NEW_CACHE]} | inputs if NEW_CACHE in inputs else inputs
+
+    def new_alone(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return args, {name: value for name, value in inputs.items() if name != OLD_CACHE or NEW_CACHE not in inputs}
+
+    renamed = is_bridge(model) and _cache_name(model) == NEW_CACHE
+    parts = [part for part in model.modules() if isinstance(part, AttentionBridge)] if renamed else []
+    inner = [part.original_component for part in parts if part.original_component is not None]
+    hooks = [(part, both) for part in parts] + [(part, new_alone) for part in inner]
+    with ExitStack() as stack:
+        for part, hook in hooks:
+            stack.callback(part.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
 
 
 def recording_cache(model: Model) -> Any:
@@ -112,9 +149,6 @@ def recording_cache(model: Model) -> Any:
 
 def require_filled(cache: Any) -> None:
     """Refuse a Hugging Face cache that a pass has left empty: later passes would read nothing of the prompt.
-
-    transformers 5.24 renamed the argument by which its layers pass the cache on; the attention of transformer-lens's
-    bridges (3.9 and 4.3) looks for the old name and then keeps nothing, without a word.
 
     Raises:
         SemhubError: no attention layer has kept keys and values.
@@ -130,8 +164,7 @@ def require_filled(cache: Any) -> None:
         raise Unfit(
             "The model has kept nothing in its key-value cache, so cached passes would be wrong. transformers "
             f"{version} may pass it under a name that this transformer-lens does not know: install "
-            "'transformers<5.24'. "
-            "`generate` also works without a cache (use_cache=False)."
+            "'transformers<5.25'. `generate` also works without a cache (use_cache=False)."
         )
 
 
@@ -175,7 +208,7 @@ def step_inputs(
         return {"attention_mask": mask[:, -columns:] if cache is not None else mask, "past_kv_cache": cache}
     inputs: dict[str, Any] = {"attention_mask": mask}
     if cache is not None:  # not `use_cache=False` without one: some bridges fail at it
-        inputs |= {"past_key_values": cache, "use_cache": True}
+        inputs |= {_cache_name(model): cache, "use_cache": True}
     if media:
         return inputs | {"attention_mask": mask if columns == mask.shape[1] else None}
     if cache is not None or bool((mask == 0).any()):

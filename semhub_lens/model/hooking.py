@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.media import ENTRY, Writes
-from semhub_lens.model.facts import Model, input_device, require_model, training_modules
+from semhub_lens.model.facts import Model, cache_passed_on, input_device, require_model, training_modules
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
@@ -227,7 +227,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
-    with evaluating(model), windowed(model) as show, model.hooks(fwd_hooks=counted):
+    with evaluating(model), windowed(model) as show, cache_passed_on(model), model.hooks(fwd_hooks=counted):
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:

@@ -5,6 +5,7 @@ verifies its SHA-256, de-quantises it once to float32 and keeps the result; the 
 """
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder
+from semhub_lens.base.files import UNWRITTEN, reason, require_folder
 from semhub_lens.base.fingerprints import files_sha256
+from semhub_lens.base.foreign import NAME_OR_PATH
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
 
@@ -103,7 +106,7 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
         sha256: the hash that the whole must have; None accepts any file (its own hash then names the folder).
 
     Raises:
-        SemhubError: wrong hash, unreadable GGUF, or no permission to write the cache.
+        SemhubError: wrong hash, unreadable GGUF, a cache that cannot be written or is full, or a damaged folder there.
     """
     root = cache_root() / "models"
     if sha256 is not None and (complete := _complete(root / f"{name}-{sha256[:12]}")):
@@ -120,7 +123,20 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
 
 
 def _complete(folder: Path) -> Path | None:
-    return folder if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file() else None
+    """The converted folder, or None where there is none yet: it has its name only since it was complete."""
+    if not folder.exists():
+        return None
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for part in [*folder.glob("model*.safetensors")] or [folder / "model.safetensors"]:
+            with safe_open(part, framework="pt"):  # compares the file's length with its header
+                pass
+        return folder
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SemhubError(
+            f"The converted weights in {folder} are damaged ({reason(error)}): remove that folder, and they are "
+            "converted again."
+        ) from error
 
 
 def _sha256(paths: list[Path]) -> str:
@@ -139,15 +155,19 @@ def _locked(root: Path, name: str) -> Iterator[None]:
 def _convert(parts: list[Path], target: Path) -> Path:
     aside = target.with_name(target.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)  # what a killed conversion left
-    aside.mkdir()
     try:
+        aside.mkdir()
         gguf = _joined(parts, aside)
         _dequantise(gguf, aside)
         gguf.unlink()
         aside.rename(target)
-    except BaseException:
+    except UNWRITTEN as error:
+        raise SemhubError(
+            f"The weights could not be converted in {target.parent} ({reason(error)}). Free some space, or set "
+            "SEMHUB_CACHE to another folder."
+        ) from error
+    finally:
         shutil.rmtree(aside, ignore_errors=True)
-        raise
     return target
 
 
@@ -173,7 +193,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         raise SemhubError(f"The GGUF file could not be read as a language model: {error}") from error
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)
-    settings.pop("_name_or_path", None)
+    settings.pop(NAME_OR_PATH, None)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     config.architectures = [type(quantised).__name__]
     plain = type(quantised)(config)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.foreign import edits_of, is_hung_on
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
 
@@ -220,11 +221,11 @@ def _version(model: Model) -> tuple | None:
     norm = _final_norm(model)
     modules = [*(() if norm is None else norm.modules()), *model.unembed.modules()]
     weights = [weight for module in modules for weight in module.parameters(recurse=False)]
-    hung = any(module._forward_hooks or module._forward_pre_hooks for module in [model, *modules])
+    hung = any(is_hung_on(module) for module in [model, *modules])
     if hung or any(weight.is_inference() for weight in weights):
         return None
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
-    return (*map(id, modules), *((weight.data_ptr(), weight._version, weight.dtype) for weight in weights), cap)
+    return (*map(id, modules), *((weight.data_ptr(), edits_of(weight), weight.dtype) for weight in weights), cap)
 
 
 def _check(readout: Readout) -> None:

@@ -11,11 +11,10 @@ from torch.nn.functional import cosine_similarity
 
 from semhub_lens.base.errors import whole_number
 from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.foreign import WRAPPED
 from semhub_lens.base.rng import generator
 from semhub_lens.model.facts import Model, require_model
 
-WRAPPED = "._original_component"
-"""What a bridge puts between a component's name and the Hugging Face module's."""
 ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
 """Weights that both backends have, by the bridge's names."""
 HOOKED = {"W_Q": "q", "W_K": "k", "W_V": "v", "W_O": "o", "W_in": "in", "W_gate": "gate", "W_out": "out"}

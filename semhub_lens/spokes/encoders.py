@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.foreign import blocks_of, head_of
 from semhub_lens.base.optional_packages import PackagedFile, optional
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.waves import HERTZ, read_wave, resampled
@@ -102,11 +103,13 @@ class VisionEncoder:
     def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
         """The k most probable ImageNet classes of each picture (a check of the weights)."""
         last = self._maps(torch.stack([pixels(one) for one in media]))[1]
-        return self._net._fc(last.mean((2, 3))).topk(k).indices.tolist()
+        return head_of(self._net)(last.mean((2, 3))).topk(k).indices.tolist()
 
     def _maps(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         kept: list[Tensor] = []
-        handle = self._net._blocks[self.tap].register_forward_hook(lambda module, inputs, output: kept.append(output))
+        handle = blocks_of(self._net)[self.tap].register_forward_hook(
+            lambda module, inputs, output: kept.append(output)
+        )
         try:
             last = self._net.extract_features(batch)
             return kept[0], last

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from semhub_lens.base.files import write_aside
+from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
 from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT
@@ -37,4 +37,4 @@ def page(title: str, body: str, style: str = "") -> str:
 
 def write_page(document: str, path: str | Path) -> Path:
     """Write a document whole or not at all."""
-    return write_aside(Path(path), lambda aside: aside.write_text(document, encoding="utf-8"))
+    return write_aside(user_path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

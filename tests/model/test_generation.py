@@ -1,7 +1,10 @@
 """Generation against TransformerLens and Hugging Face, one prompt at a time, and a slow loop with plain hooks."""
 
+import inspect
+
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 import models
 import semhub_lens as shl
@@ -11,6 +14,7 @@ from semhub_lens.model.generation import end_tokens
 TEXTS = ("three plus two equals", "five", "one two three four five six seven")
 SPANS = ({"word": "plus"}, {"word": "five"}, {"word": "three four"})
 NEW = 6
+OLD_NAME = "past_key_values" in inspect.signature(LlamaForCausalLM.forward).parameters
 VECTOR = 4 * torch.randn(32, generator=torch.Generator().manual_seed(1))
 NAME = "blocks.1.hook_resid_pre"
 INDEX = torch.tensor([[0, -1], [1, 1], [2, 5]])
@@ -73,9 +77,18 @@ def add_hooks(spec):
     return at(1, shl.hooks.add(VECTOR, positions=SPECS[spec][0]), site="resid_pre")
 
 
+def has_own_cache(model):
+    """Whether TransformerLens's own generation keeps a cache; a bridge does not find it since transformers 5.24."""
+    return OLD_NAME or not hasattr(model, "original_model")
+
+
 def own_generate(model, ids, **settings):
     """TransformerLens's own greedy continuation of one row."""
-    settings |= {"max_new_tokens": NEW, "do_sample": False, "stop_at_eos": False, "verbose": False}
+    settings = (
+        {"use_past_kv_cache": has_own_cache(model)}
+        | settings
+        | {"max_new_tokens": NEW, "do_sample": False, "stop_at_eos": False, "verbose": False}
+    )
     out = model.generate(ids[None], return_type="tokens", **settings)
     return out[0, len(ids) :].tolist()
 
@@ -93,7 +106,12 @@ def test_greedy_output_of_a_bridge_is_that_of_hugging_face():
         ids = prompt.ids[None]
         with torch.no_grad():
             out = model.original_model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, pad_token_id=0
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=NEW,
+                do_sample=False,
+                pad_token_id=0,
+                use_cache=OLD_NAME,
             )
         assert ours == up_to_eos(model, out[0, len(prompt) :].tolist())
 
@@ -235,6 +253,8 @@ def test_a_prompt_of_one_token(tiny_model, spec, use_cache):
 
 @pytest.mark.parametrize("positions", [slice(0, 2), 0, [1, 0], slice(-2, None), -1, None, "generated"])
 def test_hooks_in_a_users_own_cached_generate_keep_to_their_positions(tiny_model, positions):
+    if not has_own_cache(tiny_model):
+        pytest.skip("its cache stays empty with this transformers")
     prompt = ragged(tiny_model)[0]
     spec = next(name for name, (given, _) in SPECS.items() if given == positions) if positions != 0 else None
     positions_of = SPECS[spec][1] if spec else lambda p, i, seen: [0]
@@ -247,6 +267,8 @@ def test_hooks_in_a_users_own_cached_generate_keep_to_their_positions(tiny_model
 
 
 def test_prompt_positions_in_a_users_own_generate_need_no_cache(tiny_model):
+    if not has_own_cache(tiny_model):
+        pytest.skip("its cache stays empty with this transformers")
     ids = ragged(tiny_model)[0].ids
     hooks = at(1, shl.hooks.add(VECTOR, positions=slice(0, 2)), site="resid_pre")
     with tiny_model.hooks(fwd_hooks=hooks):

@@ -123,7 +123,7 @@ def test_a_written_page_asks_for_nothing_from_the_network(lens, tmp_path):
 
 def test_a_page_that_cannot_be_written_leaves_nothing(lens, tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(shl.SemhubError, match=r"could not be written \(disk full\)"):
         shl.write_html(lens, tmp_path / "lens.html")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,41 @@
+"""Every private name of another library that this package reads: a new version of that library may rename it.
+
+`tests/base/test_foreign.py` looks each of them up in what is installed and says which is gone.
+"""
+
+from typing import Any
+
+WRAPPED = "._original_component"
+"""transformer-lens: where a part of a bridge keeps the Hugging Face part that it wraps, in names of modules."""
+NAME_OR_PATH = "_name_or_path"
+"""transformers: the entry of a config that says where it was read from."""
+
+
+def is_hung_on(module: Any) -> bool:
+    """PyTorch: whether hooks hang on a module."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def edits_of(tensor: Any) -> int:
+    """PyTorch: how often a tensor was written in place; one of inference mode does not count, and has 0."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def is_processed(bridge: Any) -> bool:
+    """transformer-lens: whether a bridge has folded its weights."""
+    return getattr(bridge, "_weights_processed", False)
+
+
+def unpadding_of(processor: Any) -> Any:
+    """transformers: what counts the features of a picture at its own resolution (LLaVA-NeXT, OneVision), or None."""
+    return getattr(processor, "_get_unpadded_features", None)
+
+
+def blocks_of(net: Any) -> Any:
+    """efficientnet-lite-pytorch: the blocks of a network."""
+    return net._blocks
+
+
+def head_of(net: Any) -> Any:
+    """efficientnet-lite-pytorch: the last layer of a network, which tells classes."""
+    return net._fc
