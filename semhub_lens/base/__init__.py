@@ -6,6 +6,7 @@
 - `files`: files that appear only when complete.
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.
+- `shown_text`: text of others, harmless to show.
 - `rng`: random draws from explicit seeds.
 - `optional_packages`: extras and verified files in them.
 - `allocator`: freed memory kept by a command's process.

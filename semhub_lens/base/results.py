@@ -7,6 +7,7 @@ a JSON header); nothing is ever pickled.
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import write_aside
+from semhub_lens.base.files import user_path, write_aside
+from semhub_lens.base.fingerprints import PACKAGE
 
 R = TypeVar("R", bound="Result")
 D = TypeVar("D", bound=Callable[..., Any])
@@ -135,7 +137,7 @@ class Result(Part):
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one safetensors file and return its path; the file appears only when complete."""
-        path = Path(path)
+        path = user_path(path)
         tensors: dict[str, Tensor] = {}
         whole = _encode(self, "", tensors) | {"schema": SCHEMA, "module": type(self).__module__}
         header = json.dumps(whole)
@@ -170,16 +172,16 @@ def load_result(path: str | Path) -> Result:
     Example:
         >>> load_result("lens.safetensors")  # doctest: +SKIP
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise SemhubError(f"No saved result at {path}.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        written = int(header.get("schema", 1))
     except Exception as error:  # the reader raises its own types on a file of another kind
         raise SemhubError(f"{path} is not a result that semhub_lens saved: {error}") from error
-    written = header.get("schema", 1)
     if written > SCHEMA:
         raise SemhubError(
             f"{path} was written by a newer semhub_lens (schema {written}; this one reads up to {SCHEMA}): upgrade "
@@ -188,7 +190,7 @@ def load_result(path: str | Path) -> Result:
     _require_class(header, path)
     try:
         return _decode(header, tensors)
-    except (KeyError, TypeError) as error:
+    except Exception as error:  # a file may hold anything
         raise SemhubError(
             f"{path} was written by another version of semhub_lens (schema {written}), whose {header['class']} has "
             f"other fields ({error}): open it with that version, or measure again."
@@ -197,15 +199,21 @@ def load_result(path: str | Path) -> Result:
 
 def _require_class(header: dict[str, Any], path: Path) -> None:
     """Import the module that defines the class where nothing has imported it yet (the room `training`)."""
-    name, module = header.get("class"), str(header.get("module", ""))
-    if name not in _CLASSES and module.startswith("semhub_lens."):
+    name, module = str(header.get("class")), str(header.get("module", ""))
+    if name not in _CLASSES and _is_own(module):
         importlib.import_module(module)
-    if name not in _CLASSES:
+    if name not in result_classes():
         raise SemhubError(
-            f"{path} holds a {name}, which this version of semhub_lens does not know. If a room defines it that is "
+            f"{path} holds a {name!r}, which this version of semhub_lens does not know. If a room defines it that is "
             "imported when asked (semhub_lens.training), import that first; else open the file with the version that "
             "wrote it, or measure again."
         )
+
+
+def _is_own(module: str) -> bool:
+    """Whether the package has a module of that name which only defines: a file names one, and may name anything."""
+    found = re.fullmatch(r"semhub_lens((?:\.[a-z]\w*)+)", module)
+    return found is not None and PACKAGE.joinpath(*found[1].split(".")[1:]).with_suffix(".py").is_file()
 
 
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint
 
 Item = TypeVar("Item")
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:
         self.settings = dict(settings or {})
-        self.folder = None if folder is None else Path(folder) / f"parts-{fingerprint(self.settings)}"
+        self.folder = None if folder is None else user_path(folder) / f"parts-{fingerprint(self.settings)}"
         if self.folder is not None:
             require_folder(self.folder)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
@@ -50,7 +50,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result."""
     if job.data is not None and not experiment.takes:
         raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {job.data!r}.")
-    folder = None if out is None else Path(out) / experiment.id
+    folder = None if out is None else user_path(out) / experiment.id
     used = {
         "experiment": experiment.id,
         **asdict(job.settings),
@@ -78,7 +78,7 @@ def _file_hash(data: str | None) -> str | None:
     """Names, sizes and times of a user's files, so that a changed corpus is a changed setting."""
     if data is None:
         return None
-    named = [Path(entry.partition("=")[2] or entry) for entry in data.split(",")]
+    named = [user_path(entry.partition("=")[2] or entry) for entry in data.split(",")]
     files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return fingerprint([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()])
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import write_aside
+from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.fingerprints import tensors_sha256
 from semhub_lens.base.rng import generator
 
@@ -198,7 +198,7 @@ def load_projector(path: str | Path) -> tuple[Projector, Card]:
     Raises:
         SemhubError: no such file, a file of another kind, or weights that do not match their checksum.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise SemhubError(f"No projector at {path}.")
     try:
