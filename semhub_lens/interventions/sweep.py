@@ -125,7 +125,7 @@ def sweep(
     items = clean.shape[1]
     _check_items(vectors, items, cells.names, damage)
     conditions = list(vectors)
-    scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape)
+    scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape, dtype=torch.float32)
     bar = tqdm(total=scores[..., 0, 0].numel(), desc=harmless(name), unit="cell", disable=not progress, leave=False)
     with bar:
         for c, condition in enumerate(conditions):

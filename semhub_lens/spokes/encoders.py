@@ -83,7 +83,7 @@ class VisionEncoder:
         weights = torch.load(BytesIO(WEIGHTS.read()), map_location="cpu", weights_only=True)
         self.grid, self.chunks, self.d = grid, grid * grid, 1280 + 112
         self.name = f"efficientnet-lite0 {WEIGHTS.sha256[:12]} grid {grid} blocks {self.tap},last"
-        self._net = package.EfficientNet.from_name("efficientnet-lite0")
+        self._net = package.EfficientNet.from_name("efficientnet-lite0").float()
         self._net.load_state_dict(weights)
         self._net.eval()
 
@@ -182,7 +182,7 @@ class AudioEncoder:
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, samples in enumerate(clips):
             by_length[len(samples)].append(i)
-        out = torch.empty(len(clips), self.chunks, self.d)
+        out = torch.empty(len(clips), self.chunks, self.d, dtype=torch.float32)
         groups = [g[i : i + AT_ONCE] for g in by_length.values() for i in range(0, len(g), AT_ONCE)]
         for indices in groups:
             mel = self._mel([clips[i] for i in indices], sampling_rate=RATE, padding="longest", return_tensors="np")

@@ -36,8 +36,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
         SemhubError: a tile or layer outside the result, or an array that is no picture.
 
     Example:
-        >>> from semhub_lens.inputs import raw_media
-    from semhub_lens.inputs.media import Tile
+        >>> from semhub_lens.inputs.media import Tile
         >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
         >>> white = torch.full((4, 4, 3), 255)
         >>> drawn = shl.picture_map(lens, white, Tile((0, 1, 2, 3), 2, 2), layer=1)

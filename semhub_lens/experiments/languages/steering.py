@@ -99,7 +99,7 @@ class TextScores:
             POSITIVE: self.classifier(texts).nan_to_num(NEUTRAL),
             "language lost": 1 - adherence.nan_to_num(0.0),
             "relevance lost": 1 - relevance(items.openings, texts, encoder=self.encoder),
-            "no text": torch.tensor([float(not text.strip()) for text in texts]),
+            "no text": torch.tensor([float(not text.strip()) for text in texts], dtype=torch.float32),
         }
 
 
@@ -173,7 +173,7 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
     prompts = [Prompt.from_text(job.model, prompt) for prompt in items.prompts]
 
     def score(written: Generation) -> Mapping[str, Float[Tensor, " item"]]:
-        surprise = torch.full((len(prompts),), torch.nan)
+        surprise = torch.full((len(prompts),), torch.nan, dtype=torch.float32)
         count = min(PERPLEXITY_ITEMS, len(prompts))
         surprise[:count] = continuation_perplexity(
             job.model, prompts[:count], written.token_ids[:count], progress=job.progress
