@@ -18,6 +18,8 @@ def harmless(text: str, kept: str = "") -> str:
         >>> harmless("red\x1b[31m dog\n", kept="\n")
         'redU+001B[31m dog\n'
     """
+    if text.isprintable():  # most are, and pages hold many
+        return text
     return "".join(
         f"U+{ord(char):04X}" if char not in kept and (char in TURNING or unicodedata.category(char) in NAMED) else char
         for char in text
