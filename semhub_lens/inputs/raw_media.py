@@ -9,8 +9,8 @@ from semhub_lens.base.errors import SemhubError
 
 PCM = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}
 """Types of samples as sound files hold them: the value of silence, and what full scale is from there."""
-LOUDEST = 16.0
-"""Samples beyond, 24 dB above full scale, are integers written as floats."""
+LOUDEST = 100.0
+"""Samples beyond, 40 dB above full scale (no mix or echo gets there), are integers written as floats."""
 
 
 def samples(sound: Any) -> np.ndarray:
