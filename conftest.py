@@ -1,6 +1,8 @@
 """Fixtures for the tests and for the examples in docstrings."""
 
 import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,6 +47,41 @@ def random_gemma(one_gemma):
     import semhub_lens as shl
 
     return shl.untrained(one_gemma, seed=1)
+
+
+PACKAGE = str(Path(__file__).parent / "semhub_lens") + os.sep
+LOCAL = {None, "", "localhost", "127.0.0.1", "::1"}
+ABOUT_THE_MACHINE = {"lscpu", "uname", "ldconfig", "gcc", "cc", "ld"}
+"""Programs by which libraries find out where they run."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves(monkeypatch):
+    """No test reaches the network, and the package starts no process; a test itself may."""
+    connect, look_up, start = socket.socket.connect, socket.getaddrinfo, subprocess.Popen.__init__
+
+    def connecting(self, address):
+        if isinstance(address, tuple) and address[0] not in LOCAL:
+            pytest.fail(f"This connects to {address}.")
+        return connect(self, address)
+
+    def looking_up(host, *settings, **named):
+        if host not in LOCAL:
+            pytest.fail(f"This looks up {host}.")
+        return look_up(host, *settings, **named)
+
+    def starting(self, args, *settings, **named):
+        program = Path(os.fsdecode(args if isinstance(args, str | bytes | os.PathLike) else args[0])).name
+        frame = sys._getframe()
+        while frame is not None and program not in ABOUT_THE_MACHINE:
+            if frame.f_code.co_filename.startswith(PACKAGE):
+                pytest.fail(f"{frame.f_code.co_filename}:{frame.f_lineno} starts {args}.")
+            frame = frame.f_back
+        return start(self, args, *settings, **named)
+
+    monkeypatch.setattr(socket.socket, "connect", connecting)
+    monkeypatch.setattr(socket, "getaddrinfo", looking_up)
+    monkeypatch.setattr(subprocess.Popen, "__init__", starting)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ QUIET = {"progress": False}
 
 
 def noise(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed))
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float32)
 
 
 def states(*texts):
@@ -126,7 +126,7 @@ def curve(model):
 
 def evaluation(model):
     named = {"keys": ("1", "2"), "splits": ("train", "new_item"), "styles": ("stamp",) * 2, "concepts": ("a", "b")}
-    ranks = torch.tensor([0.0, 3.0])
+    ranks = torch.tensor([0.0, 3.0], dtype=torch.float32)
     return SpokeEvaluation(
         ranks, ranks + 1, ranks + 2, torch.tensor([True, False]), **named, names=("cat", "朋友"), predicted=("a", "b"),
         languages=("en", "zh"), provenance=provenance_of(model),

@@ -7,6 +7,7 @@
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.
 - `foreign`: the private names of other libraries.
+- `shown_text`: text of others, harmless to show.
 - `rng`: random draws from explicit seeds.
 - `optional_packages`: extras and verified files in them.
 - `allocator`: freed memory kept by a command's process.

@@ -1,4 +1,4 @@
-"""Writing files so that they appear only when complete, and one process at a time."""
+"""Paths as users write them, and files that appear only when complete, one process at a time."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -34,6 +34,18 @@ def user_path(path: str | Path) -> Path:
         raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
     except RuntimeError as error:
         raise SemhubError(f"The path {str(path)!r} names a home folder that is not known; write it out.") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of that name in a folder, for a name that another file holds.
+
+    Raises:
+        SemhubError: a name that leads out of the folder.
+    """
+    path = Path(name)
+    if path.is_absolute() or path.drive or ".." in path.parts:
+        raise SemhubError(f"The name {name!r} leads out of the folder {folder}, where its file should lie.")
+    return folder / path
 
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:

@@ -7,6 +7,7 @@ a JSON header); nothing is ever pickled.
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
-from semhub_lens.base.fingerprints import sha256, tensors_sha256
+from semhub_lens.base.fingerprints import PACKAGE, sha256, tensors_sha256
 
 R = TypeVar("R", bound="Result")
 D = TypeVar("D", bound=Callable[..., Any])
@@ -183,9 +184,9 @@ def load_result(path: str | Path) -> Result:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        written = int(header.get("schema", 1))
     except Exception as error:  # the reader raises its own types on a file of another kind
         raise SemhubError(f"{path} is not a result that semhub_lens saved: {error}") from error
-    written = header.get("schema", 1)
     if written > SCHEMA:
         raise SemhubError(
             f"{path} was written by a newer semhub_lens (schema {written}; this one reads up to {SCHEMA}): upgrade "
@@ -195,7 +196,7 @@ def load_result(path: str | Path) -> Result:
     saved = header.pop("sha256", None)  # files of schema 1 have none
     try:
         result = _decode(header, tensors)
-    except (KeyError, TypeError) as error:
+    except Exception as error:  # a file may hold anything
         raise SemhubError(
             f"{path} was written by another version of semhub_lens (schema {written}), whose {header['class']} has "
             f"other fields ({error}): open it with that version, or measure again."
@@ -211,15 +212,21 @@ def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 def _require_class(header: dict[str, Any], path: Path) -> None:
     """Import the module that defines the class where nothing has imported it yet (the room `training`)."""
-    name, module = header.get("class"), str(header.get("module", ""))
-    if name not in _CLASSES and module.startswith("semhub_lens."):
+    name, module = str(header.get("class")), str(header.get("module", ""))
+    if name not in _CLASSES and _is_own(module):
         importlib.import_module(module)
-    if name not in _CLASSES:
+    if name not in result_classes():
         raise SemhubError(
-            f"{path} holds a {name}, which this version of semhub_lens does not know. If a room defines it that is "
+            f"{path} holds a {name!r}, which this version of semhub_lens does not know. If a room defines it that is "
             "imported when asked (semhub_lens.training), import that first; else open the file with the version that "
             "wrote it, or measure again."
         )
+
+
+def _is_own(module: str) -> bool:
+    """Whether the package has a module of that name which only defines: a file names one, and may name anything."""
+    found = re.fullmatch(r"semhub_lens((?:\.[a-z]\w*)+)", module)
+    return found is not None and PACKAGE.joinpath(*found[1].split(".")[1:]).with_suffix(".py").is_file()
 
 
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:

@@ -1,6 +1,7 @@
 """The command `semhub`: lens, check, run, report, results, experiments, models, train-spoke."""
 
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -9,13 +10,25 @@ from typing import Annotated, cast
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder
-from semhub_lens.cli.options import DEFAULT, Backend, Device, Dtype, Items, ModelName, Seed, console, load_model
+from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.cli.options import (
+    DEFAULT,
+    Backend,
+    Device,
+    Dtype,
+    Items,
+    ModelName,
+    Seed,
+    TextCommand,
+    cell,
+    console,
+    load_model,
+    say,
+)
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
@@ -33,7 +46,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=TextCommand)
 def lens(
     text: Annotated[str, typer.Argument(help="The prompt.")],
     model: ModelName = DEFAULT,
@@ -49,9 +62,10 @@ def lens(
         raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
     loaded = load_model(model, backend, device, dtype)
     result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), progress=False)
+    written = None if html is None else write_html(result, html)
     console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
-    if html is not None:
-        console.print(f"heat map: {write_html(result, html)}")
+    if written is not None:
+        say(f"heat map: {written}")
 
 
 def _lens_table(result: LensResult, columns: int) -> Table:
@@ -63,9 +77,9 @@ def _lens_table(result: LensResult, columns: int) -> Table:
     )
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
-        table.add_column(Text(result.labels[pos]), max_width=11, no_wrap=True)
+        table.add_column(cell(result.labels[pos]), max_width=11, no_wrap=True)
     for layer in reversed(range(layers)):
-        cells = [Text(strings[layer][pos][0], style=_shade(float(probability[layer, pos]))) for pos in shown]
+        cells = [cell(strings[layer][pos][0], _shade(float(probability[layer, pos]))) for pos in shown]
         table.add_row("emb" if layer == 0 else str(layer), *cells)
     return table
 
@@ -139,7 +153,7 @@ def run(
         reader=reader,
     )
     console.print(_summary_table([result]))
-    console.print(f"saved: {out / experiment}/items.parquet, result.safetensors, run.json, figure.html")
+    say(f"saved: {user_path(out) / experiment}/items.parquet, result.safetensors, run.json, figure.html")
 
 
 @app.command()
@@ -160,7 +174,7 @@ def report(
     loaded = load_model(model, backend, device, dtype)
     path, measured = hub_report.report(loaded, out, n=n, seed=seed, steering=steering, runs=runs)
     console.print(_summary_table(measured))
-    console.print(f"\nThe report is at [bold]{path.resolve()}[/bold]")
+    say(f"\nThe report is at {path.resolve()}")
 
 
 @app.command()
@@ -178,7 +192,7 @@ def results(
         model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs
     )
     console.print(_summary_table(measured))
-    console.print(f"\nThe table is at [bold]{path.resolve()}[/bold]")
+    say(f"\nThe table is at {path.resolve()}")
 
 
 def _summary_table(results: Sequence[ExperimentResult]) -> Table:
@@ -192,10 +206,10 @@ def _summary_table(results: Sequence[ExperimentResult]) -> Table:
     colours = {"supported": "green", "opposite": "red"}
     for result in results:
         table.add_section()
-        table.add_row(Text(result.id, style="bold"))
+        table.add_row(cell(result.id, "bold"))
         for row in result.rows():
-            status = Text(row.status, style=colours.get(row.status, "dim"))
-            table.add_row(Text(row.title), status, row.effect, row.interval, row.null, row.at)
+            status = cell(row.status, colours.get(row.status, "dim"))
+            table.add_row(cell(row.title), status, row.effect, row.interval, row.null, row.at)
     return table
 
 
@@ -207,7 +221,7 @@ def experiments() -> None:
     for name in ("what", "items", "your own data"):
         table.add_column(name)
     for entry in registry.EXPERIMENTS.values():
-        table.add_row(entry.id, entry.title, str(entry.n), Text(entry.takes))
+        table.add_row(entry.id, entry.title, str(entry.n), entry.takes)
     console.print(table)
 
 
@@ -217,7 +231,7 @@ def models() -> None:
     table = Table("name", "installed", "how to install", "licence")
     for entry in PACKAGED.values():
         here = all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
-        table.add_row(entry.name, "yes" if here else "no", Text(entry.install), entry.licence)
+        table.add_row(entry.name, "yes" if here else "no", entry.install, entry.licence)
     console.print(table)
     console.print(
         "Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports."
@@ -236,10 +250,13 @@ def main() -> None:
     """Entry point: user errors are one message, not a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # narrow encodings must not cost what was measured
     try:
         app()
     except SemhubError as error:
-        console.print(Text(f"semhub: {error}", style="red"), soft_wrap=True)
+        say(f"semhub: {error}", "red")
         sys.exit(2)
 
 

@@ -1,14 +1,18 @@
-"""What the commands share: options, the console, and loading a model by their values."""
+"""What the commands share: options, what they print, and loading a model by their values."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand
 
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.model import loading
 from semhub_lens.model.facts import Model
 
-console = Console()
+console = Console(markup=False)
 
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
 Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
@@ -17,6 +21,36 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
 DEFAULT = "gemma-3-270m"
+
+
+DASHED = "A text that begins with a dash goes behind --, and options before it: semhub lens --top-k 5 -- '-1 + 1 ='"
+
+
+class TextCommand(TyperCommand):
+    """A command whose argument is a text, which may begin with a dash."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a text that would be read as an option."""
+        options = args[: args.index("--")] if "--" in args else list(args)
+        for entry in options:
+            if entry.startswith("-") and len(entry.partition("=")[0].split()) > 1:
+                raise SemhubError(f"{entry!r} is no option. {DASHED}.")
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if not hasattr(error, "option_name"):  # the class lies in click or, newer, in typer
+                raise
+            raise SemhubError(f"There is no option {error.option_name!r}; see semhub lens --help. {DASHED}.") from error
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Text of a table, as it is but for control characters."""
+    return Text(harmless(text), style=style)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print lines as they are but for other control characters; long ones are not broken."""
+    console.print(Text(harmless(text, kept="\n"), style=style), soft_wrap=True)
 
 
 def load_model(name: str, backend: str, device: str | None, dtype: str) -> Model:

@@ -55,7 +55,9 @@ class Verdict(Part):
 def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw item"]:
     """How often each item occurs in each bootstrap sample of `items` items."""
     chosen = torch.randint(items, (draws, items), generator=generator(seed))
-    return torch.zeros(draws, items).scatter_add_(1, chosen, torch.ones(draws, items))
+    return torch.zeros(draws, items, dtype=torch.float32).scatter_add_(
+        1, chosen, torch.ones(draws, items, dtype=torch.float32)
+    )
 
 
 def bootstrap_mean(

@@ -75,7 +75,7 @@ def matched_negatives(model: Model, a: Sequence[Text], b: Sequence[Text], k: int
     has_a, has_b = (torch.stack([torch.isin(known, ids) for ids in listed]).float() for listed in prompts)
     shared = has_a @ has_b.T
     overlap = shared / (has_a.sum(1)[:, None] + has_b.sum(1) - shared)
-    length = torch.tensor([float(len(ids)) for ids in prompts[1]]).log()
+    length = torch.tensor([float(len(ids)) for ids in prompts[1]], dtype=torch.float32).log()
     distance = (length[None] - length[:, None]).abs() + (overlap - overlap.diagonal()[:, None]).abs()
     return distance.fill_diagonal_(torch.inf).topk(min(k, len(b) - 1), dim=1, largest=False).indices
 

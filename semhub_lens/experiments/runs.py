@@ -86,7 +86,7 @@ def _file_hash(data: str | None) -> str | None:
     """Names, sizes and times of a user's files, so that a changed corpus is a changed setting."""
     if data is None:
         return None
-    named = [Path(entry.partition("=")[2] or entry) for entry in data.split(",")]
+    named = [user_path(entry.partition("=")[2] or entry) for entry in data.split(",")]
     files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return fingerprint([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()])
 

@@ -257,7 +257,7 @@ def mean_norms(job: Job, prompts: Sequence[Prompt], positions: Sequence[Sequence
     """Norm of the states of every residual entry at some positions of each prompt, in the mean over all of them."""
 
     def measure(part: Sequence[tuple[Prompt, Sequence[int]]]) -> Float[Tensor, "layer item"]:
-        norms = torch.empty(n_layers(job.model) + 1, len(part))
+        norms = torch.empty(n_layers(job.model) + 1, len(part), dtype=torch.float32)
         for batch in prompt_states(job.model, [prompt for prompt, _ in part]):
             for item, states in batch:
                 norms[:, item] = reduce(states[:, list(part[item][1])].norm(dim=-1), "layer pos -> layer", "mean")

@@ -67,7 +67,7 @@ def debiased_cka(
     n is not much larger than d.
     """
     if a.shape[1] < 4:
-        return torch.full((len(a),), torch.nan)
+        return torch.full((len(a),), torch.nan, dtype=torch.float32)
     return torch.stack([_cka(_gram(x), _gram(y)) for x, y in zip(a, b, strict=True)]).float()
 
 
@@ -77,7 +77,7 @@ def cka_null(
     """`debiased_cka` under pairings in which nobody keeps its partner."""
     n = a.shape[1]
     if n < 4:
-        return torch.full((draws, len(a)), torch.nan)
+        return torch.full((draws, len(a)), torch.nan, dtype=torch.float32)
     orders = _pairings(n, seed, draws)
     layers = []
     for x, y in zip(a, b, strict=True):  # one layer's Gram matrices at a time
@@ -105,7 +105,7 @@ def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Bool[Tensor, "ite
 
 def _shared(a: Tensor, b: Tensor, k: int) -> Tensor:
     if not a.any() or not b.any():
-        return torch.tensor(torch.nan)
+        return torch.tensor(torch.nan, dtype=torch.float32)
     return (a & b).sum(1).float().mean() / k
 
 

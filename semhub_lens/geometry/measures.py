@@ -141,7 +141,7 @@ def _effect_null(pair: Pair) -> Float[Tensor, "draw layer"]:
     rng = generator(pair.seed + 1)
     pairings = torch.stack([derangement(n, rng) for _ in range(pair.draws)])
     total = pair.matched.sum(1) + _baseline(*pair.units, pair.matched) * n * (n - 1)
-    sums = torch.zeros(pair.draws, layers)
+    sums = torch.zeros(pair.draws, layers, dtype=torch.float32)
     for layer, rows, cosines in _blocks(*pair.units):
         sums[:, layer] += cosines[torch.arange(len(rows)), pairings[:, rows]].sum(1)
     return sums / n - (total - sums) / (n * (n - 1))

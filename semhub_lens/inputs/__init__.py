@@ -5,6 +5,7 @@
 - `prompts`: `Prompt`: token ids with named spans.
 - `framing`: BOS, special tokens in front of a text, padding.
 - `media`: pictures and sound beside the token ids.
+- `raw_media`: pixels and samples on the scale that encoders expect.
 - `processors`: what a Hugging Face processor made of text, pictures and sound.
 - `modalities`: the table of what a model can be shown beside text.
 - `readers`: `MediaReader`: what turns a text with a picture or a sound into a prompt.

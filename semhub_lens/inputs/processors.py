@@ -14,8 +14,11 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import unpadding_of
 from semhub_lens.inputs.media import Media, Tile
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, Modality
+from semhub_lens.inputs.raw_media import pixels, samples
 
 DROPPED = ("input_ids", "attention_mask")
+EDGE = 4
+"""Frames that may be missing at the end of a sound, where no whole one fits."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
         _check_placeholders(processor, text, modality, len(media))
     rate = _rate(processor, sampling_rate) if shown[AUDIO] else None
     shown[AUDIO] = [_waveform(sound) for sound in shown[AUDIO]]
+    shown[IMAGE] = [pixels(one) if isinstance(one, Tensor | np.ndarray) else one for one in shown[IMAGE]]
     encoded = _call(processor, text, shown, rate)
+    _require_heard(processor, encoded, shown[AUDIO])
     if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
         raise SemhubError("The processor padded the prompt; turn its padding off.")
     ids = encoded["input_ids"][0]
@@ -64,10 +69,26 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
 
 
 def _waveform(sound: Any) -> np.ndarray:
-    wave = np.asarray(sound, dtype=np.float32)
-    if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+    wave = samples(sound)
+    if wave.ndim != 1 or not len(wave):
         raise SemhubError("Each sound must be one finite mono waveform, a one-dimensional array that is not empty.")
     return wave
+
+
+def _require_heard(processor: Any, encoded: Mapping[str, Tensor], sounds: Sequence[np.ndarray]) -> None:
+    """Refuse sound that the feature extractor has cut; where it gives no mask of its frames, this cannot be told."""
+    features = encoded.get("input_features")
+    mask = encoded.get("feature_attention_mask", encoded.get("input_features_mask"))
+    if not sounds or features is None or mask is None or mask.shape[-1] not in features.shape[1:]:
+        return
+    extractor = processor.feature_extractor
+    given, heard = sum(map(len, sounds)), int(mask.sum()) * extractor.hop_length
+    if given - heard > EDGE * extractor.hop_length:
+        rate = extractor.sampling_rate
+        raise SemhubError(
+            f"The processor reads {heard / rate:.2f} of the {given / rate:.2f} seconds of sound and drops the rest: "
+            "shorten it, or give it in parts."
+        )
 
 
 def _listed(media: Any) -> list[Any]:

@@ -107,11 +107,11 @@ def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
 
 
 def _same_norms(vectors: Tensor, rng: torch.Generator) -> Tensor:
-    noise = torch.randn(vectors.shape, generator=rng)
+    noise = torch.randn(vectors.shape, generator=rng, dtype=torch.float32)
     return noise * (vectors.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
 
 
 def _same_moments(values: Tensor, rng: torch.Generator) -> Tensor:
     if not values.is_floating_point():
         return values
-    return values.mean() + values.std() * torch.randn(values.shape, generator=rng)
+    return values.mean() + values.std() * torch.randn(values.shape, generator=rng, dtype=torch.float32)

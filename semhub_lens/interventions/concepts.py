@@ -255,7 +255,7 @@ def _over_positions(concepts: list[Tensor], written: list[tuple[int, ...]]) -> F
 
 
 def _random_like(states: Float[Tensor, "layer item k d_model"], seed: int) -> Float[Tensor, "layer item k d_model"]:
-    drawn = torch.randn(states.shape, generator=generator(seed + SALT))
+    drawn = torch.randn(states.shape, generator=generator(seed + SALT), dtype=torch.float32)
     return drawn * (states.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
 
 

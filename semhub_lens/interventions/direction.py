@@ -75,7 +75,7 @@ def random_like(direction: Float[Tensor, "*item d_model"], *, seed: int) -> Floa
 
     Of a direction per item `[item d_model]`, each row gets a random direction of its own, of the row's norm.
     """
-    drawn = torch.randn(direction.shape, generator=generator(seed + SALT))
+    drawn = torch.randn(direction.shape, generator=generator(seed + SALT), dtype=torch.float32)
     return rescaled(drawn, direction)
 
 

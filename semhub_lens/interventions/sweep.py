@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.base.store import Store
 from semhub_lens.interventions.direction import random_like, rescaled
 from semhub_lens.interventions.hooks import add
@@ -125,8 +126,8 @@ def sweep(
     items = clean.shape[1]
     _check_items(vectors, items, cells.names, damage)
     conditions = list(vectors)
-    scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape)
-    bar = tqdm(total=scores[..., 0, 0].numel(), desc=name, unit="cell", disable=not progress, leave=False)
+    scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape, dtype=torch.float32)
+    bar = tqdm(total=scores[..., 0, 0].numel(), desc=harmless(name), unit="cell", disable=not progress, leave=False)
     with bar:
         for c, condition in enumerate(conditions):
             for i, layer in enumerate(layers):

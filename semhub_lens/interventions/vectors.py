@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, whole_number
+from semhub_lens.base.files import user_path
 from semhub_lens.base.results import Provenance, Result
 from semhub_lens.interventions.hooks import add, at
 from semhub_lens.interventions.positions import Positions
@@ -79,7 +80,7 @@ class SteeringVector(Result):
         """
         if not isinstance(source, Tensor | str | Path):
             raise SemhubError(f"Expected a tensor or the path of a file that holds one, got {type(source).__name__}.")
-        tensor = source if isinstance(source, Tensor) else _only_tensor(Path(source))
+        tensor = source if isinstance(source, Tensor) else _only_tensor(user_path(source))
         layers = list(layer) if isinstance(layer, Iterable) else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
         if rows.ndim != 2 or len(rows) != len(layers):

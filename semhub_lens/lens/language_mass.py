@@ -91,7 +91,7 @@ def language_mass(
             "for this model."
         )
     reader = make_readout(model, norm, readout)
-    item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages))
+    item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages), dtype=torch.float32)
     counts = torch.tensor([len(p) - _first(p) for p in listed])
     bar = tqdm(total=len(listed), desc="language mass", unit="prompt", disable=not progress, leave=False)
     with bar:

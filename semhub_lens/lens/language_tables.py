@@ -185,7 +185,7 @@ def script_table(model: Model) -> LanguageTable:
     _require_tokenizer(model)
     names = (*dict.fromkeys(SCRIPTS.values()), "other", UNKNOWN)
     column = {name: i for i, name in enumerate(names)}
-    weights = torch.zeros(int(model.cfg.d_vocab), len(names))
+    weights = torch.zeros(int(model.cfg.d_vocab), len(names), dtype=torch.float32)
     for token, text in enumerate(token_texts(model.tokenizer, range(len(weights)))):
         weights[token, column[script(text)]] = 1
     return LanguageTable(names, weights, "Unicode character names")

@@ -253,7 +253,7 @@ def residual_reads(
     wanted = [[read_positions(prompt, read) for prompt in listed] for read in reads]
     check_edits(hooks, listed)
     names = residual_names(model) if layers is None else [residual_names(model)[layer] for layer in layers]
-    out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model)
+    out = torch.empty(len(reads), len(names), len(listed), model.cfg.d_model, dtype=torch.float32)
     means: list[ReadOfBatch] = []
     taken: list[list[Tensor]] = [[] for _ in names]
 

@@ -5,6 +5,7 @@ after the last block; all before the final norm. Runs end at that last state: th
 """
 
 import difflib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -156,19 +157,20 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
         SemhubError: another run of the library on this model is under way; its window stays.
     """
     contexts = _contexts(model)
-    if any(WINDOW in context for context in contexts):
+    mine = replace(NOWHERE)
+    if contexts[0].setdefault(WINDOW, mine) is not mine:  # one step, so that of two threads one is refused
         raise SemhubError(
             "A run of this library is under way on this model: its hooks would fire in a second run, at the positions "
             "of other prompts. A hook must not call residual_stream, generate, ... on the model that it hangs on; run "
-            "it before or after."
+            "it before or after. Threads that share a model take turns: hold one threading.Lock around their calls."
         )
 
     def show(shown: Window) -> None:
         for context in contexts:
             context[WINDOW] = shown
 
-    show(NOWHERE)
     try:
+        show(mine)
         yield show
     finally:
         for context in contexts:
@@ -216,7 +218,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
 
     Passes end at the last residual state, unless a hook sits behind it, and are in evaluation mode, in whatever mode
-    the model is. With `rows_join` hooks may add rows.
+    the model is. With `rows_join` hooks may add rows. Passes of the user's own in another thread meet none of the hooks.
 
     Raises:
         SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
@@ -227,7 +229,8 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
-    with evaluating(model), windowed(model) as show, cache_passed_on(model), model.hooks(fwd_hooks=counted):
+    own = [(name, _in_this_thread(fn)) for name, fn in counted]
+    with evaluating(model), windowed(model) as show, cache_passed_on(model), model.hooks(fwd_hooks=own):
         yield Run(model, show)
     silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
     if silent:
@@ -251,6 +254,15 @@ def _counting(fn: HookFunction, fired: set[int], index: int, rows_join: bool) ->
         return new
 
     return counted
+
+
+def _in_this_thread(fn: HookFunction) -> HookFunction:
+    owner = threading.get_ident()
+
+    def here(activation: Tensor, hook: Any) -> Tensor | None:
+        return fn(activation, hook=hook) if threading.get_ident() == owner else None
+
+    return here
 
 
 def _leave(activation: Tensor, hook: Any) -> None:

@@ -23,6 +23,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import UNWRITTEN, reason, require_folder
 from semhub_lens.base.fingerprints import files_sha256
 from semhub_lens.base.foreign import NAME_OR_PATH
+from semhub_lens.base.shown_text import harmless
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
 
@@ -183,7 +184,7 @@ def _joined(parts: list[Path], folder: Path) -> Path:
 def _dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    steps = tqdm(total=3, desc=f"converting {folder.name.removesuffix('.partial')} once", unit="step")
+    steps = tqdm(total=3, desc=f"converting {harmless(folder.name.removesuffix('.partial'))} once", unit="step")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
         steps.update()

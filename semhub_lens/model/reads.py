@@ -50,7 +50,7 @@ class ReadOfBatch:
         if max(map(len, positions)) == 1:
             self._columns = torch.tensor(positions, device=device)[:, 0]
             return
-        self._weights = torch.zeros(len(positions), columns)
+        self._weights = torch.zeros(len(positions), columns, dtype=torch.float32)
         for row, own in enumerate(positions):
             self._weights[row, list(own)] = 1 / len(own)
         self._weights = self._weights.to(device)

@@ -130,8 +130,8 @@ def _noise(values: Tensor, name: str, seed: int) -> Tensor:
     entries = values.numel()
     mean = sum(float(block.double().sum()) for block in _blocks(values)) / entries
     square = sum(float((block.double() - mean).square().sum()) for block in _blocks(values)) / max(1, entries - 1)
-    noise = torch.randn(values.shape, generator=generator(int(fingerprint([name, seed]), 16)))
-    return noise.mul_(torch.tensor(square).sqrt()).add_(torch.tensor(mean))
+    noise = torch.randn(values.shape, generator=generator(int(fingerprint([name, seed]), 16)), dtype=torch.float32)
+    return noise.mul_(torch.tensor(square, dtype=torch.float32).sqrt()).add_(torch.tensor(mean, dtype=torch.float32))
 
 
 def _blocks(values: Tensor) -> Iterable[Tensor]:

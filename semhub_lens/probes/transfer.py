@@ -70,7 +70,7 @@ class TransferResult(Result):
     @property
     def chance(self) -> Float[Tensor, "train test"]:
         """Share of the largest class in the type tested on."""
-        return torch.tensor([[cell.chance for cell in row] for row in self.cells])
+        return torch.tensor([[cell.chance for cell in row] for row in self.cells], dtype=torch.float32)
 
     @property
     def within(self) -> Float[Tensor, " layer"]:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder
+from semhub_lens.base.files import require_folder, user_path
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.sounds import bundled_sounds
@@ -71,7 +71,7 @@ def report(
             folder cannot be written.
     """
     chosen = choose(only, steering=steering)
-    require_folder(Path(path).parent)
+    require_folder(user_path(path).parent)
     plan = Plan.of(str(model.cfg.model_name), model, chosen, readers)
     if only is not None and plan.unreadable:
         raise SemhubError(" ".join(reasons(plan.unreadable)))

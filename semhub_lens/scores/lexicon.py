@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.scores.inputs import as_texts
 
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -48,7 +49,7 @@ def lexicon_sentiment(texts: str | Sequence[str], lexicon_path: str | Path) -> F
         >>> lexicon_sentiment(["A good day", "This is no good", "很好！", "A day"], path)
         tensor([ 3., -2.,  3., nan])
     """
-    listed, lexicon = as_texts(texts), _read(Path(lexicon_path))
+    listed, lexicon = as_texts(texts), _read(user_path(lexicon_path))
     longest = max(map(len, lexicon))
     return torch.tensor([_mean(_matches(_units(text), lexicon, longest)) for text in listed], dtype=torch.float32)
 

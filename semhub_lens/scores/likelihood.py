@@ -64,7 +64,7 @@ def continuation_perplexity(
     ids = _continuation_ids(model, listed, continuations)
     whole = [prompt.continued(new) for prompt, new in zip(listed, ids, strict=True)]
     used = [item for item, new in enumerate(ids) if len(new)]
-    out = torch.full((len(listed),), torch.nan)
+    out = torch.full((len(listed),), torch.nan, dtype=torch.float32)
     if not used:
         return out
     joined = as_prompts(model, [whole[item] for item in used])
@@ -158,7 +158,7 @@ def likelihood_sentiment(
     if both := set(good) & set(bad):
         raise SemhubError(f"Tokens {sorted(both)} stand for words on both sides, {chosen.good} and {chosen.bad}.")
     used = [item for item, text in enumerate(listed) if text.strip()]
-    out = torch.full((len(listed),), torch.nan)
+    out = torch.full((len(listed),), torch.nan, dtype=torch.float32)
     if used:
         framed = as_prompts(model, [listed[item].rstrip() + chosen.frame for item in used])
         last = [read_positions(prompt, "last") for prompt in framed]

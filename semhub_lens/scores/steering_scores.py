@@ -163,7 +163,7 @@ def damage(
     if items < 1:
         raise SemhubError(f"Damage is measured for at least one item, got items={items}.")
     run = CleanRun(model, [listed[i % len(listed)] for i in range(items)], read_at=read_at, progress=progress)
-    return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items)}
+    return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items, dtype=torch.float32)}
 
 
 def together(*parts: Measure) -> Measure:

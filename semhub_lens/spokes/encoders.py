@@ -18,9 +18,11 @@ from torch.nn import functional as F
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.foreign import blocks_of, head_of
+from semhub_lens.base.files import user_path
 from semhub_lens.base.optional_packages import PackagedFile, optional
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.waves import HERTZ, read_wave, resampled
+from semhub_lens.inputs import raw_media
 from semhub_lens.spokes.whisper import MELS, PARTS, WhisperEncoder
 
 WEIGHTS = PackagedFile(
@@ -82,15 +84,16 @@ class VisionEncoder:
         weights = torch.load(BytesIO(WEIGHTS.read()), map_location="cpu", weights_only=True)
         self.grid, self.chunks, self.d = grid, grid * grid, 1280 + 112
         self.name = f"efficientnet-lite0 {WEIGHTS.sha256[:12]} grid {grid} blocks {self.tap},last"
-        self._net = package.EfficientNet.from_name("efficientnet-lite0")
+        self._net = package.EfficientNet.from_name("efficientnet-lite0").float()
         self._net.load_state_dict(weights)
         self._net.eval()
 
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of pictures: PIL images, arrays `[height, width, 3 or 4]` of 0 to 255, or paths of image files.
+        """Features of pictures: PIL images, arrays `[height, width, 3 or 4]`, or paths of image files.
 
-        Transparent pictures lie on white; pictures that are not square are filled up with white.
+        Arrays hold 0 to 255, or floats from 0 to 1. Transparent pictures lie on white, and so do those that are not
+        square.
         """
         return torch.cat([self._regions(media[start : start + AT_ONCE]) for start in range(0, len(media), AT_ONCE)])
 
@@ -122,12 +125,16 @@ def picture(media: Any) -> Any:
     from PIL import Image
 
     if isinstance(media, str | Path):
-        if not Path(media).is_file():
-            raise SemhubError(f"No image file at {media}.")
-        with Image.open(media) as opened:
+        path = user_path(media)
+        if not path.is_file():
+            raise SemhubError(f"No image file at {path}.")
+        with Image.open(path) as opened:
             media = opened.copy()
     elif isinstance(media, Tensor | np.ndarray):
-        media = Image.fromarray(np.asarray(media, dtype=np.uint8))
+        array = raw_media.pixels(media)
+        if not array.size or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+            raise SemhubError(f"A picture is an array [height width channel] of 3 or 4 channels, got {array.shape}.")
+        media = Image.fromarray(array)
     if not isinstance(media, Image.Image):
         raise SemhubError(f"Expected a PIL image, an array or a path, got {type(media).__name__}.")
     layered = media.convert("RGBA")
@@ -178,7 +185,7 @@ class AudioEncoder:
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, samples in enumerate(clips):
             by_length[len(samples)].append(i)
-        out = torch.empty(len(clips), self.chunks, self.d)
+        out = torch.empty(len(clips), self.chunks, self.d, dtype=torch.float32)
         groups = [g[i : i + AT_ONCE] for g in by_length.values() for i in range(0, len(g), AT_ONCE)]
         for indices in groups:
             mel = self._mel([clips[i] for i in indices], sampling_rate=RATE, padding="longest", return_tensors="np")
@@ -196,11 +203,10 @@ def sound(media: Any) -> tuple[np.ndarray, int]:
         samples, rate = media
     else:
         raise SemhubError(f"Expected a pair (samples, rate) or a path, got {type(media).__name__}.")
-    samples = np.asarray(samples, dtype=np.float32)
-    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
-    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-        raise SemhubError(f"A sound needs finite samples [time] or [time channel], got shape {samples.shape}.")
-    return samples, int(rate)
+    samples = raw_media.samples(samples)
+    if samples.ndim not in (1, 2) or not samples.size or (samples.ndim == 2 and samples.shape[1] > len(samples)):
+        raise SemhubError(f"A sound needs samples [time] or [time channel], got shape {samples.shape}.")
+    return samples.mean(axis=1) if samples.ndim == 2 else samples, int(rate)
 
 
 def clip(media: Any) -> np.ndarray:

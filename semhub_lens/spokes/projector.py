@@ -96,14 +96,15 @@ class Projector(nn.Module):
         self.code = nn.Linear(shape.hidden, shape.codes) if shape.codes else None
         self.table = nn.Linear(shape.codes, shape.rank, bias=False) if shape.rank else None
         self.leave = nn.Linear(shape.rank or shape.codes or shape.hidden, shape.leaving)
-        self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model))
+        self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model, dtype=torch.float32))
         self.scale: Tensor
-        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float32))
         if shape.standardised:
             self.mean: Tensor
             self.deviation: Tensor
-            self.register_buffer("mean", torch.zeros(shape.d_in))
-            self.register_buffer("deviation", torch.ones(shape.d_in))
+            self.register_buffer("mean", torch.zeros(shape.d_in, dtype=torch.float32))
+            self.register_buffer("deviation", torch.ones(shape.d_in, dtype=torch.float32))
+        self.float()  # whatever the default dtype is
         rng = generator(seed)
         with torch.no_grad():
             for layer in filter(None, (self.enter, self.leave, self.code, self.table)):

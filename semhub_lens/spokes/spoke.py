@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import Missing, SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.modalities import AUDIO, MODALITIES, modality_of
@@ -150,7 +151,7 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
     """
     if model is not None:
         require_model(model)
-    path = Path(name) if str(name).endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
+    path = user_path(name) if str(name).endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
     if not path.is_file():
         listed = ", ".join(available()) or "none in this version"
         raise SemhubError(

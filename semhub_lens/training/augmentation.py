@@ -15,7 +15,7 @@ def changed_picture(media: Any, rng: torch.Generator) -> Any:
     """A picture turned, moved, resized, mirrored, in other light, on another ground."""
     from PIL import Image, ImageEnhance, ImageFilter
 
-    draw = torch.rand(12, generator=rng).tolist()
+    draw = torch.rand(12, generator=rng, dtype=torch.float32).tolist()
     layered = media.convert("RGBA") if hasattr(media, "convert") else picture(media).convert("RGBA")
     if draw[0] < 0.5:
         layered = layered.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -47,15 +47,15 @@ def _placed(layered: Any, corner: list[int]) -> tuple[Any, tuple[int, int]]:
 
 def changed_sound(media: Any, rng: torch.Generator) -> tuple[np.ndarray, int]:
     """A sound played faster or slower (pitch changes along), with an echo of a room, another tone and noise."""
-    draw = torch.rand(6, generator=rng).tolist()
+    draw = torch.rand(6, generator=rng, dtype=torch.float32).tolist()
     samples = clip(media)
     samples = np.asarray(resample(samples, round(len(samples) * (0.85 + 0.3 * draw[0]))), dtype=np.float32)
     decay = np.exp(-np.arange(RATE // 5) / (RATE * (0.01 + 0.05 * draw[1])))
-    room = decay * torch.randn(len(decay), generator=rng).numpy() * 0.3 * draw[2]
+    room = decay * torch.randn(len(decay), generator=rng, dtype=torch.float32).numpy() * 0.3 * draw[2]
     room[0] = 1.0
     samples = fftconvolve(samples, room)[: len(samples) + RATE // 20]
     tone = np.array([1.0, 1.2 * (draw[3] - 0.5)])
     samples = fftconvolve(samples, tone)
     power = np.sqrt((samples**2).mean()) * 10 ** (-(15 + 25 * draw[4]) / 20)
-    noise = torch.randn(len(samples), generator=rng).numpy()
+    noise = torch.randn(len(samples), generator=rng, dtype=torch.float32).numpy()
     return (samples + power * noise).astype(np.float32), RATE

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.sounds import FOLDER
 from semhub_lens.data.media.waves import HERTZ, resampled
@@ -24,7 +24,7 @@ def write_sounds(folder: str | Path) -> list[Path]:
     Raises:
         SemhubError: a missing package of the extra `train`, or a folder that cannot be written.
     """
-    target = Path(folder)
+    target = user_path(folder)
     require_folder(target)
     written = []
     for row in bundled_rows(f"{FOLDER}/sounds.tsv"):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, write_aside
+from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.spokes.projector import Projector
 
 NAME = "checkpoint.safetensors"
@@ -37,7 +37,7 @@ def restore(folder: str | Path | None, identity: str, projector: Projector, opti
     Raises:
         SemhubError: the folder cannot be written, or holds a checkpoint of other settings or a damaged one.
     """
-    path = None if folder is None else Path(folder) / NAME
+    path = None if folder is None else user_path(folder) / NAME
     if path is not None:
         require_folder(path.parent)
     if path is None or not path.is_file():

@@ -7,12 +7,14 @@ import typer
 from rich.console import Console
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.loading import load
 from semhub_lens.training.recipes import audio_plan, run_plan, vision_plan
 from semhub_lens.training.sampler import TrainingSettings
 from semhub_lens.views.page import write_html
 
-console = Console()
+console = Console(markup=False)
 app = typer.Typer(add_completion=False)
 
 
@@ -89,8 +91,10 @@ def train_spoke(
         judge=None if dtype == "float32" else load(model, device=device),
     )
     write_html(curve, out / "curve.html")
-    console.print(result.summary().round(3).to_string(index=False))
-    console.print(f"saved: {out}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
+    console.print(harmless(result.summary().round(3).to_string(index=False), kept="\n"))
+    console.print(
+        f"saved: {harmless(str(user_path(out)))}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv"
+    )
 
 
 def _style(entry: str) -> tuple[str, str]:

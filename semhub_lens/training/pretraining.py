@@ -69,7 +69,7 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
 
 
 def _classifier(hidden: int, classes: int, seed: int) -> nn.Linear:
-    head = nn.Linear(hidden, classes)
+    head = nn.Linear(hidden, classes, dtype=torch.float32)
     with torch.no_grad():
         head.weight.normal_(0.0, hidden**-0.5, generator=generator(seed))
         head.bias.zero_()
@@ -77,7 +77,7 @@ def _classifier(hidden: int, classes: int, seed: int) -> nn.Linear:
 
 
 def _mask(size: torch.Size, rate: float, rng: torch.Generator) -> torch.Tensor:
-    return (torch.rand(size, generator=rng) >= rate) / (1 - rate)
+    return (torch.rand(size, generator=rng, dtype=torch.float32) >= rate).float() / (1 - rate)
 
 
 def _share(step: int, steps: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.files import write_aside
+from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import colour_pictures
 from semhub_lens.data.media.items import MediaItem, Split, split_items
@@ -228,7 +228,7 @@ def run_plan(
     Raises:
         SemhubError: a folder that cannot be written, or holds another training.
     """
-    folder, split = Path(out), plan.split
+    folder, split = user_path(out), plan.split
     tested = {part: indices for part, indices in _drawn(plan.items, split, TESTED).items() if part != "train"}
     checks = {part: plan.training_set(_spread(indices, CHECKED)) for part, indices in tested.items()}
     projector, curve = train(

@@ -137,7 +137,7 @@ class Sampler:
         """How often each item is drawn."""
         english = torch.tensor([any(code == "en" for code, _ in listed) for listed in self.named])
         if english.all() or not english.any():
-            return torch.ones(len(english))
+            return torch.ones(len(english), dtype=torch.float32)
         share = self.settings.english
         return torch.where(english, share / english.sum(), (1 - share) / (~english).sum())
 
@@ -173,7 +173,7 @@ class Sampler:
         rng = generator(self.settings.seed * PRIME + step)
         features, items = self.sample(rng, self.settings.batch, mixed=not self.stacked(step))
         count = len(self.shown(step))
-        chance = torch.rand(self.settings.batch, 3, generator=rng).tolist()
+        chance = torch.rand(self.settings.batch, 3, generator=rng, dtype=torch.float32).tolist()
         rows = []
         for item, (a, b, c) in zip(items.tolist(), chance, strict=True):
             english = [pair for pair in self.named[item] if pair[0] == "en"]
@@ -203,10 +203,12 @@ class Sampler:
     def _mixed(self, features: Tensor, items: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix every row with the next one; the name comes from the one or the other."""
         alpha = self.settings.mixup
-        share = torch.rand(len(items), generator=rng)
+        share = torch.rand(len(items), generator=rng, dtype=torch.float32)
         share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
         mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
-        return mixed, torch.where(torch.rand(len(items), generator=rng) < share, items, items.roll(1))
+        return mixed, torch.where(
+            torch.rand(len(items), generator=rng, dtype=torch.float32) < share, items, items.roll(1)
+        )
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
         """Dropout of the projector's hidden layer; none behind classifiers that have not seen the item."""
@@ -214,7 +216,8 @@ class Sampler:
         if rate == 0 or self.stacked(step):
             return None
         size = (self.settings.batch, shape.hidden) if shape.joint else (self.settings.batch, shape.chunks, shape.hidden)
-        return (torch.rand(size, generator=generator(self.settings.seed * PRIME - step - 1)) >= rate) / (1 - rate)
+        rng = generator(self.settings.seed * PRIME - step - 1)
+        return (torch.rand(size, generator=rng, dtype=torch.float32) >= rate).float() / (1 - rate)
 
     def candidates(self) -> Int[Tensor, " candidate"]:
         """Ids that the loss compares."""
@@ -274,5 +277,5 @@ def batch_loss(
     cells = [(i, j) for i, (ids, _, start) in enumerate(rows) for j in range(start, len(ids))]
     row, column = torch.tensor(cells).T
     losses = head(states[row, column - 1], tokens[row, column])
-    sums = torch.zeros(len(rows), device=losses.device).index_add(0, row.to(losses.device), losses)
+    sums = torch.zeros(len(rows), device=losses.device, dtype=torch.float32).index_add(0, row.to(losses.device), losses)
     return sums / torch.tensor([len(ids) - start for ids, _, start in rows], device=losses.device)

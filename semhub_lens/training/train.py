@@ -51,7 +51,7 @@ class TrainingCurve(Result):
     @property
     def smooth(self) -> Float[Tensor, " step"]:
         """Mean over the last `window` steps (fewer at the start)."""
-        sums = torch.cat([torch.zeros(1), self.losses.cumsum(0)])
+        sums = torch.cat([torch.zeros(1, dtype=torch.float32), self.losses.cumsum(0)])
         ends = torch.arange(1, len(sums))
         starts = (ends - self.window).clamp(min=0)
         return (sums[ends] - sums[starts]) / (ends - starts)
@@ -235,4 +235,4 @@ def _curve(
     provenance = provenance_of(
         model, data=f"{training_set.modality} training set", data_hash=training_set.hash, seed=settings.seed
     )
-    return TrainingCurve(torch.tensor(history["train"]), checks, provenance=provenance)
+    return TrainingCurve(torch.tensor(history["train"], dtype=torch.float32), checks, provenance=provenance)

@@ -14,7 +14,7 @@ def concept_figure(result: ConceptPatchResult) -> go.Figure:
     """Mean probability of every read-out with its 95 % bootstrap interval, one panel for each condition."""
     conditions = result.conditions()
     x = list(result.layers)
-    figure = make_subplots(1, len(conditions), subplot_titles=list(conditions), shared_yaxes=True)
+    figure = make_subplots(1, len(conditions), subplot_titles=[escape(name) for name in conditions], shared_yaxes=True)
     for column, values in enumerate(conditions.values(), start=1):
         for i, name in enumerate(result.names):
             interval = bootstrap_mean(values[..., i].exp(), seed=0)

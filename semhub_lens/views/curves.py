@@ -189,8 +189,8 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     figure.update_xaxes(tickvals=axis["tickvals"], ticktext=axis["ticktext"], row=row, col=column)
     figure.update_xaxes(**axis, row=row + 1, col=column)
     if first_column:
-        figure.update_yaxes(title=f"effect ({leg.wording.unit})", row=row, col=column)
-        figure.update_yaxes(title=leg.wording.curve_unit, row=row + 1, col=column)
+        figure.update_yaxes(title=f"effect ({escape(leg.wording.unit)})", row=row, col=column)
+        figure.update_yaxes(title=escape(leg.wording.curve_unit), row=row + 1, col=column)
 
 
 def _shown(leg: Leg) -> list[int]:

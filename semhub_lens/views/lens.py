@@ -15,9 +15,11 @@ from semhub_lens.base.results import draws
 from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.inputs.modalities import MODALITIES
 from semhub_lens.lens.logit_lens import LensResult
-from semhub_lens.views.style import AMBERS, BLUES, MONO, escape, finish
+from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish
 
 CELL_WIDTH, CELL_HEIGHT, LONGEST = 78, 25, 10
+TOO_MANY = "; the cells of {} tokens are too narrow for text: hover"
+"""Said under a heat map that a browser could not draw with columns of the usual width."""
 
 
 NAMES = {"entropy": "entropy (nats)", "kl_to_final": "KL to final (nats)"}
@@ -35,6 +37,8 @@ def lens_figure(result: LensResult) -> go.Figure:
     strings = _strings(result)
     layers, positions = values.shape
     x, y = list(range(positions)), list(range(layers))
+    fits = 190 + CELL_WIDTH * positions <= WIDEST
+    named = x if fits else x[:: math.ceil(positions * CELL_WIDTH / WIDEST)]
     figure = go.Figure(
         go.Heatmap(
             z=values.tolist(),
@@ -43,12 +47,12 @@ def lens_figure(result: LensResult) -> go.Figure:
             zmin=0,
             zmax=top,
             text=[[escape(short(cell[0])) if cell else "" for cell in row] for row in strings],
-            texttemplate="%{text}",
+            texttemplate="%{text}" if fits else None,
             textfont={"family": MONO, "size": 11},
             customdata=[[hover(result, strings, layer, pos) for pos in x] for layer in y],
             hovertemplate="%{customdata}<extra></extra>",
             colorscale=scale,
-            xgap=1.5,
+            xgap=1.5 if fits else 0,
             ygap=1.5,
             colorbar={"title": {"text": name}, "thickness": 10, "len": 0.9},
         )
@@ -66,9 +70,9 @@ def lens_figure(result: LensResult) -> go.Figure:
     )
     ticks = {"tickfont": {"family": MONO, "size": 11}, "showgrid": False}
     figure.update_xaxes(
-        tickvals=x,
-        ticktext=[escape(short(label, 14)) for label in result.labels],
-        title="input token (the cell above predicts the next one)",
+        tickvals=named,
+        ticktext=[escape(short(result.labels[pos], 14)) for pos in named],
+        title="input token (the cell above predicts the next one)" + ("" if fits else TOO_MANY.format(positions)),
         **ticks,
     )
     figure.update_yaxes(tickvals=y, ticktext=["emb", *(str(i) for i in y[1:])], title="layer", **ticks)

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.inputs import raw_media
 from semhub_lens.inputs.media import Tile
 from semhub_lens.lens.logit_lens import LensResult
-from semhub_lens.views.lens import LONGEST, hover, short
-from semhub_lens.views.style import BLUES, MONO, escape, finish, rgba
+from semhub_lens.views.lens import LONGEST, TOO_MANY, hover, short
+from semhub_lens.views.style import BLUES, MONO, WIDEST, escape, finish, rgba
 
 WIDTH = 640
 """Pixels of the drawn picture."""
+SOUND_WIDTH = 60
+"""Pixels of a sound's position."""
 SHADE = [[0.0, rgba("#ffffff", 0.05)], [1.0, rgba("#d9480f", 0.75)]]
 """From clear to opaque with the probability, so that the picture stays visible."""
 
@@ -41,7 +43,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
         >>> len(drawn.data[1].z)
         2
     """
-    pixels = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
+    pixels = raw_media.pixels(picture.convert("RGB") if hasattr(picture, "convert") else picture)
     layers, positions, _ = result.top_ids.shape
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
         raise SemhubError(f"A picture is an array [height width channel] with 3 or 4 channels, got {pixels.shape}.")
@@ -54,7 +56,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
     cells = [_patches(result, tile, at) for at in range(layers)]
     import plotly.express as px  # only pictures need it, and it is slow to import
 
-    figure = px.imshow(pixels.astype(np.uint8), binary_string=True)
+    figure = px.imshow(pixels, binary_string=True)
     figure.add_trace(
         go.Heatmap(
             x=[(column + 0.5) * width / tile.columns - 0.5 for column in range(tile.columns)],
@@ -132,6 +134,7 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
         )
     strings = result.strings()
     probability = result.top_logprobs[..., 0].exp()
+    fits = 190 + SOUND_WIDTH * len(positions) <= WIDEST
     figure = go.Figure(
         go.Heatmap(
             x=list(times),
@@ -139,7 +142,7 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
             z=[[float(probability[layer, pos]) for pos in positions] for layer in range(layers)],
             text=[[escape(short(strings[layer][pos][0], LONGEST)) for pos in positions] for layer in range(layers)],
             customdata=[[hover(result, strings, layer, pos) for pos in positions] for layer in range(layers)],
-            texttemplate="%{text}",
+            texttemplate="%{text}" if fits else None,
             textfont={"family": MONO, "size": 10},
             hovertemplate="%{customdata}<extra></extra>",
             colorscale=BLUES,
@@ -152,12 +155,12 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
         figure,
         title="What each moment reads as",
         note=result.provenance.line(),
-        width=max(760, 190 + 60 * len(positions)),
+        width=max(760, 190 + SOUND_WIDTH * len(positions)),
         height=190 + 25 * layers,
         top=70,
         bottom=80,
     )
-    figure.update_xaxes(title="seconds", showgrid=False)
+    figure.update_xaxes(title="seconds" + ("" if fits else TOO_MANY.format(len(positions))), showgrid=False)
     figure.update_yaxes(
         tickvals=list(range(layers)), ticktext=["emb", *map(str, range(1, layers))], title="layer", showgrid=False
     )

@@ -1,12 +1,14 @@
 """The heat map of a patching grid: layers x tokens (or heads), coloured by the normalised effect."""
 
+import math
+
 import plotly.graph_objects as go
 from torch import Tensor
 
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.views.lens import short
-from semhub_lens.views.style import MONO, escape, finish
+from semhub_lens.views.style import MONO, WIDEST, escape, finish
 
 CELL_WIDTH, CELL_HEIGHT = 44, 22
 
@@ -48,9 +50,10 @@ def patch_figure(result: PatchResult) -> go.Figure:
     )
     by_head = result.axes == ("layer", "head")
     ticks = [f"{i}" for i in range(columns)] if by_head else [_tick(result, i) for i in range(columns)]
+    step = math.ceil(CELL_WIDTH * columns / WIDEST)
     figure.update_xaxes(
-        tickvals=list(range(columns)),
-        ticktext=ticks,
+        tickvals=list(range(0, columns, step)),
+        ticktext=ticks[::step],
         title="head" if by_head else "token of the corrupted prompt (below it the clean one, where it differs)",
         tickfont={"family": MONO, "size": 11},
         showgrid=False,

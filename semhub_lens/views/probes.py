@@ -60,7 +60,9 @@ def _add_control(figure: go.Figure, predictions: Predictions, name: str, colour:
         low, high = predictions.control.amin(0).tolist(), predictions.control.amax(0).tolist()
         label = f"{name}, labels shuffled (range of {len(predictions.control)})"
         figure.add_trace(band(list(range(layers)), low, high, NULL_COLOUR, label, 0.35))
-    figure.add_trace(_line(torch.full((layers,), predictions.chance), colour, f"{name} by chance", "dash"))
+    figure.add_trace(
+        _line(torch.full((layers,), predictions.chance, dtype=torch.float32), colour, f"{name} by chance", "dash")
+    )
 
 
 @draws(TransferResult)
@@ -136,7 +138,7 @@ def _panel(
     for (name, predictions), colour in zip(named, colours, strict=True):
         line = _line(predictions.accuracy, colour, name, showlegend=first, legendgroup=name)
         figure.add_trace(line, row, column)
-    chance = torch.full((len(x),), max(predictions.chance for _, predictions in named))
+    chance = torch.full((len(x),), max(predictions.chance for _, predictions in named), dtype=torch.float32)
     shown = {"showlegend": first and row == 1, "legendgroup": "chance"}
     figure.add_trace(_line(chance, NULL_COLOUR, "chance", "dash", **shown), row, column)
     figure.update_xaxes(**layer_axis(len(x)), row=row, col=column)

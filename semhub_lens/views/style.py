@@ -5,8 +5,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from semhub_lens.base.shown_text import harmless
+
 FONT = "Inter, 'Helvetica Neue', Arial, 'Noto Sans', 'Noto Sans CJK SC', 'Noto Sans Arabic', sans-serif"
 MONO = "'JetBrains Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK SC', 'Noto Sans Arabic', monospace"
+WIDEST = 32_000
+"""Pixels a side: no browser draws a canvas of more than 32,767."""
 INK, MUTED, GRID = "#1b2330", "#6b7688", "#e7eaf0"
 PALETTE = (
     "#2757b8",
@@ -29,8 +33,8 @@ VERDICT_COLOURS = {"supported": "#1f8a5b", "opposite": "#c0392b", "not supported
 
 
 def escape(text: str) -> str:
-    """Show a text literally in a figure: plotly reads `<b>` and `&lt;` in labels as markup."""
-    return html.escape(text, quote=False)
+    """Show a text literally in a figure: plotly reads `<b>` and `&lt;` as markup, `%{` as a field and `$` as TeX."""
+    return html.escape(harmless(text), quote=False).replace("%{", "&#37;{").replace("$", "&#36;")
 
 
 def rgba(colour: str, alpha: float) -> str:
@@ -49,7 +53,8 @@ def finish(
     top: int = 70,
     bottom: int = 105,
 ) -> go.Figure:
-    """Apply title, fonts, margins and the provenance line under the figure."""
+    """Apply title, fonts, margins and the provenance line under the figure, which is kept small enough to be drawn."""
+    width, height = None if width is None else min(width, WIDEST), min(height, WIDEST)
     figure.update_layout(
         template="none",
         title={"text": f"<b>{escape(title)}</b>", "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},

@@ -12,6 +12,9 @@ from jaxtyping import TypeCheckError
 import models
 import semhub_lens as shl
 from browser import CHROMIUM, rendered
+from semhub_lens.base.results import unnamed
+from semhub_lens.inputs.media import Tile
+from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.views.style import escape
 
 HOSTILE = "two <script>alert(1)</script> <b>bold</b> 朋友 مرحبا dog dog"
@@ -167,3 +170,51 @@ def test_a_result_shows_itself_in_a_notebook(lens):
         pio.renderers.default = previous
     data = bundle["application/vnd.plotly.v1+json"]["data"]
     assert json.dumps(data, default=str) == json.dumps(shown["application/vnd.plotly.v1+json"]["data"], default=str)
+
+
+def long_lens(tokens, layers=4):
+    """A lens on more tokens than a browser has columns of the usual width for."""
+    zeros = torch.zeros(layers, tokens)
+    measured = {"top_ids": torch.zeros(layers, tokens, 2, dtype=torch.long), "top_logprobs": zeros[..., None] - 1}
+    measured |= {"entropy": zeros, "kl_to_final": zeros}
+    labels = tuple(f"␣{i}" for i in range(tokens))
+    return shl.LensResult(
+        torch.zeros(tokens, dtype=torch.long), labels, ((0, "␣word"),), measured=measured, provenance=unnamed()
+    )
+
+
+@pytest.mark.parametrize("tokens", [400, 1500])
+def test_a_figure_of_many_tokens_is_no_wider_than_a_browser_draws(tokens):
+    lens = long_lens(tokens)
+    sound = shl.sound_map(lens, list(range(tokens)), [0.04 * i for i in range(tokens)])
+    for figure in (shl.figure(lens), sound):
+        assert len(set(figure.data[0].x)) == tokens and figure.layout.width <= 32_767
+        told = "too narrow for text: hover" in figure.layout.xaxis.title.text
+        assert told == (figure.data[0].texttemplate is None) == (figure.layout.width == 32_000)
+    figure = shl.figure(lens)
+    ticks = figure.layout.xaxis
+    assert len(ticks.tickvals) * 78 <= 32_768 and all(ticks.ticktext[i].startswith("␣") for i in (0, -1))
+    assert [lens.labels[i] for i in ticks.tickvals] == list(ticks.ticktext)
+
+
+def test_a_patch_grid_and_a_tall_picture_are_small_enough_to_be_drawn():
+    tokens = 1200
+    grid = PatchResult(
+        torch.zeros(2, tokens), 1.0, 0.0, "resid_pre", "m", tuple((i, i) for i in range(tokens)), ("a",) * tokens,
+        ("b",) * tokens, ("layer", "pos"), provenance=unnamed(),
+    )  # fmt: skip
+    figure = shl.figure(grid)
+    assert figure.layout.width == 32_000 and len(figure.layout.xaxis.tickvals) == 600
+    tall = shl.picture_map(long_lens(2), [[[0, 0, 0]]] * 900, Tile((0, 1), 2, 1))
+    assert tall.layout.height == 32_000
+
+
+def test_a_path_of_the_home_folder_is_found(lens, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert shl.write_html(lens, "~/a/lens.html") == tmp_path / "a" / "lens.html"
+    assert lens.save("~/lens.safetensors") == tmp_path / "lens.safetensors"
+    assert shl.load_result("~/lens.safetensors").labels == lens.labels
+    assert type(lens).load("~/lens.safetensors").labels == lens.labels
+    assert not list(tmp_path.glob("~")) and (tmp_path / "a" / "lens.html").is_file()
+    with pytest.raises(shl.SemhubError, match="home folder that is not known"):
+        shl.write_html(lens, "~nobody-of-that-name/lens.html")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.code.source_files import SourceFile, source_files, source_id
 
@@ -59,7 +60,7 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
     Raises:
         SemhubError: no file or no row, or a row without these fields (file and line are named).
     """
-    path = Path(source)
+    path = user_path(source)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise SemhubError(f"Expected MBPP as a .jsonl file or a folder with one, found none at {path}.")

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 
 LINES_BEFORE, LONGEST_SNIPPET = 6, 500
 
@@ -67,7 +68,7 @@ def source_files(root: str | Path | None = None) -> Iterator[SourceFile]:
     Raises:
         SemhubError: no Python files in `root`.
     """
-    folder = Path(sysconfig.get_paths()["stdlib"]) if root is None else Path(root)
+    folder = Path(sysconfig.get_paths()["stdlib"]) if root is None else user_path(root)
     paths = sorted(folder.glob("*.py"))
     if not paths:
         raise SemhubError(f"Expected a folder with Python files (*.py), found none in {folder}.")

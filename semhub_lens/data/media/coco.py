@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import inside, user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.pictures import open_picture
@@ -57,9 +58,9 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
 
     Raises:
         SemhubError: no annotations, several `instances_*.json` in a folder, a malformed file, a picture that is
-            missing.
+            missing or whose name leads out of its folder.
     """
-    file = _instances(Path(path).expanduser())
+    file = _instances(user_path(path))
     root, name = file.parent.parent, file.stem.removeprefix("instances_")
     instances = _json(file, ("images", "annotations", "categories"))
     captions_file = file.with_name(f"captions_{name}.json")
@@ -106,10 +107,10 @@ def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
     if not files:
         raise SemhubError(f"instances_{name}.json of {root} has no picture with a segment.")
     tried = [root / name, root / "images" / name, root / "images", root]
-    folder = next((folder for folder in tried if (folder / files[0]).is_file()), None)
+    folder = next((folder for folder in tried if inside(folder, files[0]).is_file()), None)
     if folder is None:
         raise SemhubError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
-    if missing := [file for file in files if not (folder / file).is_file()]:
+    if missing := [file for file in files if not inside(folder, file).is_file()]:
         raise SemhubError(f"{len(missing)} of {len(files)} pictures are not in {folder}, the first is {missing[0]}.")
     return folder
 

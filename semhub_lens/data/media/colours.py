@@ -41,7 +41,10 @@ def colour_pictures(shades: int = 8, seed: int = 0) -> list[MediaItem]:
     for name, (hue, saturation, value, others) in COLOURS.items():
         names = {"en": (name,)} | {code: (word,) for code, word in zip(("fr", "es", "de", "zh"), others, strict=True)}
         for i in range(shades):
-            hsv = [low + (high - low) * float(torch.rand(1, generator=rng)) for low, high in (hue, saturation, value)]
+            hsv = [
+                low + (high - low) * float(torch.rand(1, generator=rng, dtype=torch.float32))
+                for low, high in (hue, saturation, value)
+            ]
             rgb = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hsv[0] % 1, *hsv[1:]))
             items.append(MediaItem(f"colour:{name}:{i}", "colour", name, names, str(rgb), partial(_plain, rgb)))
     return items

@@ -103,7 +103,7 @@ def split_items(
     apart = {groups[i] for i in drawn[: round(choosing * len(drawn))]}
     parts: dict[str, list[int]] = {"train": [], "new_item": [], "new_style": [], "new_concept": []}
     for concept in listed:
-        draws = torch.rand(4, generator=rng).tolist()
+        draws = torch.rand(4, generator=rng, dtype=torch.float32).tolist()
         if concept in unseen or all(items[i].style in held_styles for i in by_concept[concept]):
             parts["new_concept"] += by_concept[concept]
         else:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.waves import read_wave
@@ -49,7 +50,7 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
 
     Source: Chen et al. 2020 (VGGSound).
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     lists = sorted(root.glob("*.csv"))
     if len(lists) != 1:
         names = ", ".join(path.name for path in lists) or "none"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.optional_packages import optional
 
 HERTZ = 16_000
@@ -34,7 +35,7 @@ def read_wave(path: str | Path, to: int = HERTZ) -> tuple[np.ndarray, int]:
     Raises:
         SemhubError: the package soundfile is missing, no such file, one that cannot be read, or one without samples.
     """
-    file = Path(path)
+    file = user_path(path)
     if not file.is_file():
         raise SemhubError(f"No sound file at {file}.")
     package = optional("soundfile", "soundfile", "audio")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.data.semantics.lexicon import (
     DATIVE,
     NAMES,
@@ -230,7 +231,7 @@ def read_cogs(source: str | Path) -> list[SemanticItem]:
     Raises:
         SemhubError: no file, no item, or a malformed row (file and line are named).
     """
-    path = Path(source)
+    path = user_path(source)
     files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise SemhubError(f"Expected a COGS file or a folder with .tsv files, found none at {path}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.texts import bundled_rows
 
@@ -66,7 +67,7 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
             be loaded.
     """
     _check_limit(limit)
-    path = Path(source)
+    path = user_path(source)
     if path.exists():
         texts = _clean(text for file in _files(path, TEXT_SUFFIXES) for text in _file_texts(file, column))
     else:
@@ -96,7 +97,7 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
             set cannot be loaded.
     """
     _check_limit(limit)
-    path = Path(source)
+    path = user_path(source)
     if path.exists():
         rows = (entry for file in _files(path, LABELLED_SUFFIXES) for entry in _labelled_rows(file))
         names = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 
 SIDES = {"zh": "source", "en": "translation"}
 SUFFIXES = (".tdf", ".tsv", ".tab")
@@ -44,7 +45,7 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
         SemhubError: a folder or partner is missing, a line is malformed, or segments do not match (file and line are
             named).
     """
-    root = Path(folder)
+    root = user_path(folder)
     base = root / "data" if (root / "data" / "source").is_dir() else root
     files = {code: _corpus_files(base / side) for code, side in SIDES.items()}
     alone = sorted(set(files["zh"]) ^ set(files["en"]))
@@ -118,7 +119,7 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
     Raises:
         SemhubError: no such file, no entry, or a malformed line (file and line are named).
     """
-    file = Path(path)
+    file = user_path(path)
     if not file.is_file():
         raise SemhubError(f"Expected a CC-CEDICT text file (cedict_ts.u8), found none at {file}.")
     glosses: dict[str, dict[str, None]] = {}

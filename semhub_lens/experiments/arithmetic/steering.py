@@ -102,9 +102,9 @@ def answer_shares(generation: Generation, items: Sequence[Expression]) -> dict[s
     "answers one lower" asks for the first number only.
     """
     numbers = [re.match(r"\s*(\d+)(\+1(?!\d))?", text) for text in generation.texts]
-    first = torch.tensor([float(match[1]) if match else -1.0 for match in numbers])
+    first = torch.tensor([float(match[1]) if match else -1.0 for match in numbers], dtype=torch.float32)
     plus_one = torch.tensor([bool(match and match[2]) for match in numbers])
-    right = torch.tensor([float(e.second) for e in items])
+    right = torch.tensor([float(e.second) for e in items], dtype=torch.float32)
     lower, same = first == right - 1, first == right
     predicted = lower & plus_one
     shares = {PREDICTED: predicted, UNCHANGED: same, OTHER: ~(predicted | same), f"answers {LOWER}": lower}

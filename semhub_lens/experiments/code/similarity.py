@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.files import user_path
 from semhub_lens.data.code.instructions import InstructionPair, instruction_pairs, read_human_eval, read_mbpp
 from semhub_lens.data.code.renaming import rename_shared
 from semhub_lens.data.code.source_files import source_id
@@ -84,7 +84,7 @@ def read_pairs(data: str | None) -> tuple[list[InstructionPair], str]:
         return instruction_pairs(comments=False), source_id()
     if data == HUMAN_EVAL:
         return read_human_eval(), "HumanEval"
-    path = Path(data)
+    path = user_path(data)
     if path.suffix == ".jsonl" or (path.is_dir() and any(path.glob("*.jsonl"))):
         return read_mbpp(path), f"MBPP in {data}"
     if path.is_dir() and any(path.glob("*.py")):

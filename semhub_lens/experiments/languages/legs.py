@@ -144,7 +144,7 @@ def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
     owner = torch.tensor([i for i, tokens in enumerate(items.alternatives) for _ in tokens])
     own = [[token] for token in items.next_ids]
     log_probs = job.lens(name, items.prompts, own, common=listed, read_at=at, variants="exact")
-    best = torch.full((*log_probs.shape[:2], len(key)), -torch.inf)
+    best = torch.full((*log_probs.shape[:2], len(key)), -torch.inf, dtype=torch.float32)
     best.scatter_reduce_(2, owner.expand(*log_probs.shape[:2], -1), log_probs[..., 1:], "amax")
     return LensItems(log_probs[..., 0], best, key)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from einops import repeat
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.data.text.corpora import SentimentText, read_sentiments
 from semhub_lens.data.text.openings import LANGUAGE_PREFIXES, openings
 from semhub_lens.data.text.texts import BUNDLED, sentences
@@ -99,7 +99,7 @@ class TextScores:
             POSITIVE: self.classifier(texts).nan_to_num(NEUTRAL),
             "language lost": 1 - adherence.nan_to_num(0.0),
             "relevance lost": 1 - relevance(items.openings, texts, encoder=self.encoder),
-            "no text": torch.tensor([float(not text.strip()) for text in texts]),
+            "no text": torch.tensor([float(not text.strip()) for text in texts], dtype=torch.float32),
         }
 
 
@@ -130,7 +130,7 @@ def steering_items(job: Job) -> list[Items]:
         texts_of = {code: [opening.text for opening in openings(code)] for code in NAMES}
         corpus = "bundled openings"
     else:
-        limit = None if Path(job.data).exists() else STREAMED_ROWS
+        limit = None if user_path(job.data).exists() else STREAMED_ROWS
         texts_of = _cut(read_sentiments(job.data, limit=limit))
         corpus = job.data
         if not texts_of:
@@ -173,7 +173,7 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
     prompts = [Prompt.from_text(job.model, prompt) for prompt in items.prompts]
 
     def score(written: Generation) -> Mapping[str, Float[Tensor, " item"]]:
-        surprise = torch.full((len(prompts),), torch.nan)
+        surprise = torch.full((len(prompts),), torch.nan, dtype=torch.float32)
         count = min(PERPLEXITY_ITEMS, len(prompts))
         surprise[:count] = continuation_perplexity(
             job.model, prompts[:count], written.token_ids[:count], progress=job.progress

@@ -232,9 +232,12 @@ def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prom
         reading = reduce_logits(readout, now[None], ["top_ids", "targets"], top_k=1, targets=targets)
         first = reading["top_ids"][0, :, 0].tolist()
         new, kept = (
-            torch.tensor([float(token in row[k]) for token, row in zip(first, targets, strict=True)]) for k in (0, 1)
+            torch.tensor(
+                [float(token in row[k]) for token, row in zip(first, targets, strict=True)], dtype=torch.float32
+            )
+            for k in (0, 1)
         )
-        cost = divergence(readout, clean[0], now) if edits else torch.zeros(len(shown))
+        cost = divergence(readout, clean[0], now) if edits else torch.zeros(len(shown), dtype=torch.float32)
         margin = reading["targets"][0, :, 0] - reading["targets"][0, :, 1]
         return {MARGIN: margin, NEW: new, KEPT: kept, OTHER: 1 - new - kept, steering_legs.DAMAGE: cost}
 

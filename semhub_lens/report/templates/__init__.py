@@ -4,6 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from semhub_lens.base.shown_text import harmless
+
 
 def filled(template: str, **values: Any) -> str:
     """A template with its values; in HTML they are escaped."""
@@ -13,6 +15,7 @@ def filled(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: harmless(value, kept="\n\t") if type(value) is str else value,  # not marked as safe
     )
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return environment.get_template(template).render(**values)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
@@ -98,7 +99,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
     Raises:
         SemhubError: no such font or folder, or nothing in it.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if not path.exists():
         raise SemhubError(f"There is no font or folder {path}. {ADVICE}")
     font = None if path.is_dir() else _font(path)

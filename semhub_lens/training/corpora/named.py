@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording
@@ -33,7 +34,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
     Raises:
         SemhubError: no such folder, or no pictures in it.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     items = []
     for path in sorted(root.rglob("*")) if root.is_dir() else []:
         inside = path.relative_to(root)
@@ -61,7 +62,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
     Raises:
         SemhubError: no such folder, or no recording of one of the words in it.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     items = []
     for path in sorted(root.glob("*/*")) if root.is_dir() else []:
         word = re.sub(r"[\s_]+", " ", re.sub(r"[\s_]*\d*$", "", path.stem)).lower()

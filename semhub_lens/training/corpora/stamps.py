@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
@@ -61,7 +62,7 @@ def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
     Raises:
         SemhubError: no stamps there.
     """
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     texts = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     stamps = [_stamp(path) for path in texts if symbols or "symbols" not in path.relative_to(folder).parts]
     if not stamps:
@@ -130,7 +131,7 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
         if not names or stamp.picture is None or (stamp.picture.suffix == ".svg" and not svg):
             continue
         path = stamp.picture
-        key = f"stamp:{path.relative_to(Path(root).expanduser()).as_posix()}"
+        key = f"stamp:{path.relative_to(user_path(root)).as_posix()}"
         opened = partial(read_picture, path)
         items.append(MediaItem(key, "stamp", names["en"][0].lower(), names, file_fingerprint(path), opened))
     return items
