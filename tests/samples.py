@@ -100,19 +100,22 @@ def difference(model):
     return metric.logit_difference(model, " two", " five")
 
 
-def leg(model):
-    effect = noise(3, 24)
-    text = LegText(
-        title="planted",
-        data_type="languages",
-        kind="similarity",
+def leg_text(title="planted", data_type="languages", kind="similarity", unit="cosine"):
+    return LegText(
+        title=title,
+        data_type=data_type,
+        kind=kind,
         claim="a claim",
         control="a control",
-        unit="cosine",
-        curve_unit="cosine",
+        unit=unit,
+        curve_unit=unit,
     )
+
+
+def leg(model):
+    effect = noise(3, 24)
     curves = {"raw": effect.mean(1)}
-    return make_leg(effect, sign_flips(effect), text, provenance=provenance_of(model), seed=0, curves=curves)
+    return make_leg(effect, sign_flips(effect), leg_text(), provenance=provenance_of(model), seed=0, curves=curves)
 
 
 def experiment(model):

@@ -11,7 +11,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, paired_contrast
 from semhub_lens.experiments.job import Job, Text
-from semhub_lens.geometry.measures import centre, cosine_matrix
+from semhub_lens.geometry.measures import MEASURES, centre, cosine_matrix
 from semhub_lens.geometry.similarity import similarity
 from semhub_lens.model.facts import Model
 from semhub_lens.model.resolve import as_prompts
@@ -21,8 +21,6 @@ MATCHED = 5
 OVER_NEGATIVES = "over length- and overlap-matched negatives"
 NOT_RANDOM = "absent with random weights"
 """Name of the placebo: the same items on a random-weight model."""
-LEG_MEASURES = ("centred", "retrieval", "neighbours", "cka")
-"""What the figure of a similarity leg shows beside the leg's own effect."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +92,10 @@ def similarity_legs(
     What lies behind a leg is measured once for all. Its controls compare mean-centred cosines across layers and models
     (raw ones change scale with anisotropy), and the leg's own cosines with those of matched negatives.
     """
-    measured = similarity(stacks.a, stacks.b, measures=LEG_MEASURES, seed=seed)
+    behind = [name for name, measure in MEASURES.items() if measure.behind_legs]
+    measured = similarity(stacks.a, stacks.b, measures=behind, seed=seed)
     controls, curves = _baselines(stacks, measured.centred)
-    shown = {label: curve for name in LEG_MEASURES for label, curve in measured.curves(name).items()} | curves
+    shown = {label: curve for name in behind for label, curve in measured.curves(name).items()} | curves
     legs = []
     for subtract in centred:
         a, b = (centre(stacks.a), centre(stacks.b)) if subtract else (stacks.a, stacks.b)

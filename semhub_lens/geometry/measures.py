@@ -80,6 +80,8 @@ class Measure:
     """Label to the result's attribute that is drawn (over items its mean); the null belongs to the first."""
     axis: Literal["cosine", "share"]
     """What the curves are read on."""
+    behind_legs: bool = True
+    """Whether the similarity legs of experiments show the curves behind their own effect."""
 
 
 def unit(states: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
@@ -168,6 +170,7 @@ MEASURES: dict[str, Measure] = {
         null={"null": _effect_null},
         curves={"D": "effect"},
         axis="cosine",
+        behind_legs=False,  # it is the legs' own effect
     ),
     "centred": Measure(
         quantities={"centred": _centred},

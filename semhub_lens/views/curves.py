@@ -217,8 +217,10 @@ def _add_curves(figure: go.Figure, leg: Leg, row: int, column: int, colours: lis
         named.add(group)
 
 
-def _range(curves: Tensor) -> list[float]:
-    """Axis range that holds the curves from layer 2 on, and 0."""
+def _range(curves: Tensor) -> list[float] | None:
+    """Axis range that holds the curves from layer 2 on, and 0; None, the drawer's own, without curves."""
+    if not len(curves):
+        return None
     later = curves[:, min(2, curves.shape[1] - 1) :]
     low, high = min(0.0, float(later.min())), max(0.0, float(later.max()))
     margin = 0.06 * (high - low)

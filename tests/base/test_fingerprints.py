@@ -13,11 +13,12 @@ from PIL import Image
 import models
 import semhub_lens as shl
 from jobs import job_on
+from samples import leg_text
 from semhub_lens.base import fingerprints
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import SAMPLED, fingerprint, source_fingerprint, weights_fingerprint
 from semhub_lens.base.store import Store
-from semhub_lens.evidence.legs import LegText, make_leg
+from semhub_lens.evidence.legs import make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import Experiment, run_experiment
 from semhub_lens.inputs.media import Media
@@ -202,16 +203,7 @@ def planted(calls):
         own, random = job.states("texts", TEXTS), job.random().states("texts", TEXTS)
         effect = (own - random).mean(-1)
         provenance = job.provenance("planted texts", TEXTS)
-        wording = LegText(
-            title="planted",
-            data_type="languages",
-            kind="similarity",
-            claim="a claim",
-            control="a control",
-            unit="cosine",
-            curve_unit="cosine",
-        )
-        leg = make_leg(effect, sign_flips(effect), wording, provenance=provenance, seed=job.seed, curves={})
+        leg = make_leg(effect, sign_flips(effect), leg_text(), provenance=provenance, seed=job.seed, curves={})
         return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
 
     return Experiment("planted", "planted", 25, run)

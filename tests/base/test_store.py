@@ -14,8 +14,9 @@ import torch
 
 import semhub_lens as shl
 from jobs import job_on
+from samples import leg_text
 from semhub_lens.base.store import CHUNK, Store
-from semhub_lens.evidence.legs import LegText, make_leg
+from semhub_lens.evidence.legs import make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.experiments.runs import Experiment, run_experiment
@@ -90,15 +91,6 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         Store(tmp_path / "file")
 
 
-WORDING = LegText(
-    title="planted",
-    data_type="languages",
-    kind="similarity",
-    claim="a claim",
-    control="a control",
-    unit="cosine",
-    curve_unit="cosine",
-)
 TEXTS = ["three plus two", "five minus one", "red dog", "blue cat", "green house"] * 8
 
 
@@ -112,7 +104,7 @@ def planted(calls):
 
         effect = job.measured("states", TEXTS[: job.n], states)
         provenance = job.provenance("planted texts", TEXTS[: job.n])
-        leg = make_leg(effect, sign_flips(effect), WORDING, provenance=provenance, seed=job.seed, curves={})
+        leg = make_leg(effect, sign_flips(effect), leg_text(), provenance=provenance, seed=job.seed, curves={})
         return shl.ExperimentResult("planted", "planted", (leg,), (), provenance=provenance)
 
     return Experiment("planted", "planted", 40, run)

@@ -6,23 +6,16 @@ import pytest
 import torch
 
 import semhub_lens as shl
+from samples import leg_text
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
-from semhub_lens.evidence.legs import LegText, make_leg
+from semhub_lens.evidence.legs import make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.legs_in_common import Stacks, matched_negatives, similarity_legs
 from semhub_lens.geometry.alignment import cka_null, debiased_cka, fitting_k, mutual_neighbours, neighbours_null
 from semhub_lens.lens.trajectories import trajectories
 
-WORDING = LegText(
-    title="planted",
-    data_type="languages",
-    kind="similarity",
-    claim="a claim",
-    control="a control",
-    unit="cosine",
-    curve_unit="cosine",
-)
+WORDING = leg_text()
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 

@@ -9,30 +9,23 @@ from jaxtyping import TypeCheckError
 
 import semhub_lens as shl
 from models import HOOKED_LINE
+from samples import leg_text
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.data.code.list_literals import list_literals
 from semhub_lens.data.numbers.arithmetic import number_word, products, sums
 from semhub_lens.data.text.texts import BUNDLED, glossary, passages, sentences
 from semhub_lens.evidence import stats
-from semhub_lens.evidence.legs import LegText
 from semhub_lens.experiments.legs_in_common import Stacks, similarity_legs
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.experiments.sampling import gloss_items, sample
+from semhub_lens.geometry.measures import MEASURES
 from semhub_lens.inputs.tokens import token_texts, word_tokens
 
 TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
 RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
-PLANTED = LegText(
-    title="planted",
-    data_type="languages",
-    kind="similarity",
-    claim="a claim",
-    control="a control",
-    unit="cosine",
-    curve_unit="cosine",
-)
+PLANTED = leg_text()
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
 
@@ -185,3 +178,17 @@ def test_axes_in_nats_hold_the_layers_from_the_second_on_and_cut_the_first(unit)
         assert shown is None
     else:
         assert -10 < shown[0] <= float(curves[:, 2:].min()) and shown[1] >= float(curves[:, 2:].max())
+
+
+def test_a_leg_in_nats_without_curves_is_drawn():
+    (leg,) = similarity_legs(Stacks(*planted()), leg_text(unit="nats"), WHERE, 0)
+    drawn = shl.figure(replace(leg, curve_names=(), curves=leg.curves[:0]))
+    assert drawn.layout.yaxis.range is not None and drawn.layout.yaxis2.range is None
+
+
+def test_the_curves_of_every_measure_stand_behind_a_similarity_leg_but_those_of_its_own_effect(monkeypatch):
+    mine = replace(MEASURES["centred"], curves={"mine": "centred"})
+    monkeypatch.setitem(MEASURES, "mine", mine)
+    (leg,) = similarity_legs(Stacks(*planted()), PLANTED, WHERE, 0)
+    expected = {label for name, measure in MEASURES.items() if name != "effect" for label in measure.curves}
+    assert expected <= {*leg.curve_names} and "mine" in leg.curve_names and "D" not in leg.curve_names

@@ -5,25 +5,17 @@ import sys
 import pytest
 import torch
 
+from samples import leg_text
 from semhub_lens import Prompt, experiments
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
-from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.inputs.media import Tile
 from semhub_lens.report.orchestration import INTERVENING
 from semhub_lens.report.report import report
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = LegText(
-    title="a leg",
-    data_type="images",
-    kind="similarity",
-    claim="a claim",
-    control="a control",
-    unit="cosine",
-    curve_unit="cosine",
-)
 
 
 class Eyes:
@@ -50,7 +42,7 @@ def asked(monkeypatch):
     def run(name, model, *, reader, **settings):
         found[name] = reader
         effect = torch.randn(4, 40, generator=generator(0))
-        leg = make_leg(effect, sign_flips(effect), WORDS, provenance=WHERE, seed=0, curves={})
+        leg = make_leg(effect, sign_flips(effect), leg_text(data_type="images"), provenance=WHERE, seed=0, curves={})
         return ExperimentResult(name, f"title of {name}", (leg,), (), provenance=WHERE)
 
     monkeypatch.setattr(experiments, "run", run)

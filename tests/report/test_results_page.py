@@ -5,31 +5,23 @@ import re
 import pytest
 import torch
 
+from samples import leg_text
 from semhub_lens import experiments
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
-from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
+from semhub_lens.evidence.legs import ExperimentResult, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import save_run
 from semhub_lens.report import orchestration
 from semhub_lens.report import results_page as tables
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
-WORDS = LegText(
-    title="a | leg",
-    data_type="languages",
-    kind="similarity",
-    claim="a claim",
-    control="a control",
-    unit="cosine",
-    curve_unit="cosine",
-)
 
 
 def planted(name, size):
     effect = size + 0.1 * torch.randn(4, 40, generator=generator(0))
-    leg = make_leg(effect, sign_flips(effect), WORDS, provenance=WHERE, seed=0, curves={})
+    leg = make_leg(effect, sign_flips(effect), leg_text("a | leg"), provenance=WHERE, seed=0, curves={})
     return ExperimentResult(name, f"title of {name}", (leg,), ("a note",), provenance=WHERE)
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from rich.console import Console
 
+from samples import leg_text
 from semhub_lens import experiments
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.cli import main
-from semhub_lens.evidence.legs import COLUMNS, ExperimentResult, LegText, make_leg
+from semhub_lens.evidence.legs import COLUMNS, ExperimentResult, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, save_run
@@ -26,15 +27,7 @@ ID = "arithmetic.steering"
 
 def leg_of(name, size, seed, **settings):
     effect = size + size * torch.randn(4, 40, generator=generator(seed))
-    words = LegText(
-        title=name,
-        data_type="arithmetic",
-        kind="causality",
-        claim="a claim",
-        control="a control",
-        unit="nats",
-        curve_unit="nats",
-    )
+    words = leg_text(name, "arithmetic", "causality", "nats")
     controls = {"kept": effect + 5, "lost": effect - 50}
     settings |= {"curves": {"effect": effect.mean(1)}, "controls": controls}
     return make_leg(effect, sign_flips(effect), words, provenance=PLANTED, seed=seed, **settings)

@@ -27,11 +27,12 @@ from semhub_lens.experiments.media.legs import (
     reader_of,
 )
 from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.modalities import AUDIO
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
-SOUNDS = MediaKind("audio", "audio", "sound", "<audio> The word is")
-SCENES = replace(SOUNDS, question="<audio> This is the sound of")
+SOUNDS = MediaKind(AUDIO.name, "audio", "sound", AUDIO.question)
+SCENES = replace(SOUNDS, question=f"{AUDIO.placeholder} This is the sound of")
 """Clips of your own are seldom words."""
 FEWEST_NAMES = 3
 SPOKEN = (
@@ -48,7 +49,7 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the sound's positions against the label's tokens, and at the last token of the question against that of the
     sentence with the label in it. Every label has one clip.
     """
-    reader = reader_of(job, "audio")
+    reader = reader_of(job, AUDIO.name)
     kind, every, data = sounds(job)
     every = one_each(every)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
@@ -72,7 +73,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         SemhubError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
             in common.
     """
-    reader = reader_of(job, "audio")
+    reader = reader_of(job, AUDIO.name)
     kind, every, data = sounds(job)
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     notes = list(_notes(job))

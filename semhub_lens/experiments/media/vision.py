@@ -29,18 +29,19 @@ from semhub_lens.experiments.media.legs import (
     reader_of,
 )
 from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.modalities import IMAGE
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import is_single_token
 
-QUESTION = "<image> This is a picture of a"
+QUESTION = IMAGE.question
 QUESTIONS = {
-    "fr": "<image> C'est l'image d'un",
-    "es": "<image> Esta es la imagen de un",
-    "de": "<image> Das ist ein Bild von",
-    "zh": "<image>这是一张图片，上面是",
+    "fr": f"{IMAGE.placeholder} C'est l'image d'un",
+    "es": f"{IMAGE.placeholder} Esta es la imagen de un",
+    "de": f"{IMAGE.placeholder} Das ist ein Bild von",
+    "zh": f"{IMAGE.placeholder}这是一张图片，上面是",
 }
-PICTURES = MediaKind("image", "images", "picture", QUESTION)
+PICTURES = MediaKind(IMAGE.name, "images", "picture", QUESTION)
 NOT_NOISE = PICTURES.not_noise
 THROUGH_ENGLISH = LegText(
     title="English name over own name",
@@ -60,7 +61,7 @@ def run_similarity(job: Job) -> ExperimentResult:
     At the picture's positions against the name's tokens, and at the last token of the question against that of the
     sentence with the name in it.
     """
-    reader, items = reader_of(job, "image"), pictures_of(job)
+    reader, items = reader_of(job, IMAGE.name), pictures_of(job)
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     names = [name_of(item) for item in items]
     provenance = _provenance(job, shown, names)
@@ -77,7 +78,7 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
     with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
     or Chinese: does the English name rise above the name in that language at the last token?
     """
-    reader, items = reader_of(job, "image"), pictures_of(job)
+    reader, items = reader_of(job, IMAGE.name), pictures_of(job)
     legs, notes = [], [ADAPTER]
     named = {code: _named_in(job, items, code) for code in LANGUAGES}
     for code, kept in named.items():
@@ -125,7 +126,7 @@ def _caption_legs(
 
 def run_logit_lens_color(job: Job) -> ExperimentResult:
     """Do the positions of a picture of one colour read as the word for it?"""
-    reader = reader_of(job, "image")
+    reader = reader_of(job, IMAGE.name)
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, name, "all")]
     every = [item for item in colour_pictures(shades=8, seed=job.seed) if item.concept in colours]
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
