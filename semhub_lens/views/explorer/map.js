@@ -56,6 +56,13 @@ export function makeMap(data, store, look) {
     return { low: clamp(low, 0, layers - 1), high: clamp(high, 0, layers - 1) };
   }
 
+  /** Whole pixels, so that the gaps between columns are alike. */
+  function column(node, pos) {
+    const left = Math.round(pos * width());
+    node.style.left = `${left}px`;
+    node.style.width = `${Math.round((pos + 1) * width()) - left}px`;
+  }
+
   const missed = (i) => Boolean(look.found && !look.found.ranks.has(i));
 
   /** Of a cell; pale where a search leaves it out. */
@@ -69,8 +76,7 @@ export function makeMap(data, store, look) {
     const [first] = cell(data, layer, pos);
     const node = el("div", { class: "cell", role: "gridcell", id: `c${layer}-${pos}`, "aria-colindex": pos + 1 });
     if (first) node.append(token(first.text));
-    node.style.left = `${pos * width()}px`;
-    node.style.width = `${width()}px`;
+    column(node, pos);
     dress(node, i);
     return node;
   }
@@ -154,8 +160,7 @@ export function makeMap(data, store, look) {
         type: "button", class: "input", "data-pos": pos, "aria-pressed": String(pinned), title: `position ${pos}`,
         "aria-label": `position ${pos}, ${data.labels[pos]}`, tabindex: "-1", onclick: () => look.pin(pos),
       }, token(data.labels[pos]));
-      node.style.left = `${pos * step}px`;
-      node.style.width = `${step}px`;
+      column(node, pos);
       strip.append(node);
     }
   }
