@@ -211,3 +211,14 @@ def test_the_overview_shows_every_token_and_is_dragged_to_move_the_map(open_page
     tab.settle()
     first, last = min(cells(tab, "0"), key=lambda at: at[1])[1], max(cells(tab, "0"), key=lambda at: at[1])[1]
     assert first < 225 < last
+
+
+@in_chromium
+def test_tokens_of_one_script_have_no_bars_and_their_inputs_stand_below_the_map(open_page):
+    lens = planted_lens(LABELS, words={"en": WORDS["en"]}, layers=4, k=3, languages=False)
+    tab = open_page(lens)
+    assert tab.js("document.querySelectorAll('.share').length") == 0
+    assert tab.js("document.querySelector('[aria-checked=true]').dataset.colour") == "probability"
+    below = "document.querySelector('.tokens').getBoundingClientRect()"
+    above = "document.querySelector('.scroll').getBoundingClientRect()"
+    assert tab.js(f"{below}.left === {above}.left && {below}.width === {above}.width && {below}.top >= {above}.bottom")

@@ -27,7 +27,7 @@ export function mount(root, packed) {
   const stage = el("div", { class: shares ? "stage" : "stage alone" },
     el("div", { class: "corner" }, "layer"), el("div", { class: "above" }, overview.node),
     el("div", { class: "corner" }, shares ? "share of probability" : ""),
-    map.names, map.scroll, shares ? shares.node : "",
+    map.names, map.scroll, shares ? shares.node : el("div"),
     el("div", { class: "corner foot" }, "input"), map.tokens, el("div", { class: "corner foot" }));
   stage.style.setProperty("--most", `${data.positions * map.WIDEST}px`);
   root.replaceChildren(header(), bar.node, legend, stage, pins.node, foot(), panel.node, spoken);
