@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+from fcntl import F_DUPFD, fcntl
 from select import select
 
 from browser import CHROMIUM
@@ -19,19 +20,13 @@ class Chrome:
     def __init__(self, profile):
         taken, self._to = os.pipe()
         self._from, given = os.pipe()
-        high = [os.dup(taken) + 20, os.dup(given) + 21]
-
-        def wire():
-            os.dup2(taken, high[0])
-            os.dup2(given, high[1])
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
+        ours = [fcntl(end, F_DUPFD, 10) for end in (taken, given)]
+        wired = ["bash", "-c", f'exec "$@" 3<&{ours[0]} 4>&{ours[1]}', "-"]  # Chromium reads from 3 and writes to 4
         command = [CHROMIUM, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=wire, **quiet)
-        os.close(taken)
-        os.close(given)
+        self._process = subprocess.Popen([*wired, *command], pass_fds=ours, **quiet)
+        for end in (taken, given, *ours):
+            os.close(end)
         self._buffer, self._number, self.events = b"", 0, []
 
     def call(self, method, session=None, **params):
@@ -73,8 +68,8 @@ class Tab:
 
     def __init__(self, chrome, address, width=1280, height=800, dark=False):
         self._chrome = chrome
-        target = chrome.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = chrome.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = chrome.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = chrome.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
         self.resize(width, height)
@@ -86,6 +81,9 @@ class Tab:
 
     def _call(self, method, **params):
         return self._chrome.call(method, self._session, **params)
+
+    def close(self):
+        self._chrome.call("Target.closeTarget", targetId=self._target)
 
     def events(self, method):
         return [e["params"] for e in self._chrome.events if e.get("method") == method]

@@ -35,3 +35,5 @@ def open_page(chrome, tmp_path):
     for tab in opened[-1:]:
         assert not tab.faults()
         assert all(url.startswith(("file:", "blob:null")) for url in tab.requests())
+    for tab in opened:
+        tab.close()

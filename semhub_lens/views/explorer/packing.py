@@ -70,7 +70,7 @@ def probability_codes(logprobs: Tensor) -> np.ndarray:
 def _places(result: LensResult) -> str:
     known = torch.tensor([token for token, _ in result.vocabulary])
     order = known.argsort()
-    places = order[torch.searchsorted(known[order], result.top_ids.long())]
+    places = order[torch.searchsorted(known[order], result.top_ids.long().contiguous())]
     return base64_of(places.numpy().astype(np.uint16 if len(known) <= 1 << 16 else np.uint32))
 
 
