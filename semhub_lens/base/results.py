@@ -34,6 +34,7 @@ FORMERLY = {"Wording": "LegText"}
 """Classes by the name under which schema 1 saved them."""
 _CLASSES: dict[str, type["Part"]] = {}
 _DRAWERS: dict[type, Callable[[Any], Any]] = {}
+_SHOWERS: dict[type, Callable[[Any], dict[str, str]]] = {}
 
 
 class Part:
@@ -58,6 +59,16 @@ def draws(kind: type["Result"]) -> Callable[[D], D]:
     def register(drawer: D) -> D:
         _DRAWERS[kind] = drawer
         return drawer
+
+    return register
+
+
+def shows(kind: type["Result"]) -> Callable[[D], D]:
+    """Register the decorated function as what makes a notebook's output (by MIME type) in place of the figure."""
+
+    def register(shower: D) -> D:
+        _SHOWERS[kind] = shower
+        return shower
 
     return register
 
@@ -164,7 +175,8 @@ class Result(Part):
         return result
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        return drawn(self)._repr_mimebundle_(include, exclude)
+        shower = _SHOWERS.get(type(self))
+        return shower(self) if shower else drawn(self)._repr_mimebundle_(include, exclude)
 
 
 def load_result(path: str | Path) -> Result:

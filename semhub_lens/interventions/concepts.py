@@ -186,7 +186,9 @@ def concept_patch(
         random_states=log_probs[2],
         unpatched=_log_probs(readout, clean[None], ids)[0],
         dropped=len(words) - len(kept),
-        provenance=provenance_of(model, norm=readout.name, seed=seed, bos=targets[0].bos, notes=batch_notes(model, targets)),
+        provenance=provenance_of(
+            model, norm=readout.name, seed=seed, bos=targets[0].bos, notes=batch_notes(model, targets)
+        ),
     )
 
 

@@ -11,7 +11,7 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -25,6 +25,7 @@ from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
+from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
@@ -51,8 +52,44 @@ class LensResult(Quantities):
     """The prompt's tokens, printable."""
     vocabulary: tuple[tuple[int, str], ...]
     """Printable text of every id in `top_ids`."""
+    languages: tuple[str, ...] = ()
+    token_languages: Float[Tensor, "token lang"] | None = None
+    """p(language | token) for each entry of `vocabulary`; None where no table was given."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
+
+    def __repr__(self) -> str:
+        layers, positions, *_ = next(iter(self.measured.values())).shape
+        text = "".join(self.labels[:24]).replace("␣", " ") + ("…" if positions > 24 else "")
+        lines = [f"Logit lens of {text!r}: {layers} layers x {positions} tokens, {', '.join(self.measured)}"]
+        if "top_ids" in self.measured:
+            listed = dict(self.vocabulary)
+            likeliest = ", ".join(listed[i] for i in self.top_ids[-1, -1, :5].tolist())
+            lines.append(f"Most probable after the last token: {likeliest}")
+        lines.append('Next: write_html(lens, "lens.html") for the page, .to_frame() for the numbers, .save(path)')
+        return "\n".join([*lines, self.provenance.line()])
+
+    def with_languages(self, table: LanguageTable) -> "LensResult":
+        """The same lens, with the languages of its tokens, by which the page colours them.
+
+        Args:
+            table: from `language_table(model)`, of the model that was read.
+
+        Raises:
+            SemhubError: the table is of another vocabulary.
+
+        Example:
+            >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
+            >>> lens.with_languages(shl.script_table(tiny_model)).languages[:2]
+            ('latin', 'han')
+        """
+        ids = torch.tensor([token for token, _ in self.vocabulary], dtype=torch.long)
+        if len(ids) and int(ids.max()) >= len(table.weights):
+            raise SemhubError(
+                f"The table covers {len(table.weights)} tokens, the lens holds token {int(ids.max())}; build the table "
+                "for the model that was read."
+            )
+        return replace(self, languages=table.languages, token_languages=table.weights[ids])
 
     def strings(self) -> list[list[list[str]]]:
         """Printable `top_ids`, nested as [layer][pos][k]."""
@@ -141,6 +178,7 @@ def logit_lens(
     norm: Norm = "final",
     readout: Readout | None = None,
     quantities: Sequence[str] = STANDARD,
+    table: LanguageTable | None = None,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> LensResult:
@@ -153,6 +191,7 @@ def logit_lens(
         norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
         readout: a `Readout` of your own in place of `norm`.
         quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
+        table: from `language_table(model)`, to colour the tokens by language; see `LensResult.with_languages`.
         hooks: interventions to run under.
         progress: show a progress bar.
 
@@ -160,8 +199,8 @@ def logit_lens(
         `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
 
     Raises:
-        SemhubError: empty text, several prompts, top_k out of range, an unknown quantity, both `norm="none"` and
-            `readout`.
+        SemhubError: empty text, several prompts, top_k out of range, an unknown quantity, a table for another
+            vocabulary, both `norm="none"` and `readout`.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
@@ -172,10 +211,16 @@ def logit_lens(
     if len(listed) != 1:
         raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
     top_k = _kept(top_k, output_size(model))
+    if table is not None and len(table.weights) != output_size(model):
+        raise SemhubError(
+            f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
+            "for this model."
+        )
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
-    return _lens_result(model, reader, states, listed[0], quantities, top_k, bos=listed[0].bos, progress=progress)
+    read = _lens_result(model, reader, states, listed[0], quantities, top_k, bos=listed[0].bos, progress=progress)
+    return read if table is None else read.with_languages(table)
 
 
 def _lens_result(

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.foreign import blocks_of, head_of
 from semhub_lens.base.files import user_path
+from semhub_lens.base.foreign import blocks_of, head_of
 from semhub_lens.base.optional_packages import PackagedFile, optional
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.waves import HERTZ, read_wave, resampled

@@ -2,6 +2,7 @@
 
 - `figure`: `figure`: any result drawn; importing it registers every drawer.
 - `page`: `write_html`, whole pages.
+- `explorer`: the page of a lens, in a file and in a notebook.
 - `style`: the look of all figures.
 - `lens`: the logit-lens heat map.
 - `token_strip`: tokens coloured by a lens quantity.

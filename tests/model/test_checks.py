@@ -10,8 +10,8 @@ from semhub_lens import Prompt
 from semhub_lens.experiments.job import Job, RunSettings
 from semhub_lens.model import checks
 from semhub_lens.model.agreement import reference_of
-from semhub_lens.training.frozen import frozen
 from semhub_lens.model.facts import new_cache
+from semhub_lens.training.frozen import frozen
 
 ROWS = ([5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23])
 PROMPTS = [Prompt.from_ids(row) for row in ROWS]

@@ -119,7 +119,7 @@ def test_an_unknown_object_cannot_be_drawn():
 
 
 def test_a_written_page_asks_for_nothing_from_the_network(lens, tmp_path):
-    page = shl.write_html(lens, tmp_path / "lens.html").read_text(encoding="utf-8")
+    page = shl.write_html(shl.figure(lens), tmp_path / "lens.html").read_text(encoding="utf-8")
     assert not re.search(r'<(script|link|img)[^>]+(src|href)=["\']?(https?:)?//', page)
     assert "Plotly.newPlot" in page
 
@@ -133,7 +133,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(lens, tmp_path, monkeypatc
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
 def test_in_a_browser_hostile_tokens_show_as_text(lens, tmp_path):
-    dom = rendered(shl.write_html(lens, tmp_path / "lens.html"))
+    dom = rendered(shl.write_html(shl.figure(lens), tmp_path / "lens.html"))
     assert "alert(1)" in dom
     drawn = dom[dom.index("main-svg") :]
     labels = [html.unescape(text) for text in re.findall(r"<text[^>]*>(.*?)</text>", drawn, flags=re.S)]
@@ -158,14 +158,15 @@ def test_a_token_strip_of_what_is_not_there_is_refused(lens, layer, quantity):
         shl.token_strip(lens, layer, quantity)
 
 
-def test_a_result_shows_itself_in_a_notebook(lens):
+def test_a_result_shows_itself_in_a_notebook():
     import plotly.io as pio
 
-    shown = pio.renderers["plotly_mimetype"].to_mimebundle(shl.figure(lens).to_dict())
+    found = shl.target_lens(models.tiny(), ["three plus"], [["two"]], progress=False)
+    shown = pio.renderers["plotly_mimetype"].to_mimebundle(shl.figure(found).to_dict())
     previous = pio.renderers.default
     try:
         pio.renderers.default = "plotly_mimetype"
-        bundle = lens._repr_mimebundle_()
+        bundle = found._repr_mimebundle_()
     finally:
         pio.renderers.default = previous
     data = bundle["application/vnd.plotly.v1+json"]["data"]

@@ -1,0 +1,5 @@
+"""The explorer: a lens as one small page of its own script, which asks the network for nothing.
+
+- `page`: the page, and how a notebook shows it.
+- `packing`: the measured numbers, as small as the page needs them.
+"""

@@ -1,0 +1,109 @@
+// What the colours mean, and the colours. Hues differ for the colour-blind; strength is always how far from the ground.
+
+export const THEMES = {
+  light: {
+    ground: [255, 255, 255], ink: "#1b2330", paper: "#ffffff", grey: [122, 131, 146],
+    hues: [[33, 96, 186], [222, 120, 0], [0, 142, 108], [170, 68, 153], [150, 56, 30], [140, 132, 0]], other: [92, 82, 120],
+    blue: [29, 74, 165], amber: [178, 88, 0],
+    steps: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], some: [226, 229, 236],
+  },
+  dark: {
+    ground: [24, 29, 37], ink: "#f2f5fa", paper: "#12161c", grey: [128, 138, 154],
+    hues: [[88, 156, 245], [245, 166, 52], [52, 199, 150], [222, 134, 208], [226, 120, 92], [206, 200, 74]], other: [150, 140, 190],
+    blue: [108, 168, 255], amber: [246, 178, 84],
+    steps: [[116, 72, 160], [82, 114, 190], [44, 160, 154], [94, 201, 98], [253, 231, 37]], some: [48, 56, 68],
+  },
+};
+
+export function mix(from, to, share) {
+  return from.map((value, i) => Math.round(value + (to[i] - value) * share));
+}
+
+/** Strength of a probability: the root, so that one in a hundred can be told from nothing. */
+export function strength(p) {
+  return p > 0 ? 0.05 + 0.95 * Math.sqrt(p) : 0;
+}
+
+function ramp(steps, share) {
+  const at = share * (steps.length - 1);
+  const low = Math.min(Math.floor(at), steps.length - 2);
+  return mix(steps[low], steps[low + 1], at - low);
+}
+
+export function css(rgb) {
+  return `rgb(${rgb[0]},${rgb[1]},${rgb[2]})`;
+}
+
+/** Ink on a cell: the one of the two that stands out more. */
+export function inkOn(r, g, b) {
+  const [x, y, z] = [r, g, b].map((v) => (v / 255 <= 0.04045 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * x + 0.7152 * y + 0.0722 * z > 0.19 ? "#10151d" : "#ffffff";
+}
+
+/** The hue of a language in this result; -1 and all beyond the first six share theirs. */
+export function hue(data, theme, group) {
+  const place = data.order.indexOf(group);
+  return place < 0 ? theme.grey : theme.hues[place] ?? theme.other;
+}
+
+function sequential(name, label, unit, values, to) {
+  // A few very large values in early layers would leave the rest pale.
+  const sorted = Float32Array.from(values).filter(Number.isFinite).sort();
+  const full = sorted[Math.floor(0.95 * (sorted.length - 1))] || 1;
+  const share = (value) => Math.min(Math.max(value / full, 0), 1);
+  return {
+    name, label,
+    words: `Colour: ${label}; stronger is more`,
+    scale: { from: "0", to: `${full.toPrecision(2)} ${unit} and more` },
+    rgb: (theme, i) => (Number.isFinite(values[i]) ? mix(theme.ground, theme[to], 0.04 + 0.96 * share(values[i])) : theme.ground),
+    end: (theme) => theme[to],
+  };
+}
+
+/** Everything that the cells can be coloured by, in the order of the menu. */
+export function colourings(data) {
+  const found = [];
+  const { top, prob, k, groups, positions, layers } = data;
+  if (groups && top) {
+    const of = prob ? "; stronger is more probable" : "";
+    found.push({
+      name: "language", label: groups.kind,
+      words: `Colour: ${groups.kind} of the most probable token${of}; grey: unknown, or shared by several`,
+      rgb: (theme, i) => mix(theme.ground, hue(data, theme, groups.main[top[i * k]]), prob ? strength(prob[i * k]) : 0.6),
+    });
+  }
+  if (prob)
+    found.push({
+      name: "probability", label: "probability", words: "Colour: probability of the most probable token",
+      scale: { ticks: [0.01, 0.1, 0.5, 1] },
+      rgb: (theme, i) => mix(theme.ground, theme.blue, strength(prob[i * k])), end: (theme) => theme.blue,
+    });
+  for (const { name, label, unit, values } of data.quantities) found.push(sequential(name, label, unit, values, "amber"));
+  if (top)
+    found.push({
+      name: "stays", label: "answer stays",
+      words: "Colour: the layer from which the final answer stays; pale grey: the final answer, but it changes again above",
+      scale: { from: "embedding", to: `layer ${layers - 1}` },
+      rgb: (theme, i) => {
+        const [layer, pos] = [Math.floor(i / positions), i % positions];
+        if (layer >= data.stays[pos]) return ramp(theme.steps, data.stays[pos] / Math.max(1, layers - 1));
+        return top[i * k] === top[((layers - 1) * positions + pos) * k] ? theme.some : theme.ground;
+      },
+    });
+  return found;
+}
+
+/** Colours of all cells, three bytes each, [layer pos]. */
+export function painted(data, colouring, theme) {
+  const cells = data.layers * data.positions;
+  const out = new Uint8ClampedArray(3 * cells);
+  for (let i = 0; i < cells; i++) out.set(colouring.rgb(theme, i), 3 * i);
+  return out;
+}
+
+/** Colour stops of a legend's scale. */
+export function stops(colouring, theme) {
+  if (colouring.name === "stays") return theme.steps.map(css);
+  const at = (share) => css(mix(theme.ground, colouring.end(theme), share));
+  return colouring.scale.ticks ? [0, 0.25, 0.5, 0.75, 1].map((s) => at(strength(s * s))) : [at(0.04), at(1)];
+}

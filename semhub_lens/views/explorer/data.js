@@ -1,0 +1,165 @@
+// The measured numbers, unpacked, and what follows from them.
+
+function typed(text, Kind) {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return new Kind(bytes.buffer);
+}
+
+/** Probabilities of three significant digits: a decade and one of 900 mantissas; see `packing.py`. */
+function probabilities(codes) {
+  const out = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) {
+    const code = codes[i];
+    out[i] = code === 65535 ? 0 : code === 65534 ? NaN : ((100 + (code % 900)) / 100) * 10 ** -Math.floor(code / 900);
+  }
+  return out;
+}
+
+export function read(packed) {
+  const data = { ...packed };
+  data.top = packed.top && typed(packed.top, packed.texts.length <= 65536 ? Uint16Array : Uint32Array);
+  data.prob = packed.prob && probabilities(typed(packed.prob, Uint16Array));
+  data.quantities = packed.quantities.map((one) => ({ ...one, values: typed(one.values, Float32Array) }));
+  data.groups = packed.groups && grouped(packed.groups, packed.texts.length);
+  data.stays = data.top && stays(data);
+  data.mass = data.groups && data.top && data.prob && mass(data);
+  data.order = data.mass ? order(data) : [];
+  data.byId = new Map(packed.ids.map((id, entry) => [id, entry]));
+  return data;
+}
+
+/** Of every token: weights over languages (or scripts), and the one that has at least half of it, else -1. */
+function grouped(groups, tokens) {
+  const weights = typed(groups.weights, Uint8Array);
+  const width = groups.names.length;
+  const unknown = groups.names.indexOf("unknown");
+  const main = new Int16Array(tokens).fill(-1);
+  for (let entry = 0; entry < tokens; entry++)
+    for (let i = 0; i < width; i++) if (i !== unknown && weights[entry * width + i] >= 128) main[entry] = i;
+  return { ...groups, weights, width, unknown, main, titles: groups.names.map((name) => title(name, groups.kind)) };
+}
+
+function title(name, kind) {
+  if (kind !== "language" || name === "unknown") return name;
+  try {
+    return new Intl.DisplayNames(["en"], { type: "language" }).of(name);
+  } catch {
+    return name;
+  }
+}
+
+/** Per position the first layer from which the most probable token is the final one at every layer. */
+function stays({ layers, positions, k, top }) {
+  const from = new Int16Array(positions);
+  for (let pos = 0; pos < positions; pos++) {
+    const final = top[((layers - 1) * positions + pos) * k];
+    let layer = layers - 1;
+    while (layer > 0 && top[((layer - 1) * positions + pos) * k] === final) layer--;
+    from[pos] = layer;
+  }
+  return from;
+}
+
+/** Per cell, how much of the probability of its stored tokens each language has. */
+function mass({ layers, positions, k, top, prob, groups }) {
+  const { width, weights } = groups;
+  const out = new Float32Array(layers * positions * width);
+  for (let i = 0; i < top.length; i++) {
+    const cell = Math.floor(i / k) * width;
+    const entry = top[i] * width;
+    for (let g = 0; g < width; g++) out[cell + g] += (prob[i] * weights[entry + g]) / 255;
+  }
+  return out;
+}
+
+/** Languages by their share of all cells, English first: colours are given out in this order. */
+function order({ mass, groups }) {
+  const sums = new Float64Array(groups.width);
+  for (let i = 0; i < mass.length; i++) sums[i % groups.width] += mass[i];
+  const rank = (g) => (groups.names[g] === "en" || groups.names[g] === "latin" ? Infinity : sums[g]);
+  return [...sums.keys()].filter((g) => g !== groups.unknown && sums[g] > 0).sort((a, b) => rank(b) - rank(a));
+}
+
+/** Mean share of every language at a layer over positions first..last (not included). */
+export function shares({ positions, mass, groups }, layer, first, last) {
+  const sums = new Float64Array(groups.width);
+  for (let pos = first; pos < last; pos++)
+    for (let g = 0; g < groups.width; g++) sums[g] += mass[(layer * positions + pos) * groups.width + g];
+  return sums.map((sum) => sum / Math.max(1, last - first));
+}
+
+/** The stored tokens of a cell, most probable first. */
+export function cell(data, layer, pos) {
+  const at = (layer * data.positions + pos) * data.k;
+  if (!data.top) return [];
+  return Array.from({ length: data.k }, (_, rank) => {
+    const entry = data.top[at + rank];
+    return { entry, rank, id: data.ids[entry], text: data.texts[entry], p: data.prob ? data.prob[at + rank] : NaN };
+  });
+}
+
+/** In words, whose token it is: "Spanish", "Spanish 35 %, Portuguese 30 %", "unknown". */
+export function language({ groups }, entry) {
+  if (!groups) return "";
+  if (groups.main[entry] >= 0) return groups.titles[groups.main[entry]];
+  const found = [...groups.names.keys()]
+    .map((g) => [groups.weights[entry * groups.width + g] / 255, groups.titles[g]])
+    .filter(([share, name]) => share >= 0.1 && name !== "unknown")
+    .sort((a, b) => b[0] - a[0]);
+  return found.map(([share, name]) => `${name} ${Math.round(100 * share)} %`).join(", ") || "unknown";
+}
+
+/** Log-probability curves are drawn of these: every token stored at some layer of a position, likeliest first. */
+export function trajectories(data, pos) {
+  const found = new Map();
+  for (let layer = 0; layer < data.layers; layer++)
+    for (const one of cell(data, layer, pos)) {
+      const known = found.get(one.entry) ?? { ...one, curve: new Array(data.layers).fill(NaN), peak: 0, led: false };
+      known.curve[layer] = one.p;
+      known.peak = Math.max(known.peak, one.p);
+      known.led ||= one.rank === 0;
+      found.set(one.entry, known);
+    }
+  return [...found.values()].sort((a, b) => b.led - a.led || b.peak - a.peak);
+}
+
+const bare = (text) => text.replace(/^[␣↵⇥]+/, "").normalize("NFC").toLowerCase();
+
+/** Cells whose stored tokens hold a word (any spelling with that text, else any that begins so) or an id. */
+export function search(data, text) {
+  const wanted = bare(text.trim().replace(/\s/g, "␣"));
+  if (!wanted || !data.top) return null;
+  const number = /^#?(\d+)$/.exec(wanted);
+  let entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]) === wanted);
+  if (number && data.byId.has(Number(number[1]))) entries.push(data.byId.get(Number(number[1])));
+  if (!entries.length) entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]).startsWith(wanted));
+  const held = new Set(entries);
+  const ranks = new Map();
+  for (let i = 0; i < data.top.length; i++) {
+    const at = Math.floor(i / data.k);
+    if (held.has(data.top[i]) && !ranks.has(at)) ranks.set(at, i % data.k);
+  }
+  const byReading = (a, b) => (a % data.positions) - (b % data.positions) || a - b;
+  return { ranks, cells: [...ranks.keys()].sort(byReading), tokens: held.size };
+}
+
+export function csv(data) {
+  const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
+  const names = data.quantities.map((one) => one.name);
+  const head = ["layer", "pos", "input", "rank", "id", "token", "probability", "language", ...names];
+  const lines = [head.join(",")];
+  for (let layer = 0; layer < data.layers; layer++)
+    for (let pos = 0; pos < data.positions; pos++) {
+      const numbers = data.quantities.map((one) => one.values[layer * data.positions + pos]);
+      const tokens = cell(data, layer, pos);
+      for (const one of tokens.length ? tokens : [{ rank: "", id: "", text: "", p: "" }]) {
+        const p = one.p === "" || Number.isNaN(one.p) ? "" : Number(one.p.toPrecision(3));
+        const whose = one.entry === undefined ? "" : language(data, one.entry);
+        const row = [layer, pos, quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
+        lines.push(row.join(","));
+      }
+    }
+  return lines.join("\r\n") + "\r\n";
+}

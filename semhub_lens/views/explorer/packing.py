@@ -1,0 +1,102 @@
+"""A lens's numbers for the page: typed arrays as base64, probabilities to three significant digits."""
+
+import base64
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.lens.language_tables import UNKNOWN, script
+from semhub_lens.lens.logit_lens import LensResult
+
+DECADES, NAN, ZERO = 71, 65534, 65535
+"""A probability's code is 900 times its decade, plus a mantissa of 100 to 999 less 100; two codes are left."""
+NAMES = {"entropy": ("entropy", "nats"), "kl_to_final": ("KL to final", "nats")}
+NOT_LETTERS = ("<", "U+")
+"""How `printable` begins where it names a token instead of spelling it."""
+
+
+def packed(result: LensResult) -> dict[str, Any]:
+    """Everything that the page draws, ready for JSON.
+
+    Raises:
+        SemhubError: nothing was measured that a cell could show.
+    """
+    measured = result.measured
+    per_position = result.per_position()
+    if not per_position and not {"top_ids", "top_logprobs"} & measured.keys():
+        raise SemhubError(
+            f"A lens with only {', '.join(measured)} has nothing to show in a cell: ask for "
+            'quantities=["top_ids", "top_logprobs"] as well.'
+        )
+    top = [measured[name] for name in ("top_ids", "top_logprobs") if name in measured]
+    layers, positions = next(iter([*top, *per_position.values()])).shape[:2]
+    groups = _groups(result)
+    return {
+        "layers": layers,
+        "positions": positions,
+        "k": top[0].shape[2] if top else 0,
+        "labels": result.labels,
+        "ids": [token for token, _ in result.vocabulary],
+        "texts": [text for _, text in result.vocabulary],
+        "top": _places(result) if "top_ids" in measured else None,
+        "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
+        "quantities": [_quantity(name, values) for name, values in per_position.items()],
+        "groups": groups,
+        "colour": _first_colour(result, groups),
+        "note": result.provenance.line(),
+    }
+
+
+def base64_of(values: np.ndarray) -> str:
+    """The array's bytes, little end first."""
+    return base64.b64encode(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def probability_codes(logprobs: Tensor) -> np.ndarray:
+    """Sixteen bits a probability that keep three significant digits at any size down to 1e-71."""
+    p = logprobs.double().exp().numpy()
+    positive = p > 10.0**-DECADES
+    decade = np.floor(np.log10(np.where(positive, p, 1.0)))
+    mantissa = np.rint(np.where(positive, p, 1.0) / 10.0**decade * 100)
+    decade, mantissa = np.where(mantissa >= 1000, decade + 1, decade), np.where(mantissa >= 1000, 100, mantissa)
+    over = decade > 0  # log-probabilities are rounded: 0 may come as 1e-7
+    codes = np.where(over, 0, -decade * 900 + mantissa - 100)
+    return np.where(np.isnan(p), NAN, np.where(positive, codes, ZERO)).astype(np.uint16)
+
+
+def _places(result: LensResult) -> str:
+    known = torch.tensor([token for token, _ in result.vocabulary])
+    order = known.argsort()
+    places = order[torch.searchsorted(known[order], result.top_ids.long().contiguous())]
+    return base64_of(places.numpy().astype(np.uint16 if len(known) <= 1 << 16 else np.uint32))
+
+
+def _quantity(name: str, values: Tensor) -> dict[str, str]:
+    label, unit = NAMES.get(name, (name, ""))
+    return {"name": name, "label": label, "unit": unit, "values": base64_of(values.float().numpy())}
+
+
+def _groups(result: LensResult) -> dict[str, Any] | None:
+    """Weights of every token over languages where the lens has them, else over the scripts of its tokens' text."""
+    if not result.vocabulary:
+        return None
+    if result.token_languages is not None:
+        kind, names, weights = "language", list(result.languages), result.token_languages
+    else:
+        kind = "script"
+        found = [UNKNOWN if text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
+        names = sorted({*found})
+        weights = torch.tensor([[name == one for name in names] for one in found]).float()
+    used = [i for i in range(len(names)) if bool((weights[:, i] > 0).any())]
+    codes = (weights[:, used] * 255).round().numpy().astype(np.uint8)
+    return {"kind": kind, "names": [names[i] for i in used], "weights": base64_of(codes)}
+
+
+def _first_colour(result: LensResult, groups: dict[str, Any] | None) -> str:
+    """Languages where there are some, else scripts where the cells hold several, else the probability."""
+    if groups and (groups["kind"] == "language" or len({*groups["names"]} - {UNKNOWN}) > 1):
+        return "language"
+    return "probability" if "top_logprobs" in result.measured else next(iter(result.per_position()), "stays")

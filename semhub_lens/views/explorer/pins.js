@@ -1,0 +1,102 @@
+// Pinned positions: how probable each token is that was stored there at any layer, through the layers, by id.
+
+import { el, layerName, percent, svg, token } from "./dom.js";
+import { language, trajectories } from "./data.js";
+
+const [WIDE, TALL, LEFT, TOP, BOTTOM] = [460, 220, 46, 10, 26];
+const LABELLED = 6;
+const COLOURS = ["#2f6fd0", "#e07b00", "#00936f", "#b04aa0", "#a5432a", "#8d8600"];
+const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 3", "4 4"];
+
+export function makePins(data, store, look) {
+  const node = el("section", { class: "pins", "aria-label": "Pinned positions" });
+  const cards = new Map();
+
+  function draw() {
+    const wanted = store.state.pins;
+    for (const [key, card] of cards) if (card.log !== store.state.log || !wanted.includes(key)) cards.delete(key);
+    for (const pos of wanted) if (!cards.has(pos)) cards.set(pos, { log: store.state.log, node: card(pos) });
+    const scale = el("button", {
+      type: "button", class: "scale", "aria-pressed": String(store.state.log),
+      onclick: () => store.set({ log: !store.state.log }),
+    }, "log scale");
+    const bar = el("div", { class: "pinbar" }, el("h2", {}, "Pinned positions"), scale,
+      el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
+    node.replaceChildren(...(wanted.length ? [bar] : []), ...wanted.map((pos) => cards.get(pos).node));
+  }
+
+  function card(pos) {
+    const curves = trajectories(data, pos);
+    const named = curves.slice(0, LABELLED);
+    const close = el("button", { type: "button", class: "close", "aria-label": `unpin position ${pos}`, onclick: () => look.pin(pos) }, "×");
+    const title = el("figcaption", {}, `position ${pos} · after `, token(data.labels[pos]), close);
+    const low = lowest(curves);
+    const chart = plot(curves, named, low, store.state.log);
+    const items = named.map((one, i) => legendLine(one, i, chart, data));
+    const more = curves.length - named.length;
+    const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
+    return el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), el("p", { class: "note" },
+      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`));
+  }
+
+  const lowest = (curves) => {
+    const all = curves.flatMap((one) => one.curve).filter((p) => p > 0);
+    return all.length ? Math.floor(Math.log10(Math.min(...all))) : -1;
+  };
+
+  function plot(curves, named, low, log) {
+    const last = Math.max(1, data.layers - 1);
+    const x = (layer) => LEFT + (layer / last) * (WIDE - LEFT - 12);
+    const share = (p) => (log ? 1 - Math.log10(Math.max(p, 10 ** low)) / low : p);
+    const y = (p) => TALL - BOTTOM - share(p) * (TALL - TOP - BOTTOM);
+    const chart = svg("svg", { viewBox: `0 0 ${WIDE} ${TALL}`, role: "img", "aria-label": "Probability through the layers" });
+    const ticks = log ? decades(low) : [0, 0.25, 0.5, 0.75, 1];
+    for (const tick of ticks)
+      chart.append(svg("line", { class: "grid", x1: LEFT, x2: WIDE - 12, y1: y(tick), y2: y(tick) }),
+        svg("text", { x: LEFT - 6, y: y(tick) + 3.5, "text-anchor": "end" },
+          `${log && tick < 0.01 ? `1e${Math.round(Math.log10(tick)) + 2}` : 100 * tick} %`));
+    const every = Math.ceil(data.layers / 10);
+    for (let layer = 0; layer < data.layers; layer += every)
+      chart.append(svg("text", { x: x(layer), y: TALL - 8, "text-anchor": "middle" }, layer === 0 ? "emb" : String(layer)));
+    for (const one of [...curves.slice(named.length), ...named]) {
+      const at = named.indexOf(one);
+      const group = svg("g", { class: at < 0 ? "thin" : "curve", "data-id": one.id });
+      const pen = at < 0 ? {} : { stroke: COLOURS[at], "stroke-dasharray": DASHES[at] };
+      group.append(svg("path", { d: path(one.curve, x, y), fill: "none", ...pen }));
+      one.curve.forEach((p, layer) => {
+        if (Number.isNaN(p)) return;
+        const dot = svg("circle", { cx: x(layer), cy: y(p), r: at < 0 ? 1.2 : 2.4, ...(at < 0 ? {} : { fill: COLOURS[at] }) });
+        dot.append(svg("title", {}, `${one.text} #${one.id}, ${layerName(layer)}: ${percent(p)}`));
+        group.append(dot);
+      });
+      chart.append(group);
+    }
+    return chart;
+  }
+  return { node, draw };
+}
+
+function decades(low) {
+  const step = Math.ceil(-low / 5);
+  return Array.from({ length: Math.floor(-low / step) + 1 }, (_, i) => 10 ** (-i * step));
+}
+
+function path(curve, x, y) {
+  let down = false;
+  return curve.map((p, layer) => {
+    const piece = Number.isNaN(p) ? "" : `${down ? "L" : "M"}${x(layer).toFixed(1)} ${y(p).toFixed(1)}`;
+    down = !Number.isNaN(p);
+    return piece;
+  }).join("");
+}
+
+function legendLine(one, i, chart, data) {
+  const swatch = svg("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" },
+    svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: COLOURS[i], "stroke-dasharray": DASHES[i], "stroke-width": 2.5 }));
+  const final = one.curve.at(-1);
+  const now = Number.isNaN(final) ? `at most ${percent(one.peak)}` : `finally ${percent(final)}`;
+  const whose = language(data, one.entry);
+  const light = (on) => () => chart.querySelector(`[data-id="${one.id}"]`).classList.toggle("lit", on);
+  return el("li", { onpointerenter: light(true), onpointerleave: light(false) }, swatch, token(one.text),
+    el("span", { class: "note" }, ` #${one.id}${whose ? ` · ${whose}` : ""} · ${now}`));
+}

@@ -1,0 +1,70 @@
+// What is shown, in one place; kept in the page's fragment, so that a saved page opens where it was left.
+
+const KEYS = { colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log" };
+
+export function makeStore(data, initial) {
+  const state = { colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, hover: null, ...fromHash(data) };
+  const listeners = [];
+  let changed = new Set();
+  let waiting = 0;
+  let saving = 0;
+
+  function flush() {
+    waiting = 0;
+    const now = changed;
+    changed = new Set();
+    for (const listener of listeners) listener(now);
+    clearTimeout(saving);
+    saving = setTimeout(save, 200);
+  }
+
+  function save() {
+    const hash = toHash(state, initial);
+    if (hash === location.hash.slice(1)) return;
+    try {
+      history.replaceState(null, "", `#${hash}`);
+    } catch {
+      // A sandboxed frame has no address of its own.
+    }
+  }
+
+  function set(patch) {
+    for (const [key, value] of Object.entries(patch)) if (state[key] !== value) changed.add(key);
+    Object.assign(state, patch);
+    if (changed.size && !waiting) waiting = requestAnimationFrame(flush);
+  }
+
+  addEventListener("hashchange", () => set({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, ...fromHash(data) }));
+  return { state, set, listen: (listener) => listeners.push(listener), touch: (key) => set({ [key]: {} }) };
+}
+
+function toHash(state, initial) {
+  const params = new URLSearchParams();
+  if (state.colour !== initial) params.set(KEYS.colour, state.colour);
+  if (state.width !== null) params.set(KEYS.width, state.width.toFixed(1));
+  if (state.first >= 1) params.set(KEYS.first, Math.round(state.first));
+  if (state.at) params.set(KEYS.at, `${state.at.layer},${state.at.pos}`);
+  if (state.pins.length) params.set(KEYS.pins, state.pins.join(","));
+  if (state.find) params.set(KEYS.find, state.find);
+  if (state.log) params.set(KEYS.log, "1");
+  return params.toString();
+}
+
+/** Only what exists is taken over: a fragment may come from another page. */
+function fromHash(data) {
+  const params = new URLSearchParams(location.hash.slice(1));
+  const found = {};
+  const whole = (text, below) => (/^\d+$/.test(text ?? "") && Number(text) < below ? Number(text) : null);
+  if (params.has(KEYS.colour)) found.colour = params.get(KEYS.colour);
+  const width = Number(params.get(KEYS.width));
+  if (width > 0 && width < 1000) found.width = width;
+  found.first = whole(params.get(KEYS.first), data.positions) ?? 0;
+  const [layer, pos] = (params.get(KEYS.at) ?? "").split(",");
+  if (whole(layer, data.layers) !== null && whole(pos, data.positions) !== null)
+    found.at = { layer: Number(layer), pos: Number(pos) };
+  const pins = (params.get(KEYS.pins) ?? "").split(",").map((text) => whole(text, data.positions));
+  found.pins = [...new Set(pins.filter((pin) => pin !== null))];
+  found.find = params.get(KEYS.find) ?? "";
+  found.log = params.get(KEYS.log) === "1";
+  return found;
+}

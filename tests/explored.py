@@ -1,0 +1,73 @@
+"""What tests read off an explorer's page, and what they expect there."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from browser import CHROMIUM
+
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
+LABELS = ["<bos>", "␣dog", "␣dog", "␣dog", "مرحبا", "天", "↵", "␣two"]
+BLUE = (29, 74, 165)
+
+
+def cells(tab, value):
+    """`value` (JavaScript, of the element `c`) of every cell that exists, by (layer, position)."""
+    found = tab.js(f"Object.fromEntries([...document.querySelectorAll('.cell')].map(c => [c.id, {value}]))")
+    return {tuple(int(i) for i in name[1:].split("-")): one for name, one in found.items()}
+
+
+def active(tab):
+    """The cell on which the keyboard stands."""
+    name = tab.js("document.querySelector('.scroll').getAttribute('aria-activedescendant')")
+    return name and tuple(int(i) for i in name[1:].split("-"))
+
+
+def every(lens):
+    layers, positions = lens.entropy.shape
+    return [(layer, pos) for layer in range(layers) for pos in range(positions)]
+
+
+def percent(p):
+    return "100 %" if p >= 0.9995 else f"{100 * p:#.3g} %"
+
+
+def probabilities(lens):
+    return lens.top_logprobs.double().exp().tolist()
+
+
+def mixed(colour, p):
+    share = 0.05 + 0.95 * math.sqrt(p)
+    return [255 + (one - 255) * share for one in colour]
+
+
+def rgb(text):
+    return [int(one) for one in re.findall(r"\d+", text)[:3]]
+
+
+def assert_blue(tab, selector, lens):
+    """The canvas is as blue in the middle of every cell as the cell is probable."""
+    layers, positions = lens.entropy.shape
+    wanted = [mixed(BLUE, probabilities(lens)[layer][pos][0]) for layer, pos in every(lens)]
+    shown = tab.js(f"""(c => {{
+        const data = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        return {json.dumps(every(lens))}.map(([layer, pos]) => {{
+            const x = Math.floor((pos + 0.5) / {positions} * c.width);
+            const y = Math.floor(({layers} - 0.6 - layer) / {layers} * c.height);
+            return [...data.slice(4 * (y * c.width + x), 4 * (y * c.width + x) + 3)];
+        }});
+    }})(document.querySelector("{selector}"))""")
+    assert torch.allclose(torch.tensor(shown).double(), torch.tensor(wanted).double(), atol=1.5)
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    linear = [v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+    return sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
