@@ -100,7 +100,7 @@ def check(
     table = Table("what", "verified", "deviation", "at most", "what runs do", padding=(0, 1))
     for row in found.findings:
         figures = ("" if value is None else f"{value:.1e}" for value in (row.figure, row.tolerance))
-        table.add_row(row.what, row.verified, *figures, Text(row.runs))
+        table.add_row(row.what, row.verified, *figures, cell(row.runs))
     console.print(table)
     if not found.sound:
         raise typer.Exit(1)

@@ -218,7 +218,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
 
     Passes end at the last residual state, unless a hook sits behind it, and are in evaluation mode, in whatever mode
-    the model is. With `rows_join` hooks may add rows. Passes of the user's own in another thread meet none of the hooks.
+    the model is. With `rows_join` hooks may add rows. The user's own passes in another thread meet none of the hooks.
 
     Raises:
         SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
