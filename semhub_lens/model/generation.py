@@ -165,14 +165,14 @@ class _Decoder:
         rngs = [generator(seed) for seed in seeds]
         new: list[list[int]] = [[] for _ in prompts]
         for _ in range(steps):
+            if int(tokens.max()) >= self.model.cfg.d_vocab:
+                raise Unfit(f"The model predicts token {int(tokens.max())}, but reads {self.model.cfg.d_vocab} tokens.")
             chosen = self._choose(self._step(tokens, mask, window), rngs)
             for row, token in zip(new, chosen.tolist(), strict=True):
                 if self.ends.isdisjoint(row[-1:]):
                     row.append(token)
             if not any(self.ends.isdisjoint(row[-1:]) for row in new):
                 break
-            if int(chosen.max()) >= self.model.cfg.d_vocab:
-                raise Unfit(f"The model predicts token {int(chosen.max())}, but reads {self.model.cfg.d_vocab} tokens.")
             tokens = torch.cat([tokens, chosen[:, None]], 1)
             mask = torch.cat([mask, torch.ones(len(chosen), 1, dtype=torch.bool)], 1)
         return new

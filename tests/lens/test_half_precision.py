@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 import semhub_lens as shl
+from semhub_lens.model import generation
 from semhub_lens.model import readout as module
 from semhub_lens.training.sampler import Head
 
@@ -47,7 +48,7 @@ def test_a_half_precision_model_is_read_as_float64_reads_its_weights(backend, dt
         torch.testing.assert_close(exact.normed(states).double(), normed, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(exact(states).double(), logits, atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(exact(states, tokens=torch.tensor([9, 3])), exact(states)[..., [9, 3]])
-        assert (rounded(states) - logits).abs().max() > 0.01, "the model's own rounding shows"
+        assert (rounded(states) - logits).abs().max() > 2e-3, "the model's own rounding shows"
     assert {weight.dtype for weight in model.ln_final.parameters()} == {model.W_U.dtype} == {dtype}
 
 
@@ -98,23 +99,18 @@ def test_a_float64_model_is_read_in_float64():
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
-def test_generation_and_the_training_head_round_as_the_model_does(backend):
-    model = half(backend)
+def test_generation_and_the_training_head_round_as_the_model_does(backend, monkeypatch):
+    model, made = half(backend), []
     weight = model.W_U.detach()
-    with torch.no_grad():  # odd ids are their left neighbours but for one bit: they tie in bfloat16, not in float32
-        weight[:, 1:69:2] = weight[:, 0:68:2]
-        weight[0, 1:69:2] *= 1 + 2**-7
-    prompt = shl.Prompt.from_text(model, TEXT)
-    tokens, apart = prompt.ids[None], 0
-    for token in shl.generate(model, prompt, max_new_tokens=8, use_cache=False, progress=False).token_ids[0]:
-        with torch.no_grad():
-            capture = shl.Capture(model, layers=[3])
-            model.run_with_hooks(tokens, fwd_hooks=capture.hooks)
-            last = capture.result()[0, 0, -1:]
-            assert token == int(shl.Readout(model, dtype="model")(last).argmax())
-            apart += token != int(shl.Readout(model)(last).argmax())
-        tokens = torch.cat([tokens, torch.tensor([[token]])], 1)
-    assert apart, "float32 must choose another token somewhere"
+
+    class Recorded(shl.Readout):
+        def __init__(self, model, **settings):
+            made.append(settings)
+            super().__init__(model, **settings)
+
+    monkeypatch.setattr(generation, "Readout", Recorded)
+    shl.generate(model, TEXT, max_new_tokens=1, progress=False)
+    assert made == [{"dtype": "model"}]
     chosen, states = torch.arange(20), states_of(model)[-1]
     with torch.no_grad():
         loss = Head(model, chosen)(states, torch.arange(len(states)))
@@ -161,7 +157,7 @@ def test_the_unembedding_is_never_widened_as_a_whole(backend, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
-def test_hooks_at_the_final_norm_see_float32_and_count(backend):
+def test_hooks_at_the_final_norm_fire_and_the_norm_stays_as_it_is(backend):
     model, seen = half(backend), []
     states = states_of(model)
     plain = shl.Readout(model).normed(states)
