@@ -1,4 +1,5 @@
 # make demo : create a virtual environment, install, write and name the hub report
+# make families : measure every family of models and write the line's columns of docs/models.md
 # make test : run the tests (TL=4 for the newest transformer-lens line; default is 3.9, which has HookedTransformer)
 
 comma := ,
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 RANGE := $(if $(filter 3,$(TL)),transformer-lens>=3.9$(comma)<4,transformer-lens>=4$(comma)<5)
 OUT ?= semhub_report.html
 
-.PHONY: demo test test-slow lint types docs clean
+.PHONY: demo test test-slow families lint types docs clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ test: $(VENV)/ready-dev
 
 test-slow: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist load
+
+families: $(VENV)/ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/battery/matrix.py
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

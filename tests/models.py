@@ -169,11 +169,16 @@ def host(name: str, **options):
     width = {} if {"n_embd", "d_model"} & {*settings} else {"hidden_size": 32}
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 99} | width | settings | options)
-    model = getattr(transformers, architecture)(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1 and weight.std() < 0.1:
-                weight.mul_(8)
-        embedding = model.get_input_embeddings().weight
-        embedding[embedding.norm(dim=-1) == 0] = embedding[5].flip(-1)  # that of padding, which training moves
+    model = enlarged(getattr(transformers, architecture)(config)).eval()
     return build_bridge_from_module(model, architecture, hf_config=model.config, tokenizer=None).eval()
+
+
+@torch.no_grad()
+def enlarged(model):
+    """The Hugging Face model with weights large enough that every part shows."""
+    for weight in model.parameters():
+        if weight.ndim > 1 and weight.std() < 0.1:
+            weight.mul_(8)
+    embedding = model.get_input_embeddings().weight
+    embedding[embedding.norm(dim=-1) == 0] = embedding[5].flip(-1)  # that of padding, which training moves
+    return model

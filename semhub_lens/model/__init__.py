@@ -1,6 +1,7 @@
 """The host model: the only room that knows which class it is, and the only one that runs it.
 
 - `facts`: what the measurements must know of a model; its `provenance`.
+- `sources`: where the weights of a name lie, what their configuration says, reading them.
 - `loading`: `load`.
 - `packaged`: weights from packages, converted once.
 - `prefix`: a key-value prefix that rows share.

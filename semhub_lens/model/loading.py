@@ -3,31 +3,63 @@
 Beside `models`, only this module knows the two model classes.
 """
 
-import difflib
+import copy
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
+from types import SimpleNamespace
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 import transformers
+from jaxtyping import Int
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
-from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from semhub_lens.base.errors import SemhubError, Unfit
-from semhub_lens.model.facts import HookedTransformer
-from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
+from semhub_lens.model.agreement import LENGTH, Reference, disagreement, reference_of
+from semhub_lens.model.facts import HookedTransformer, plain_ids
+from semhub_lens.model.sources import (
+    ALIASES,
+    HOOKED_NAMES,
+    config_of,
+    multimodal,
+    read,
+    readable,
+    require_decoder,
+    resolve,
+    unknown,
+)
 
-HOOKED_NAMES = {*OFFICIAL_MODEL_NAMES, *(alias for names in MODEL_ALIASES.values() for alias in names)}
 Backend = Literal["auto", "hooked", "bridge"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BRIDGE, OTHER = "use backend='bridge'", "take another model, or another version of transformer-lens"
+FEWEST, LONGEST, BEYOND = 4, 64, 8
+"""Tokens that a loaded model is compared on: at least and at most, and behind a sliding window. A window that they do
+not outrun is compared by its size."""
+LARGE = 10**7
+"""Parameters of a model that is compared on few tokens, so that loading takes about as long."""
 
 
 def load(
-    name: str | Path, *, backend: Backend = "auto", device: str | None = None, dtype: str | torch.dtype = torch.float32
+    name: str | Path,
+    *,
+    backend: Backend = "auto",
+    device: str | None = None,
+    dtype: str | torch.dtype = torch.float32,
+    check: bool = True,
 ) -> Any:
     """Load a model with raw (unfolded, uncentred) weights.
+
+    What transformer-lens made of the model is compared, on 4 to 64 tokens (more than a short sliding window), with what
+    Hugging Face computes: the log-probabilities, and the states of every layer where both have the same. Faults behind
+    these tokens do not show, and small ones not in half precision. A multimodal model is compared on text. Not compared
+    are quantised models, hub names that only transformer-lens can read, and models that need pictures or sound to run.
 
     Args:
         name: a packaged offline model (`gemma-3-270m`, `smollm2-135m`), a local folder, a GGUF file, or a hub name.
@@ -36,6 +68,7 @@ def load(
             `HookedTransformer` lacks).
         device: None takes CUDA when there is one.
         dtype: a torch dtype or its name.
+        check: False hands out a model that computes something else than Hugging Face's.
 
     Returns:
         The model itself, in eval mode. Any `HookedTransformer` or `TransformerBridge` of your own works as well.
@@ -43,6 +76,8 @@ def load(
     Raises:
         SemhubError: unknown name (the nearest known ones are listed), package not installed, corrupted file, unwritable
             cache, or a backend that the installed transformer-lens lacks.
+        Unfit: an encoder-decoder model, one that transformer-lens cannot wrap or convert, or one that it computes
+            wrongly.
 
     Example:
         >>> model = load("gemma-3-270m", backend="bridge")  # doctest: +SKIP
@@ -50,26 +85,31 @@ def load(
     dtype = _dtype(dtype)
     device = _device(device)
     known = _backend(backend)
-    folder, official = _resolve(str(name))
-    if backend == "hooked" and multimodal(folder or str(name)):
+    folder, official = resolve(str(name))
+    config = config_of(folder or str(name))
+    require_decoder(config, str(name))
+    if backend == "hooked" and multimodal(config):
         raise Unfit(f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'.")
-    if folder is None:
-        model = _from_hub(
-            str(name), backend if backend != "auto" or str(name) in HOOKED_NAMES else "bridge", device, dtype
-        )
+    if folder is None and known == "hooked" and str(name) in HOOKED_NAMES:
+        official = ALIASES.get(str(name), str(name))
+    elif folder is None and backend == "auto":
+        known = "bridge"
+    if multimodal(config):
+        model = _multimodal(folder or str(name), device, dtype, check)
+    elif folder is None and (not readable(config) or hasattr(config, "quantization_config")):
+        model = _by_transformer_lens(str(name), known, device, dtype)
     else:
-        model = _from_folder(folder, str(name), official, known, device, dtype)
-    if type(model) is HookedTransformer:
-        _lay_out(model)
+        model = _from_hugging_face(folder or official or str(name), str(name), official, known, device, dtype, check)
     return model.eval()
 
 
 @torch.no_grad()
-def _lay_out(model: Any) -> None:
+def _laid_out(model: Any) -> Any:
     """Store matrices that HookedTransformer transposes in every pass as it reads them; else each pass copies them."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
             parameter.data = parameter.data.T.contiguous().T
+    return model
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -104,79 +144,88 @@ def _backend(backend: str) -> str:
     return backend
 
 
-def multimodal(source: str | Path) -> bool:
-    """Whether a folder's or hub model's config has a part for pictures or sound."""
+def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
+    """A hub model that only transformer-lens knows how to read."""
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
-    except Exception:  # no such folder or name, or no network: loading it says so
-        return False
-    return any(hasattr(config, part) for part in ("vision_config", "audio_config"))
-
-
-def _resolve(name: str) -> tuple[Path | None, str | None]:
-    """Folder with the weights (None: ask the hub) and the official name of the architecture, if known."""
-    if packaged := PACKAGED.get(name):
-        return plain_folder(name, packaged_files(packaged), packaged.sha256), packaged.official_name
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise SemhubError(f"No GGUF file at {path}.")
-        return plain_folder(path.stem, [path]), None
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SemhubError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
-        return path, None
-    if "/" not in name and name not in HOOKED_NAMES:
-        raise SemhubError(_unknown(name))
-    return None, None
-
-
-def _unknown(name: str) -> str:
-    known = [*PACKAGED, *OFFICIAL_MODEL_NAMES]
-    short = {full.split("/")[-1].lower(): full for full in reversed(known)}
-    close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5, cutoff=0.4)
-    nearest = ", ".join(short[key] for key in close) or ", ".join(PACKAGED)
-    return (
-        f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, "
-        f"and not a hub name that could be loaded. Nearest known names: {nearest}."
-    )
-
-
-def _from_hub(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
-    if backend == "auto":
-        backend = _backend(backend)
-    try:
-        if backend == "bridge" and multimodal(name):
-            return _multimodal(name, device, dtype)
         if backend == "hooked":
-            return HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
+            return _laid_out(HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype))
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
-    except (OSError, ValueError) as error:
-        hint = "" if name in HOOKED_NAMES else _unknown(name) + " "
+    except Exception as error:  # its readers raise types of every kind
+        hint = "" if name in HOOKED_NAMES else unknown(name) + " "
         raise SemhubError(f"{hint}Loading {name!r} from the hub failed: {error}") from error
 
 
-def _from_folder(folder: Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if multimodal(folder):
-        return _multimodal(folder, device, dtype)
-    try:
-        hf: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
-        raise SemhubError(f"The folder {folder} does not hold a complete model with its tokenizer: {error}") from error
+def _from_hugging_face(
+    source: str | Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype, check: bool
+) -> Any:
+    hf, tokenizer = read(source, dtype)
+    hf = hf.to(device)
+    reference = reference_of(hf, _compared(hf)) if check else None
     if backend == "hooked":
-        model = _hooked(hf, tokenizer, official, device, dtype)
+        model = _laid_out(_hooked(hf.cpu(), tokenizer, official, device, dtype))
     else:
-        model = TransformerBridge.boot_transformers(
-            official or str(folder), hf_model=hf.to(device), tokenizer=tokenizer, device=device, dtype=dtype
-        )
+        model = _bridge(hf, tokenizer, official or str(source), device, dtype)
     model.cfg.model_name = name
+    if reference is not None:
+        _require_agreement(model.eval(), reference, hf)
     return model
 
 
-def _multimodal(source: str | Path, device: str, dtype: torch.dtype) -> Any:
+def _require_agreement(model: Any, reference: Reference, hf: Any) -> None:
+    hooked = type(model) is HookedTransformer
+    wrong = _other_window(hf.config.get_text_config(), model.cfg) if hooked else ""
+    with _refused(f"transformer-lens cannot run {type(hf).__name__} as it has wrapped it", OTHER):
+        found = disagreement(model, reference)
+    if not found.holds:
+        states = f", states by {max(found.states):.3g} of their norm" if found.states else ""
+        wrong = f"log-probabilities differ by {found.log_probs:.3g}{states}"
+    if wrong:
+        raise Unfit(
+            f"transformer-lens does not compute {type(hf).__name__} ({model.cfg.model_name}) as Hugging Face does: as "
+            f"a {type(model).__name__}, {wrong}. To go on, {BRIDGE if hooked else OTHER}; check=False hands out the "
+            "model as it is."
+        )
+
+
+@contextmanager
+def _refused(what: str, advice: str) -> Iterator[None]:
+    """Errors of transformer-lens as errors that say what to do."""
+    try:
+        yield
+    except (SemhubError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # wrapping and converting fail in many ways on a model that they were not written for
+        raise Unfit(
+            f"{what}: {shorten(f'{type(error).__name__}: {error}', 300).rstrip('.')}. To go on, {advice}."
+        ) from error
+
+
+def _compared(hf: Any) -> Int[Tensor, "batch pos"]:
+    """Tokens to compare a model on: few for a large one, but so many that they outrun a short sliding window."""
+    config = hf.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None) or LONGEST
+    window = _window(config) or LONGEST
+    few = LENGTH if hf.num_parameters() < LARGE else FEWEST
+    length = min(context, max(few, window + BEYOND if window + BEYOND <= LONGEST else 0))
+    return plain_ids(config, len(hf.get_input_embeddings().weight), length)[None]
+
+
+def _window(config: Any) -> int | None:
+    """Size of the sliding window of some layers."""
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
+        return getattr(config, "sliding_window", None)
+    return None
+
+
+def _other_window(config: Any, cfg: Any) -> str:
+    """What is wrong with the sliding window of a `HookedTransformer`, if the model has one."""
+    window = _window(config)
+    if window is None or window >= cfg.n_ctx or (cfg.use_local_attn and cfg.window_size == window):
+        return ""
+    return f"it ignores the sliding window of {window} tokens, so that longer texts come out wrong"
+
+
+def _multimodal(source: str | Path, device: str, dtype: torch.dtype, check: bool) -> Any:
     """A model with a vision or audio tower, by the class that its config names, as a bridge.
 
     `boot_transformers` would do, but it installs torchvision by itself where a processor asks for it.
@@ -184,56 +233,59 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(source)
         architecture = (config.architectures or ["(none named)"])[0]
-        hf = getattr(transformers, architecture).from_pretrained(source, dtype=dtype).to(device).eval()
+        made = getattr(transformers, architecture)
+        hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        reference = _text_reference(hf) if check else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Hook alias", UserWarning)  # of hook points that a vision tower lacks
-            return build_bridge_from_module(
+            model = build_bridge_from_module(
                 hf, architecture, hf_config=hf.config, tokenizer=tokenizer, dtype=dtype, device=device,
                 model_name=str(source),
             )  # fmt: skip
     except Exception as error:  # a damaged folder, an unknown architecture, a missing library: types of every kind
         raise SemhubError(f"{str(source)!r} could not be loaded as a multimodal TransformerBridge: {error}") from error
+    if reference is not None:
+        _require_agreement(model.eval(), reference, hf)
+    return model
+
+
+def _text_reference(hf: Any) -> Reference | None:
+    """What a multimodal model makes of text; None for one that does not run without pictures or sound."""
+    try:
+        return reference_of(hf, _compared(hf))
+    except Unfit:
+        return None
+
+
+def _bridge(hf: Any, tokenizer: Any, label: str, device: str, dtype: torch.dtype) -> Any:
+    with _refused(f"transformer-lens cannot wrap {type(hf).__name__}", OTHER):
+        return TransformerBridge.boot_transformers(label, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
-    if official is not None:
+    with _refused(f"HookedTransformer cannot hold {type(hf).__name__}", BRIDGE):
+        if official is None:
+            return _hooked_by_config(hf, tokenizer, device, dtype)
         model = HookedTransformer.from_pretrained_no_processing(
             official, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
         )
         model.generation_config = hf.generation_config  # it names the tokens that end a text
         return model
-    model = _hooked_by_config(hf, tokenizer, device, dtype)
-    ids = torch.arange(8)[None] + 1
-    with torch.inference_mode():
-        ours = model(ids.to(device)).float().log_softmax(-1).cpu()
-        reference = hf.to(device)(ids.to(device)).logits.float().log_softmax(-1).cpu()
-    if (error := (ours - reference).abs().max().item()) > (1e-2 if dtype == torch.float32 else 0.5):
-        raise SemhubError(
-            f"HookedTransformer does not reproduce this model (log-probabilities differ by {error:.3g}); use "
-            "backend='bridge'."
-        )
-    return model
 
 
 def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> Any:
     """Build a `HookedTransformer` from any Hugging Face model whose architecture it can convert."""
     from transformer_lens import loading_from_pretrained as loading
 
-    hf.config.architectures = [type(hf).__name__]
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix="tlcfg_"
-        ) as folder:  # a name without "llama" or "gemma": they select branches
-            hf.config.save_pretrained(folder)
+    config = _as_of_old(hf)
+    with tempfile.TemporaryDirectory(prefix="tlcfg_") as folder:  # without "llama" or "gemma": they select branches
+        config.save_pretrained(folder)
+        with patch.object(loading, "AutoConfig", SimpleNamespace(from_pretrained=lambda *_, **__: config)):
             cfg = loading.get_pretrained_model_config(
-                folder, hf_cfg=hf.config.to_dict(), fold_ln=False, device=device, dtype=dtype
+                folder, hf_cfg=config.to_dict(), fold_ln=False, device=device, dtype=dtype
             )
-            weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
-    except Exception as error:  # conversion fails in many ways on an architecture that HookedTransformer does not know
-        raise SemhubError(
-            f"HookedTransformer cannot convert {type(hf).__name__}: {error!r}. Use backend='bridge'."
-        ) from error
+        weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
     cfg.tokenizer_name = None
     model = HookedTransformer(cfg, tokenizer, move_to_device=False)
     model.load_and_process_state_dict(
@@ -242,3 +294,17 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
     model.move_model_modules_to_device()
     model.generation_config = hf.generation_config
     return model
+
+
+def _as_of_old(hf: Any) -> Any:
+    """The configuration with the names that transformer-lens 3.9 reads and transformers 5 no longer writes or keeps."""
+    config = copy.deepcopy(hf.config)
+    config.architectures = [type(hf).__name__]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for name, value in {
+        "n_ctx": getattr(config, "n_positions", None),
+        "partial_rotary_factor": rope.get("partial_rotary_factor"),
+    }.items():
+        if value is not None and not hasattr(config, name):
+            setattr(config, name, value)
+    return config

@@ -6,7 +6,7 @@ from transformers import AutoProcessor
 
 import multimodal as made
 import semhub_lens as shl
-from semhub_lens.model.loading import multimodal
+from semhub_lens.model.sources import config_of, multimodal
 
 
 @pytest.fixture(params=["llava", "qwen2_audio"])
@@ -20,7 +20,7 @@ def saved(request, tmp_path):
 def test_a_saved_model_and_its_processor_give_the_states_of_the_model(saved):
     family, hf, folder = saved
     expected = shl.residual_stream(made.bridge(family, hf), [made.prompt(family)], progress=False)
-    assert multimodal(folder)
+    assert multimodal(config_of(folder))
     model = shl.load(str(folder))
     assert model.cfg.model_name == str(folder) and model.cfg.is_multimodal
     torch.testing.assert_close(

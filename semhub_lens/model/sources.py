@@ -1,0 +1,111 @@
+"""Where the weights of a name lie, and what their configuration says before they are read."""
+
+import difflib
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+import transformers
+from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
+
+from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
+
+ALIASES = {alias: full for full, names in MODEL_ALIASES.items() for alias in names}
+HOOKED_NAMES = {*OFFICIAL_MODEL_NAMES, *ALIASES}
+
+
+def resolve(name: str) -> tuple[Path | None, str | None]:
+    """Folder with the weights (None: ask the hub) and the official name of the architecture, if known."""
+    if packaged := PACKAGED.get(name):
+        return plain_folder(name, packaged_files(packaged), packaged.sha256), packaged.official_name
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SemhubError(f"No GGUF file at {path}.")
+        return plain_folder(path.stem, [path]), None
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SemhubError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
+        return path, None
+    if "/" not in name and name not in HOOKED_NAMES:
+        raise SemhubError(unknown(name))
+    return None, None
+
+
+def unknown(name: str) -> str:
+    """What to say of a name that nothing is found under: the nearest known ones."""
+    known = [*PACKAGED, *OFFICIAL_MODEL_NAMES]
+    short = {full.split("/")[-1].lower(): full for full in reversed(known)}
+    close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5, cutoff=0.4)
+    nearest = ", ".join(short[key] for key in close) or ", ".join(PACKAGED)
+    return (
+        f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, "
+        f"and not a hub name that could be loaded. Nearest known names: {nearest}."
+    )
+
+
+def config_of(source: str | Path) -> Any:
+    """Configuration of a folder or hub model; None where there is none to read, which loading it says."""
+    try:
+        return transformers.AutoConfig.from_pretrained(ALIASES.get(str(source), source))
+    except Exception:  # no such folder or name, no network, a damaged file: types of every kind
+        return None
+
+
+def multimodal(config: Any) -> bool:
+    """Whether a configuration has a part for pictures or sound."""
+    return any(hasattr(config, part) for part in ("vision_config", "audio_config"))
+
+
+def require_decoder(config: Any, name: str) -> None:
+    """Refuse a model by its configuration that has no single residual stream from the tokens to the logits.
+
+    Raises:
+        Unfit: an encoder-decoder model, or one that transformers has no language model for.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise Unfit(
+            f"{name!r} is an encoder-decoder model ({config.model_type}): it has two residual streams, and the "
+            "measurements read one, from the tokens to the logits. Take a decoder-only language model."
+        )
+    if config is not None and not multimodal(config) and not (readable(config) or hasattr(config, "auto_map")):
+        raise Unfit(
+            f"{name!r} is a {config.model_type} model, which transformers has no causal language model for. Take a "
+            "decoder-only language model."
+        )
+
+
+def readable(config: Any) -> bool:
+    """Whether transformers has a causal language model of this configuration."""
+    return type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def read(source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The Hugging Face model and the tokenizer of a folder or hub name, in eval mode.
+
+    Attention is computed step by step ("eager"): bridges of transformer-lens 3.9 lose the causal mask of latent
+    attention otherwise, and all of them show patterns only so.
+
+    Raises:
+        SemhubError: one of the two is not there or damaged.
+    """
+    offline = isinstance(source, Path)
+    where = f"The folder {source}" if offline else f"The hub's {source!r}"
+    try:
+        hf: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="eager", local_files_only=offline
+        ).eval()
+    except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
+        raise SemhubError(f"{where} does not hold a complete model: {error}") from error
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files
+            raise OSError("its vocabulary is empty")
+    except Exception as error:
+        raise SemhubError(
+            f"{where} holds no tokenizer that can be read ({shorten(str(error), 300)}). Save the model's own there: "
+            "tokenizer.save_pretrained(folder)."
+        ) from error
+    return hf, tokenizer

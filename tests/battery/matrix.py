@@ -1,0 +1,102 @@
+"""Measure every family on the installed line and write its columns of docs/models.md: `python tests/battery/matrix.py`.
+
+Columns of the other line stay as they are. Names given as arguments measure these families alone and print them.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import models
+from battery.families import FAMILIES, kind_of, outcomes, save
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "models.md"
+LINE = "3.9" if models.HOOKED_LINE else "4.x"
+COLUMNS = ["3.9 HookedTransformer", "3.9 bridge", "4.x bridge"]
+TEXT = """# Model families
+
+What works on which family of Hugging Face models, by a tiny random model of each, loaded with `shl.load(folder)`.
+`make families TL=3` and `make families TL=4` measure and write the table (`tests/battery/matrix.py`).
+
+- **right**: the residual stream is Hugging Face's hidden states, a batch gives what each row gives alone, the logit
+  lens of the last layer is Hugging Face's log-probabilities, greedy continuations (batch and alone, with a cache and
+  without) are Hugging Face's, and cells of `patch_grid` are runs with that one state replaced. In brackets: what runs
+  did by themselves to be right, as `provenance.notes` says it.
+- **refused**: an error says why, instead of a number.
+- **transformer-lens's fault**: the installed transformer-lens cannot hold the model, or computes it wrongly; `load`
+  notices and refuses.
+
+A real model of a family may have options that its tiny model has not. `load` compares every text model with Hugging
+Face's own anyway.
+
+{versions}
+
+{table}
+"""
+
+
+def cell(found: dict[str, str]) -> str:
+    """One word for a family, with what is not plainly right."""
+    load = found.pop("load")
+    if load != "right":
+        fault = re.match(r"refused: (transformer-lens |HookedTransformer cannot)", load)
+        reason = load.removeprefix("refused: ").split(" To go on,")[0].split(" Use backend")[0].split(" Take ")[0]
+        return f"transformer-lens's fault: {short(reason)}" if fault else short(load)
+    notes = sorted({text.removeprefix("right").strip() for text in found.values() if text.startswith("right")} - {""})
+    rest = [f"`{name}` {short(text)}" for name, text in found.items() if not text.startswith("right")]
+    return "; ".join([" ".join(["right", *notes]), *rest])
+
+
+def short(text: str) -> str:
+    """The first sentence or so, without what a table cannot hold."""
+    text = re.sub(r"'/[^']*'|/tmp\S*", "it", " ".join(text.split())).replace("|", "/")
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def measured(names: list[str]) -> dict[str, dict[str, str]]:
+    """Cells by family and column of this line."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            save(name, Path(folder))
+            for backend in models.BACKENDS:
+                column = f"{LINE} {'bridge' if backend == 'bridge' else 'HookedTransformer'}"
+                found.setdefault(name, {})[column] = cell(outcomes(Path(folder), backend))
+        print(name, found[name], flush=True)
+    return found
+
+
+def written(page: str, found: dict[str, dict[str, str]]) -> str:
+    """The page with the cells of this line; those of the other line are kept."""
+    known = {
+        cells[0]: dict(zip(COLUMNS, cells[2:], strict=True))
+        for line in page.splitlines()
+        if line.startswith("| ") and len(cells := line.strip("| ").split(" | ")) == 2 + len(COLUMNS)
+    }
+    head = ["family", "classes", *COLUMNS]
+    rows = [f"| {' | '.join(head)} |", f"|{len(head) * '---|'}"]
+    for name in FAMILIES:
+        cells = known.get(name, {}) | found[name]
+        rows.append(f"| {' | '.join([name, kind_of(name), *(cells.get(c, 'not measured') for c in COLUMNS)])} |")
+    lines = dict(re.findall(r"^- (\S+): (transformer-lens .*)$", page, re.MULTILINE))
+    lines[LINE] = ", ".join(f"{name} {version(name)}" for name in ("transformer-lens", "transformers", "torch"))
+    return TEXT.format(versions="\n".join(f"- {k}: {lines[k]}" for k in sorted(lines)), table="\n".join(rows))
+
+
+def main(names: list[str]) -> None:
+    """Measure and, if everything was, write."""
+    warnings.filterwarnings("ignore")
+    found = measured(names or FAMILIES)
+    if not names:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
