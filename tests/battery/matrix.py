@@ -44,10 +44,12 @@ Face's own anyway.
 
 def cell(found: dict[str, str]) -> str:
     """One word for a family, with what is not plainly right."""
-    load = found.pop("load")
+    load = found.pop("load").split(" To go on,")[0].split(" Take ")[0]
+    if re.search("is not currently supported|Could not determine supported architecture", load):
+        return "refused: transformer-lens has none"
     if load != "right":
-        fault = re.match(r"refused: (transformer-lens |HookedTransformer cannot)", load)
-        reason = load.removeprefix("refused: ").split(" To go on,")[0].split(" Use backend")[0].split(" Take ")[0]
+        reason = load.removeprefix("refused: ")
+        fault = reason.startswith(("transformer-lens", "HookedTransformer"))
         return f"transformer-lens's fault: {short(reason)}" if fault else short(load)
     notes = sorted({text.removeprefix("right").strip() for text in found.values() if text.startswith("right")} - {""})
     rest = [f"`{name}` {short(text)}" for name, text in found.items() if not text.startswith("right")]
@@ -56,7 +58,7 @@ def cell(found: dict[str, str]) -> str:
 
 def short(text: str) -> str:
     """The first sentence or so, without what a table cannot hold."""
-    text = re.sub(r"'/[^']*'|/tmp\S*", "it", " ".join(text.split())).replace("|", "/")
+    text = re.sub(r" \(/[^)]*\)", "", re.sub(r"'/[^']*'", "it", " ".join(text.split()))).replace("|", "/")
     return text if len(text) <= 160 else text[:157] + "..."
 
 
@@ -65,7 +67,11 @@ def measured(names: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            save(name, Path(folder))
+            try:
+                save(name, Path(folder))
+            except Exception as error:  # the installed transformers may lack it, or name its options otherwise
+                print(name, "cannot be made:", error, flush=True)
+                continue
             for backend in models.BACKENDS:
                 column = f"{LINE} {'bridge' if backend == 'bridge' else 'HookedTransformer'}"
                 found.setdefault(name, {})[column] = cell(outcomes(Path(folder), backend))
@@ -83,7 +89,7 @@ def written(page: str, found: dict[str, dict[str, str]]) -> str:
     head = ["family", "classes", *COLUMNS]
     rows = [f"| {' | '.join(head)} |", f"|{len(head) * '---|'}"]
     for name in FAMILIES:
-        cells = known.get(name, {}) | found[name]
+        cells = known.get(name, {}) | found.get(name, {})
         rows.append(f"| {' | '.join([name, kind_of(name), *(cells.get(c, 'not measured') for c in COLUMNS)])} |")
     lines = dict(re.findall(r"^- (\S+): (transformer-lens .*)$", page, re.MULTILINE))
     lines[LINE] = ", ".join(f"{name} {version(name)}" for name in ("transformer-lens", "transformers", "torch"))

@@ -87,8 +87,9 @@ def test_what_transformer_lens_cannot_hold_is_refused_with_its_reason(tmp_path, 
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
-def test_a_folder_without_a_tokenizer_says_so(tmp_path, backend):
-    folder = saved("llama", tmp_path)
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_folder_without_a_tokenizer_says_so(tmp_path, name, backend):
+    folder = saved(name, tmp_path)
     for file in folder.glob("*token*"):
         file.unlink()
     with pytest.raises(ValueError, match=rf"{folder} holds no tokenizer.*save_pretrained"):
