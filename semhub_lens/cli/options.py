@@ -19,6 +19,6 @@ Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experime
 DEFAULT = "gemma-3-270m"
 
 
-def load_model(name: str, backend: str, device: str | None, dtype: str) -> Model:
+def load_model(name: str, backend: str, device: str | None, dtype: str, check: bool = True) -> Model:
     """A model by the values of the options."""
-    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
+    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype, check=check)
