@@ -38,9 +38,10 @@ class TextCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if not hasattr(error, "option_name"):  # the class lies in click or, newer, in typer
+            name = getattr(error, "option_name", None)  # the class lies in click or, newer, in typer
+            if name is None:
                 raise
-            raise SemhubError(f"There is no option {error.option_name!r}; see semhub lens --help. {DASHED}.") from error
+            raise SemhubError(f"There is no option {name!r}; see semhub lens --help. {DASHED}.") from error
 
 
 def cell(text: str, style: str = "") -> Text:
@@ -53,6 +54,6 @@ def say(text: str, style: str = "") -> None:
     console.print(Text(harmless(text, kept="\n"), style=style), soft_wrap=True)
 
 
-def load_model(name: str, backend: str, device: str | None, dtype: str) -> Model:
+def load_model(name: str, backend: str, device: str | None, dtype: str, check: bool = True) -> Model:
     """A model by the values of the options."""
-    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype)
+    return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype, check=check)

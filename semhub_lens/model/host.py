@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-import transformers
 
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import Part, Result
 from semhub_lens.model import checks
 from semhub_lens.model.agreement import Reference, disagreement, reference_of, whole_pass
@@ -23,8 +22,9 @@ from semhub_lens.model.facts import (
     weight_processing,
 )
 from semhub_lens.model.hooking import residual_names
-from semhub_lens.model.loading import DTYPES, _resolve, multimodal
+from semhub_lens.model.loading import DTYPES
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.sources import config_of, multimodal, read, resolve
 
 Verified = Literal["yes", "no", "not verified", "not applicable"]
 RECURRENT = ("state_size", "ssm_state_size", "mamba_d_state", "lru_width", "linear_num_value_heads", "conv_L_cache")
@@ -127,16 +127,9 @@ def recorded(name: str, dtype: str) -> Reference | None:
     Raises:
         SemhubError: no such model, or one that does not load.
     """
-    folder, _ = _resolve(name)
+    folder, _ = resolve(name)
     source = folder or name
-    if multimodal(source):
-        return None
-    settings = {"dtype": DTYPES.get(dtype), "attn_implementation": "eager"}
-    try:
-        hf: Any = transformers.AutoModelForCausalLM.from_pretrained(source, **settings)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SemhubError(f"Hugging Face's own {name!r}, to compare with, did not load: {error}") from error
-    return reference_of(hf.eval())
+    return None if multimodal(config_of(source)) else reference_of(read(source, DTYPES.get(dtype, torch.float32))[0])
 
 
 def _looked(what: str, look: Callable[[], Finding]) -> Finding:

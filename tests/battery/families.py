@@ -137,6 +137,10 @@ def save(name: str, folder: Path) -> None:
     config = getattr(transformers, f"{kind}Config")(**settings)
     made = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     hf = models.enlarged(made.from_config(config)).eval()
+    with torch.no_grad():
+        for weight in hf.parameters():
+            if weight.ndim == 1:  # gains and biases, which start as ones and noughts
+                weight.add_(0.3 * torch.randn(weight.shape))
     hf.save_pretrained(folder)
     models.tiny_tokenizer().save_pretrained(folder)
 

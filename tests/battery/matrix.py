@@ -1,6 +1,6 @@
 """Measure every family on the installed line and write its columns of docs/models.md: `python tests/battery/matrix.py`.
 
-Columns of the other line stay as they are. Names given as arguments measure these families alone and print them.
+Columns of the other line stay as they are. Names given as arguments measure and write these families alone.
 """
 
 import os
@@ -29,7 +29,7 @@ What works on which family of Hugging Face models, by a tiny random model of eac
   lens of the last layer is Hugging Face's log-probabilities, greedy continuations (batch and alone, with a cache and
   without) are Hugging Face's, and cells of `patch_grid` are runs with that one state replaced. In brackets: what runs
   did by themselves to be right, as `provenance.notes` says it.
-- **refused**: an error says why, instead of a number.
+- **refused**: an error says why, instead of a number. "transformer-lens has none": no conversion or adapter for it.
 - **transformer-lens's fault**: the installed transformer-lens cannot hold the model, or computes it wrongly; `load`
   notices and refuses.
 
@@ -52,8 +52,11 @@ def cell(found: dict[str, str]) -> str:
         fault = reason.startswith(("transformer-lens", "HookedTransformer"))
         return f"transformer-lens's fault: {short(reason)}" if fault else short(load)
     notes = sorted({text.removeprefix("right").strip() for text in found.values() if text.startswith("right")} - {""})
-    rest = [f"`{name}` {short(text)}" for name, text in found.items() if not text.startswith("right")]
-    return "; ".join([" ".join(["right", *notes]), *rest])
+    rest: dict[str, list[str]] = {}
+    for name, text in found.items():
+        if not text.startswith("right"):
+            rest.setdefault(short(text), []).append(f"`{name}`")
+    return "; ".join([" ".join(["right", *notes]), *(f"{', '.join(names)} {text}" for text, names in rest.items())])
 
 
 def short(text: str) -> str:
@@ -97,11 +100,10 @@ def written(page: str, found: dict[str, dict[str, str]]) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Measure and, if everything was, write."""
+    """Measure and write."""
     warnings.filterwarnings("ignore")
     found = measured(names or FAMILIES)
-    if not names:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", found), encoding="utf-8")
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", found), encoding="utf-8")
 
 
 if __name__ == "__main__":
