@@ -172,9 +172,9 @@ def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
     """Number of tokens at which the scaling of all rotary positions changes between passes of these lengths, if any."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     rope = getattr(config, "rope_parameters", None)
-    kind = rope.get("rope_type") if isinstance(rope, Mapping) else None
-    if kind not in ("longrope", "dynamic"):
+    if not isinstance(rope, Mapping) or rope.get("rope_type") not in ("longrope", "dynamic"):
         return None
+    kind = rope["rope_type"]
     own = "max_position_embeddings" if kind == "dynamic" else "original_max_position_embeddings"
     limit = rope.get("original_max_position_embeddings") or getattr(config, own, None)
     apart = limit is not None and shortest < longest > limit and (shortest <= limit or kind == "dynamic")
@@ -208,7 +208,7 @@ def step_inputs(
         return {"attention_mask": mask[:, -columns:] if cache is not None else mask, "past_kv_cache": cache}
     inputs: dict[str, Any] = {"attention_mask": mask}
     if cache is not None:  # not `use_cache=False` without one: some bridges fail at it
-        inputs |= {_cache_name(model): cache, "use_cache": True}
+        inputs |= {str(_cache_name(model)): cache, "use_cache": True}
     if media:
         return inputs | {"attention_mask": mask if columns == mask.shape[1] else None}
     if cache is not None or bool((mask == 0).any()):

@@ -231,7 +231,7 @@ def steer_pair(job: Job, items: Items, pair: Pair, measure: Measure) -> Steered:
                 item=len(items.openings),
             ),
             unrelated=lambda job: text_differences(job, "unrelated", pair.unrelated[:1], pair.unrelated[1:])[:, 0],
-            hooks=lambda job: adding(job.model, int(bos)),
+            hooks=lambda job: adding(job.model, int(bool(bos))),
             measure=lambda job: measure,
             entries=1,
             strengths=[PAPER_STRENGTH] if job.paper else STRENGTHS,
