@@ -1,6 +1,7 @@
 """Fixtures for the tests and for the examples in docstrings."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,13 +15,26 @@ import pytest
 import models
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With several workers, one has all tests of the real model, from the start; a file's others stay together."""
+    """Tests of the real model come first: a worker of its own does them, from the start."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
-    for item in items:
-        real = item.get_closest_marker("real") and {"gemma", "one_gemma"} & {*item.fixturenames}
-        item.add_marker(pytest.mark.xdist_group("gemma" if real else item.path.as_posix()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker reads Gemma; a file's other tests stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    real = re.compile(r"^@pytest\.mark\.real\n(?:@.*\n)*def (\w+)\(.*gemma", re.MULTILINE)
+    tests = Path(__file__).parent.joinpath("tests").rglob("test_*.py")
+    ours = {name for path in tests for name in real.findall(path.read_text(encoding="utf-8"))}
+
+    class OneReader(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path, _, name = nodeid.partition("::")
+            return "gemma" if name.partition("[")[0] in ours else path
+
+    return OneReader(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", params=models.BACKENDS)

@@ -47,7 +47,7 @@ def test_a_result_is_the_same_under_another_default(name, usual, default):
 
 def test_states_hooks_and_projectors_are_float32_under_another_default(usual, default):
     model, _ = usual
-    states = shl.residual_stream(model, ["three plus two", "red dog"], read="mean", progress=False)
+    states = shl.residual_stream(model, ["three plus two", "red dog", "two"], read="mean", progress=False)
     assert states.dtype == torch.float32
     edited = shl.residual_stream(model, "red", hooks=shl.at(2, shl.hooks.add(torch.ones(32))), progress=False)
     assert (

@@ -17,7 +17,7 @@ UNWRITTEN = (OSError, SafetensorError)
 PARTIAL = ".partial"
 
 
-def user_path(path: str | Path) -> Path:
+def user_path(path: Any) -> Path:
     """The path with `~` as the home folder.
 
     Raises:

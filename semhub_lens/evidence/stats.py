@@ -260,7 +260,7 @@ def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     """
 
     def flipped(items: Tensor, rng: torch.Generator) -> Tensor:
-        signs = torch.randint(2, (len(items),), generator=rng) * 2.0 - 1
+        signs = torch.randint(2, (len(items),), generator=rng) * 2 - 1
         return (effect[:, items] * signs).mean(1)
 
     return flipped

@@ -71,7 +71,7 @@ def test_the_lens_command_shows_english_before_spanish(tmp_path):
     rows = {m[1]: m[0] for m in re.finditer(r"│\s*(\d+|emb) │.*", done.stdout)}
     assert rows["18"].rstrip(" │").endswith("␣un")
     assert any(re.search(r"␣(a|always|not|is)\s*│?$", rows[str(layer)].rstrip(" │")) for layer in range(11, 16))
-    assert (tmp_path / "out.html").stat().st_size > 1_000_000
+    assert 50_000 < (tmp_path / "out.html").stat().st_size < 500_000
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.items(), ids=map(" ".join, REFUSED))
@@ -120,6 +120,7 @@ def test_run_saves_table_result_and_figure(tmp_path):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_the_report_states_every_leg_and_opens_in_a_browser(one_gemma, tmp_path):
     path, found = report(one_gemma, tmp_path / "report.html", n=16, only=["arithmetic.logit_lens"], progress=False)
     page = path.read_text(encoding="utf-8")

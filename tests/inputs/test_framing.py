@@ -118,7 +118,7 @@ def test_control_tokens_in_a_text_are_said_and_may_be_read_as_letters(tiny_model
     plain = Prompt.from_text(tiny_model, "dog <eos> red", plain=True, spans={"x": "red"})
     assert tokens(tiny_model, plain) == ["<bos>", "dog", "<unk>", "▁red"], "this vocabulary has no letters"
     assert plain.controls == () and plain.spans == {"x": (3,)}
-    assert Prompt.from_text(tiny_model, "dog <eos> red").controls == (2,), "the choice is of one call"
+    assert Prompt.from_text(tiny_model, "dog <eos> red").controls == (3,), "the choice is of one call"
 
 
 def padded(model, side, texts=("three plus two", "red"), pad="<eos>"):

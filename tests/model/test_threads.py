@@ -93,7 +93,7 @@ def test_a_pass_of_another_thread_meets_no_hook_of_a_run(tiny_model):
     hooks = [(site_name(1, "resid_pre"), meanwhile)]
     under = shl.residual_stream(tiny_model, TEXTS, hooks=hooks, max_tokens=1, progress=False)
     assert len(found) == len(TEXTS) and all(torch.equal(logits, plain) for logits in found)
-    torch.testing.assert_close(under, alone)
+    torch.testing.assert_close(under, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_a_run_inside_a_hook_of_the_users_own_run_is_right_or_refused(tiny_model):

@@ -176,7 +176,7 @@ def test_a_result_shows_itself_in_a_notebook():
 def long_lens(tokens, layers=4):
     """A lens on more tokens than a browser has columns of the usual width for."""
     zeros = torch.zeros(layers, tokens)
-    measured = {"top_ids": torch.zeros(layers, tokens, 2, dtype=torch.long), "top_logprobs": zeros[..., None] - 1}
+    measured = {"top_ids": torch.zeros(layers, tokens, 2, dtype=torch.long), "top_logprobs": zeros[..., None].repeat(1, 1, 2) - 1}
     measured |= {"entropy": zeros, "kl_to_final": zeros}
     labels = tuple(f"␣{i}" for i in range(tokens))
     return shl.LensResult(
@@ -201,8 +201,9 @@ def test_a_figure_of_many_tokens_is_no_wider_than_a_browser_draws(tokens):
 def test_a_patch_grid_and_a_tall_picture_are_small_enough_to_be_drawn():
     tokens = 1200
     grid = PatchResult(
-        torch.zeros(2, tokens), 1.0, 0.0, "resid_pre", "m", tuple((i, i) for i in range(tokens)), ("a",) * tokens,
-        ("b",) * tokens, ("layer", "pos"), provenance=unnamed(),
+        values=torch.zeros(2, tokens), clean=1.0, corrupted=0.0, site="resid_pre", metric="m",
+        positions=tuple((i, i) for i in range(tokens)), clean_labels=("a",) * tokens, labels=("b",) * tokens,
+        axes=("layer", "pos"), provenance=unnamed(),
     )  # fmt: skip
     figure = shl.figure(grid)
     assert figure.layout.width == 32_000 and len(figure.layout.xaxis.tickvals) == 600

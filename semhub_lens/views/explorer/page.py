@@ -5,13 +5,13 @@ page forbids it every script but ours and every request.
 """
 
 import base64
-import hashlib
 import html
 import json
 import re
 from functools import cache
 from pathlib import Path
 
+from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed
@@ -71,7 +71,7 @@ def _script() -> str:
 
 
 def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(bytes.fromhex(sha256(text.encode()))).decode()
 
 
 def _json(value: object) -> str:
