@@ -51,7 +51,8 @@ def rgb(text):
 def assert_blue(tab, selector, lens):
     """The canvas is as blue in the middle of every cell as the cell is probable."""
     layers, positions = lens.entropy.shape
-    wanted = [mixed(BLUE, probabilities(lens)[layer][pos][0]) for layer, pos in every(lens)]
+    p = probabilities(lens)
+    wanted = [mixed(BLUE, p[layer][pos][0]) for layer, pos in every(lens)]
     shown = tab.js(f"""(c => {{
         const data = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
         return {json.dumps(every(lens))}.map(([layer, pos]) => {{

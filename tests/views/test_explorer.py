@@ -190,9 +190,9 @@ def test_only_visible_cells_exist_and_the_whole_text_is_one_picture(open_page):
     assert tab.js("document.querySelectorAll('.cell').length") < 12 * 25
     tab.js("document.querySelector('.scroll').scrollLeft = 1e9")
     tab.settle()
-    shown = cells(tab, "c.textContent")
+    shown, strings = cells(tab, "c.textContent"), lens.strings()
     assert (5, 299) in shown and (5, 0) not in shown
-    assert all(text == lens.strings()[layer][pos][0] for (layer, pos), text in shown.items())
+    assert all(text == strings[layer][pos][0] for (layer, pos), text in shown.items())
     tab.click("[data-colour=probability]")
     tab.click(".whole-text")
     assert tab.js("document.querySelectorAll('.cell').length") == 0
