@@ -38,7 +38,7 @@ test: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist load
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 families: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/battery/matrix.py

@@ -162,8 +162,8 @@ def require_filled(cache: Any) -> None:
     attention = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
     if (attention or not cache.layers) and not any(layer.is_initialized for layer in attention):
         raise Unfit(
-            "The model has kept nothing in its key-value cache: this transformer-lens does not pass it on. If "
-            f"transformers {version} is newer than 5.24, an older one may do."
+            "The model has kept nothing in its key-value cache: with transformers "
+            f"{version}, this transformer-lens does not pass it on."
         )
 
 
