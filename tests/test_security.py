@@ -79,9 +79,8 @@ def test_what_would_is_found(source):
 
 def test_a_connection_and_a_process_of_the_package_fail_a_test(tmp_path):
     refused = pytest.fail.Exception
-    with pytest.raises(refused, match="connects to"):
-        with socket.socket() as other:
-            other.connect(("192.0.2.1", 9))
+    with pytest.raises(refused, match="connects to"), socket.socket() as other:
+        other.connect(("192.0.2.1", 9))
     with pytest.raises(refused, match=r"looks up example\.invalid"):
         socket.getaddrinfo("example.invalid", 443)
     with pytest.raises(refused, match=r"files\.py:\d+ starts"):

@@ -176,8 +176,8 @@ def test_a_result_shows_itself_in_a_notebook():
 def long_lens(tokens, layers=4):
     """A lens on more tokens than a browser has columns of the usual width for."""
     zeros = torch.zeros(layers, tokens)
-    measured = {"top_ids": torch.zeros(layers, tokens, 2, dtype=torch.long), "top_logprobs": zeros[..., None].repeat(1, 1, 2) - 1}
-    measured |= {"entropy": zeros, "kl_to_final": zeros}
+    top = torch.zeros(layers, tokens, 2)
+    measured = {"top_ids": top.long(), "top_logprobs": top - 1, "entropy": zeros, "kl_to_final": zeros}
     labels = tuple(f"␣{i}" for i in range(tokens))
     return shl.LensResult(
         torch.zeros(tokens, dtype=torch.long), labels, ((0, "␣word"),), measured=measured, provenance=unnamed()
