@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 RANGE := $(if $(filter 3,$(TL)),transformer-lens>=3.9$(comma)<4,transformer-lens>=4$(comma)<5)
 OUT ?= semhub_report.html
 KILLS ?= 50
+SLOW ?= slow
 NEWEST ?= transformers==5.24.0
 
 .PHONY: demo test test-slow test-newest families kill lint types docs lock audit clean
@@ -38,7 +39,7 @@ test: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(SLOW)" -n 2 --dist worksteal
 
 families: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/battery/matrix.py
