@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.stats import binomtest
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
@@ -44,6 +43,8 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the share (Wilson)."""
+        from scipy.stats import binomtest  # a second of import, for one number
+
         interval = binomtest(self.correct, self.items).proportion_ci(method="wilson")
         return float(interval.low), float(interval.high)
 
