@@ -135,7 +135,7 @@ def test_gloss_items_stand_right_before_their_word(gemma, code):
 @pytest.mark.parametrize("name", RUN)
 def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_path):
     """With a random-weight model beside it on one line; the other line runs the experiment alone."""
-    alone = name.endswith(".steering") or not HOOKED_LINE
+    alone = name.endswith((".steering", ".language_mass")) or not HOOKED_LINE
     baseline = False if alone else request.getfixturevalue("random_gemma")
     result = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=baseline, out=tmp_path, progress=False)
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
