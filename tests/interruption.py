@@ -2,6 +2,8 @@
 
 A child is forked, so that nothing is imported again. It counts what it does, Python and C calls or file operations, and
 kills itself with SIGKILL at a drawn number. What it had begun to write is cut in half, as a disk may leave it.
+
+The loop `interrupted` is not in the suite: in some rounds a child ends with a status of 1 and says nothing.
 """
 
 import json
