@@ -1,6 +1,7 @@
 # make demo : create a virtual environment, install, write and name the hub report
 # make families : measure every family of models and write the line's columns of docs/models.md
 # make audit : ask for known vulnerabilities of the tested versions (tests/locks)
+# make kill : kill a saved run, a conversion and a page 50 times each (KILLS), and go on
 # make lock : write the versions of this line's environment to tests/locks
 # make test-newest : test cached runs with the newest transformers (NEWEST), beside the installed one
 # make test : run the tests (TL=4 for the newest transformer-lens line; default is 3.9, which has HookedTransformer)
@@ -13,10 +14,11 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 RANGE := $(if $(filter 3,$(TL)),transformer-lens>=3.9$(comma)<4,transformer-lens>=4$(comma)<5)
 OUT ?= semhub_report.html
+KILLS ?= 50
 SLOW ?= slow
 NEWEST ?= transformers==5.24.0
 
-.PHONY: demo test test-slow test-newest families lint types docs lock audit clean
+.PHONY: demo test test-slow test-newest families kill lint types docs lock audit clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +48,9 @@ test-newest: $(VENV)/ready-dev
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-newest "$(NEWEST)"
 	PYTHONPATH=$(CURDIR)/.venv-newest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real" \
 		tests/model/test_cache_names.py tests/model/test_checks.py tests/model/test_generation.py tests/base/test_foreign.py
+
+kill: $(VENV)/ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/interruption.py $(KILLS)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

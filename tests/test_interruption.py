@@ -14,10 +14,16 @@ from safetensors.torch import load_file, save_file
 
 import models
 import semhub_lens as shl
-from interruption import Conversion, SavedRun, forked
+from interruption import KINDS, Conversion, SavedRun, forked, interrupted
 from semhub_lens.base.results import load_result
 from semhub_lens.base.store import Store
 from semhub_lens.model.packaged import plain_folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_that_is_killed_and_taken_up_again_gives_what_it_gives_uninterrupted(kind):
+    assert interrupted(kind, 4)["killed"] == 4
 
 
 @pytest.fixture(scope="module")
