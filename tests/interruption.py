@@ -36,10 +36,11 @@ FILE_EVENTS = ("open", "os.", "shutil.")
 
 @dataclass
 class Point:
-    """Where a child kills itself: at its n-th call or at its n-th file operation."""
+    """Where a child kills itself: at its n-th call, or some calls after its n-th file operation has begun."""
 
     kind: str
     n: int
+    calls: int = 0
 
 
 def forked(work: Callable[[], object], point: Point | None = None) -> object:
@@ -76,17 +77,23 @@ def count_to(point: Point | None) -> None:
     """Kill this process at the point; nothing takes this back."""
     if point is None:
         return
-    left = [point.n]
+    left = {"files": point.n, "calls": point.calls if point.kind == "files" else point.n}
 
-    def passed(*_: object) -> None:
-        left[0] -= 1
-        if left[0] == -1:  # not below: the kill is itself an event that is counted
+    def called(*_: object) -> None:
+        left["calls"] -= 1
+        if left["calls"] == -1:  # not below: the kill is itself an event
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def audited(event: str, _: object) -> None:
+        if event.startswith(FILE_EVENTS):
+            left["files"] -= 1
+            if left["files"] == -1:
+                sys.setprofile(called)
+
     if point.kind == "calls":
-        sys.setprofile(passed)
+        sys.setprofile(called)
     else:
-        sys.addaudithook(lambda event, _: passed() if event.startswith(FILE_EVENTS) else None)
+        sys.addaudithook(audited)
 
 
 WORDING = LegText(
@@ -242,7 +249,7 @@ def interrupted(name: str, kills: int, seed: int = 0) -> dict[str, int]:
             while not ended:
                 events = "files" if rng.random() < 0.6 else "calls"
                 enough = done["killed"] >= kills
-                point = None if enough else Point(events, rng.randrange(most[events]))
+                point = None if enough else Point(events, rng.randrange(most[events]), rng.randrange(10))
                 ended = forked(work.work, point) is not None
                 done["finished" if ended else "killed"] += 1
                 halve(Path(folder))

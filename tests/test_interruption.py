@@ -23,7 +23,7 @@ from semhub_lens.model.packaged import plain_folder
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_work_that_is_killed_and_taken_up_again_gives_what_it_gives_uninterrupted(kind):
-    assert interrupted(kind, 4)["killed"] == 4
+    assert interrupted(kind, 12)["killed"] == 12
 
 
 @pytest.fixture(scope="module")
