@@ -42,4 +42,6 @@ def test_every_notebook_runs_and_shows_its_figures(path):
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     shown = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     assert not [out for out in shown if out.output_type == "error"]
-    assert sum("application/vnd.plotly.v1+json" in out.get("data", {}) for out in shown) >= 3
+    drawn = [out.data for out in shown if {"text/html", "application/vnd.plotly.v1+json"} & {*out.get("data", {})}]
+    assert len(drawn) >= 3
+    assert any("<iframe" in data.get("text/html", "") for data in drawn), "a lens shows its page"
