@@ -95,6 +95,16 @@ def test_stacked_biases_are_biases_and_a_constant_matrix_stays(backend):
     assert torch.equal(dict(drawn)["gate_up_proj_bias"], stacked) and torch.equal(random.W_E, model.W_E)
 
 
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_gain_of_two_axes_is_kept(backend):
+    """As a norm of queries has one gain a head."""
+    model = made("qwen2", backend)
+    gain = torch.nn.Parameter(torch.randn(4, 8, generator=generator(0)))
+    model.blocks[0].ln1.register_parameter("weight_of_heads", gain)
+    drawn = torch.nn.Module.named_parameters(shl.untrained(model, seed=0).blocks[0].ln1, recurse=False)
+    assert torch.equal(dict(drawn)["weight_of_heads"], gain)
+
+
 def test_tied_embeddings_stay_tied():
     for backend in models.BACKENDS:
         random = shl.untrained(made("qwen2 tied", backend), seed=0)
