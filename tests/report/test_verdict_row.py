@@ -100,3 +100,10 @@ def test_a_new_figure_of_the_row_stands_in_the_summary_and_the_record(result):
 def test_figures_are_short(result, value, text):
     row = dataclasses.replace(result.rows()[0], estimate=value, low=value, high=value, threshold=value, embedding=value)
     assert {row.effect, row.null, row.baseline} == {text} and row.interval == f"{text} to {text}"
+
+
+@pytest.mark.parametrize("status", ["supported", "not supported", "opposite"])
+@pytest.mark.parametrize("fails", [(), ("lost",)])
+def test_only_a_supported_leg_that_holds_against_every_control_is_no_surprise(result, status, fails):
+    row = dataclasses.replace(result.rows()[0], status=status, fails=fails)
+    assert row.surprises == ((status, fails) != ("supported", ()))
