@@ -79,7 +79,7 @@ def media_provenance(
     shown: Sequence[Prompt],
     names: Sequence[str],
     *,
-    lens: bool = False,
+    lens: bool | str = False,
     data: str | None = None,
 ) -> Provenance:
     """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
