@@ -1,8 +1,10 @@
 """What an experiment is given: the model, the settings of the run, what reads media, and where parts are kept."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -26,6 +28,11 @@ from semhub_lens.model.untrained import untrained
 
 Convention = Literal["corrected", "paper"]
 Text = str | Prompt
+LEVELS = 16
+"""Positions whose log-probabilities are read in full, for the height of curves whose differences are read alone."""
+COLUMNS = "Words are compared by their own columns of the unembedding: at one state the normaliser cancels."
+FEW = f"{COLUMNS} The height of the log-probability curves is that of the first {LEVELS} items."
+WHOLE = "Probabilities are averaged over positions, so every one is read from the whole vocabulary."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +146,12 @@ class Job:
         read_at: Sequence[Sequence[int]] | None = None,
         variants: Variants = "all",
         first_token: bool = False,
-        hooks: Hooks = (),
+        contrast: bool = False,
     ) -> Float[Tensor, "layer item target"]:
         """Log-probabilities of targets at every layer: at the last token, or at `read_at` positions of each prompt.
 
         `targets` has one entry per position read, or none; the targets in `common` are read at every position, after
-        its own.
+        its own. With `contrast` only their differences at one position are read; see `target_lens`.
         """
         wanted = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
         grouped, start = [], 0
@@ -164,12 +171,50 @@ class Job:
                 readout=self.readout,
                 variants=variants,
                 first_token=first_token,
+                contrast=contrast,
                 quantities=(),
-                hooks=hooks,
                 progress=self.progress,
             ).log_probs
 
-        return self.store.tensors(self._named(name, variants, first_token, fingerprint(list(common))), grouped, measure)
+        named = self._named(name, variants, first_token, contrast, fingerprint(list(common)))
+        return self.store.tensors(named, grouped, measure)
+
+    def compared(
+        self,
+        name: str,
+        prompts: Sequence[Text],
+        targets: Sequence[Sequence[Target]] = (),
+        *,
+        common: Sequence[Target] = (),
+        read_at: Sequence[Sequence[int]] | None = None,
+        variants: Variants = "all",
+    ) -> Float[Tensor, "layer item target"]:
+        """As `lens`, where only differences at one position and means over items matter: their height is `level`'s."""
+        settings: dict[str, Any] = {"common": common, "read_at": read_at, "variants": variants}
+        if (len(prompts) if read_at is None else sum(map(len, read_at))) <= LEVELS:
+            return self.lens(name, prompts, targets, **settings)
+        return self.lens(name, prompts, targets, **settings, contrast=True) + self.level(
+            name, prompts, targets, **settings
+        )
+
+    def level(
+        self,
+        name: str,
+        prompts: Sequence[Text],
+        targets: Sequence[Sequence[Target]] = (),
+        *,
+        common: Sequence[Target] = (),
+        read_at: Sequence[Sequence[int]] | None = None,
+        variants: Variants = "all",
+    ) -> Float[Tensor, "layer 1 1"]:
+        """Mean log-probability of all targets at the first positions (about `LEVELS`), read in full."""
+        ends = list(accumulate([1] * len(prompts) if read_at is None else map(len, read_at)))
+        few = bisect_left(ends, LEVELS) + 1
+        at = None if read_at is None else read_at[:few]
+        own = targets[: ends[min(few, len(ends)) - 1]]
+        return self.lens(f"{name}-level", prompts[:few], own, common=common, read_at=at, variants=variants).mean(
+            (1, 2), keepdim=True
+        )
 
     def continuations(
         self,
@@ -208,13 +253,18 @@ class Job:
         """Any other measurement of items, in parts that are kept."""
         return self.store.tensors(self._named(name), items, measure, axis)
 
-    def provenance(self, data: str, items: Any, *, lens: bool = False, bos: bool | None = None) -> Provenance:
-        """Provenance of a leg: the data's name and the hash of the items."""
-        norm = self.readout.name if lens else None
+    def provenance(self, data: str, items: Any, *, lens: bool | str = False, bos: bool | None = None) -> Provenance:
+        """Provenance of a leg: the data's name and the hash of the items; `lens` says how states are read out."""
+        notes = checks.notes(checks.right_padding(self.model).packing)
         return provenance_of(
-            self.model, norm=norm, data=data, data_hash=fingerprint(items), seed=self.seed, bos=bos,
-            notes=checks.notes(checks.right_padding(self.model).packing),
-        )  # fmt: skip
+            self.model,
+            norm=self.readout.name if lens else None,
+            data=data,
+            data_hash=fingerprint(items),
+            seed=self.seed,
+            bos=bos,
+            notes=(*notes, lens) if isinstance(lens, str) else notes,
+        )
 
     def _named(self, name: str, *settings: Any) -> str:
         return f"{self.model.cfg.model_name}-{self._weights}-{name}" + "".join(f"-{setting}" for setting in settings)

@@ -22,7 +22,8 @@ from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Job
 from semhub_lens.inputs.modalities import MODALITIES
-from semhub_lens.model.facts import provenance_of
+from semhub_lens.model.facts import provenance_of, weights_of
+from semhub_lens.model.untrained import is_drawn_from
 from semhub_lens.views.page import write_html
 
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
@@ -61,7 +62,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         **asdict(job.settings),
         "data_hash": _file_hash(job.data),
         "model": asdict(provenance_of(job.model)),
-        "untrained": None if job.untrained_model is None else provenance_of(job.untrained_model).weights,
+        "untrained": _other_baseline(job),
         "source": source_fingerprint(),
         "torch": version("torch"),
         "python": platform.python_version(),
@@ -80,6 +81,12 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
         save_run(result, folder, used, seconds=time.monotonic() - begun)
         store.clear()
         return result
+
+
+def _other_baseline(job: Job) -> str | None:
+    """Which random-weight model was given; None for the one that the job would make itself."""
+    random = job.untrained_model
+    return None if random is None or is_drawn_from(random, job.model, job.seed) else weights_of(random)
 
 
 def _file_hash(data: str | None) -> str | None:

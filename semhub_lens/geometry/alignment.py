@@ -2,10 +2,19 @@ r"""Alignment of two sets of states beyond pairwise cosines: mutual nearest neig
 
 Both compare the geometry inside one set with that inside the other, so neither needs the sets to lie in one place.
 They show that the items are arranged alike, not that equivalent states are near one another.
+
+What a set contributes is made once and serves every pairing. Of neighbours it is a list an item. Of CKA it is the
+U-centred Gram matrix (Székely & Rizzo 2014), whose inner product with a permuted one is the unbiased HSIC without
+further terms:
+
+$$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{ij} \tilde M_{\pi_i \pi_j}$$
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -14,6 +23,14 @@ from semhub_lens.base.rng import derangement, generator
 NEIGHBOURS = 10
 TIED = 1e-5
 """States whose cosines all lie this close to 1 are told apart by rounding only."""
+ROWS = 1024
+"""Items whose products with all others are computed at a time."""
+GATHERED = 1 << 17
+"""Numbers of Gram matrices that are permuted at a time: what stays in a processor's cache."""
+TOGETHER = 8
+"""Layers that are permuted together: one look-up finds an entry at all of them."""
+CONSTANT = 1e-30
+"""Product of the two sets' HSIC, each with itself, below which one of them is constant."""
 
 
 def mutual_neighbours(
@@ -31,8 +48,7 @@ def mutual_neighbours(
         >>> mutual_neighbours(states, states)
         tensor([1.])
     """
-    k = fitting_k(a.shape[1], k)
-    return torch.stack([_shared(_nearest(x, k), _nearest(y, k), k) for x, y in zip(a, b, strict=True)])
+    return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), unpermuted(a.shape[1]))[0]
 
 
 def fitting_k(items: int, k: int = NEIGHBOURS) -> int:
@@ -49,13 +65,7 @@ def neighbours_null(
     k: int = NEIGHBOURS,
 ) -> Float[Tensor, "draw layer"]:
     """`mutual_neighbours` under pairings in which nobody keeps its partner."""
-    k = fitting_k(a.shape[1], k)
-    orders = _pairings(a.shape[1], seed, draws)
-    layers = []
-    for x, y in zip(a, b, strict=True):
-        near_a, near_b = _nearest(x, k), _nearest(y, k)
-        layers.append(torch.stack([_shared(near_a, near_b[order][:, order], k) for order in orders]))
-    return torch.stack(layers, dim=1)
+    return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), pairings(a.shape[1], seed, draws))
 
 
 def debiased_cka(
@@ -66,64 +76,128 @@ def debiased_cka(
     NaN below four items and for constant states. The biased estimator is far above 0 for independent states as soon as
     n is not much larger than d.
     """
-    if a.shape[1] < 4:
-        return torch.full((len(a),), torch.nan, dtype=torch.float32)
-    return torch.stack([_cka(_gram(x), _gram(y)) for x, y in zip(a, b, strict=True)]).float()
+    return permuted_cka(Grams.of(a, lower=True), Grams.of(b), unpermuted(a.shape[1]))[0]
 
 
 def cka_null(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, seed: int, draws: int
 ) -> Float[Tensor, "draw layer"]:
     """`debiased_cka` under pairings in which nobody keeps its partner."""
-    n = a.shape[1]
-    if n < 4:
-        return torch.full((draws, len(a)), torch.nan, dtype=torch.float32)
-    orders = _pairings(n, seed, draws)
-    layers = []
-    for x, y in zip(a, b, strict=True):  # one layer's Gram matrices at a time
-        k, m = _gram(x), _gram(y)
-        hsic = torch.stack([_hsic(k, m[order][:, order]) for order in orders])
-        layers.append((hsic / _scale(k, m)).float())
-    return torch.stack(layers, dim=1)
+    return permuted_cka(Grams.of(a, lower=True), Grams.of(b), pairings(a.shape[1], seed, draws))
 
 
-def _pairings(n: int, seed: int, draws: int) -> list[Int[Tensor, " item"]]:
+def pairings(n: int, seed: int, draws: int) -> Int[Tensor, "draw item"]:
     """Pairings in which nobody keeps its partner, the same at every layer."""
     rng = generator(seed + 4)
-    return [derangement(n, rng) for _ in range(draws)]
+    return torch.stack([derangement(n, rng) for _ in range(draws)])
 
 
-def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Bool[Tensor, "item item"]:
-    """Which items are among each item's k nearest others."""
+def unpermuted(n: int) -> Int[Tensor, "1 item"]:
+    """The pairing in which everybody has its partner."""
+    return torch.arange(n)[None]
+
+
+def neighbour_lists(
+    states: Float[Tensor, "layer item d_model"], k: int = NEIGHBOURS
+) -> list[Int[Tensor, "item k"] | None]:
+    """Every item's k nearest others (cosine), layer by layer; None where all states point the same way."""
+    return [_nearest(layer, fitting_k(states.shape[1], k)) for layer in states]
+
+
+def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Int[Tensor, "item k"] | None:
     unit = normalize(states.float(), dim=-1)
-    cosines = unit @ unit.T
-    if cosines.min() > 1 - TIED:
-        return torch.zeros_like(cosines, dtype=torch.bool)
-    cosines.fill_diagonal_(-torch.inf)
-    return torch.zeros_like(cosines, dtype=torch.bool).scatter_(1, cosines.topk(k, dim=1).indices, True)
+    nearest, lowest = [], 1.0
+    for rows in torch.arange(len(unit)).split(ROWS):
+        cosines = unit[rows] @ unit.T
+        lowest = min(lowest, float(cosines.min()))
+        cosines[torch.arange(len(rows)), rows] = -torch.inf
+        nearest.append(cosines.topk(k, dim=1).indices)
+    return None if lowest > 1 - TIED else torch.cat(nearest)
 
 
-def _shared(a: Tensor, b: Tensor, k: int) -> Tensor:
-    if not a.any() or not b.any():
-        return torch.tensor(torch.nan, dtype=torch.float32)
-    return (a & b).sum(1).float().mean() / k
+def common_neighbours(
+    a: list[Int[Tensor, "item k"] | None], b: list[Int[Tensor, "item k"] | None], orders: Int[Tensor, "draw item"]
+) -> Float[Tensor, "draw layer"]:
+    """Share of neighbours in common where item i of `a` is paired with item `order[i]` of `b`."""
+    draws, n = orders.shape
+    shares = torch.full((draws, len(a)), torch.nan, dtype=torch.float32)
+    for layer, (own, other) in enumerate(zip(a, b, strict=True)):
+        if own is None or other is None:
+            continue
+        near = torch.zeros(n, n, dtype=torch.uint8).scatter_(1, other, 1).view(-1).numpy()
+        lists = own.numpy()
+        for draw, order in enumerate(orders.numpy()):
+            places = np.take(order, lists, mode="clip")
+            places += order[:, None] * n
+            shares[draw, layer] = float(np.take(near, places, mode="clip").sum()) / lists.size
+    return shares
 
 
-def _gram(states: Tensor) -> Tensor:
-    centred = states.double() - states.double().mean(0)
-    return (centred @ centred.T).fill_diagonal_(0)
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """U-centred Gram matrices of all layers of one set, each of norm 1, and the set's HSIC with itself."""
+
+    values: Float[Tensor, "layer item other"]
+    """Symmetric with a zero diagonal; with `lower` twice the part below it and zeros above."""
+    hsic: Float[Tensor, " layer"]
+
+    @classmethod
+    def of(cls, states: Float[Tensor, "layer item d_model"], *, lower: bool = False) -> "Grams":
+        """The matrices of states; of fewer than four items they are not defined."""
+        layers, n = states.shape[:2]
+        values = torch.empty(layers, n, n, dtype=torch.float32)
+        hsic = torch.full((layers,), torch.nan, dtype=torch.float64)
+        if n > 3:
+            for layer, gram in enumerate(values):
+                hsic[layer] = _fill_gram(gram, states[layer], lower)
+        return cls(values, hsic)
 
 
-def _scale(k: Tensor, m: Tensor) -> Tensor:
-    squared = _hsic(k, k) * _hsic(m, m)
-    return squared.sqrt() if squared > 1e-30 else torch.tensor(torch.nan, dtype=torch.float64)
+def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> float:
+    """Write a U-centred Gram matrix of norm 1; returns the HSIC of the states with themselves."""
+    n = len(states)
+    centred = states.double()
+    centred = centred - centred.mean(0)
+    size = max(float(centred.norm()) / n**0.5, 1e-150)
+    rows = (centred / size).float()
+    exact = rows.double()
+    sums = exact @ exact.sum(0) - exact.square().sum(1)  # of the rows of the Gram matrix without its diagonal
+    shift = ((sums - sums.sum() / (2 * (n - 1))) / (n - 2)).float()
+    square = 0.0
+    for block in torch.arange(n).split(ROWS):
+        first, last = int(block[0]), int(block[-1]) + 1
+        part = gram[first:last]
+        torch.mm(rows[first:last], rows.T, out=part)
+        part.sub_(shift[first:last, None]).sub_(shift)
+        part[torch.arange(len(block)), block] = 0
+        square += float(part.square().sum(1).double().sum())
+        if lower:
+            part.tril_(first - 1).mul_(2)
+    gram.div_(max(square, 1e-300) ** 0.5)
+    return square * size**4 / (n * (n - 3))
 
 
-def _cka(k: Tensor, m: Tensor) -> Tensor:
-    return _hsic(k, m) / _scale(k, m)
+def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
+    """Debiased CKA where item i of the one set (`lower`) is paired with item `order[i]` of the other."""
+    draws, n = orders.shape
+    found = torch.zeros(draws, len(whole.hsic), dtype=torch.float32)
+    for layers in torch.arange(len(whole.hsic)).split(TOGETHER):
+        entries, width = _side_by_side(whole.values[layers].flatten(1))
+        step = max(1, GATHERED // (n * width))
+        blocks = [(first, min(n, first + step)) for first in range(0, n, step)]
+        weights = [_side_by_side(lower.values[layers, i:j, :j].flatten(1))[0] for i, j in blocks]
+        weights = [torch.from_numpy(weight.view(np.float32).reshape(-1, width)) for weight in weights]
+        for draw, order in enumerate(orders.numpy()):
+            for (first, last), weight in zip(blocks, weights, strict=True):
+                there = np.take(entries, (order[first:last, None] * n + order[:last]).ravel(), mode="clip")
+                products = torch.from_numpy(there.view(np.float32).reshape(-1, width)).mul_(weight)
+                found[draw, layers] += products.sum(0)[: len(layers)]
+    found[:, ~(lower.hsic * whole.hsic > CONSTANT)] = torch.nan
+    return found
 
 
-def _hsic(k: Tensor, m: Tensor) -> Tensor:
-    n = len(k)
-    product, cross = torch.vdot(k.flatten(), m.flatten()), k.sum(0) @ m.sum(0)
-    return (product + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
+def _side_by_side(values: Float[Tensor, "layer entry"]) -> tuple[np.ndarray, int]:
+    """The entries, each with its values at all layers as one item of 4 to 32 bytes, which numpy takes fastest."""
+    width = 1 << (len(values) - 1).bit_length()
+    padded = torch.nn.functional.pad(values, (0, 0, 0, width - len(values))) if width > len(values) else values
+    return padded.T.contiguous().numpy().view(f"V{4 * width}")[:, 0], width

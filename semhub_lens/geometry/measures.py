@@ -17,9 +17,19 @@ from torch.nn.functional import normalize
 
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
-from semhub_lens.geometry.alignment import cka_null, debiased_cka, mutual_neighbours, neighbours_null
+from semhub_lens.geometry.alignment import (
+    Grams,
+    common_neighbours,
+    neighbour_lists,
+    pairings,
+    permuted_cka,
+    unpermuted,
+)
 
 BLOCK = 1024
+"""Items whose cosines with all others exist at a time."""
+CHUNK = 1 << 23
+"""Numbers of one kind that a `Pair` may make of each stack (32 MiB), unless one layer needs more."""
 ALIGNMENT_DRAWS = 200
 """Permutations behind the nulls of CKA and mutual neighbours, which cost n^2 each."""
 
@@ -30,8 +40,7 @@ class Pair:
 
     a: Float[Tensor, "layer item d_model"]
     b: Float[Tensor, "layer item d_model"]
-    seed: int
-    draws: int
+    draw: "Draws"
 
     @cached_property
     def units(self) -> tuple[Float[Tensor, "layer item d_model"], Float[Tensor, "layer item d_model"]]:
@@ -51,21 +60,69 @@ class Pair:
     @cached_property
     def interval(self) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
         """Interval of D over resampled pairs; copies of one pair are not each other's non-pairs."""
-        n = self.a.shape[1]
-        weights = bootstrap_weights(n, max(self.draws, DRAWS), self.seed)
-        weights = weights[(weights > 0).sum(1) > 1]  # copies of a single pair have no non-pairs
+        n, width = self.a.shape[1:]
+        weights = self.draw.weights
         squared = weights.square()
         non_pairs = n * n - squared.sum(1)
         curves = []
-        for x, y, m in zip(*self.units, self.matched, strict=True):
-            total = ((weights @ x) * (weights @ y)).sum(1)
+        for layer, (x, y, m) in enumerate(zip(*self.units, self.matched, strict=True)):
+            if self.cosines is not None and n < 2 * width:
+                total = ((weights @ self.cosines[layer]) * weights).sum(1)
+            else:
+                total = ((weights @ x) * (weights @ y)).sum(1)
             curves.append(weights @ m / n - (total - squared @ m) / non_pairs)
         return percentiles(torch.stack(curves))
 
+    @cached_property
+    def cosines(self) -> Float[Tensor, "layer item other"] | None:
+        """All cosines at once, where they are few."""
+        return self.units[0] @ self.units[1].mT if self.a.shape[1] <= BLOCK else None
+
+    @cached_property
+    def ranks(self) -> tuple[Int[Tensor, "layer item"], Int[Tensor, "layer item"]]:
+        """How many candidates of the other set lie at least as near to each item as its partner, the partner aside."""
+        return _ranks(*self.centred_units), _ranks(*reversed(self.centred_units))
+
+    @cached_property
+    def neighbours(self) -> tuple[list, list]:
+        """Nearest neighbours within each stack."""
+        return neighbour_lists(self.a), neighbour_lists(self.b)
+
+    @cached_property
+    def grams(self) -> tuple[Grams, Grams]:
+        """What debiased CKA needs of each stack."""
+        return Grams.of(self.a, lower=True), Grams.of(self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The random draws that all layers share, made once."""
+
+    items: int
+    seed: int
+    draws: int
+
+    @cached_property
+    def weights(self) -> Float[Tensor, "draw item"]:
+        """How often each pair occurs in each bootstrap sample; copies of a single pair have no non-pairs."""
+        weights = bootstrap_weights(self.items, max(self.draws, DRAWS), self.seed)
+        return weights[(weights > 0).sum(1) > 1]
+
+    @cached_property
+    def pairings(self) -> Int[Tensor, "draw item"]:
+        """Pairings in which nobody keeps its partner."""
+        rng = generator(self.seed + 1)
+        return torch.stack([derangement(self.items, rng) for _ in range(self.draws)])
+
+    @cached_property
+    def alignment(self) -> Int[Tensor, "draw item"]:
+        """The same, for the nulls of CKA and mutual neighbours."""
+        return pairings(self.items, self.seed, min(self.draws, ALIGNMENT_DRAWS))
+
     @property
-    def permutations(self) -> dict[str, int]:
-        """Seed and number of permutations of an alignment measure's null."""
-        return {"seed": self.seed, "draws": min(self.draws, ALIGNMENT_DRAWS)}
+    def own(self) -> Int[Tensor, "1 item"]:
+        """Everybody with its partner."""
+        return unpermuted(self.items)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +172,17 @@ def _baseline(a: Tensor, b: Tensor, matched: Tensor) -> Float[Tensor, " layer"]:
 def _spread(pair: Pair) -> Float[Tensor, " layer"]:
     """Standard deviation of the non-pairs' cosines."""
     n, width = pair.a.shape[1:]
+    mean = _baseline(*pair.units, pair.matched)
+    if n < width and pair.cosines is not None:
+        gaps = (pair.cosines - mean[:, None, None]).square()
+        own = gaps.diagonal(dim1=1, dim2=2).sum(1, dtype=torch.float64)
+        return ((gaps.sum((1, 2), dtype=torch.float64) - own) / (n * (n - 1))).clamp(min=0).sqrt().float()
     squares = []
     for layer_a, layer_b in zip(*pair.units, strict=True):
         x, y = layer_a.double(), layer_b.double()
-        squares.append((x @ y.T).square().sum() if n < width else ((x.T @ x) * (y.T @ y)).sum())
+        squares.append(((x.T @ x) * (y.T @ y)).sum())
     mean_square = (torch.stack(squares) - pair.matched.double().square().sum(1)) / (n * (n - 1))
-    mean = _baseline(*pair.units, pair.matched).double()
-    return (mean_square - mean.square()).clamp(min=0).sqrt().float()
+    return (mean_square - mean.double().square()).clamp(min=0).sqrt().float()
 
 
 def _centred(pair: Pair) -> Float[Tensor, "layer item"]:
@@ -130,27 +191,27 @@ def _centred(pair: Pair) -> Float[Tensor, "layer item"]:
     return cosines - _baseline(*pair.centred_units, cosines)[:, None]
 
 
-def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[int, Int[Tensor, " row"], Float[Tensor, "row item"]]]:
+def _blocks(
+    a: Tensor, b: Tensor, whole: Tensor | None = None
+) -> Iterator[tuple[int, Int[Tensor, " row"], Float[Tensor, "row item"]]]:
     """Layer, items of `a`, and their cosines with all items of `b`, for unit vectors."""
     for layer, (x, y) in enumerate(zip(a, b, strict=True)):
         for rows in torch.arange(a.shape[1]).split(BLOCK):
-            yield layer, rows, x[rows] @ y.T
+            yield layer, rows, x[rows] @ y.T if whole is None else whole[layer, rows]
 
 
 def _effect_null(pair: Pair) -> Float[Tensor, "draw layer"]:
     """D under random pairings in which nobody keeps its partner; the same pairings at every layer."""
     layers, n = pair.a.shape[:2]
-    rng = generator(pair.seed + 1)
-    pairings = torch.stack([derangement(n, rng) for _ in range(pair.draws)])
+    wrong = pair.draw.pairings
     total = pair.matched.sum(1) + _baseline(*pair.units, pair.matched) * n * (n - 1)
-    sums = torch.zeros(pair.draws, layers, dtype=torch.float32)
-    for layer, rows, cosines in _blocks(*pair.units):
-        sums[:, layer] += cosines[torch.arange(len(rows)), pairings[:, rows]].sum(1)
+    sums = torch.zeros(len(wrong), layers, dtype=torch.float32)
+    for layer, rows, cosines in _blocks(*pair.units, pair.cosines):
+        sums[:, layer] += cosines[torch.arange(len(rows)), wrong[:, rows]].sum(1)
     return sums / n - (total - sums) / (n * (n - 1))
 
 
 def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
-    """How many candidates of `b` lie at least as near to each item of `a` as its partner, the partner aside."""
     ranks = torch.zeros(a.shape[:2], dtype=torch.long)
     for layer, rows, cosines in _blocks(a, b):
         own = cosines[torch.arange(len(rows)), rows]
@@ -179,21 +240,21 @@ MEASURES: dict[str, Measure] = {
     ),
     "retrieval": Measure(
         quantities={
-            "rank_ab": lambda pair: _ranks(*pair.centred_units),
-            "rank_ba": lambda pair: _ranks(*reversed(pair.centred_units)),
+            "rank_ab": lambda pair: pair.ranks[0],
+            "rank_ba": lambda pair: pair.ranks[1],
         },
         curves={"R@1": "retrieval", "R@1 by chance": "chance"},
         axis="share",
     ),
     "neighbours": Measure(
-        quantities={"neighbours": lambda pair: mutual_neighbours(pair.a, pair.b)},
-        null={"neighbours_null": lambda pair: neighbours_null(pair.a, pair.b, **pair.permutations)},
+        quantities={"neighbours": lambda pair: common_neighbours(*pair.neighbours, pair.draw.own)[0]},
+        null={"neighbours_null": lambda pair: common_neighbours(*pair.neighbours, pair.draw.alignment)},
         curves={"mutual nearest neighbours": "neighbours"},
         axis="share",
     ),
     "cka": Measure(
-        quantities={"cka": lambda pair: debiased_cka(pair.a, pair.b)},
-        null={"cka_null": lambda pair: cka_null(pair.a, pair.b, **pair.permutations)},
+        quantities={"cka": lambda pair: permuted_cka(*pair.grams, pair.draw.own)[0]},
+        null={"cka_null": lambda pair: permuted_cka(*pair.grams, pair.draw.alignment)},
         curves={"debiased CKA": "cka"},
         axis="share",
     ),

@@ -20,7 +20,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import Provenance, check_finite, unnamed
 from semhub_lens.evidence.stats import LEVEL
-from semhub_lens.geometry.measures import MEASURES, Pair
+from semhub_lens.geometry.measures import CHUNK, MEASURES, Draws, Pair
 
 ASK = {
     quantity: f"measures=[{name!r}]"
@@ -165,12 +165,14 @@ def similarity(
     if unknown or not measures or isinstance(measures, str):
         raise SemhubError(f"Expected some measures of {list(MEASURES)}, got {measures!r}.")
     _check(a, b)
-    pair = Pair(a=a.detach().cpu(), b=b.detach().cpu(), seed=seed, draws=draws)
-    measured = {
-        quantity: measure(pair)
-        for name in dict.fromkeys(measures)
-        for quantity, measure in (*MEASURES[name].quantities.items(), *MEASURES[name].null.items())
-    }
+    draw, n = Draws(a.shape[1], seed, draws), a.shape[1]
+    parts: dict[str, list[Tensor]] = {}
+    for stacks in zip(*(x.detach().split(max(1, CHUNK // (n * max(n, x.shape[2])))) for x in (a, b)), strict=True):
+        pair = Pair(a=stacks[0].cpu(), b=stacks[1].cpu(), draw=draw)  # layers one by one, where they are large
+        for name in dict.fromkeys(measures):
+            for quantity, measure in (*MEASURES[name].quantities.items(), *MEASURES[name].null.items()):
+                parts.setdefault(quantity, []).append(measure(pair))
+    measured = {name: torch.cat(part, dim=int(name in NULLS)) for name, part in parts.items()}
     return SimilarityResult(measured=measured, provenance=provenance or unnamed(seed))
 
 

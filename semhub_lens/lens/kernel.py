@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.model.readout import Readout
+from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits held at a time: 64 MiB of float32."""
@@ -79,6 +79,37 @@ def reduce_logits(
             for name, row in rows.items():
                 parts[name].append(torch.stack(row))
     return {name: torch.cat(part, dim=1) for name, part in parts.items()}
+
+
+def contrast_targets(
+    readout: Readout,
+    states: Float[Tensor, "layer pos d_model"],
+    targets: Sequence[Sequence[tuple[int, ...]]] = (),
+    common: Sequence[tuple[int, ...]] = (),
+    *,
+    progress: bool = False,
+) -> Float[Tensor, "layer pos target"]:
+    r"""The quantity "targets" less its mean over a state's targets, from the targets' own columns.
+
+    $$c_{\ell p w} = \log p_{\ell p}(w) - \operatorname{mean}_{w'} \log p_{\ell p}(w')$$
+
+    The normaliser is the same for all words at one state, so it cancels. Arguments are those of `reduce_logits`.
+    """
+    ids = sorted({token for row in (*targets, common) for listed in row for token in listed})
+    column = {token: place for place, token in enumerate(ids)}
+
+    def placed(row: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        return [tuple(column[token] for token in listed) for listed in row]
+
+    few = reduce_logits(
+        ColumnReadout(readout, ids),
+        states,
+        ["targets"],
+        targets=[placed(row) for row in targets],
+        common=placed(common),
+        progress=progress,
+    )["targets"]
+    return few - few.mean(-1, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

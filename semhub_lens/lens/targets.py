@@ -17,7 +17,7 @@ from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
-from semhub_lens.lens.kernel import reduce_logits
+from semhub_lens.lens.kernel import contrast_targets, reduce_logits
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.checks import batch_notes
@@ -32,7 +32,8 @@ class TargetResult(Quantities):
     """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
 
     log_probs: Float[Tensor, "layer item target"]
-    """Log of the summed probability of each target's tokens, in nats."""
+    """Log of the summed probability of each target's tokens, in nats; with `contrast` less its mean over the item's
+    targets, so that only differences at one item and layer mean something."""
     names: tuple[tuple[str, ...], ...]
     """Per item, its own targets."""
     collisions: tuple[tuple[int, int, int], ...]
@@ -40,6 +41,8 @@ class TargetResult(Quantities):
     stands for all, where both targets are common."""
     common_names: tuple[str, ...] = ()
     """The targets that all items have in common; they stand after an item's own."""
+    contrast: bool = False
+    """Whether only differences were read."""
 
     ask: ClassVar[Mapping[str, str]] = LensResult.ask
 
@@ -69,7 +72,8 @@ def target_lens(
     readout: Readout | None = None,
     variants: Variants = "all",
     first_token: bool = False,
-    quantities: Sequence[str] = DISTANCES,
+    contrast: bool = False,
+    quantities: Sequence[str] | None = None,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> TargetResult:
@@ -90,13 +94,18 @@ def target_lens(
         readout: a `Readout` of your own in place of `norm`.
         variants: which spellings of a word count; see `word_tokens`.
         first_token: let a word of several tokens stand for itself by its first token.
-        quantities: what else to read, as in `logit_lens`; () is faster.
+        contrast: read only how the targets of an item differ, $\log p_\ell(w) - \operatorname{mean}_{w'} \log
+            p_\ell(w')$. The normaliser cancels at one state, so nothing but the targets' columns of the unembedding is
+            read: the differences are those of the full read-out, hundreds of times faster. It does not cancel
+            between states, nor in a mean of probabilities over positions.
+        quantities: what else to read, as in `logit_lens`; () is faster. None is entropy and distance to the final
+            layer, or with `contrast` nothing.
         hooks: interventions to run under.
         progress: show a progress bar.
 
     Raises:
         SemhubError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
-            end.
+            end; with `contrast`, a single target or other quantities, which need the whole vocabulary.
 
     Example:
         >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
@@ -105,6 +114,10 @@ def target_lens(
     listed = as_prompts(model, prompts)
     wanted = positions(listed, read_at)
     sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
+    if quantities is None:
+        quantities = () if contrast else DISTANCES
+    if contrast:
+        _require_contrast(sets, quantities)
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     read: dict[int, Tensor] = {}
@@ -115,17 +128,28 @@ def target_lens(
             bar.update(len(batch))
     states = torch.cat([read[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
-    measured = reduce_logits(
-        reader, states, ["targets", *quantities], targets=sets.own, common=sets.common, progress=progress
-    )
+    if contrast:
+        measured = {"targets": contrast_targets(reader, states, sets.own, sets.common, progress=progress)}
+    else:
+        measured = reduce_logits(
+            reader, states, ["targets", *quantities], targets=sets.own, common=sets.common, progress=progress
+        )
     return TargetResult(
         log_probs=measured.pop("targets"),
         names=sets.names,
         collisions=sets.collisions(),
         common_names=sets.common_names,
+        contrast=contrast,
         measured=measured,
         provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos, notes=batch_notes(model, listed)),
     )
+
+
+def _require_contrast(sets: "TargetSets", quantities: Sequence[str]) -> None:
+    if quantities:
+        raise SemhubError(f"contrast=True reads no quantities, they need the whole vocabulary; got {list(quantities)}.")
+    if len(sets.own[0]) + len(sets.common) < 2:
+        raise SemhubError("contrast=True compares the targets of an item, so it needs at least two; got one.")
 
 
 def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

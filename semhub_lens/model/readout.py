@@ -6,7 +6,7 @@ with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or
 to is what the last layer's reader would make of it; it does not show that the model uses it that way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import chain
 from typing import Any, Literal
@@ -136,6 +136,30 @@ class Readout:
                 f"norm={self.norm!r} needs raw weights, but these are {processing}: folding moves the norm's gain into "
                 "W_U. Load the model without processing (shl.load, or from_pretrained_no_processing)."
             )
+
+
+class ColumnReadout(Readout):
+    """A read-out of a few tokens alone: its vocabulary is their order, and their columns are its cost."""
+
+    def __init__(self, readout: Readout, tokens: Sequence[int]) -> None:
+        self.n_layers = readout.n_layers
+        self._whole, self._few = readout, torch.tensor(tokens, dtype=torch.long, device=readout.device)
+
+    @property
+    def d_vocab(self) -> int:
+        """How many tokens are read."""
+        return len(self._few)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self._few.device
+
+    def __call__(
+        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None, tokens: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "*rows vocab"]:
+        """Logits of the few tokens, or of some of them by their place among the few."""
+        return self._whole(states, layer, self._few if tokens is None else self._few[tokens])
 
 
 def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:

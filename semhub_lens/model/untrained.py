@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from semhub_lens.base.errors import whole_number
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.foreign import WRAPPED
 from semhub_lens.base.rng import generator
-from semhub_lens.model.facts import Model, require_model
+from semhub_lens.model.facts import Model, require_model, weights_of
 
 ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
 """Weights that both backends have, by the bridge's names."""
@@ -28,6 +29,10 @@ GAIN = re.compile(r"norm|(^|[._])ln", re.IGNORECASE)
 BIAS = re.compile(r"(^|_)bias$|^_?b(_|$)")
 BLOCK = 1 << 22
 """Entries that are summed in double precision at a time."""
+
+
+_origins: "WeakKeyDictionary[Model, tuple[str, int, str]]" = WeakKeyDictionary()
+"""By a drawn model: the weights that it was drawn from, the seed, and its own weights then. It dies with the model."""
 
 
 class Weight(NamedTuple):
@@ -86,7 +91,13 @@ def untrained(model: Model, *, seed: int) -> Model:
             name = "embed" if tied and weight.name == "unembed" else weight.name
             weight.laid_out(copies[id(parameter)]).copy_(_noise(weight.laid_out(parameter), name, seed))
     drawn.cfg.model_name = f"{model.cfg.model_name} (random weights)"
+    _origins[drawn] = (weights_of(model), seed, weights_of(drawn))
     return drawn
+
+
+def is_drawn_from(random: Model, model: Model, seed: int) -> bool:
+    """Whether `untrained(model, seed=seed)` made this model, and neither was changed since."""
+    return _origins.get(random) == (weights_of(model), seed, weights_of(random))
 
 
 def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -137,6 +138,24 @@ def test_a_changed_setting_is_a_new_run(tiny_model, tmp_path):
         assert found.summary().equals(go(tiny_model, [], None, **changed).summary())
         calls.clear()
         calls.extend([0] * (count + 1))
+
+
+def test_a_saved_run_is_one_whether_its_baseline_was_given_or_made_and_another_baseline_is_another_run(
+    tiny_model, tmp_path
+):
+    def times_measured(baseline):
+        calls = []
+        job = replace(job_on(tiny_model, 40), untrained_model=baseline)
+        run_experiment(planted(calls), job, tmp_path)
+        return len(calls)
+
+    random = shl.untrained(tiny_model, seed=0)
+    assert times_measured(None) > 0 and times_measured(random) == 0
+    assert times_measured(shl.untrained(tiny_model, seed=1)) > 0
+    assert times_measured(random) > 0 and times_measured(None) == 0
+    with torch.no_grad():
+        next(random.parameters()).add_(1)
+    assert times_measured(random) > 0, "a baseline that was changed is another one"
 
 
 @pytest.mark.real

@@ -1,11 +1,13 @@
 """A job: its settings travel as one object, and what it makes is made once."""
 
 import pytest
+import torch
 
 import semhub_lens as shl
 from jobs import job_on
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.experiments import registry
+from semhub_lens.experiments.job import LEVELS
 
 
 def test_the_job_on_random_weights_is_made_once_with_its_model_and_its_readout(tiny_model):
@@ -44,4 +46,20 @@ def test_every_experiment_needs_the_reader_of_its_first_word():
     needs = {entry.id.partition(".")[0]: entry.modality for entry in registry.EXPERIMENTS.values()}
     assert needs == {"vision": "image", "audio": "audio"} | dict.fromkeys(
         ("multilingual", "arithmetic", "code", "semantics", "probing"), ""
+    )
+
+
+def test_compared_words_differ_as_in_the_full_read_out_and_lie_at_the_height_of_the_first_items(tiny_model):
+    prompts = [shl.Prompt.from_ids([1, 3 + i, 4 + i % 5, 9], bos=True) for i in range(24)]
+    own, common = [[3 + i % 11, 5] for i in range(2 * len(prompts))], ["two", ["dog", "cat"], 8]
+    job, settings = job_on(tiny_model, 16), {"common": common, "read_at": [[1, 3]] * len(prompts)}
+    full = job.lens("words", prompts, own, **settings)
+    found = job.compared("words", prompts, own, **settings)
+    gap = found - full
+    torch.testing.assert_close(gap, gap[..., :1].expand_as(gap), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.mean((1, 2)), full[:, :LEVELS].mean((1, 2)), atol=1e-5, rtol=0)
+    assert gap.std(1).max() > 0.1, "the heights of items must differ"
+    few = {"common": common, "read_at": [[1, 3]] * 8}
+    assert torch.equal(
+        job.compared("words", prompts[:8], own[:16], **few), job.lens("words", prompts[:8], own[:16], **few)
     )

@@ -10,6 +10,7 @@ import torch
 
 import semhub_lens as shl
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.geometry import alignment
 from semhub_lens.geometry.alignment import debiased_cka
 from semhub_lens.geometry.measures import MEASURES, Measure, cosine_matrix
 from semhub_lens.geometry.similarity import SimilarityResult, similarity
@@ -357,3 +358,47 @@ def test_states_with_gradients_or_in_half_precision_are_compared_as_they_are():
     found = similarity(a.bfloat16().float().requires_grad_(), b, draws=5)
     assert_same(found, expected)
     assert not found.matched.requires_grad
+
+
+def naive_alignment(x, y, order, k):
+    """Debiased CKA and the share of common neighbours of one pairing, in float64 and with whole matrices."""
+    y, n = y[order], len(x)
+
+    def gram(z):
+        centred = z.double() - z.double().mean(0)
+        return (centred @ centred.T).fill_diagonal_(0)
+
+    def hsic(g, h):
+        cross = (g.sum(0) * h.sum(0)).sum()
+        return ((g * h).sum() + g.sum() * h.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
+
+    def near(z):
+        unit = z.double() / z.double().norm(dim=1, keepdim=True)
+        return (unit @ unit.T).fill_diagonal_(-2).topk(k, dim=1).indices.tolist()
+
+    g, h = gram(x), gram(y)
+    common = [len({*one} & {*other}) for one, other in zip(near(x), near(y), strict=True)]
+    return float(hsic(g, h) / (hsic(g, g) * hsic(h, h)).sqrt()), sum(common) / (n * k)
+
+
+@pytest.mark.parametrize("layers", [1, 3, 9])
+@pytest.mark.parametrize("rows", [1024, 7])
+def test_alignment_and_its_nulls_equal_the_naive_definitions_however_the_work_is_cut(monkeypatch, layers, rows):
+    a, b = pair(items=25, width=12, noise=0.4, layers=layers)
+    a[..., 3] *= 8  # one dimension that rules, as in real states
+    monkeypatch.setattr(alignment, "ROWS", rows)
+    monkeypatch.setattr(alignment, "GATHERED", 25 * rows)
+    monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "CHUNK", 25 * 25 * 3)
+    found = similarity(a, b, measures=["cka", "neighbours"], draws=6)
+    orders = [torch.arange(25), *alignment.pairings(25, 0, 6)]
+    for layer in range(layers):
+        for i, order in enumerate(orders):
+            cka, common = naive_alignment(a[layer], b[layer], order, k=8)
+            measured = (
+                (found.cka, found.neighbours) if i == 0 else (found.cka_null[i - 1], found.neighbours_null[i - 1])
+            )
+            assert float(measured[0][layer]) == pytest.approx(cka, abs=2e-6)
+            assert float(measured[1][layer]) == pytest.approx(common, abs=1e-6)
+    assert found.cka_null.std(0).min() > 1e-3, "the pairings must differ"
+    assert torch.equal(alignment.cka_null(a, b, seed=0, draws=6), found.cka_null)
+    assert torch.equal(alignment.neighbours_null(a, b, seed=0, draws=6), found.neighbours_null)

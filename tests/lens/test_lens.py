@@ -346,3 +346,42 @@ def test_targets_alone_are_the_same_and_nothing_else_is_there(tiny_model):
         with pytest.raises(SemhubError, match=f"{name}.* was not measured"):
             getattr(short, name)
     assert torch.isfinite(full.entropy).all() and torch.isfinite(full.kl_to_final).all()
+
+
+@pytest.mark.parametrize("norm", ["final", "none", "paper"])
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_contrast_is_the_full_read_out_less_its_mean_with_a_bias_and_a_soft_cap(backend, norm):
+    model = capped(backend, 1.5)
+    if getattr(model, "b_U", None) is not None and backend == "hooked":
+        with torch.no_grad():
+            model.unembed.b_U.copy_(torch.linspace(-2, 2, model.cfg.d_vocab))
+    own, common = [["two", "five"], ["red", ["dog", "cat"]], [7, "blue"]], ["one", 9, ["two", 11]]
+    settings = {"common": common, "read_at": [[3, 1], [], [-2]], "progress": False}
+    settings["readout"] = shl.Readout(model, norm=norm)
+    full = shl.target_lens(model, TEXTS, own, **settings)
+    found = shl.target_lens(model, TEXTS, own, contrast=True, **settings)
+    expected = full.log_probs - full.log_probs.mean(-1, keepdim=True)
+    torch.testing.assert_close(found.log_probs, expected, atol=1e-5, rtol=0)
+    assert found.contrast and found.names == full.names and found.collisions == full.collisions
+    model.cfg.output_logits_soft_cap = None
+    bare = shl.target_lens(model, TEXTS, own, contrast=True, **settings)
+    assert (bare.log_probs - expected).abs().max() > 0.1, "the cap must matter"
+
+
+def test_a_contrast_reads_only_the_columns_it_compares(tiny_model, monkeypatch):
+    read = []
+
+    def counted(self, states, layer=None, tokens=None):
+        read.append(self.d_vocab if tokens is None else len(tokens))
+        return whole(self, states, layer, tokens)
+
+    whole = shl.Readout.__call__
+    monkeypatch.setattr(shl.Readout, "__call__", counted)
+    shl.target_lens(tiny_model, TEXTS, common=["two", "dog"], variants="exact", contrast=True, progress=False)
+    assert read == [2] * (tiny_model.cfg.n_layers + 1)
+
+
+@pytest.mark.parametrize("wrong", [{"quantities": ["entropy"]}, {"common": ["two"]}])
+def test_a_contrast_of_one_word_or_with_other_quantities_is_refused(tiny_model, wrong):
+    with pytest.raises(SemhubError, match="contrast=True"):
+        shl.target_lens(tiny_model, ["three"], **({"common": ["two", "dog"]} | wrong), contrast=True, progress=False)

@@ -9,7 +9,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.data.numbers.arithmetic import Expression, number_word, products, sums
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.legs_in_common import (
     NOT_RANDOM,
     LensItems,
@@ -136,10 +136,10 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     def measure(on: Job) -> LensItems:
         space, variants = (" ", "exact") if job.paper else ("", "all")
         words = [space + number_word(number) for number in range(1, 10)]
-        log_probs = on.lens("missing", prompts, [[str(e.second)] for e in items], common=words, variants=variants)
+        log_probs = on.compared("missing", prompts, [[str(e.second)] for e in items], common=words, variants=variants)
         return LensItems(log_probs[..., 0], log_probs[..., 1:], key)
 
-    provenance = job.provenance("generated sums and products" if job.paper else "generated sums", prompts, lens=True)
+    provenance = job.provenance("generated sums and products" if job.paper else "generated sums", prompts, lens=FEW)
     random = measure(job.random()) if job.baseline else None
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
     legs = preference_legs(measure(job), NUMBER_WORDS, provenance, job.seed, random=random, labels=labels)

@@ -11,7 +11,7 @@ from semhub_lens.data.code.list_literals import ListLiteral, list_literals
 from semhub_lens.data.code.source_files import source_id
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import NullDraw, other_keys, paired_contrast, sign_flips
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
@@ -49,8 +49,8 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     first = torch.zeros(len(prompts), dtype=torch.long)
 
     def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
-        """At the comma: all log-probabilities, " and" over the other words more than elsewhere, over the next token."""
-        log_probs = on.lens("commas", prompts, targets, common=WORDS, read_at=read_at, variants="exact")
+        """At the comma: how log-probabilities differ; " and" over other words more than elsewhere; over the next."""
+        log_probs = on.lens("commas", prompts, targets, common=WORDS, read_at=read_at, variants="exact", contrast=True)
         comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
         return comma, contrast - control, comma[..., 1] - comma[..., 0]
@@ -63,8 +63,12 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     comma, effects = legs_of(job)
     placebos = legs_of(job.random())[1] if job.baseline else None
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
-    provenance = job.provenance(corpus, origins, lens=True, bos=prompts[0].bos)
-    curves = {name: comma[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))}
+    provenance = job.provenance(corpus, origins, lens=FEW, bos=prompts[0].bos)
+    at_commas = [places[:1] for places in read_at]
+    level = job.level("commas", prompts, targets[::2], common=WORDS, read_at=at_commas, variants="exact")
+    curves = {
+        name: (comma + level)[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))
+    }
     legs = tuple(
         make_leg(
             effect,

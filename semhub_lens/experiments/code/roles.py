@@ -15,7 +15,7 @@ from semhub_lens.data.code.calls import Argument, Call, Calls, call_arguments
 from semhub_lens.data.code.source_files import source_id
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.legs_in_common import LensItems, Preference, preference_legs
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.prompts import Prompt
@@ -75,7 +75,7 @@ def run_logit_lens_roles(job: Job) -> ExperimentResult:
         legs += preference_legs(
             read,
             replace(ROLES, prefix=f"{name}: "),
-            job.provenance(corpus, [role.label for role in roles], lens=True, bos=roles[0].prompt.bos),
+            job.provenance(corpus, [role.label for role in roles], lens=FEW, bos=roles[0].prompt.bos),
             job.seed,
             random=random,
             labels=[role.label for role in roles],
@@ -98,7 +98,7 @@ def _read_roles(job: Job, name: str, roles: Sequence[Role]) -> tuple[LensItems, 
     own = [[role.argument, *role.neighbours] for role in roles]
     spellings = [token for named in index for token in named]
     prompts = [role.prompt for role in roles]
-    log_probs = job.lens(f"roles-{name}", prompts, own, common=spellings, variants="exact")
+    log_probs = job.compared(f"roles-{name}", prompts, own, common=spellings, variants="exact")
     near, both = log_probs[..., 1 : len(own[0])], log_probs[..., len(own[0]) :]
     bare, spaced = rearrange(both, "layer item (name space) -> space layer item name", space=2)
     words = torch.where(torch.tensor([role.spaced for role in roles])[:, None], spaced, bare)

@@ -8,7 +8,7 @@ import torch
 from semhub_lens.base.errors import Unfit
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import paired_contrast
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.languages.sources import parallel, plain, running
 from semhub_lens.experiments.legs_in_common import (
     LensItems,
@@ -115,7 +115,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
             continue
         notes.append(f"{NAMES[code]}: {items.report}")
         provenance = job.provenance(
-            f"{source}, {code}", [items.words, items.glosses], lens=True, bos=items.prompts[0].bos
+            f"{source}, {code}", [items.words, items.glosses], lens=FEW, bos=items.prompts[0].bos
         )
         measured = [_read_glosses(on, code, items) for on in ([job, job.random()] if job.baseline else [job])]
         labels = [f"{word} = {gloss}" for word, gloss in zip(items.words, items.glosses, strict=True)]
@@ -138,12 +138,13 @@ def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
     key = torch.arange(len(items.words))
     name, at = f"glosses-{code}", items.positions
     if not job.paper:
-        log_probs = job.lens(name, items.prompts, [[word] for word in items.words], common=items.glosses, read_at=at)
+        own = [[word] for word in items.words]
+        log_probs = job.compared(name, items.prompts, own, common=items.glosses, read_at=at)
         return LensItems(log_probs[..., 0], log_probs[..., 1:], key)
     listed = [token for tokens in items.alternatives for token in tokens]
     owner = torch.tensor([i for i, tokens in enumerate(items.alternatives) for _ in tokens])
     own = [[token] for token in items.next_ids]
-    log_probs = job.lens(name, items.prompts, own, common=listed, read_at=at, variants="exact")
+    log_probs = job.compared(name, items.prompts, own, common=listed, read_at=at, variants="exact")
     best = torch.full((*log_probs.shape[:2], len(key)), -torch.inf, dtype=torch.float32)
     best.scatter_reduce_(2, owner.expand(*log_probs.shape[:2], -1), log_probs[..., 1:], "amax")
     return LensItems(log_probs[..., 0], best, key)

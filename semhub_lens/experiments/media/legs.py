@@ -79,7 +79,7 @@ def media_provenance(
     shown: Sequence[Prompt],
     names: Sequence[str],
     *,
-    lens: bool = False,
+    lens: bool | str = False,
     data: str | None = None,
 ) -> Provenance:
     """Provenance of legs on what is shown; `data` names the items, where they are not the bundled ones."""
@@ -95,18 +95,22 @@ def near_names(job: Job, kind: MediaKind, shown: list[Prompt], names: list[str],
     noisy = noise_like(shown, job.seed)
     sentences = [kind.question.removeprefix(f"<{kind.modality}> ") + f" {name}" for name in names]
     legs = []
+    both = [kind.modality, "last"]  # read in the same passes
+    jobs = [job, job.random()] if job.baseline else [job]
+    seen = [on.reads(kind.noun, shown, both) for on in jobs]
+    noise = job.reads("noise", noisy, both)
     for title, read, texts, text_read in (
         (f"{kind.noun}'s positions and name", kind.modality, names, "mean"),
         ("last token", "last", sentences, "last"),
     ):
         pairs = [
-            (on.states(f"{kind.noun}-{read}", shown, read), on.states(f"text-{text_read}", texts, text_read))
-            for on in ([job, job.random()] if job.baseline else [job])
+            (reads[read], on.states(f"text-{text_read}", texts, text_read))
+            for on, reads in zip(jobs, seen, strict=True)
         ]
         stacks = Stacks(
             *pairs[0],
             random=pairs[1] if job.baseline else None,
-            others={kind.noise: job.states(f"noise-{read}", noisy, read)},
+            others={kind.noise: noise[read]},
         )
         text = LegText(
             title=title,

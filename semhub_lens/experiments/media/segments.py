@@ -16,7 +16,7 @@ from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import SegmentedPicture, composed_pictures, squared, squared_mask
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import WHOLE, Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media.legs import ADAPTER, reader_of
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
@@ -164,7 +164,7 @@ def segment_result(
     provenance = job.provenance(
         f"{corpus} through {reader.name}",
         [[i.prompt for i in items], [(i.label, i.inside) for i in items]],
-        lens=True,
+        lens=WHOLE,
         bos=items[0].prompt.bos,
     )
     prompts = [item.prompt for item in items]

@@ -14,7 +14,7 @@ from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
-from semhub_lens.experiments.job import Job
+from semhub_lens.experiments.job import FEW, WHOLE, Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media.legs import (
     ADAPTER,
@@ -117,7 +117,7 @@ def _caption_legs(
     for code, kept in named.items():
         names = [name_of(item, code) for item in kept]
         own = [rows[item.key] for item in kept]
-        provenance = _provenance(job, [shown[i] for i in own], names, lens=True)
+        provenance = _provenance(job, [shown[i] for i in own], names, lens=WHOLE)
         part = reading.of(own, [every.index(name) for name in names])
         key = torch.arange(len(kept))
         legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, provenance))
@@ -132,7 +132,7 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
-    provenance = _provenance(job, shown, [item.concept for item in items], lens=True)
+    provenance = _provenance(job, shown, [item.concept for item in items], lens=WHOLE)
     reading = read_names(job, PICTURES, "colours", shown, colours)
     leg = names_leg(job, PICTURES, "colour words", reading, colours, key, provenance)
     title = f"{len(items)} pictures of one colour each"
@@ -149,7 +149,7 @@ def pictures_of(job: Job) -> list[MediaItem]:
     return [every[i] for i in sample(len(every), min(job.n, len(every)), job.seed)]
 
 
-def _provenance(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool = False) -> Provenance:
+def _provenance(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens: bool | str = False) -> Provenance:
     data = None if job.data is None else f"pictures of {job.data}"
     return media_provenance(job, PICTURES, shown, names, lens=lens, data=data)
 
@@ -168,13 +168,13 @@ def _through_english(job: Job, reader: MediaReader, items: list[MediaItem], code
     shown = [reader.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))
-    provenance = _provenance(job, shown, own, lens=True)
+    provenance = _provenance(job, shown, own, lens=FEW)
     named = f"question-{code}"
     targets = [[word] for word in own]
-    read = job.lens(named, shown, targets, common=english)
+    read = job.compared(named, shown, targets, common=english)
     placebos = {}
     if job.baseline:
-        random = job.random().lens(named, shown, targets, common=english)
+        random = job.random().compared(named, shown, targets, common=english)
         placebos[NOT_RANDOM] = paired_contrast(random[..., 1:], key, random[..., 0])
     effect, draw = paired_contrast(read[..., 1:], key, read[..., 0])
     text = replace(THROUGH_ENGLISH, title=f"{LANGUAGES[code]} question: {THROUGH_ENGLISH.title}")

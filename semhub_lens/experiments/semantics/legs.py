@@ -14,7 +14,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.data.semantics.logical_forms import ROLES, SemanticItem, read_cogs, semantic_items, shuffled, swapped
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, centred_contrast, centred_keys, other_keys, permuted_keys
-from semhub_lens.experiments.job import Job, len_of
+from semhub_lens.experiments.job import COLUMNS, Job, len_of
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, matched_negatives, similarity_legs, stacks_of
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.experiments.semantics.rivals import READS, Rivals, StatesOfTexts, rivals_leg
@@ -157,7 +157,9 @@ def run_logit_lens(job: Job) -> ExperimentResult:
         earlier=earlier,
         random=_role_words(job.random(), "roles", prompts.listed)[0] if job.baseline else None,
         undetermined=_role_words(job, "open", prompts.undetermined)[0] if prompts.undetermined else None,
-        provenance=job.provenance(prompts.corpus, [(p.prefix, p.name, p.role) for p in prompts.listed], lens=True),
+        provenance=job.provenance(
+            prompts.corpus, [(p.prefix, p.name, p.role) for p in prompts.listed], lens=job.paper or COLUMNS
+        ),
     )
     legs, notes = [_roles_leg(job, roles)], list(prompts.report)
     clefts = [i for i, prompt in enumerate(prompts.listed) if prompt.cleft]
@@ -199,7 +201,10 @@ class Roles:
 
 
 def _role_words(job: Job, name: str, prompts: Sequence[RolePrompt]) -> tuple[Tensor, Tensor]:
-    """Log-probability of every role word before the name and at an earlier position (paper: probability)."""
+    """Log-probability of every role word above their mean, before the name and at an earlier position.
+
+    In the reference code it is the probability, which needs the whole vocabulary.
+    """
     words = [(" " if job.paper else "") + role for role in ROLES]
     log_probs = job.lens(
         name,
@@ -208,6 +213,7 @@ def _role_words(job: Job, name: str, prompts: Sequence[RolePrompt]) -> tuple[Ten
         read_at=[[prompt.earlier, len_of(prompt.prefix, job.model) - 1] for prompt in prompts],
         variants="exact" if job.paper else "all",
         first_token=job.paper,
+        contrast=not job.paper,
     )
     values = log_probs.exp() if job.paper else log_probs
     earlier, here = rearrange(values, "layer (item place) role -> place layer item role", place=2)
