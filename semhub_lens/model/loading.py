@@ -103,13 +103,11 @@ def load(
     return model.eval()
 
 
-@torch.no_grad()
-def _laid_out(model: Any) -> Any:
-    """Store matrices that HookedTransformer transposes in every pass as it reads them; else each pass copies them."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
-            parameter.data = parameter.data.T.contiguous().T
-    return model
+def _laid_out(name: str, values: Tensor) -> Tensor:
+    """A matrix as HookedTransformer reads it: those that it transposes in every pass lie so that no pass copies them."""
+    if values.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
+        return values.T.contiguous().T
+    return values.contiguous()
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -148,7 +146,10 @@ def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtyp
     """A hub model that only transformer-lens knows how to read."""
     try:
         if backend == "hooked":
-            return _laid_out(HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype))
+            model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
+            for parameter_name, parameter in model.named_parameters():
+                parameter.data = _laid_out(parameter_name, parameter.data)
+            return model
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
     except Exception as error:  # its readers raise types of every kind
         hint = "" if name in HOOKED_NAMES else unknown(name) + " "
@@ -162,7 +163,7 @@ def _from_hugging_face(
     hf = hf.to(device)
     reference = reference_of(hf, _compared(hf)) if check else None
     if backend == "hooked":
-        model = _laid_out(_hooked(hf.cpu(), tokenizer, official, device, dtype))
+        model = _hooked(hf.cpu(), tokenizer, official, device, dtype)
     else:
         model = _bridge(hf, tokenizer, official or str(source), device, dtype)
     model.cfg.model_name = name
@@ -264,18 +265,32 @@ def _bridge(hf: Any, tokenizer: Any, label: str, device: str, dtype: torch.dtype
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
+    """A `HookedTransformer` that takes over the weights of a Hugging Face model, which is of no use afterwards.
+
+    It is made as `from_pretrained_no_processing` makes it, but holds the tensors that the conversion gives, where that
+    copies each of them into a model of empty ones.
+    """
+    from transformer_lens import loading_from_pretrained as loading
+
     with _refused(f"HookedTransformer cannot hold {type(hf).__name__}", BRIDGE):
         if official is None:
-            return _hooked_by_config(hf, tokenizer, device, dtype)
-        model = HookedTransformer.from_pretrained_no_processing(
-            official, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
-        )
-        model.generation_config = hf.generation_config  # it names the tokens that end a text
-        return model
+            cfg, weights = _by_config(hf, device, dtype)
+            cfg.tokenizer_name = None
+        else:
+            official = loading.get_official_model_name(official)
+            cfg = loading.get_pretrained_model_config(
+                official, hf_cfg=hf.config.to_dict(), fold_ln=False, device=device, dtype=dtype
+            )
+            weights = loading.get_pretrained_state_dict(official, cfg, hf, dtype=dtype)
+        model = HookedTransformer(cfg, tokenizer, move_to_device=False)
+        _assign(model, model.fill_missing_keys(weights))
+        model.move_model_modules_to_device()
+    model.generation_config = hf.generation_config  # it names the tokens that end a text
+    return model
 
 
-def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> Any:
-    """Build a `HookedTransformer` from any Hugging Face model whose architecture it can convert."""
+def _by_config(hf: Any, device: str, dtype: torch.dtype) -> tuple[Any, dict[str, Tensor]]:
+    """Configuration and weights of any Hugging Face model whose architecture `HookedTransformer` can convert."""
     from transformer_lens import loading_from_pretrained as loading
 
     config = _as_of_old(hf)
@@ -285,15 +300,24 @@ def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) 
             cfg = loading.get_pretrained_model_config(
                 folder, hf_cfg=config.to_dict(), fold_ln=False, device=device, dtype=dtype
             )
-        weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
-    cfg.tokenizer_name = None
-    model = HookedTransformer(cfg, tokenizer, move_to_device=False)
-    model.load_and_process_state_dict(
-        weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
-    )
-    model.move_model_modules_to_device()
-    model.generation_config = hf.generation_config
-    return model
+        return cfg, loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
+
+
+@torch.no_grad()
+def _assign(model: Any, weights: dict[str, Tensor]) -> None:
+    """Make these tensors the model's own, one after the other, so that no second copy of all is held."""
+    taken: set[int] = set()
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name in [*weights]:
+        values = weights.pop(name).detach()
+        if name not in own:
+            continue
+        values = _laid_out(name, values.to(own[name].dtype))
+        if values.untyped_storage().data_ptr() in taken:  # tied: edits of one must not change the other
+            values = values.clone()
+        taken.add(values.untyped_storage().data_ptr())
+        model.load_state_dict({name: values}, strict=False, assign=True)
+        del own[name]
 
 
 def _as_of_old(hf: Any) -> Any:

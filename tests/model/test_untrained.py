@@ -18,7 +18,7 @@ from transformers import (
 import models
 import semhub_lens as shl
 from semhub_lens.base.rng import generator
-from semhub_lens.model.loading import _hooked_by_config
+from semhub_lens.model.loading import _hooked
 
 IDS = torch.tensor([[1, 4, 9, 20, 7]])
 SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
@@ -43,7 +43,7 @@ def made(name, backend):
         for parameter in hf.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=rng))
     if backend == "hooked":
-        model = _hooked_by_config(hf, tokenizer, "cpu", torch.float32)
+        model = _hooked(hf, tokenizer, None, "cpu", torch.float32)
     else:
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
