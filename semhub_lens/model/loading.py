@@ -4,10 +4,11 @@ Beside `models`, only this module knows the two model classes.
 """
 
 import copy
+import io
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import shorten
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.progress import no_other_bars
 from semhub_lens.model.agreement import LENGTH, Reference, disagreement, reference_of
 from semhub_lens.model.facts import HookedTransformer, plain_ids
 from semhub_lens.model.sources import (
@@ -104,7 +106,7 @@ def load(
 
 
 def _laid_out(name: str, values: Tensor) -> Tensor:
-    """A matrix as HookedTransformer reads it: those that it transposes in every pass lie so that no pass copies them."""
+    """A weight as HookedTransformer reads it: no pass copies a matrix that it transposes."""
     if values.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
         return values.T.contiguous().T
     return values.contiguous()
@@ -146,7 +148,8 @@ def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtyp
     """A hub model that only transformer-lens knows how to read."""
     try:
         if backend == "hooked":
-            model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
+            with redirect_stdout(io.StringIO()):  # it says there that it is done
+                model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
             for parameter_name, parameter in model.named_parameters():
                 parameter.data = _laid_out(parameter_name, parameter.data)
             return model
@@ -235,7 +238,8 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype, check: bool
         config = transformers.AutoConfig.from_pretrained(source)
         architecture = (config.architectures or ["(none named)"])[0]
         made = getattr(transformers, architecture)
-        hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
+        with no_other_bars():
+            hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         reference = _text_reference(hf) if check else None
         with warnings.catch_warnings():

@@ -137,7 +137,7 @@ def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:
 
 
 def _blocks(values: Tensor) -> Iterable[Tensor]:
-    """Some rows at a time; torch draws 16 numbers at a time, so that drawing block by block gives what one draw does."""
+    """Some rows at a time, so cut that drawing block by block gives what one draw does."""
     row = max(1, values[0].numel())
     rows = max(1, BLOCK // row // DRAWN) * DRAWN
     rest = len(values) % rows * row
