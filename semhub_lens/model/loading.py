@@ -3,17 +3,13 @@
 Beside `models`, only this module knows the two model classes.
 """
 
-import copy
 import io
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import shorten
-from types import SimpleNamespace
 from typing import Any, Literal
-from unittest.mock import patch
 
 import torch
 import transformers
@@ -24,6 +20,7 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.progress import no_other_bars
+from semhub_lens.model import hooked_weights
 from semhub_lens.model.agreement import LENGTH, Reference, disagreement, reference_of
 from semhub_lens.model.facts import HookedTransformer, plain_ids
 from semhub_lens.model.sources import (
@@ -105,13 +102,6 @@ def load(
     return model.eval()
 
 
-def _laid_out(name: str, values: Tensor) -> Tensor:
-    """A weight as HookedTransformer reads it: no pass copies a matrix that it transposes."""
-    if values.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
-        return values.T.contiguous().T
-    return values.contiguous()
-
-
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -151,7 +141,7 @@ def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtyp
             with redirect_stdout(io.StringIO()):  # it says there that it is done
                 model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
             for parameter_name, parameter in model.named_parameters():
-                parameter.data = _laid_out(parameter_name, parameter.data)
+                parameter.data = hooked_weights.laid_out(parameter_name, parameter.data)
             return model
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
     except Exception as error:  # its readers raise types of every kind
@@ -274,65 +264,10 @@ def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: t
     It is made as `from_pretrained_no_processing` makes it, but holds the tensors that the conversion gives, where that
     copies each of them into a model of empty ones.
     """
-    from transformer_lens import loading_from_pretrained as loading
-
     with _refused(f"HookedTransformer cannot hold {type(hf).__name__}", BRIDGE):
-        if official is None:
-            cfg, weights = _by_config(hf, device, dtype)
-            cfg.tokenizer_name = None
-        else:
-            official = loading.get_official_model_name(official)
-            cfg = loading.get_pretrained_model_config(
-                official, hf_cfg=hf.config.to_dict(), fold_ln=False, device=device, dtype=dtype
-            )
-            weights = loading.get_pretrained_state_dict(official, cfg, hf, dtype=dtype)
+        cfg, weights = hooked_weights.converted(hf, official, device, dtype)
         model = HookedTransformer(cfg, tokenizer, move_to_device=False)
-        _assign(model, model.fill_missing_keys(weights))
+        hooked_weights.take_over(model, weights)
         model.move_model_modules_to_device()
     model.generation_config = hf.generation_config  # it names the tokens that end a text
     return model
-
-
-def _by_config(hf: Any, device: str, dtype: torch.dtype) -> tuple[Any, dict[str, Tensor]]:
-    """Configuration and weights of any Hugging Face model whose architecture `HookedTransformer` can convert."""
-    from transformer_lens import loading_from_pretrained as loading
-
-    config = _as_of_old(hf)
-    with tempfile.TemporaryDirectory(prefix="tlcfg_") as folder:  # without "llama" or "gemma": they select branches
-        config.save_pretrained(folder)
-        with patch.object(loading, "AutoConfig", SimpleNamespace(from_pretrained=lambda *_, **__: config)):
-            cfg = loading.get_pretrained_model_config(
-                folder, hf_cfg=config.to_dict(), fold_ln=False, device=device, dtype=dtype
-            )
-        return cfg, loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
-
-
-@torch.no_grad()
-def _assign(model: Any, weights: dict[str, Tensor]) -> None:
-    """Make these tensors the model's own, one after the other, so that no second copy of all is held."""
-    taken: set[int] = set()
-    own = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name in [*weights]:
-        values = weights.pop(name).detach()
-        if name not in own:
-            continue
-        values = _laid_out(name, values.to(own[name].dtype))
-        if values.untyped_storage().data_ptr() in taken:  # tied: edits of one must not change the other
-            values = values.clone()
-        taken.add(values.untyped_storage().data_ptr())
-        model.load_state_dict({name: values}, strict=False, assign=True)
-        del own[name]
-
-
-def _as_of_old(hf: Any) -> Any:
-    """The configuration with the names that transformer-lens 3.9 reads and transformers 5 no longer writes or keeps."""
-    config = copy.deepcopy(hf.config)
-    config.architectures = [type(hf).__name__]
-    rope = getattr(config, "rope_parameters", None) or {}
-    for name, value in {
-        "n_ctx": getattr(config, "n_positions", None),
-        "partial_rotary_factor": rope.get("partial_rotary_factor"),
-    }.items():
-        if value is not None and not hasattr(config, name):
-            setattr(config, name, value)
-    return config
