@@ -18,6 +18,7 @@ from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.base.progress import said
 from semhub_lens.cli.options import (
     DEFAULT,
     Backend,
@@ -180,6 +181,7 @@ def report(
     dtype: Dtype = "float32",
 ) -> None:
     """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
+    said(f"Loading {model}.")
     loaded = load_model(model, backend, device, dtype)
     try:
         path, measured = hub_report.report(loaded, out, n=n, seed=seed, full=full, steering=steering, runs=runs)

@@ -53,7 +53,7 @@ class HubPage:
         rows = [row for result in results for row in result.rows()]
         settings = asdict(results[0].provenance if results else self.where)
         del settings["data"], settings["data_hash"]
-        settings = {name.replace("_", " "): value for name, value in settings.items()}
+        settings = {name.replace("_", " "): value for name, value in settings.items() if value not in (None, ())}
         took = f"{time.monotonic() - self._begun:.0f} s"
         return filled(
             "report.html",
@@ -70,7 +70,7 @@ class HubPage:
             glimpses=[self._of(lens) for lens in self.glimpses],
             parts=[self._part(result) for result in results],
             intervened=any(result.id.endswith(INTERVENING) for result in results),
-            settings=settings | {"size": self.size, "measuring took": took},
+            settings=settings | {"size": self.size, "the page took": took},
         )
 
     def _state(self, measured: Measured, stopped: str) -> dict[str, Any] | None:
