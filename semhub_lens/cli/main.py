@@ -2,19 +2,23 @@
 
 import importlib.util
 import io
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from rich.box import HEAVY_HEAD, SIMPLE
 from rich.table import Table
 
 from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.base.progress import said
 from semhub_lens.cli.options import (
     DEFAULT,
     Backend,
@@ -30,6 +34,7 @@ from semhub_lens.cli.options import (
     say,
 )
 from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
@@ -160,19 +165,29 @@ def run(
 def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
-    runs: Annotated[Path | None, typer.Option(help="Folder of saved runs, to go on from and to keep.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of saved runs, to go on from; default: beside the page.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Each experiment's own number of items, not at most 32: about half an hour.")
+    ] = False,
     steering: Annotated[
         bool, typer.Option(help="Run the steering sweeps and vision.patching as well (some minutes each).")
     ] = False,
     n: Items = None,
     seed: Seed = 0,
-    backend: Backend = "auto",
+    backend: Backend = "bridge",  # holds tied embeddings once, as the random-weight model beside it does
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Run all experiments and write the hub report, one offline page."""
+    """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
+    said(f"Loading {model}.")
     loaded = load_model(model, backend, device, dtype)
-    path, measured = hub_report.report(loaded, out, n=n, seed=seed, steering=steering, runs=runs)
+    try:
+        path, measured = hub_report.report(loaded, out, n=n, seed=seed, full=full, steering=steering, runs=runs)
+    except hub_report.Stopped as stop:
+        say(str(stop))
+        raise typer.Exit(130) from stop
     console.print(_summary_table(measured))
     say(f"\nThe report is at {path.resolve()}")
 
@@ -195,22 +210,33 @@ def results(
     say(f"\nThe table is at {path.resolve()}")
 
 
+NARROW = 100
+"""Columns of a terminal that has no room for the null beside the effect; the page holds it."""
+
+
 def _summary_table(results: Sequence[ExperimentResult]) -> Table:
-    table = Table(
-        title="effect on the half of the items that did not choose the layer", title_justify="left", padding=(0, 1)
-    )
-    table.add_column("leg")
-    table.add_column("verdict", no_wrap=True)
-    for name in ("effect", "95 % interval", "null 95 %", "layer"):
-        table.add_column(name, justify="right", no_wrap=True)
+    narrow = console.width < NARROW
+    names = ["effect", "95 % interval", *(["at"] if narrow else ["null 95 %", "layer"])]
+    title = "effect on the half of the items that did not choose the layer"
+    title += ", at that layer × strength" if narrow else ""
+    table = Table(title=title, title_justify="left", padding=(0, 1), box=SIMPLE if narrow else HEAVY_HEAD)
+    table.add_column("leg", min_width=20)
+    table.add_column("verdict", no_wrap=not narrow)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=not narrow)
     colours = {"supported": "green", "opposite": "red"}
     for result in results:
         table.add_section()
         table.add_row(cell(result.id, "bold"))
         for row in result.rows():
             status = cell(row.status, colours.get(row.status, "dim"))
-            table.add_row(cell(row.title), status, row.effect, row.interval, row.null, row.at)
+            figures = [row.effect, row.interval, *([_short(row)] if narrow else [row.null, row.at])]
+            table.add_row(cell(row.title), status, *figures)
     return table
+
+
+def _short(row: VerdictRow) -> str:
+    return str(row.layer) if row.strength is None else f"{row.layer} × {row.strength:g}"
 
 
 @app.command()
@@ -250,6 +276,7 @@ def main() -> None:
     """Entry point: user errors are one message, not a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
+    only_ours()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # narrow encodings must not cost what was measured
@@ -258,6 +285,13 @@ def main() -> None:
     except SemhubError as error:
         say(f"semhub: {error}", "red")
         sys.exit(2)
+
+
+def only_ours() -> None:
+    """Keep the warnings and notes of other libraries off the terminal, unless Python was told to show warnings."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
 
 
 if __name__ == "__main__":

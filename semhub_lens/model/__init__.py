@@ -3,6 +3,7 @@
 - `facts`: what the measurements must know of a model; its `provenance`.
 - `sources`: where the weights of a name lie, what their configuration says, reading them.
 - `loading`: `load`.
+- `hooked_weights`: what a `HookedTransformer` takes over from a Hugging Face model.
 - `packaged`: weights from packages, converted once.
 - `prefix`: a key-value prefix that rows share.
 - `resolve`: what a user passes, turned into prompts that fit.

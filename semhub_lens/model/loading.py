@@ -3,16 +3,13 @@
 Beside `models`, only this module knows the two model classes.
 """
 
-import copy
-import tempfile
+import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import shorten
-from types import SimpleNamespace
 from typing import Any, Literal
-from unittest.mock import patch
 
 import torch
 import transformers
@@ -22,6 +19,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.progress import no_other_bars
+from semhub_lens.model import hooked_weights
 from semhub_lens.model.agreement import LENGTH, Reference, disagreement, reference_of
 from semhub_lens.model.facts import HookedTransformer, plain_ids
 from semhub_lens.model.sources import (
@@ -103,15 +102,6 @@ def load(
     return model.eval()
 
 
-@torch.no_grad()
-def _laid_out(model: Any) -> Any:
-    """Store matrices that HookedTransformer transposes in every pass as it reads them; else each pass copies them."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
-            parameter.data = parameter.data.T.contiguous().T
-    return model
-
-
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -148,7 +138,11 @@ def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtyp
     """A hub model that only transformer-lens knows how to read."""
     try:
         if backend == "hooked":
-            return _laid_out(HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype))
+            with redirect_stdout(io.StringIO()):  # it says there that it is done
+                model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
+            for parameter_name, parameter in model.named_parameters():
+                parameter.data = hooked_weights.laid_out(parameter_name, parameter.data)
+            return model
         return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
     except Exception as error:  # its readers raise types of every kind
         hint = "" if name in HOOKED_NAMES else unknown(name) + " "
@@ -162,7 +156,7 @@ def _from_hugging_face(
     hf = hf.to(device)
     reference = reference_of(hf, _compared(hf)) if check else None
     if backend == "hooked":
-        model = _laid_out(_hooked(hf.cpu(), tokenizer, official, device, dtype))
+        model = _hooked(hf.cpu(), tokenizer, official, device, dtype)
     else:
         model = _bridge(hf, tokenizer, official or str(source), device, dtype)
     model.cfg.model_name = name
@@ -234,7 +228,8 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype, check: bool
         config = transformers.AutoConfig.from_pretrained(source)
         architecture = (config.architectures or ["(none named)"])[0]
         made = getattr(transformers, architecture)
-        hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
+        with no_other_bars():
+            hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         reference = _text_reference(hf) if check else None
         with warnings.catch_warnings():
@@ -264,47 +259,15 @@ def _bridge(hf: Any, tokenizer: Any, label: str, device: str, dtype: torch.dtype
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
+    """A `HookedTransformer` that takes over the weights of a Hugging Face model, which is of no use afterwards.
+
+    It is made as `from_pretrained_no_processing` makes it, but holds the tensors that the conversion gives, where that
+    copies each of them into a model of empty ones.
+    """
     with _refused(f"HookedTransformer cannot hold {type(hf).__name__}", BRIDGE):
-        if official is None:
-            return _hooked_by_config(hf, tokenizer, device, dtype)
-        model = HookedTransformer.from_pretrained_no_processing(
-            official, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
-        )
-        model.generation_config = hf.generation_config  # it names the tokens that end a text
-        return model
-
-
-def _hooked_by_config(hf: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> Any:
-    """Build a `HookedTransformer` from any Hugging Face model whose architecture it can convert."""
-    from transformer_lens import loading_from_pretrained as loading
-
-    config = _as_of_old(hf)
-    with tempfile.TemporaryDirectory(prefix="tlcfg_") as folder:  # without "llama" or "gemma": they select branches
-        config.save_pretrained(folder)
-        with patch.object(loading, "AutoConfig", SimpleNamespace(from_pretrained=lambda *_, **__: config)):
-            cfg = loading.get_pretrained_model_config(
-                folder, hf_cfg=config.to_dict(), fold_ln=False, device=device, dtype=dtype
-            )
-        weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
-    cfg.tokenizer_name = None
-    model = HookedTransformer(cfg, tokenizer, move_to_device=False)
-    model.load_and_process_state_dict(
-        weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
-    )
-    model.move_model_modules_to_device()
-    model.generation_config = hf.generation_config
+        cfg, weights = hooked_weights.converted(hf, official, device, dtype)
+        model = HookedTransformer(cfg, tokenizer, move_to_device=False)
+        hooked_weights.take_over(model, weights)
+        model.move_model_modules_to_device()
+    model.generation_config = hf.generation_config  # it names the tokens that end a text
     return model
-
-
-def _as_of_old(hf: Any) -> Any:
-    """The configuration with the names that transformer-lens 3.9 reads and transformers 5 no longer writes or keeps."""
-    config = copy.deepcopy(hf.config)
-    config.architectures = [type(hf).__name__]
-    rope = getattr(config, "rope_parameters", None) or {}
-    for name, value in {
-        "n_ctx": getattr(config, "n_positions", None),
-        "partial_rotary_factor": rope.get("partial_rotary_factor"),
-    }.items():
-        if value is not None and not hasattr(config, name):
-            setattr(config, name, value)
-    return config

@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import UNWRITTEN, reason, require_folder
 from semhub_lens.base.fingerprints import files_sha256
 from semhub_lens.base.foreign import NAME_OR_PATH
+from semhub_lens.base.progress import display, no_other_bars
 from semhub_lens.base.shown_text import harmless
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
@@ -142,8 +143,9 @@ def _complete(folder: Path) -> Path | None:
 
 def _sha256(paths: list[Path]) -> str:
     total = sum(path.stat().st_size for path in paths)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="verifying weights", leave=False) as bar:
-        return files_sha256(paths, bar.update)
+    with display(size=True) as bar:
+        task = bar.add_task("verifying weights", total=total)
+        return files_sha256(paths, lambda read: bar.advance(task, read))
 
 
 @contextmanager
@@ -182,26 +184,33 @@ def _joined(parts: list[Path], folder: Path) -> Path:
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer, modeling_gguf_pytorch_utils
 
-    steps = tqdm(total=3, desc=f"converting {harmless(folder.name.removesuffix('.partial'))} once", unit="step")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-        steps.update()
-        quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
-        steps.update()
-    except Exception as error:  # the readers below raise anything from KeyError to struct.error on a damaged file
-        raise SemhubError(f"The GGUF file could not be read as a language model: {error}") from error
-    settings = quantised.config.to_dict()
-    settings.pop("quantization_config", None)
-    settings.pop(NAME_OR_PATH, None)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    config.architectures = [type(quantised).__name__]
-    plain = type(quantised)(config)
-    plain.load_state_dict(quantised.state_dict())
-    if quantised.generation_config is not None:
-        plain.generation_config = quantised.generation_config
-    tokenizer.save_pretrained(folder)
-    plain.save_pretrained(folder, max_shard_size="8GB")
-    steps.update()
-    steps.close()
+    with display() as bar, no_other_bars():
+        named = f"converting {harmless(folder.name.removesuffix('.partial'))} once"
+        task = bar.add_task(named, total=None)
+        shown = patch.object(
+            modeling_gguf_pytorch_utils, "tqdm", lambda tensors, **_: bar.track(tensors, len(tensors), task)
+        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+            with shown:
+                quantised = transformers.AutoModelForCausalLM.from_pretrained(
+                    folder, gguf_file=gguf.name, dtype=torch.float32
+                )
+        except Exception as error:  # the readers raise anything from KeyError to struct.error on a damaged file
+            raise SemhubError(f"The GGUF file could not be read as a language model: {error}") from error
+        settings = quantised.config.to_dict()
+        settings.pop("quantization_config", None)
+        settings.pop(NAME_OR_PATH, None)
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        config.architectures = [type(quantised).__name__]
+        with torch.device("meta"):  # it takes over the weights: a second copy would be of no use
+            plain = type(quantised)(config)
+        plain.load_state_dict(quantised.state_dict(), assign=True)
+        plain.tie_weights()
+        if quantised.generation_config is not None:
+            plain.generation_config = quantised.generation_config
+        tokenizer.save_pretrained(folder)
+        plain.save_pretrained(folder, max_shard_size="8GB")

@@ -1,6 +1,7 @@
 """Where the weights of a name lie, and what their configuration says before they are read."""
 
 import difflib
+from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -10,6 +11,7 @@ import transformers
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.progress import no_other_bars
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
 
 ALIASES = {alias: full for full, names in MODEL_ALIASES.items() for alias in names}
@@ -94,9 +96,10 @@ def read(source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     offline = isinstance(source, Path)
     where = f"The folder {source}" if offline else f"The hub's {source!r}"
     try:
-        hf: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="eager", local_files_only=offline
-        ).eval()
+        with no_other_bars() if offline else nullcontext():  # a download may take minutes
+            hf: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, attn_implementation="eager", local_files_only=offline
+            ).eval()
     except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
         raise SemhubError(f"{where} does not hold a complete model: {error}") from error
     try:

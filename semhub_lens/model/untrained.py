@@ -27,8 +27,8 @@ AXES = {
 """How their axes lie in a linear layer, outputs first (heads stay apart: entry by entry the order is the same)."""
 GAIN = re.compile(r"norm|(^|[._])ln", re.IGNORECASE)
 BIAS = re.compile(r"(^|_)bias$|^_?b(_|$)")
-BLOCK = 1 << 22
-"""Entries that are summed in double precision at a time."""
+BLOCK, DRAWN = 1 << 22, 16
+"""Entries that are summed in double precision, or drawn, at a time; how many torch draws together."""
 
 
 _origins: "WeakKeyDictionary[Model, tuple[str, int, str]]" = WeakKeyDictionary()
@@ -62,8 +62,7 @@ def untrained(model: Model, *, seed: int) -> Model:
     backend then gives a baseline of its own.
 
     Args:
-        model: any TransformerLens model; it is left as it is. The copy needs as much memory again, and for a moment
-            that of the largest weight in float32.
+        model: any TransformerLens model; it is left as it is. The copy needs as much memory again.
         seed: of the noise.
 
     Raises:
@@ -89,7 +88,7 @@ def untrained(model: Model, *, seed: int) -> Model:
             copies[id(parameter)].copy_(parameter)
         else:
             name = "embed" if tied and weight.name == "unembed" else weight.name
-            weight.laid_out(copies[id(parameter)]).copy_(_noise(weight.laid_out(parameter), name, seed))
+            _draw(weight.laid_out(copies[id(parameter)]), weight.laid_out(parameter), name, seed)
     drawn.cfg.model_name = f"{model.cfg.model_name} (random weights)"
     _origins[drawn] = (weights_of(model), seed, weights_of(drawn))
     return drawn
@@ -136,17 +135,24 @@ def _tied(weights: Mapping[str, Weight]) -> bool:
     return float(cosine_similarity(one[rows].flatten().double(), other[rows].flatten().double(), dim=0)) > 0.999
 
 
-def _noise(values: Tensor, name: str, seed: int) -> Tensor:
+def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:
     """Noise of the values' mean and deviation, which are exact: float32 results do not depend on summation order."""
     entries = values.numel()
     mean = sum(float(block.double().sum()) for block in _blocks(values)) / entries
     square = sum(float((block.double() - mean).square().sum()) for block in _blocks(values)) / max(1, entries - 1)
-    noise = torch.randn(values.shape, generator=generator(int(fingerprint([name, seed]), 16)), dtype=torch.float32)
-    return noise.mul_(torch.tensor(square, dtype=torch.float32).sqrt()).add_(torch.tensor(mean, dtype=torch.float32))
+    deviation, centre = torch.tensor(square, dtype=torch.float32).sqrt(), torch.tensor(mean, dtype=torch.float32)
+    source = generator(int(fingerprint([name, seed]), 16))
+    for block in _blocks(into):
+        noise = torch.randn(block.shape, generator=source, dtype=torch.float32)
+        block.copy_(noise.mul_(deviation).add_(centre))
 
 
 def _blocks(values: Tensor) -> Iterable[Tensor]:
-    return values.split(max(1, BLOCK // max(1, values[0].numel())))
+    """Some rows at a time, so cut that drawing block by block gives what one draw does."""
+    row = max(1, values[0].numel())
+    rows = max(1, BLOCK // row // DRAWN) * DRAWN
+    rest = len(values) % rows * row
+    return values.split(len(values) if 0 < rest < DRAWN else rows)
 
 
 def _in_a_graph(model: nn.Module) -> Iterator[Tensor]:

@@ -1,13 +1,13 @@
 """Experiments on one model: which can be measured, with what reads pictures and sound, and why the others cannot."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from tqdm.auto import tqdm
 
 from semhub_lens import experiments
 from semhub_lens.base.errors import Missing, SemhubError, Unfit
+from semhub_lens.base.progress import display_in_words, duration
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments.registry import require_experiments
 from semhub_lens.experiments.runs import Experiment
@@ -16,6 +16,12 @@ from semhub_lens.model.facts import Model
 from semhub_lens.model.untrained import untrained
 from semhub_lens.spokes import fitting
 
+QUICK = 32
+"""Items of each experiment at the quick size, or all of its own number where that is smaller. It was chosen by time
+alone, the same for all."""
+SECONDS: dict[str, float] = {}
+USUAL = 15.0
+"""Seconds that an experiment takes at the quick size on two cores; only the time left is estimated from it."""
 INTERVENING = (".steering", ".patching")
 """How the ids of experiments end that change states: a grid of runs for each item."""
 
@@ -38,11 +44,19 @@ def choose(only: Sequence[str] | None, *, steering: bool) -> list[Experiment]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """What one model gave."""
+    """What one model gave so far."""
 
     results: list[ExperimentResult]
     unmeasured: dict[str, str]
-    """Why the other experiments have no result, by id."""
+    """Why other experiments have no result, by id."""
+    running: str = ""
+    """Id of the experiment that is measured now; empty where none is."""
+    coming: list[str] = field(default_factory=list)
+    """Ids of those behind it, in their order."""
+    rate: float = 0.0
+    """Items a second so far."""
+    left: float = 0.0
+    """Seconds that the running one and those behind it will take, estimated."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,29 +84,84 @@ class Plan:
         unreadable = experiments.unreadable(chosen, by_modality, missing)
         return cls(name=name, model=model, chosen=chosen, readers=by_modality, unreadable=unreadable)
 
-    def run(self, *, n: int | None, seed: int, out: str | Path | None, progress: bool) -> Measured:
+    def run(self, *, n: int | None, seed: int, out: str | Path | None, quick: bool = False) -> Iterator[Measured]:
         """Run what can be read, against one untrained model; what does not fit the model is left out with its reason.
+
+        Args:
+            n: items per experiment; None takes each experiment's own number, at most `QUICK` with `quick`.
+            seed: for items, bootstrap, nulls and splits.
+            out: folder of saved runs.
+            quick: a small sample of each.
+
+        Yields:
+            What is measured, before each experiment and at the end.
 
         Raises:
             SemhubError: no experiment fits.
         """
-        random = untrained(self.model, seed=seed)
         results, unmeasured = [], dict(self.unreadable)
         able = [experiment for experiment in self.chosen if experiment.id not in unmeasured]
-        for experiment in (bar := tqdm(able, desc="experiments", unit="experiment", disable=not progress)):
-            bar.set_postfix_str(experiment.id)
+        sizes = {e.id: n if n is not None else min(e.n, QUICK) if quick else e.n for e in able}
+        pace = _Pace(sizes)
+        random = None
+        for index, experiment in enumerate(able):
+            coming = [later.id for later in able[index + 1 :]]
+            left = pace.seconds(experiment.id, *coming)
+            yield Measured(
+                results=[*results], unmeasured={**unmeasured}, running=experiment.id, coming=coming, rate=pace.rate,
+                left=left,
+            )  # fmt: skip
+            random = untrained(self.model, seed=seed) if random is None else random
             shared = {"baseline": random, "reader": self.readers.get(experiment.modality)}
             try:
                 result = experiments.run(
-                    experiment.id, self.model, n=n, seed=seed, out=out, progress=progress, **shared
+                    experiment.id, self.model, n=sizes[experiment.id], seed=seed, out=out, progress=False, **shared
                 )
             except (Unfit, Missing) as error:
                 unmeasured[experiment.id] = str(error)
             else:
                 results.append(result)
+            pace.done(experiment.id)
+        yield Measured(results=results, unmeasured=unmeasured, rate=pace.rate)
         if not results:
             raise SemhubError(f"No experiment fits {self.name}. {' '.join(reasons(unmeasured))}")
-        return Measured(results=results, unmeasured=unmeasured)
+
+
+class _Pace:
+    """How fast experiments of these sizes go here."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes, self._begun = sizes, time.monotonic()
+        self._items, self._expected, self._took = 0, 0.0, 0.0
+
+    def done(self, name: str) -> None:
+        self._items += self._sizes[name]
+        self._expected += self._cost(name)
+        self._took = time.monotonic() - self._begun
+
+    @property
+    def rate(self) -> float:
+        return self._items / self._took if self._took else 0.0
+
+    def seconds(self, *names: str) -> float:
+        slower = self._took / self._expected if self._expected else 1.0
+        return slower * sum(map(self._cost, names))
+
+    def _cost(self, name: str) -> float:
+        return SECONDS.get(name, USUAL) * self._sizes[name] / QUICK
+
+
+def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
+    """The same steps, shown on the terminal in one line; a new step is shown before it is handed on."""
+    with display_in_words(shown=shown) as bar:
+        task = bar.add_task("experiments", total=None, rate="", left="")
+        for step in steps:
+            done = len(step.results) + len(step.unmeasured)
+            rate = f"{step.rate:.1f} items/s" if step.rate else ""
+            words = {"rate": rate, "left": f"{duration(step.left)} left" if step.running else ""}
+            total = done + bool(step.running) + len(step.coming)
+            bar.update(task, description=step.running or "done", completed=done, total=total, **words)
+            yield step
 
 
 def reasons(unmeasured: Mapping[str, str]) -> list[str]:

@@ -1,33 +1,25 @@
-"""The hub report: every experiment of the library on one model, as one offline page."""
+"""The hub report: every experiment of the library on one model, as one offline page that fills while it runs."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.base.progress import said
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.evidence.legs import ExperimentResult
-from semhub_lens.evidence.verdict_row import VerdictRow
-from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, modality_of
 from semhub_lens.inputs.readers import MediaReader
-from semhub_lens.lens.logit_lens import logit_lens
+from semhub_lens.lens.language_tables import language_table
+from semhub_lens.lens.logit_lens import LensResult, logit_lens
 from semhub_lens.model.facts import Model
-from semhub_lens.report.orchestration import INTERVENING, Plan, choose, reasons
-from semhub_lens.report.templates import filled
-from semhub_lens.views.figure import figure
+from semhub_lens.report.hub_page import Drawable, HubPage
+from semhub_lens.report.orchestration import QUICK, Measured, Plan, choose, reasons, watched
 from semhub_lens.views.media_maps import picture_map
 from semhub_lens.views.page import write_page
-from semhub_lens.views.style import FONT, VERDICT_COLOURS
 
 SHOWN = {
     IMAGE.name: lambda: squared(next(item for item in bundled_pictures() if item.concept == "dog").open()),
@@ -35,7 +27,15 @@ SHOWN = {
 }
 """A bundled item of each modality, for the page's glimpse."""
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
-LONG = "{names}: not measured here. A sweep takes some minutes; semhub report --steering includes them."
+INTERRUPTED = "Stopped before the end."
+NEEDS_TABLE = "multilingual.language_mass"
+"""What builds the table of the tokens' languages, some twenty seconds, if it is not in the cache; from then on the
+page's lenses are coloured by it."""
+GO_ON = "To go on, give the same command again: what is measured lies in {runs} and is not measured again."
+
+
+class Stopped(KeyboardInterrupt):
+    """A report was interrupted; its page holds what was measured until then, and the message says how to go on."""
 
 
 def report(
@@ -44,24 +44,30 @@ def report(
     *,
     n: int | None = None,
     seed: int = 0,
+    full: bool = False,
     only: Sequence[str] | None = None,
     steering: bool = False,
     runs: str | Path | None = None,
     readers: Sequence[MediaReader] | None = None,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
-    """Run the experiments on a model and write the page.
+    """Run the experiments on a model and write the page, anew after each of them.
+
+    The page is there after the lens of two prompts. While it fills, it says what is measured, what is running, what is
+    to come and how long that will take. It is whole at any moment, and needs no network.
 
     Args:
         model: any TransformerLens model with a tokenizer.
-        path: the HTML file; it appears only when complete and needs no network.
-        n: items per experiment; None takes each experiment's default.
+        path: the HTML file.
+        n: items per experiment; None takes at most 32 of each, or with `full` each experiment's own number.
         seed: for items, bootstrap, nulls and splits.
+        full: the large size. Intervals are narrower, and more effects differ from their null.
         only: ids of experiments; None runs all but those that intervene, on pictures and sound where a reader is there.
         steering: run the steering sweeps and `vision.patching` as well, up to ten minutes each on two cores.
-        runs: folder of saved runs: finished ones there are read, killed ones go on; None keeps nothing.
+        runs: folder of saved runs: finished ones there are read, killed ones go on. None takes one beside the page,
+            `semhub_report_runs` for `semhub_report.html`.
         readers: what reads pictures and sound; None takes the packaged spokes of the model (extras `vision`, `audio`).
-        progress: show progress bars.
+        progress: say where the page is as soon as it is there, and show one progress display.
 
     Returns:
         The page's path and the results.
@@ -69,99 +75,55 @@ def report(
     Raises:
         SemhubError: an unknown experiment, one of `only` that nothing reads, no experiment that fits, or a path whose
             folder cannot be written.
+        Stopped: a KeyboardInterrupt, after the page is written.
     """
+    path = user_path(path)
     chosen = choose(only, steering=steering)
-    require_folder(user_path(path).parent)
+    require_folder(path.parent)
     plan = Plan.of(str(model.cfg.model_name), model, chosen, readers)
     if only is not None and plan.unreadable:
         raise SemhubError(" ".join(reasons(plan.unreadable)))
-    begun = time.time()
-    lenses = [figure(logit_lens(model, prompt, progress=False)) for prompt in LENS_PROMPTS]
-    glimpses = [drawn for reader in plan.readers.values() for drawn in glimpse(model, reader)]
-    measured = plan.run(n=n, seed=seed, out=runs, progress=progress)
-    page = render(measured.results, lenses, time.time() - begun, glimpses=glimpses, unmeasured=measured.unmeasured)
-    return write_page(page, path), measured.results
+    runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
+    lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
+    page = HubPage(where=lenses[0].provenance, size=size_in_words(n, full), lenses=lenses)
+    coming = [experiment.id for experiment in chosen if experiment.id not in plan.unreadable]
+    measured = Measured(results=[], unmeasured=dict(plan.unreadable), coming=coming)
+    try:
+        write_page(page.html(measured), path)
+        said(f"The report is at {path.resolve()}\nIt fills while the experiments run.", shown=progress)
+        page.glimpses = [shown for reader in plan.readers.values() for shown in glimpse(model, reader)]
+        for measured in watched(plan.run(n=n, seed=seed, out=runs, quick=not full), progress):
+            if measured.results and measured.results[-1].id == NEEDS_TABLE:
+                page.lenses = _by_language(model, lenses)
+            write_page(page.html(measured), path)
+    except BaseException as error:
+        why = INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"An error ended it: {error}"
+        go_on = GO_ON.format(runs=runs)
+        with suppress(SemhubError):  # a full disk, say: the page that is there stays
+            write_page(page.html(measured, f"{why} {go_on}"), path)
+        if isinstance(error, KeyboardInterrupt):
+            raise Stopped(f"{why} What is done is in {path.resolve()}\n{go_on}") from error
+        raise
+    return path, measured.results
 
 
-def render(
-    results: Sequence[ExperimentResult],
-    lenses: Sequence[go.Figure],
-    seconds: float,
-    *,
-    glimpses: Sequence[go.Figure] = (),
-    unmeasured: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """The page as HTML.
-
-    Args:
-        results: of experiments, at least one.
-        lenses: the lens on some texts.
-        seconds: how long measuring took.
-        glimpses: the lens on a picture and a sound.
-        unmeasured: ids of experiments without a result, and why.
-    """
-    rows = [row for result in results for row in result.rows()]
-    settings = {name.replace("_", " "): value for name, value in asdict(results[0].provenance).items()}
-    del settings["data"], settings["data hash"]
-    return filled(
-        "report.html",
-        model=results[0].provenance.model,
-        font=FONT,
-        plotly=get_plotlyjs(),
-        cards=_cards(rows),
-        rows=rows,
-        colours=VERDICT_COLOURS,
-        missing=_missing(results, unmeasured),
-        lenses=[_drawn(lens) for lens in lenses],
-        glimpses=[_drawn(drawn) for drawn in glimpses],
-        parts=[_part(result) for result in results],
-        intervened=any(result.id.endswith(INTERVENING) for result in results),
-        settings=settings | {"measuring took": f"{seconds:.0f} s"},
-    )
+def size_in_words(n: int | None, full: bool) -> str:
+    """How many items the experiments of a report have."""
+    if n is not None:
+        return f"{n} items in each experiment"
+    if full:
+        return "full: each experiment's own number of items"
+    return f"quick: at most {QUICK} items in each experiment (semhub report --full measures more of them)"
 
 
-def _missing(results: Sequence[ExperimentResult], unmeasured: Mapping[str, str]) -> list[str]:
-    """What the page does not hold, and why."""
-    known = {*unmeasured, *(result.id for result in results)}
-    left = [name for name in EXPERIMENTS if name.endswith(INTERVENING) and name not in known]
-    return [*([LONG.format(names=", ".join(left))] if left else []), *reasons(unmeasured)]
+def _by_language(model: Model, lenses: Sequence[LensResult]) -> list[LensResult]:
+    table = language_table(model, progress=False)
+    return [lens.with_languages(table) for lens in lenses]
 
 
-def glimpse(model: Model, reader: MediaReader) -> list[go.Figure]:
+def glimpse(model: Model, reader: MediaReader) -> list[Drawable]:
     """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
     media = SHOWN[reader.modality]()
     prompt = reader.prompt(modality_of(reader.modality).question, media)
     lens = logit_lens(model, prompt, progress=False)
-    return [*(picture_map(lens, media, tile) for tile in prompt.tiles if tile.whole), figure(lens)]
-
-
-def _drawn(drawn: go.Figure) -> str:
-    return drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
-
-
-def _cards(rows: Sequence[VerdictRow]) -> dict[str, list[str]]:
-    """For each data type a line for each kind of evidence."""
-    grouped: dict[str, dict[str, list[VerdictRow]]] = {}
-    for row in rows:
-        grouped.setdefault(row.data_type, {}).setdefault(row.kind, []).append(row)
-    return {name: [_line(kind, alike) for kind, alike in kinds.items()] for name, kinds in grouped.items()}
-
-
-def _line(kind: str, rows: Sequence[VerdictRow]) -> str:
-    layers = sorted({row.layer for row in rows if row.status == "supported"})
-    ends = dict.fromkeys([*layers[:1], *layers[-1:]])
-    at = f", at layer{'s' * (len(ends) > 1)} {'-'.join(map(str, ends))}" if layers else ""
-    return f"{kind}: {sum(row.status == 'supported' for row in rows)} of {len(rows)} supported{at}"
-
-
-def _part(result: ExperimentResult) -> dict[str, Any]:
-    claims = dict.fromkeys(
-        f"A positive effect means: {leg.wording.claim}. Null: {leg.wording.control}." for leg in result.legs
-    )
-    return {
-        "id": result.id,
-        "title": result.title,
-        "claims": claims,
-        "figure": "".join(_drawn(figure(shown)) for shown in (result, *result.extras)),
-        "notes": result.notes,
-    }
+    return [*(picture_map(lens, media, tile) for tile in prompt.tiles if tile.whole), lens]

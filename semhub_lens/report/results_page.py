@@ -18,7 +18,7 @@ from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.model.loading import load
-from semhub_lens.report.orchestration import Plan, choose, reasons
+from semhub_lens.report.orchestration import Plan, choose, reasons, watched
 from semhub_lens.report.templates import filled
 
 
@@ -43,7 +43,7 @@ def results_page(
         n: items per experiment; None takes each experiment's default.
         seed: for items, bootstrap, nulls and splits.
         jobs: models measured at the same time, each in a process of its own with its share of the processor.
-        progress: show progress bars.
+        progress: show one progress display; not with several `jobs`.
 
     Raises:
         SemhubError: no model, unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path
@@ -57,7 +57,8 @@ def results_page(
     require_folder(user_path(path).parent)
     require_folder(Path(runs))
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    settings = _Settings(chosen=chosen, runs=user_path(runs), n=n, seed=seed, progress=progress, threads=threads)
+    shown = progress and jobs == 1  # several displays would write over each other
+    settings = _Settings(chosen=chosen, runs=user_path(runs), n=n, seed=seed, progress=shown, threads=threads)
     sections = _sections(models, settings, jobs)
     options = [f"--model {name}" for name in models] + [f"--only {name}" for name in only or ()]
     options += [f"-n {n}"] if n else []
@@ -126,6 +127,6 @@ def _alone(name: str, settings: _Settings) -> _Section:
 def _section(name: str, settings: _Settings) -> _Section:
     folder = settings.runs / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     plan = Plan.of(name, load(name), choose(settings.chosen, steering=True))
-    measured = plan.run(n=settings.n, seed=settings.seed, out=folder, progress=settings.progress)
+    *_, measured = watched(plan.run(n=settings.n, seed=settings.seed, out=folder), settings.progress)
     done = tuple(result.id for result in measured.results)
     return _Section(model=name, folder=folder, done=done, unmeasured=measured.unmeasured)

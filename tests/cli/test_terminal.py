@@ -48,6 +48,7 @@ def printed(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "load_model", lambda *settings: models.tiny())
     monkeypatch.setattr(command, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(command, "only_ours", lambda: None)
     monkeypatch.setattr(command.console, "width", 1000)
 
     def run(*arguments):

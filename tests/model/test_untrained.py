@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from functools import partial
 
 import pytest
@@ -18,8 +19,9 @@ from transformers import (
 import models
 import semhub_lens as shl
 from semhub_lens.base.rng import generator
-from semhub_lens.model.loading import _hooked_by_config
+from semhub_lens.model.loading import _hooked
 
+drawing = sys.modules["semhub_lens.model.untrained"]  # `shl.untrained` is the function
 IDS = torch.tensor([[1, 4, 9, 20, 7]])
 SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
 MAKES = {
@@ -43,7 +45,7 @@ def made(name, backend):
         for parameter in hf.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=rng))
     if backend == "hooked":
-        model = _hooked_by_config(hf, tokenizer, "cpu", torch.float32)
+        model = _hooked(hf, tokenizer, None, "cpu", torch.float32)
     else:
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
@@ -145,3 +147,26 @@ def test_noise_belongs_to_the_role_not_to_the_order_of_parameters():
             ours.attn.q.weight.copy_(theirs.attn.q.weight)
     one, other = map(partial(shl.untrained, seed=1), (deep, shallow))
     assert torch.equal(one.blocks[1].attn.q.weight, other.blocks[1].attn.q.weight)
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(16, 1), (64, 4), (65, 1), (1000, 63)])
+def test_a_weight_that_is_drawn_in_blocks_is_that_of_one_draw(monkeypatch, rows, blocks):
+    weight = torch.randn(rows, 7, generator=generator(0)).round(decimals=2)
+    one, many = torch.empty_like(weight), torch.empty_like(weight)
+    drawing._draw(one, weight, "embed", 3)
+    monkeypatch.setattr(drawing, "BLOCK", 7 * 16)
+    assert len(list(drawing._blocks(weight))) == blocks  # 7 numbers alone would be drawn in another way than 16
+    drawing._draw(many, weight, "embed", 3)
+    torch.testing.assert_close(one, many, atol=1e-6, rtol=0)  # a mean of other blocks may round otherwise
+
+
+@pytest.mark.skipif(not models.HOOKED_LINE, reason="transformer-lens 4 has no HookedTransformer")
+@pytest.mark.parametrize("name", MAKES)
+def test_no_two_weights_of_a_loaded_model_share_memory(name):
+    model = made(name, "hooked")
+    places = [parameter.untyped_storage().data_ptr() for parameter in model.parameters()]
+    assert len(set(places)) == len(places)
+    before = model.W_U.clone()
+    with torch.no_grad():
+        model.W_E.add_(1)
+    assert torch.equal(model.W_U, before)

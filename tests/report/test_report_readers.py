@@ -5,6 +5,8 @@ import sys
 import pytest
 import torch
 
+import models
+import semhub_lens as shl
 from samples import leg_text
 from semhub_lens import Prompt, experiments
 from semhub_lens.base.results import Provenance
@@ -46,7 +48,9 @@ def asked(monkeypatch):
         return ExperimentResult(name, f"title of {name}", (leg,), (), provenance=WHERE)
 
     monkeypatch.setattr(experiments, "run", run)
-    monkeypatch.setattr(sys.modules["semhub_lens.report.report"], "LENS_PROMPTS", ("three plus",))
+    module = sys.modules["semhub_lens.report.report"]
+    monkeypatch.setattr(module, "LENS_PROMPTS", ("three plus",))
+    monkeypatch.setattr(module, "language_table", lambda *_, **__: shl.script_table(models.tiny()))
     return found
 
 

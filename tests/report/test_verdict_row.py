@@ -19,7 +19,8 @@ from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, save_run
 from semhub_lens.report import orchestration, results_page
-from semhub_lens.report.report import render
+from semhub_lens.report.hub_page import HubPage
+from semhub_lens.report.orchestration import Measured
 
 PLANTED = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 ID = "arithmetic.steering"
@@ -46,8 +47,8 @@ def printed(row):
 
 
 def of_report(result):
-    page = render([result], [], 1.0)
-    table = page[page.index('<section id="verdicts">') : page.index("<h3>Not measured")]
+    page = HubPage(where=PLANTED, size="small").html(Measured(results=[result], unmeasured={}))
+    table = page[page.index('<section id="verdicts">') : page.index('id="missing"')]
     rows = [re.findall(r"<td.*?>(.*?)</td>", row, re.S) for row in table.split("<tr>")[2:]]
     cells = [[html.unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in rows]
     return [[row[i] for i in (2, 3, 4, 5, 7)] for row in cells]

@@ -11,7 +11,8 @@ import models
 import semhub_lens as shl
 from browser import CHROMIUM, rendered
 from semhub_lens.inputs.media import Tile
-from semhub_lens.report.report import render
+from semhub_lens.report.hub_page import HubPage
+from semhub_lens.report.orchestration import Measured
 from semhub_lens.views.page import page, write_page
 from semhub_lens.views.sign_map import sign_map
 from semhub_lens.views.style import escape
@@ -78,7 +79,10 @@ def test_what_is_escaped_reads_as_it_was(text):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
 def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, tmp_path):
-    report = render([hostile.experiment(models.tiny())], drawn, 1.0, unmeasured={hostile.HOSTILE: hostile.HOSTILE})
+    result, text = hostile.experiment(models.tiny()), hostile.HOSTILE
+    measured = Measured(results=[result], unmeasured={text: text}, running=text, coming=[text])
+    page = HubPage(where=result.provenance, size=text, lenses=[*drawn, hostile.lens(models.tiny())])
+    report = page.html(measured, stopped=text)
     assert not set(report.replace(get_plotlyjs(), "")) & set(hostile.RAW)
     read = Read()
     read.feed(rendered(write_page(report, tmp_path / "report.html")))

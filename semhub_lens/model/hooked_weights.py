@@ -1,0 +1,75 @@
+"""What a `HookedTransformer` takes over from a Hugging Face model: the configuration and, uncopied, the weights."""
+
+import copy
+import tempfile
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+
+def converted(hf: Any, official: str | None, device: str, dtype: torch.dtype) -> tuple[Any, dict[str, Tensor]]:
+    """Configuration and weights as transformer-lens converts them.
+
+    Args:
+        hf: the Hugging Face model; the weights are views of its own where the conversion changes nothing.
+        official: the name under which transformer-lens knows the architecture; None reads it off the configuration.
+        device: where the `HookedTransformer` will be.
+        dtype: of its weights.
+    """
+    from transformer_lens import loading_from_pretrained as loading
+
+    settings = {"fold_ln": False, "device": device, "dtype": dtype}
+    if official is not None:
+        name = loading.get_official_model_name(official)
+        cfg = loading.get_pretrained_model_config(name, hf_cfg=hf.config.to_dict(), **settings)
+        return cfg, loading.get_pretrained_state_dict(name, cfg, hf, dtype=dtype)
+    config = _as_of_old(hf)
+    with tempfile.TemporaryDirectory(prefix="tlcfg_") as folder:  # without "llama" or "gemma": they select branches
+        config.save_pretrained(folder)
+        with patch.object(loading, "AutoConfig", SimpleNamespace(from_pretrained=lambda *_, **__: config)):
+            cfg = loading.get_pretrained_model_config(folder, hf_cfg=config.to_dict(), **settings)
+        weights = loading.get_pretrained_state_dict(folder, cfg, hf, dtype=dtype)
+    cfg.tokenizer_name = None
+    return cfg, weights
+
+
+@torch.no_grad()
+def take_over(model: Any, weights: dict[str, Tensor]) -> None:
+    """Make these tensors the model's own, one after the other, so that no second copy of all is held."""
+    taken: set[int] = set()
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    weights = model.fill_missing_keys(weights)
+    for name in [*weights]:
+        values = weights.pop(name).detach()
+        if name not in own:
+            continue
+        values = laid_out(name, values.to(own[name].dtype))
+        if values.untyped_storage().data_ptr() in taken:  # tied: edits of one must not change the other
+            values = values.clone()
+        taken.add(values.untyped_storage().data_ptr())
+        model.load_state_dict({name: values}, strict=False, assign=True)
+        del own[name]
+
+
+def laid_out(name: str, values: Tensor) -> Tensor:
+    """A weight as HookedTransformer reads it: no pass copies a matrix that it transposes."""
+    if values.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
+        return values.T.contiguous().T
+    return values.contiguous()
+
+
+def _as_of_old(hf: Any) -> Any:
+    """The configuration with the names that transformer-lens 3.9 reads and transformers 5 no longer writes or keeps."""
+    config = copy.deepcopy(hf.config)
+    config.architectures = [type(hf).__name__]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for name, value in {
+        "n_ctx": getattr(config, "n_positions", None),
+        "partial_rotary_factor": rope.get("partial_rotary_factor"),
+    }.items():
+        if value is not None and not hasattr(config, name):
+            setattr(config, name, value)
+    return config
