@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
-from semhub_lens.lens.kernel import reduce_logits
+from semhub_lens.lens.kernel import reduce_logits, require_quantities
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.checks import batch_notes
@@ -58,6 +59,7 @@ class TargetResult(Quantities):
         return frame
 
 
+@checked
 def target_lens(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
@@ -103,7 +105,7 @@ def target_lens(
         torch.Size([1, 2])
     """
     listed = as_prompts(model, prompts)
-    wanted = positions(listed, read_at)
+    wanted, quantities = positions(listed, read_at), require_quantities(["targets", *quantities])
     sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
@@ -115,9 +117,7 @@ def target_lens(
             bar.update(len(batch))
     states = torch.cat([read[i] for i in range(len(listed))], dim=1)
     check_finite(states, "The residual stream")
-    measured = reduce_logits(
-        reader, states, ["targets", *quantities], targets=sets.own, common=sets.common, progress=progress
-    )
+    measured = reduce_logits(reader, states, quantities, targets=sets.own, common=sets.common, progress=progress)
     return TargetResult(
         log_probs=measured.pop("targets"),
         names=sets.names,
