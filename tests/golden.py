@@ -20,7 +20,8 @@ CLEAN, CORRUPTED = "The capital of France is", "The capital of Spain is"
 RIGHT, WRONG = " Paris", " Madrid"
 PAIRS = [
     ("The dog sleeps.", "El perro duerme."), ("I drink water.", "Bebo agua."),
-    ("The house is red.", "La casa es roja."), ("She reads a book.", "Ella lee un libro."), ("It rains today.", "Hoy llueve."), ("We eat bread.", "Comemos pan."),
+    ("The house is red.", "La casa es roja."), ("She reads a book.", "Ella lee un libro."),
+    ("It rains today.", "Hoy llueve."), ("We eat bread.", "Comemos pan."),
 ]  # fmt: skip
 LABELLED = [
     *(f"number {i}" for i in range(6)),
@@ -123,7 +124,8 @@ def similarity(plain):
     return {
         "matched": cosines.diagonal(dim1=1, dim2=2), "baseline": cosines[:, off].mean(1),
         "spread": cosines[:, off].std(1, correction=0), "rank_ab": ((centred >= partner[:, :, None]).sum(2) - 1),
-        "rank_ba": ((centred >= partner[:, None, :]).sum(1) - 1), "cka": torch.stack([cka(x, y) for x, y in zip(a, b, strict=True)]),
+        "rank_ba": ((centred >= partner[:, None, :]).sum(1) - 1),
+        "cka": torch.stack([cka(x, y) for x, y in zip(a, b, strict=True)]),
     }  # fmt: skip
 
 

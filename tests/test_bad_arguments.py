@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from jaxtyping import config
 from typer.testing import CliRunner
 
 import models
@@ -34,11 +33,9 @@ def model():
     return model
 
 
-@pytest.fixture
-def unchecked(monkeypatch, tmp_path):
-    """Without the checks of annotations that the test suite adds and users do not have."""
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(config, "jaxtyping_disable", True)
 
 
 @pytest.fixture
@@ -157,7 +154,8 @@ def test_every_command_and_option_has_wrong_values():
 @pytest.mark.parametrize("name", [name for name, options in OPTIONS.items() if options])
 def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypatch, tmp_path):
     """In one process; the model that is loaded is at rest, and its loading alone is real where it is what is wrong."""
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     real, faults = loading.load, []
     for option, entry in OPTIONS[name].items():
         loads = real if option in ("model", "backend", "device", "dtype") else lambda *given, **settings: at_rest
@@ -175,4 +173,4 @@ def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypa
             elif isinstance(ended.exception, SystemExit) and entry.opts[0] not in said:
                 faults.append(f"{option}={made[:40]!r}: does not name the option: {said[:200]}")
     assert not faults, "\n".join(["", *faults])
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "here").iterdir())

@@ -103,8 +103,8 @@ def translation_items(
         SemhubError: the two read-out languages are the same, or too few concepts are left.
     """
     require_model(model)
-    if not sources:
-        raise SemhubError("sources= is empty; give at least one pair of languages.")
+    if not sources or shots < 0:
+        raise SemhubError(f"Expected a pair of languages at least and shots >= 0, got {list(sources)} and {shots}.")
     for pair in (*sources, target):
         _require_languages(pair)
     rng = generator(seed)

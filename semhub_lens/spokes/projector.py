@@ -207,7 +207,7 @@ def load_projector(path: str | Path) -> tuple[Projector, Card]:
     """
     path = user_path(path)
     if not path.is_file():
-        raise SemhubError(f"No projector at {path}.")
+        raise SemhubError(f"No projector at {path}; give the file that save_projector wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])
