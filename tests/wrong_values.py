@@ -331,13 +331,13 @@ WRONG = {
     "tokenized": [Of(lambda m: SimpleNamespace(tokenizer=None, cfg=m.cfg, run_with_hooks=print))],
     "prompts": [
         None, 5, b"red", [], *EMPTY_TEXTS, ["red", ""], [5], [None], {"a": "red"}, HALF, ["red", HALF],
-        Of(lambda m: ids(1, 69)), Of(lambda m: ids(1, -1)), Of(lambda m: many()), Of(lambda m: "two " * LONG),
+        Of(lambda m: ids(1, 69)), Of(lambda m: ids(1, -1)), Of(lambda m: many())
     ],
     "prompt": [
         None, 5, b"red", ["red", "dog"], *EMPTY_TEXTS, HALF, Of(lambda m: ids(1, 69)), Of(lambda m: many()),
     ],
     "text": [*NO_TEXTS, *EMPTY_TEXTS, HALF],
-    "texts": [None, 5, b"red", [], [5], ["red", None], HALF],
+    "texts": [None, 5, b"red", [], [5], ["red", None], HALF], "long text": [None, 5, "", Of(lambda m: "two " * LONG)],
     "name": [None, 5, b"a"],
     "word": [*NO_TEXTS, "", "\ud800", "red house", ESC],
     "target": [None, 1.5, "", [], "\ud800", "red house", 69, -1, ESC, [["two"]][0] + [None], {"two": 1}],
@@ -440,7 +440,8 @@ KINDS = {
     "likelihood_sentiment.frame": "optional part", "likelihood_sentiment.language": "anything",
     "linear_probe.seed": "seed", "load.name": "model name", "load.dtype": "choice", "logit_lens.table": "optional part",
     "metric.log_prob.word": "target", "metric.kl.prompt": "prompt", "metric.read_position.prompt": "part",
-    "residual_stream.read": "read", "direction.prompts.read": "read", "picture_map.layer": "optional layer",
+    "residual_stream.read": "read", "logit_lens.prompt": "long text",
+    "direction.prompts.read": "read", "picture_map.layer": "optional layer",
     "printable.ids": "tokens", "printable.tokenizer": "anything", "relevance.prompts": "texts",
     "relevance.continuations": "texts", "sign_map.leg": "result", "similarity.a": "states", "similarity.b": "states",
     "sound_map.positions": "sound positions", "sound_map.times": "sound times", "spokes.Projector.seed": "seed",

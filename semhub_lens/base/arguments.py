@@ -8,11 +8,12 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
-from math import isfinite
+from math import inf
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, SupportsIndex, TypeVar, Union, cast, get_args, get_origin
 
+import numpy as np
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, is_index
@@ -41,10 +42,11 @@ def checked(thing: T) -> T:
             ...
         semhub_lens.base.errors.SemhubError: half(): value= takes a finite number, got 'a'.
     """
+    made: Any = thing
     if isinstance(thing, type):
-        thing.__init__ = _checking(thing.__init__, thing.__name__)
-        return thing
-    return _checking(thing, thing.__qualname__)
+        made.__init__ = _checking(made.__init__, made.__name__)
+        return made
+    return _checking(made, made.__qualname__)
 
 
 def _checking(function: Any, name: str) -> Any:
@@ -101,7 +103,7 @@ def _fits(value: Any, kind: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.ndim == 0 and bool(value.isfinite())
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(-inf < cast(float, value) < inf)
 
 
 def _entries_fit(value: Collection, inner: tuple[Any, ...]) -> bool:
@@ -117,6 +119,8 @@ def _holds(value: Any, origin: type, inner: tuple[Any, ...]) -> bool:
     if issubclass(origin, Mapping):
         fits = isinstance(value, Mapping)
         return fits and all(_fits(key, inner[0]) and _fits(entry, inner[1]) for key, entry in value.items())
+    if isinstance(value, Tensor | np.ndarray) and inner and inner[0] in (int, SupportsIndex, float):
+        value = value.tolist()  # plain numbers are looked at much faster
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return False
     if issubclass(origin, Sequence) and not (isinstance(value, Collection) and not isinstance(value, set | frozenset)):
@@ -134,7 +138,7 @@ def _axes(kind: Any) -> int | None:
 
 def _described(kind: Any, inside: bool = False) -> str:
     """The kind in words; of what lies inside a list or a mapping only the outline."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(kind), cast(tuple[Any, ...], get_args(kind))
     if origin in (Union, types.UnionType):
         parts = [_described(one, inside) for one in inner if one is not type(None)]
         return " or ".join(dict.fromkeys(parts))
