@@ -123,7 +123,7 @@ def last_states(plain, texts):
 
 
 def similarity(plain):
-    a, b = (last_states(plain, [pair[side] for pair in PAIRS]) for side in (0, 1))
+    a, b = (last_states(plain, [pair[side] for pair in PAIRS])[1:] for side in (0, 1))  # all end in one token
     one, two = (torch.nn.functional.normalize(states, dim=-1) for states in (a, b))
     cosines = one @ two.transpose(1, 2)
     off = ~torch.eye(len(PAIRS), dtype=torch.bool)

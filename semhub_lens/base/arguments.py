@@ -138,12 +138,12 @@ def _axes(kind: Any) -> int | None:
 
 def _described(kind: Any, inside: bool = False) -> str:
     """The kind in words; of what lies inside a list or a mapping only the outline."""
-    origin, inner = get_origin(kind), cast(tuple[Any, ...], get_args(kind))
+    origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         parts = [_described(one, inside) for one in inner if one is not type(None)]
         return " or ".join(dict.fromkeys(parts))
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, inner)) if len(inner) > 1 else repr(inner[0])
+        return ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner))
     if hasattr(kind, "array_type"):
         return f"{NAMES.get(kind.array_type, kind.array_type.__name__)} [{kind.dim_str.strip()}]"
     if origin is None or not isinstance(origin, type):
