@@ -79,11 +79,7 @@ def residual_names(model: Model) -> list[str]:
 
 
 def require_entry(model: Model, layer: int) -> int:
-    """The layer as an index of the residual axis.
-
-    Raises:
-        SemhubError: it is none.
-    """
+    """The layer as an index of the residual axis; a SemhubError where it is none."""
     if not 0 <= whole_number(layer, "A layer") <= n_layers(model):
         raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {n_layers(model)}.")
     return int(layer)
