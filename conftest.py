@@ -98,6 +98,14 @@ def nothing_leaves(monkeypatch):
     monkeypatch.setattr(subprocess.Popen, "__init__", starting)
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Without the checks of annotations that the test suite adds and users do not have."""
+    from jaxtyping import config
+
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace, request):
     """Names that docstring examples may use."""

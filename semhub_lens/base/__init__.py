@@ -1,6 +1,7 @@
 """What every room stands on. Nothing here knows a model or draws.
 
 - `errors`: `SemhubError` for what a user can mend, `Unfit` for what a model cannot be measured for.
+- `arguments`: `checked`, by which public functions refuse arguments of the wrong kind.
 - `results`: `Result`, `Provenance`, `load_result`; result classes and their drawers register here.
 - `quantities`: `Quantities`, a result that holds what was asked for.
 - `files`: files that appear only when complete.

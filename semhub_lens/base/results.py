@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.fingerprints import PACKAGE, sha256, tensors_sha256
@@ -179,6 +180,7 @@ class Result(Part):
         return shower(self) if shower else drawn(self)._repr_mimebundle_(include, exclude)
 
 
+@checked
 def load_result(path: str | Path) -> Result:
     """Read any result that `save` wrote, whatever its class.
 

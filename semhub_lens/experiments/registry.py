@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments import probing
@@ -73,6 +74,7 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in ids]
 
 
+@checked
 def unreadable(
     chosen: Sequence[Experiment], readers: Mapping[str, MediaReader], missing: Mapping[str, str]
 ) -> dict[str, str]:
@@ -87,6 +89,7 @@ def unreadable(
     return {experiment.id: missing.get(experiment.modality, "no reader was given") for experiment in left}
 
 
+@checked
 def run(
     experiment: str,
     model: Model,

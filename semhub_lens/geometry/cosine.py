@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.model.capture import Capture
@@ -30,6 +31,7 @@ class CosineResult(Result):
         return pd.DataFrame({"cosine": self.cosine.flatten().numpy()}, index).reset_index()
 
 
+@checked
 class CosineTo:
     r"""Probe that compares every residual state of a run with reference states: $\cos(h_{\ell,p}, r_{\ell,k})$.
 

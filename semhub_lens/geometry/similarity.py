@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import Provenance, check_finite, unnamed
+from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import LEVEL
 from semhub_lens.geometry.measures import CHUNK, MEASURES, Draws, Pair
 
@@ -132,6 +134,7 @@ class SimilarityResult(Quantities):
         return pd.DataFrame(flat, index).reset_index()
 
 
+@checked
 def similarity(
     a: Float[Tensor, "layer item d_model"],
     b: Float[Tensor, "layer item d_model"],
@@ -164,6 +167,9 @@ def similarity(
     unknown = sorted(set(measures) - MEASURES.keys())
     if unknown or not measures or isinstance(measures, str):
         raise SemhubError(f"Expected some measures of {list(MEASURES)}, got {measures!r}.")
+    if draws < 1:
+        raise SemhubError(f"draws= counts permuted pairings, at least 1, got {draws}.")
+    generator(seed)
     _check(a, b)
     draw, n = Draws(a.shape[1], seed, draws), a.shape[1]
     parts: dict[str, list[Tensor]] = {}

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError, Unfit
 
 
@@ -86,10 +88,15 @@ def unpadded(ids: Tensor, mask: Any) -> range:
     Raises:
         SemhubError: a mask of another length, without ones, or with gaps.
     """
-    marks = [int(mark) for mark in mask]
-    marked = [position for position, mark in enumerate(marks) if mark]
-    if len(marks) != len(ids) or not marked or marked[-1] - marked[0] >= len(marked):
+    try:
+        marks = torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError):
+        marks = torch.empty(0)
+    marked = marks.flatten().nonzero()[:, 0].tolist()
+    fits = marks.shape == ids.shape and bool(((marks == 0) | (marks == 1)).all())
+    if not fits or not marked or marked[-1] - marked[0] >= len(marked):
         raise SemhubError(
-            f"mask= is the attention mask of one row of {len(ids)} token ids, with its ones together; got {marks}."
+            f"mask= is the attention mask of one row of {len(ids)} token ids, with its ones together; got "
+            f"{shown(mask)}."
         )
     return range(marked[0], marked[-1] + 1)

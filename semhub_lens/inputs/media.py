@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 
 ENTRY = "blocks.0.hook_resid_pre"
@@ -67,6 +68,7 @@ def _overlaps(cells: int, pixels: int) -> Int[Tensor, "cell pixel"]:
     return (torch.minimum(cell + pixels, pixel + cells) - torch.maximum(cell, pixel)).clamp(min=0)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Media:
     """Tensors of one prompt's pictures and sound, as its processor made them.

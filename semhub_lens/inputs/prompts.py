@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.framing import opening, opens, special_ids, unpadded
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
@@ -28,6 +29,7 @@ ELSEWHERE = (
 )
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """Token ids of one input, with named spans, and its pictures and sound.
@@ -103,6 +105,7 @@ class Prompt:
         return [] if self.writes is None else [(ENTRY, self.writes)]
 
     @classmethod
+    @checked
     def from_ids(
         cls,
         ids: Iterable[int] | Tensor,
@@ -150,6 +153,7 @@ class Prompt:
         return cls(tensor, named, None, bos, media, dict(embeddings or {}))
 
     @classmethod
+    @checked
     def from_processor(
         cls,
         processor: Any,
@@ -189,6 +193,7 @@ class Prompt:
         return cls(processed.ids, processed.spans, text, bos, processed.media)
 
     @classmethod
+    @checked
     def from_text(
         cls,
         model: Any,
@@ -221,6 +226,8 @@ class Prompt:
             (1,)
         """
         tokenizer = getattr(model, "tokenizer", None)
+        if not hasattr(model, "cfg"):
+            raise SemhubError(f"A prompt is made for a TransformerLens model, got {type(model).__name__}.")
         if tokenizer is None:
             raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
         if not isinstance(text, str) or not text.strip():

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, is_index, whole_number
 from semhub_lens.inputs.speller import Speller, encode
 
@@ -99,6 +100,7 @@ def spellings(word: str, variants: Variants = "all") -> list[str]:
     return list(dict.fromkeys(text for case in cases for text in (case, " " + case)))
 
 
+@checked
 def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_token: bool = False) -> WordTokens:
     """Return the token ids that stand for a word.
 
@@ -207,6 +209,7 @@ def token_texts(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     return [speller.text(int(i)) for i in ids]
 
 
+@checked
 def printable(tokenizer: Any, ids: Iterable[int] | Tensor) -> list[str]:
     """Show each token id as text.
 

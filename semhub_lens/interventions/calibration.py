@@ -5,9 +5,11 @@ from math import isfinite
 
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.interventions.sweep import Measure, Recipe, adding
 from semhub_lens.model.facts import Model
+from semhub_lens.model.hooking import require_entry
 
 DOUBLINGS = 20
 
@@ -24,6 +26,7 @@ class Calibration:
     """Every strength that was measured, with its mean damage, in the order of trying."""
 
 
+@checked
 def calibrate(
     model: Model,
     measure: Measure,
@@ -64,6 +67,7 @@ def calibrate(
     for name, value in (("budget", budget), ("start", start), ("tolerance", tolerance)):
         if not value > 0:
             raise SemhubError(f"calibrate needs {name} above 0, got {value}.")
+    require_entry(model, layer)
     recipe = recipe or adding(model)
     tried: dict[float, float] = {}
 

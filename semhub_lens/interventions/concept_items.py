@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import torch
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import generator
 from semhub_lens.data.text.texts import concepts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import is_single_token
 from semhub_lens.interventions.concepts import FOUR_WAY
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, require_model
 
 LANGUAGE_NAMES = {"en": "English", "fr": "Français", "es": "Español", "de": "Deutsch", "zh": "中文"}
 Pair = tuple[str, str]
@@ -44,6 +45,7 @@ class TranslationItems:
     """Bundled concepts left out because a read-out word has no one-token spelling."""
 
 
+@checked
 def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[tuple[str, str]]) -> Prompt:
     """Build a few-shot prompt for the translation of a word, which is its span "word".
 
@@ -62,9 +64,9 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
         Français: chien - English: dog
         Français: chat - English:
     """
-    for code in pair:
-        if code not in LANGUAGE_NAMES:
-            raise SemhubError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
+    _require_languages(pair)
+    if not word.strip():
+        raise SemhubError(f"The word to translate is empty ({word!r}).")
     left, right = (f"{LANGUAGE_NAMES[code]}:" for code in pair)
     before, after = ("" if code == "zh" else " " for code in pair)
     shown = "".join(f"{left}{before}{a} - {right}{after}{b}\n" for a, b in examples)
@@ -73,6 +75,13 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
     return Prompt.from_text(model, text, spans={"word": (start, start + len(word))})
 
 
+def _require_languages(pair: Pair) -> None:
+    for code in pair:
+        if code not in LANGUAGE_NAMES:
+            raise SemhubError(f"Unknown language {code!r}; there are {', '.join(LANGUAGE_NAMES)}.")
+
+
+@checked
 def translation_items(
     model: Model, sources: Sequence[Pair], target: Pair, *, n: int, seed: int, shots: int = 4
 ) -> TranslationItems:
@@ -93,6 +102,12 @@ def translation_items(
     Raises:
         SemhubError: the two read-out languages are the same, or too few concepts are left.
     """
+    require_model(model)
+    if not sources or shots < 0:
+        raise SemhubError(f"Expected a pair of languages at least and shots >= 0, got {list(sources)} and {shots}.")
+    for pair in (*sources, target):
+        _require_languages(pair)
+    rng = generator(seed)
     columns, outputs = concepts(), (sources[0][1], target[1])
     if outputs[0] == outputs[1]:
         raise SemhubError(f"Source and target prompts both ask for {outputs[0]!r}; the read-out needs two languages.")
@@ -104,7 +119,6 @@ def translation_items(
         raise SemhubError(
             f"Expected 2 to {len(single) // 2} items ({len(single)} concepts have one token in {outputs}), got n={n}."
         )
-    rng = generator(seed)
     order = [single[i] for i in torch.randperm(len(single), generator=rng)[: 2 * n].tolist()]
     pairs = list(zip(order[:n], order[n:], strict=True))
 

@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
@@ -101,6 +102,7 @@ class ConceptPatchResult(Result):
         return pd.concat(frames, ignore_index=True)
 
 
+@checked
 def concept_patch(
     model: Model,
     source_prompts: Sequence[Prompt | Sequence[Prompt]],
@@ -163,10 +165,11 @@ def concept_patch(
     ids = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
     kept = _without_shared_tokens(ids)
     ids, targets = [ids[i] for i in kept], [targets[i] for i in kept]
-    which = "" if whole else ":last"
+    which, others = "" if whole else ":last", derangement(len(kept), generator(seed)).tolist()
     written = [read_positions(prompt, span + which) for prompt in targets]
-    concepts = _concept_states(model, [sources[i] for i in kept], (source_span or span) + which, max_tokens)
-    others = derangement(len(kept), generator(seed)).tolist()
+    concepts = _concept_states(
+        model, [sources[i] for i in kept], (span if source_span is None else source_span) + which, max_tokens
+    )
     states = _over_positions(concepts, written)
     patches = (states, _over_positions([concepts[i] for i in others], written), _random_like(states, seed))
     readout = Readout(model)

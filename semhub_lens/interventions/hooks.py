@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.positions import Positions, as_positions, check_positions, ranks_of
@@ -69,6 +70,7 @@ class PositionedHook:
         check_positions(self.positions, prompts, new_tokens)
 
 
+@checked
 def add(
     direction: Float[Tensor, "*k d_model"],
     strength: float = 1.0,
@@ -97,6 +99,7 @@ def add(
     return PositionedHook("add", add_direction, positions, _count(vectors, each))
 
 
+@checked
 def replace(
     state: Float[Tensor, "*k d_model"],
     strength: float = 1.0,
@@ -114,6 +117,7 @@ def replace(
     return PositionedHook("replace", replace_state, positions, _count(vectors, each))
 
 
+@checked
 def project_out(
     direction: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
 ) -> PositionedHook:
@@ -121,6 +125,7 @@ def project_out(
     return _taking_away("project_out", lambda: _unit(direction, "direction"), strength, 1, positions)
 
 
+@checked
 def swap(
     a: Float[Tensor, " d_model"], b: Float[Tensor, " d_model"], strength: float = 1.0, positions: Positions = None
 ) -> PositionedHook:
@@ -149,6 +154,7 @@ def _taking_away(
     return PositionedHook(name, take_away, positions)
 
 
+@checked
 def patch(
     source: Float[Tensor, "*item pos d_model"],
     positions: Positions = None,
@@ -169,6 +175,8 @@ def patch(
         SemhubError: empty source, source positions past its end, or (in the run) more positions than source states.
     """
     _check_strength(strength)
+    if not torch.isfinite(source).all():
+        raise SemhubError("The source holds NaN or infinite entries.")
     states = source if source_positions is None else _picked(source, source_positions)
     if states.ndim not in (2, 3) or not states.shape[-2]:
         raise SemhubError(
@@ -188,6 +196,7 @@ def patch(
     return PositionedHook("patch", write_source, positions)
 
 
+@checked
 def at(
     layers: SupportsIndex | Iterable[SupportsIndex], fn: HookFunction, site: str = RESID
 ) -> list[tuple[str, HookFunction]]:

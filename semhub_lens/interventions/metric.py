@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
@@ -39,6 +40,7 @@ class Metric:
         return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
 
 
+@checked
 def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Variants = "exact") -> Metric:
     r"""Return the metric $\log \sum_{v \in R} e^{z_v} - \log \sum_{v \in W} e^{z_v}$.
 
@@ -67,6 +69,7 @@ def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Va
     return Metric(f"logit difference: {right!r} - {wrong!r}", difference, torch.tensor([*one, *other]))
 
 
+@checked
 def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Metric:
     r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats; arguments and errors as `logit_difference`.
 
@@ -83,6 +86,7 @@ def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Met
     return Metric(f"log p({word!r})", log_probability)
 
 
+@checked
 def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metric:
     r"""Return the metric $\sum_v p_v \log (p_v / q_v)$ in nats: p is `prompt`'s distribution, q the judged run's.
 
@@ -109,6 +113,7 @@ def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metri
     return Metric("KL to the clean run", divergence)
 
 
+@checked
 def read_position(prompt: Prompt, read: str | int) -> int:
     """The one position that `read` names.
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
@@ -38,6 +39,7 @@ Pairs = Sequence[tuple[int, int]]
 PATCH_SITES = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "z")
 
 
+@checked
 def patch_grid(
     model: Model,
     clean: str | Prompt,
@@ -82,8 +84,9 @@ def patch_grid(
         [0.0, 1.0, 0.0, 0.0]
     """
     task = _Task(
-        model, clean, corrupted, metric, site=site, positions=positions, heads_at_once=all_positions, read=read
-    )
+        model, clean, corrupted, metric, site=site, positions=positions, heads_at_once=all_positions, read=read,
+        max_tokens=max_tokens,
+    )  # fmt: skip
     good, bad = task.reference(0), task.reference(1, cached=True)
     ends = task.scores(torch.stack([good.final, bad.final]))
     shape, cells = _cells(good, bad, task.pairs, all_positions)
@@ -96,6 +99,7 @@ def patch_grid(
     return task.result(PatchResult, values, ends, notes)
 
 
+@checked
 def attribution_grid(
     model: Model,
     clean: str | Prompt,
@@ -156,9 +160,12 @@ class _Task:
         positions: Pairs | None,
         heads_at_once: bool,
         read: str | int,
+        max_tokens: int = 1,
     ) -> None:
         if site not in PATCH_SITES:
             raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
+        if max_tokens < 1:
+            raise SemhubError(f"max_tokens= counts rows times columns of a pass, at least 1, got {max_tokens}.")
         if heads_at_once and site != "z":
             raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
         if not callable(metric) and not isinstance(metric, Metric):

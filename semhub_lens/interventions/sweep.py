@@ -17,14 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import generator
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.base.store import Store
 from semhub_lens.interventions.direction import random_like, rescaled
 from semhub_lens.interventions.hooks import add
-from semhub_lens.interventions.positions import Positions
+from semhub_lens.interventions.positions import Positions, as_positions
 from semhub_lens.interventions.sweep_result import FLIPPED, LAST, RANDOM, STEERED, UNRELATED, SweepResult
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, residual_names
@@ -37,6 +39,7 @@ Recipe = Callable[[Tensor, float, int], Hooks]
 """`(direction, strength, layer) -> hooks`; `layer` is a residual entry, the last one included."""
 
 
+@checked
 @dataclass(frozen=True)
 class Controls:
     """What is measured beside the steered run."""
@@ -52,7 +55,13 @@ class Controls:
     seed: int = 0
     """Of the random directions; draw k at layer l has the seed `seed + 1000 k + l`."""
 
+    def __post_init__(self) -> None:
+        if self.random < 0:
+            raise SemhubError(f"Controls(random=...) counts directions, got {self.random}.")
+        generator(self.seed)
 
+
+@checked
 def adding(model: Model, positions: Positions = -1) -> Recipe:
     """The default recipe: add strength times the direction at residual entry `layer`, at the given positions.
 
@@ -61,15 +70,16 @@ def adding(model: Model, positions: Positions = -1) -> Recipe:
         >>> [name for name, _ in recipe(torch.ones(tiny_model.cfg.d_model), 2.0, 1)]
         ['blocks.1.hook_resid_pre']
     """
-    names = residual_names(model)
+    names, where = residual_names(model), as_positions(positions)
 
     def recipe(direction: Tensor, strength: float, layer: int) -> Hooks:
         each = "item" if direction.ndim == 2 else "position"
-        return [(names[layer], add(direction, strength, positions, each=each))]
+        return [(names[layer], add(direction, strength, where, each=each))]
 
     return recipe
 
 
+@checked
 def sweep(
     model: Model,
     measure: Measure,
@@ -199,8 +209,6 @@ def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Con
             f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is "
             "measured anyway, and negative ones are the control `flipped`."
         )
-    if controls.random < 0:
-        raise SemhubError(f"Controls(random=...) counts directions, got {controls.random}.")
 
 
 def _vectors(

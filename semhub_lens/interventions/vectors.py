@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.files import user_path
 from semhub_lens.base.results import Provenance, Result
@@ -41,6 +42,7 @@ class SteeringVector(Result):
     """Blocks of the model."""
 
     @classmethod
+    @checked
     def make(cls, model: Model, name: str, directions: Mapping[int, Float[Tensor, " d_model"]]) -> "SteeringVector":
         """A vector of this model from its directions by layer.
 
@@ -57,6 +59,7 @@ class SteeringVector(Result):
         return cls(name, tuple(layers), stacked, blocks, provenance=provenance_of(model))
 
     @classmethod
+    @checked
     def from_tensor(
         cls, model: Model, source: Tensor | str | Path, layer: int | Sequence[int], *, name: str = "imported"
     ) -> "SteeringVector":
@@ -90,6 +93,7 @@ class SteeringVector(Result):
         return cls.make(model, name, dict(zip(layers, rows, strict=True)))
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, model: Model | None = None, *, any_model: bool = False) -> "SteeringVector":
         """Read a vector that `save` wrote.
 
@@ -125,6 +129,7 @@ class SteeringVector(Result):
                 "any_model=True if you mean it."
             )
 
+    @checked
     def hooks(
         self, strength: float = 1.0, *, positions: Positions = None, layers: Sequence[int] | None = None
     ) -> Hooks:

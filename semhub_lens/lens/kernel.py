@@ -52,9 +52,7 @@ def reduce_logits(
     Raises:
         SemhubError: a quantity that is not in the table.
     """
-    unknown = sorted(set(quantities) - QUANTITIES.keys())
-    if unknown or not quantities:
-        raise SemhubError(f"Expected some quantities of {list(QUANTITIES)}, got {unknown or quantities}.")
+    require_quantities(quantities)
     layers, positions = states.shape[:2]
     step = max(1, BLOCK_ENTRIES // readout.d_vocab)
     parts: dict[str, list[Tensor]] = {name: [] for name in quantities}
@@ -110,6 +108,14 @@ def contrast_targets(
         progress=progress,
     )["targets"]
     return few - few.mean(-1, keepdim=True)
+
+
+def require_quantities(quantities: Sequence[str]) -> Sequence[str]:
+    """The quantities; a SemhubError where one is unknown."""
+    unknown = sorted(set(quantities) - QUANTITIES.keys())
+    if unknown or not quantities:
+        raise SemhubError(f"Expected some quantities of {list(QUANTITIES)}, got {unknown or quantities}.")
+    return quantities
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

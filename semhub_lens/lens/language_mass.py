@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.prompts import Prompt
@@ -52,6 +53,7 @@ class MassResult(Result):
         return pd.DataFrame({"mass": self.item_mass.flatten().numpy()}, index).reset_index()
 
 
+@checked
 def language_mass(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import fingerprint
@@ -38,6 +39,7 @@ SHARED_MARKS = ("COMBINING", "VARIATION", "?")
 """First words of the names of marks that go with letters of any script."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class LanguageTable:
     """p(language | token) for every token id; each row sums to 1."""
@@ -58,6 +60,7 @@ class LanguageTable:
         return float(self.weights[:, self.languages.index(UNKNOWN)].mean()) if UNKNOWN in self.languages else 0.0
 
 
+@checked
 def language_table(
     model: Model,
     languages: Sequence[str] = LANGUAGES,
@@ -177,6 +180,7 @@ def _has_letters(tokenizer: Any, size: int) -> np.ndarray:
     return np.array([script(text) != UNKNOWN for text in token_texts(tokenizer, range(size))])
 
 
+@checked
 def script_table(model: Model) -> LanguageTable:
     """Build the table token -> Unicode script of its letters; tokens without letters are `unknown`.
 

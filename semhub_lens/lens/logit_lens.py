@@ -19,12 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
-from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
+from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
@@ -117,6 +118,7 @@ class LensResult(Quantities):
         return {name: values for name, values in self.measured.items() if values.ndim == 2}
 
 
+@checked
 class LogitLens:
     """Probe that reads a run through the logit lens: read-only hooks and a `result()`.
 
@@ -144,7 +146,7 @@ class LogitLens:
         quantities: Sequence[str] = STANDARD,
     ) -> None:
         self._readout = make_readout(model, norm, readout)
-        self._quantities = quantities
+        self._quantities = require_quantities(quantities)
         self._top_k = _kept(top_k, self._readout.d_vocab)
         self._model = model
         self._states = Capture(model)
@@ -170,6 +172,7 @@ class LogitLens:
         return _lens_result(self._model, self._readout, states, prompt, self._quantities, self._top_k, bos=None)
 
 
+@checked
 def logit_lens(
     model: Model,
     prompt: str | Prompt,
@@ -210,7 +213,7 @@ def logit_lens(
     listed = as_prompts(model, prompt)
     if len(listed) != 1:
         raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
-    top_k = _kept(top_k, output_size(model))
+    top_k, quantities = _kept(top_k, output_size(model)), require_quantities(quantities)
     if table is not None and len(table.weights) != output_size(model):
         raise SemhubError(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "

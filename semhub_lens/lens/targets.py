@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
-from semhub_lens.lens.kernel import contrast_targets, reduce_logits
+from semhub_lens.lens.kernel import contrast_targets, reduce_logits, require_quantities
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.checks import batch_notes
@@ -61,6 +62,7 @@ class TargetResult(Quantities):
         return frame
 
 
+@checked
 def target_lens(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
@@ -113,9 +115,10 @@ def target_lens(
     """
     listed = as_prompts(model, prompts)
     wanted = positions(listed, read_at)
-    sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
     if quantities is None:
         quantities = () if contrast else DISTANCES
+    measures = require_quantities(["targets", *quantities])
+    sets = target_sets(model, targets, common, sum(map(len, wanted)), variants, first_token)
     if contrast:
         _require_contrast(sets, quantities)
     require_hooks(model, hook_names(hooks))
@@ -131,9 +134,7 @@ def target_lens(
     if contrast:
         measured = {"targets": contrast_targets(reader, states, sets.own, sets.common, progress=progress)}
     else:
-        measured = reduce_logits(
-            reader, states, ["targets", *quantities], targets=sets.own, common=sets.common, progress=progress
-        )
+        measured = reduce_logits(reader, states, measures, targets=sets.own, common=sets.common, progress=progress)
     return TargetResult(
         log_probs=measured.pop("targets"),
         names=sets.names,

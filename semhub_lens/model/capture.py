@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
@@ -57,6 +58,8 @@ def batches(prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing 
     kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
     if packing == "equal":
         kinds = [(len(prompt), kind) for prompt, kind in zip(prompts, kinds, strict=True)]
+    if max_tokens < 1:
+        raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
     max_tokens = 0 if packing == "single" else max_tokens
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
     groups: list[list[int]] = []
@@ -86,6 +89,7 @@ def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) ->
             check(prompts, new_tokens)
 
 
+@checked
 class Capture:
     """Probe that keeps activations: read-only hooks for a run of your own, and a `result()`.
 
@@ -191,6 +195,7 @@ def prompt_states(
             yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
 
+@checked
 def residual_stream(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],

@@ -75,6 +75,13 @@ def input_device(model: Model) -> torch.device:
     return next(model.parameters()).device
 
 
+def mid_lies_behind(model: Model) -> bool:
+    """Whether a bridge's `resid_mid` lies behind the MLP: where a block norms what it has added (OPT 350M, BERT)."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    behind = getattr(config, "do_layer_norm_before", True) is False or getattr(config, "model_type", "") == "bert"
+    return is_bridge(model) and behind
+
+
 def output_transform(model: Model, logits: Tensor) -> Tensor:
     """Apply what the model does after the unembedding: a soft-cap c * tanh(x / c) or a logit scale."""
     if is_bridge(model):

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
@@ -55,6 +56,7 @@ class Generation(Result):
 
 
 @torch.no_grad()
+@checked
 def generate(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
@@ -95,9 +97,7 @@ def generate(
         2
     """
     listed = as_prompts(model, prompts)
-    seed, max_new_tokens = whole_number(seed, "seed="), whole_number(max_new_tokens, "max_new_tokens=")
-    if max_new_tokens < 1 or not temperature >= 0:
-        raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {max_new_tokens} and {temperature}.")
+    seed, max_new_tokens = require_settings(seed, max_new_tokens, temperature, max_tokens)
     longest = max(map(len, listed)) + max_new_tokens
     if longest > model.cfg.n_ctx:
         raise Unfit(f"Prompt and continuation need {longest} tokens, the model's context holds {model.cfg.n_ctx}.")
@@ -132,6 +132,17 @@ def generate(
     return Generation(
         prompts=tuple(p.text or "" for p in listed), texts=tuple(texts), token_ids=ids, provenance=provenance
     )
+
+
+def require_settings(seed: int, new: int, temperature: float, max_tokens: int = 1) -> tuple[int, int]:
+    """Seed and number of new tokens as whole numbers; a SemhubError for settings that nothing can be generated with."""
+    seed, new = whole_number(seed, "seed="), whole_number(new, "max_new_tokens=")
+    generator(seed)
+    if new < 1 or not temperature >= 0:
+        raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {new} and {temperature}.")
+    if whole_number(max_tokens, "max_tokens=") < 1:
+        raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
+    return seed, new
 
 
 def end_tokens(model: Model) -> frozenset[int]:

@@ -15,9 +15,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.inputs.media import ENTRY, Writes
-from semhub_lens.model.facts import Model, cache_passed_on, input_device, require_model, training_modules
+from semhub_lens.model.facts import (
+    Model,
+    cache_passed_on,
+    input_device,
+    mid_lies_behind,
+    require_model,
+    training_modules,
+)
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
@@ -63,10 +71,18 @@ def site_name(layer: int, site: str) -> str:
     return f"blocks.{layer}.{SITES[site]}"
 
 
+@checked
 def residual_names(model: Model) -> list[str]:
     """Hook names of the residual axis: the input of every block, then the output of the last."""
     blocks = n_layers(model)
     return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
+
+
+def require_entry(model: Model, layer: int) -> int:
+    """The layer as an index of the residual axis; a SemhubError where it is none."""
+    if not 0 <= whole_number(layer, "A layer") <= n_layers(model):
+        raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {n_layers(model)}.")
+    return int(layer)
 
 
 def hook_names(hooks: Hooks) -> list[str]:
@@ -87,6 +103,12 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
     """Raise a SemhubError for a hook name that the model lacks (a bridge of the 3.9 line would ignore it silently)."""
     known = model.hook_dict
     for name in names:
+        if name.endswith(SITES["resid_mid"]) and mid_lies_behind(model):
+            raise Unfit(
+                f"The blocks of {model.cfg.model_name} norm what they have added, so what transformer-lens calls "
+                f"{name!r} is their state behind the MLP, not between attention and MLP. Take attn_out, mlp_out or a "
+                "residual entry."
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
             blocks = n_layers(model)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import Unfit
 from semhub_lens.base.results import Part, Result
 from semhub_lens.model import checks
@@ -80,6 +81,7 @@ class HostCheck(Result):
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
+@checked
 def check(model: Model, *, reference: Any = None) -> HostCheck:
     """Verify what measurements assume of a host model, by a few short passes.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.progress import no_other_bars
 from semhub_lens.model import hooked_weights
@@ -45,6 +46,7 @@ LARGE = 10**7
 """Parameters of a model that is compared on few tokens, so that loading takes about as long."""
 
 
+@checked
 def load(
     name: str | Path,
     *,
@@ -84,6 +86,8 @@ def load(
     dtype = _dtype(dtype)
     device = _device(device)
     known = _backend(backend)
+    if not str(name).strip() or name == Path():
+        raise SemhubError(f"The model's name is empty ({str(name)!r}); give a packaged model, a folder or a hub name.")
     folder, official = resolve(str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
@@ -173,6 +177,8 @@ def _require_agreement(model: Any, reference: Reference, hf: Any) -> None:
     if not found.holds:
         states = f", states by {max(found.states):.3g} of their norm" if found.states else ""
         wrong = f"log-probabilities differ by {found.log_probs:.3g}{states}"
+        if next(model.parameters()).dtype.itemsize < 4:  # rounding chooses other experts, say
+            wrong += f" in {str(model.cfg.dtype).removeprefix('torch.')} (dtype='float32' tells rounding from a fault)"
     if wrong:
         raise Unfit(
             f"transformer-lens does not compute {type(hf).__name__} ({model.cfg.model_name}) as Hugging Face does: as "

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import edits_of, is_hung_on
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
@@ -32,6 +33,7 @@ _verified: "WeakKeyDictionary[Model, tuple]" = WeakKeyDictionary()
 """By model: the version of what its read-out uses that was checked last. It dies with the model."""
 
 
+@checked
 class Readout:
     r"""The model's own read-out of a residual state, checked against the model's own logits.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from semhub_lens.base.errors import whole_number
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.foreign import WRAPPED
 from semhub_lens.base.rng import generator
@@ -49,6 +49,7 @@ class Weight(NamedTuple):
 
 
 @torch.no_grad()
+@checked
 def untrained(model: Model, *, seed: int) -> Model:
     """Copy a model and draw its weights anew.
 
@@ -74,7 +75,7 @@ def untrained(model: Model, *, seed: int) -> Model:
         False
     """
     require_model(model)
-    whole_number(seed, "A seed")
+    generator(seed)
     tokenizer = getattr(model, "tokenizer", None)
     own = {p for module in model.modules() for p in _parameters_of(module).values() if type(p) is nn.Parameter}
     copies = {id(p): nn.Parameter(torch.empty_like(p), requires_grad=p.requires_grad) for p in own}

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.model.capture import Capture
@@ -53,6 +54,7 @@ class LinearClassifier(Result):
         return pd.DataFrame(columns, index).reset_index()
 
 
+@checked
 def train_probe(
     states: Float[Tensor, "layer item d_model"],
     labels: Keys,
@@ -111,6 +113,7 @@ class ClassResult(Result):
         return pd.DataFrame({"log_prob": self.log_probs.flatten().numpy()}, index).reset_index()
 
 
+@checked
 class LinearProbe:
     """Probe that reads a trained classifier's classes off every residual state of a run.
 

@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.probes.items import Items
@@ -23,6 +24,7 @@ NEGLIGIBLE = 1e-10
 """Principal axes with a smaller share of the largest one's variance are left out."""
 
 
+@checked
 @dataclass(frozen=True)
 class ProbeSetup(Part):
     r"""How a linear probe is fitted: multinomial logistic regression by L-BFGS on standardised states.

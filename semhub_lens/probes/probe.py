@@ -6,6 +6,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
@@ -77,6 +78,7 @@ class ProbeResult(Result):
         return pd.concat(frames, ignore_index=True)
 
 
+@checked
 def linear_probe(
     states: Float[Tensor, "layer item d_model"],
     labels: Keys,

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
@@ -127,6 +128,7 @@ class TransferResult(Result):
         return torch.stack([torch.stack([curve(cell) for cell in row]) for row in self.cells])
 
 
+@checked
 def transfer_matrix(
     stacks: Mapping[str, Float[Tensor, "layer _ d_model"]],
     labels: Mapping[str, Keys],

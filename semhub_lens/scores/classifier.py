@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.optional_packages import optional
@@ -53,6 +54,7 @@ class Accuracy:
         return f"{self.language} {self.share:.3f} [{low:.3f}, {high:.3f}] of {self.items}"
 
 
+@checked
 class SentimentClassifier:
     """A logistic regression on sentence embeddings, trained (within a second) when it is made.
 
@@ -83,7 +85,6 @@ class SentimentClassifier:
         sentences: Sequence[SentimentText] | None = None,
         trained_on: str = "en",
     ) -> None:
-        self._encoder = encoder or SentenceEncoder()
         self._trained_on = trained_on
         listed = list(sentiments() if sentences is None else sentences)
         if blank := [row for row in listed if not row.text.strip()]:
@@ -94,6 +95,7 @@ class SentimentClassifier:
             for language in dict.fromkeys(row.language for row in listed)
         }
         _check_training(by_language.get(trained_on, []), trained_on)
+        self._encoder = encoder or SentenceEncoder()
         self._fitted, self.accuracy = self._fit(by_language)
 
     def _fit(self, by_language: Mapping[str, list[SentimentText]]) -> tuple[Any, dict[str, Accuracy]]:
@@ -134,6 +136,7 @@ class SentimentClassifier:
         return torch.sigmoid(embeddings @ weight + bias).float()
 
 
+@checked
 def sentiment(
     texts: str | Sequence[str], language: str, *, classifier: SentimentClassifier | None = None
 ) -> Float[Tensor, " item"]:
@@ -152,12 +155,13 @@ def sentiment(
         >>> bool(sentiment("这道菜非常好吃。", "zh") > 0.5)
         True
     """
-    listed, classifier = as_texts(texts), classifier or SentimentClassifier()
-    if language not in classifier.accuracy:
+    listed = as_texts(texts)
+    measured = classifier.accuracy if classifier else dict.fromkeys(row.language for row in sentiments())
+    if language not in measured:  # said before a classifier is trained
         raise SemhubError(
-            f"The sentiment classifier was not measured in {language!r}; it was in {', '.join(classifier.accuracy)}."
+            f"The sentiment classifier was not measured in {language!r}; it was in {', '.join(measured)}."
         )
-    return classifier(listed)
+    return (classifier or SentimentClassifier())(listed)
 
 
 def _check_training(rows: Sequence[SentimentText], language: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import check_edits
@@ -26,6 +27,7 @@ from semhub_lens.model.resolve import as_prompts
 from semhub_lens.scores.final_states import divergence, last_states
 
 
+@checked
 def kl_to_clean(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],

@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.texts import BUNDLED
 from semhub_lens.scores.inputs import as_texts
 
 
+@checked
 def language_of(
     texts: str | Sequence[str], languages: Sequence[str] = BUNDLED, *, among: Literal["given", "all"] = "given"
 ) -> Float[Tensor, "item lang"]:

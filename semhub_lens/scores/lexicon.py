@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.scores.inputs import as_texts
@@ -29,6 +30,7 @@ LARGEST = 5
 Units = tuple[str, ...]
 
 
+@checked
 def lexicon_sentiment(texts: str | Sequence[str], lexicon_path: str | Path) -> Float[Tensor, " item"]:
     """Return the mean valence (-5 to 5) of the lexicon's words in each text; NaN where none occurs.
 

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import encode_behind, target_ids
 from semhub_lens.lens.kernel import reduce_logits
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.generation import Generation
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.reads import read_positions
@@ -27,6 +28,7 @@ from semhub_lens.scores.final_states import last_states, log_probs_of
 from semhub_lens.scores.inputs import as_texts
 
 
+@checked
 def continuation_perplexity(
     model: Model,
     prompts: str | Prompt | Sequence[str | Prompt],
@@ -97,6 +99,7 @@ def _continuation_ids(
     return [encode_behind(model.tokenizer, new) if isinstance(new, str) else [int(i) for i in new] for new in listed]
 
 
+@checked
 @dataclass(frozen=True)
 class SentimentFrame:
     """A few words that end a text so that a word of judgement comes next, and words of either judgement."""
@@ -116,6 +119,7 @@ FRAMES: Mapping[str, SentimentFrame] = {
 """Chosen before any measurement: plain words of judgement that are one token in a large multilingual vocabulary."""
 
 
+@checked
 def likelihood_sentiment(
     model: Model,
     texts: str | Sequence[str],
@@ -150,6 +154,7 @@ def likelihood_sentiment(
         >>> likelihood_sentiment(tiny_model, "dog", "en", frame=words, progress=False).shape
         torch.Size([1])
     """
+    require_model(model)
     listed = as_texts(texts)
     if frame is None and language not in FRAMES:
         raise SemhubError(f"There is no frame for {language!r}; there are {', '.join(FRAMES)}. Give one with frame=.")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.scores.inputs import as_texts
@@ -60,6 +61,7 @@ class SentenceEncoder:
         return embeddings.masked_fill(blank[:, None], torch.nan)
 
 
+@checked
 def relevance(
     prompts: str | Sequence[str], continuations: str | Sequence[str], *, encoder: SentenceEncoder | None = None
 ) -> Float[Tensor, " item"]:

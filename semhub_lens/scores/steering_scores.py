@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
@@ -17,9 +18,9 @@ from semhub_lens.interventions.sweep import Measure
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.model.capture import check_edits
 from semhub_lens.model.facts import Model
-from semhub_lens.model.generation import Generation, generate
+from semhub_lens.model.generation import Generation, generate, require_settings
 from semhub_lens.model.hooking import Hooks
-from semhub_lens.model.readout import Readout
+from semhub_lens.model.readout import Readout, output_size
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.scores.damage import CleanRun
 from semhub_lens.scores.final_states import last_states
@@ -27,6 +28,7 @@ from semhub_lens.scores.final_states import last_states
 Scores = Mapping[str, Float[Tensor, " item"]]
 
 
+@checked
 def next_token(
     model: Model,
     prompts: Sequence[str | Prompt],
@@ -64,6 +66,9 @@ def next_token(
     if not names or any(name not in names for pair in margins for name in pair):
         raise SemhubError(f"targets must not be empty and margins name two of them, got {names} and {list(margins)}.")
     ids = [list(row) for row in zip(*columns, strict=True)]
+    for token in {token for row in ids for target in row for token in target}:
+        if not 0 <= token < output_size(model):
+            raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {output_size(model)}.")
     positions = [[len(prompt) - 1] for prompt in listed]
     readout = Readout(model)
 
@@ -85,6 +90,7 @@ def _column(model: Model, name: str, target: Any, count: int, variants: Variants
     return [target_ids(model.tokenizer, one, variants=variants) for one in target]
 
 
+@checked
 def continuations(
     model: Model,
     prompts: Sequence[str | Prompt],
@@ -113,6 +119,7 @@ def continuations(
         True
     """
     listed = as_prompts(model, list(prompts))
+    require_settings(seed, max_new_tokens, temperature)
 
     def measure(hooks: Hooks) -> Scores:
         written = generate(
@@ -129,6 +136,7 @@ def continuations(
     return measure
 
 
+@checked
 def damage(
     model: Model,
     texts: Sequence[str | Prompt],

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.foreign import blocks_of, head_of
@@ -58,6 +59,7 @@ class Encoder(Protocol):
         ...
 
 
+@checked
 class VisionEncoder:
     """EfficientNet-lite0 (ImageNet): features of a grid of regions, row by row from the top left.
 
@@ -150,6 +152,7 @@ def pixels(media: Any) -> Float[Tensor, "channel height width"]:
     return rearrange(torch.from_numpy((array - 127) / 128), "height width channel -> channel height width")
 
 
+@checked
 class AudioEncoder:
     """Whisper-base's encoder: means of its states over `chunks` equal parts of a clip, in their order.
 

@@ -22,12 +22,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.fingerprints import tensors_sha256
 from semhub_lens.base.rng import generator
 
 
+@checked
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a projector."""
@@ -73,6 +75,7 @@ class Shape:
         return self.d_model * (self.embeddings if self.joint else 1)
 
 
+@checked
 class Projector(nn.Module):
     """A two-layer perceptron from features to vectors of one fixed norm.
 
@@ -168,6 +171,7 @@ class Projector(nn.Module):
         return copy.eval()
 
 
+@checked
 @dataclass(frozen=True)
 class Card:
     """Where a projector comes from and what it fits."""
@@ -184,6 +188,7 @@ class Card:
     """Data and settings of the training, and the last losses."""
 
 
+@checked
 def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
     """Write weights (half precision), sizes, card and checksum to one safetensors file, which appears when complete."""
     state = projector.state_dict()
@@ -193,6 +198,7 @@ def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
     return write_aside(user_path(path), lambda aside: save_file(tensors, aside, metadata=metadata))
 
 
+@checked
 def load_projector(path: str | Path) -> tuple[Projector, Card]:
     """Read what `save_projector` wrote.
 
@@ -201,7 +207,7 @@ def load_projector(path: str | Path) -> tuple[Projector, Card]:
     """
     path = user_path(path)
     if not path.is_file():
-        raise SemhubError(f"No projector at {path}.")
+        raise SemhubError(f"No projector at {path}; give the file that save_projector wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])

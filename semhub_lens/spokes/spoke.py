@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import Missing, SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import fingerprint
@@ -31,6 +32,7 @@ from semhub_lens.spokes.projector import Card, Projector, load_projector
 SUFFIX = ".safetensors"
 
 
+@checked
 class Spoke:
     """An encoder and a projector, bound to the language model that the projector was trained through.
 
@@ -134,6 +136,7 @@ def _check(model: Model, encoder: Encoder, card: Card) -> None:
             )
 
 
+@checked
 def load(name: str | Path, model: Model | None = None) -> Spoke:
     """Load a trained spoke and bind it to its language model.
 
@@ -167,6 +170,7 @@ def available() -> list[str]:
     return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
 
 
+@checked
 def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
     """The packaged spokes of a language model by modality, and for the other modalities the reason why there is none.
 
@@ -196,6 +200,7 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
     return readers, missing
 
 
+@checked
 def reader_for(
     model: Model, modality: str, *, spoke: str | Path | None = None, processor: str | None = None, template: str = "{}"
 ) -> MediaReader:
@@ -211,6 +216,8 @@ def reader_for(
     Raises:
         SemhubError: a spoke that cannot be loaded, or nothing that reads this modality for this model.
     """
+    require_model(model)
+    modality_of(modality)
     if spoke is not None:
         return load(spoke, model)
     if processor is not None and getattr(model.cfg, "is_multimodal", False):

@@ -5,6 +5,7 @@ Nothing here runs a model, shows a figure by itself or changes plotly's defaults
 
 import plotly.graph_objects as go
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import Result, drawn
 from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
     concepts,
@@ -18,6 +19,7 @@ from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
 )
 
 
+@checked
 def figure(result: Result) -> go.Figure:
     """Draw any result as a plotly figure.
 

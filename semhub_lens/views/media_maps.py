@@ -5,6 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs import raw_media
 from semhub_lens.inputs.media import Tile
@@ -20,6 +21,7 @@ SHADE = [[0.0, rgba("#ffffff", 0.05)], [1.0, rgba("#d9480f", 0.75)]]
 """From clear to opaque with the probability, so that the picture stays visible."""
 
 
+@checked
 def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | None = None) -> go.Figure:
     """Draw the most probable token of every patch over the picture; a slider moves through the layers.
 
@@ -110,6 +112,7 @@ def _slider(cells: Sequence[dict[str, list[Any]]], shown: int) -> dict[str, Any]
     return {"active": shown, "steps": steps, "currentvalue": {"prefix": "layer "}, "pad": {"t": 8}, "len": 0.95}
 
 
+@checked
 def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[float]) -> go.Figure:
     """Draw layers x seconds of a sound's positions, with the most probable token in each cell.
 
@@ -127,11 +130,13 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
         [0.0, 0.04]
     """
     layers, count, _ = result.top_ids.shape
-    if not positions or len(positions) != len(times) or max(positions) >= count:
+    if not len(positions) or len(positions) != len(times) or not 0 <= min(positions) <= max(positions) < count:
         raise SemhubError(
             f"Expected a time for each position, all below {count}; got {len(positions)} positions up to "
             f"{max(positions, default=None)} and {len(times)} times."
         )
+    if sorted(set(times)) != list(times):
+        raise SemhubError(f"The times of a sound's positions rise, in seconds; got {list(times)[:20]}.")
     strings = result.strings()
     probability = result.top_logprobs[..., 0].exp()
     fits = 190 + SOUND_WIDTH * len(positions) <= WIDEST

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
 from semhub_lens.lens.logit_lens import LensResult
@@ -13,6 +14,7 @@ from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT
 
 
+@checked
 def write_html(result: Result | go.Figure, path: str | Path) -> Path:
     """Write a result as one HTML file that needs no network.
 

@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.evidence.legs import Leg
 from semhub_lens.views.style import PALETTE, escape, finish
 
@@ -9,6 +10,7 @@ SIGNS = ((0.0, PALETTE[1]), (0.5, "#f4f5f8"), (1.0, PALETTE[0]))
 NAMES = {-1.0: "against", 0.0: "neither", 1.0: "as predicted"}
 
 
+@checked
 def sign_map(leg: Leg) -> go.Figure:
     """Heat map of the effect's sign, layers x items: where the hypothesis' side is preferred, and where the other.
 

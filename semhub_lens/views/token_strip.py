@@ -5,6 +5,7 @@ CircuitsVis draws it from its local files (no network).
 
 from typing import Literal
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.style import escape
@@ -20,6 +21,7 @@ class OfflineHTML:
         return self.document
 
 
+@checked
 def token_strip(
     result: LensResult, layer: int, quantity: Literal["entropy", "kl_to_final", "probability"] = "kl_to_final"
 ) -> OfflineHTML:

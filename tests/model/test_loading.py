@@ -8,7 +8,7 @@ import models
 import semhub_lens as shl
 from battery.families import save
 from semhub_lens.base.errors import Unfit
-from semhub_lens.model import loading
+from semhub_lens.model import agreement, loading
 
 IDS = torch.arange(5, 45)[None]
 
@@ -94,3 +94,16 @@ def test_a_folder_without_a_tokenizer_says_so(tmp_path, name, backend):
         file.unlink()
     with pytest.raises(ValueError, match=rf"{folder} holds no tokenizer.*save_pretrained"):
         shl.load(folder, backend=backend)
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_refusal_in_half_precision_says_how_to_tell_rounding_from_a_fault(tmp_path, monkeypatch, backend):
+    """Rounding makes a router choose other experts, so a mixture may be off without a fault."""
+    models.tiny_llama().save_pretrained(tmp_path)
+    models.tiny_tokenizer().save_pretrained(tmp_path)
+    off = agreement.Agreement(1.9, (), 1.5, 0.2)
+    monkeypatch.setattr(loading, "disagreement", lambda model, reference: off)
+    with pytest.raises(Unfit, match=r"differ by 1\.9 in bfloat16 \(dtype='float32' tells"):
+        shl.load(tmp_path, backend=backend, dtype="bfloat16")
+    with pytest.raises(Unfit, match=r"differ by 1\.9\. To go on"):
+        shl.load(tmp_path, backend=backend)

@@ -110,6 +110,26 @@ def test_a_host_whose_last_state_cannot_be_read_out_is_refused_in_words(name):
             call(model)
 
 
+@pytest.mark.parametrize(("kind", "options"), [("opt", {"do_layer_norm_before": False}), ("bert", {})])
+def test_a_block_that_norms_what_it_has_added_has_no_state_between_attention_and_mlp(kind, options):
+    """transformer-lens has the state behind the MLP under that name; an edit of it lost its axes in OPT's own code."""
+    more = {"word_embed_proj_dim": 16} if kind == "opt" else {}
+    model, seen = models.host(kind, **options, **more), []
+    names = ["blocks.1.hook_mlp_out", "blocks.1.hook_resid_mid"]
+    model.run_with_hooks(IDS.ids[None], fwd_hooks=[(name, lambda a, hook: seen.append(hook.name)) for name in names])
+    assert seen == ["blocks.1.mlp.out.hook_out", "blocks.1.ln2.hook_in"]
+    edits = shl.at(1, shl.hooks.add(torch.ones(32)), site="resid_mid")
+    for call in (
+        lambda: shl.residual_stream(model, IDS, hooks=edits, progress=False),
+        lambda: shl.Capture(model, site="resid_mid"),
+        lambda: shl.patch_grid(model, IDS, IDS, lambda logits: logits[:, 0], site="resid_mid", progress=False),
+    ):
+        with pytest.raises(Unfit, match="behind the MLP"):
+            call()
+    watched = shl.at(1, lambda activation, hook: None, site="attn_out")
+    assert shl.residual_stream(model, IDS, hooks=watched, progress=False).isfinite().all()
+
+
 def replaced(model, backend):
     new = torch.randn(model.W_U.shape, generator=torch.Generator().manual_seed(5))
     if backend == "hooked":

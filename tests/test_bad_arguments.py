@@ -1,0 +1,176 @@
+"""Every public function and command against wrong values: refused in words before any model runs.
+
+The rows come from the package itself: a new public function, argument or command without an entry in `wrong_values`
+fails here.
+"""
+
+import inspect
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import models
+import semhub_lens as shl
+import wrong_values as wrong
+from semhub_lens.base.arguments import shown
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.cli import main as command
+from semhub_lens.model import loading
+
+CALLS = {name: thing for name, thing in wrong.public().items() if name not in wrong.RECORDS}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """With what is found out once a model, and with results that wrong values stand beside."""
+    model = models.tiny("bridge")
+    shl.check(model)
+    wrong.lens(model), wrong.classifier(model), wrong.leg(model)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def at_rest(model, unchecked):
+    """A model that may not run."""
+
+    def run(module, args):
+        raise AssertionError("the model ran")
+
+    handle = next(iter(model.blocks)).register_forward_pre_hook(run)
+    yield model
+    handle.remove()
+
+
+def arguments_of(thing):
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [key for key, entry in inspect.signature(thing).parameters.items() if entry.kind not in kinds]
+
+
+def test_every_public_function_and_argument_has_wrong_values():
+    assert CALLS.keys() == wrong.GOOD.keys()
+    for name, thing in CALLS.items():
+        for argument in arguments_of(thing):
+            assert wrong.kind_of(name, argument) in wrong.WRONG, f"{name}({argument}=) has no kind in wrong_values"
+
+
+@pytest.mark.parametrize("name", [name for name, (_, make) in wrong.GOOD.items() if make])
+def test_the_right_call_is_taken(model, unchecked, name):
+    function, make = wrong.GOOD[name]
+    function(**make(model))
+
+
+def came(value):
+    """What a message may say of the value."""
+    if isinstance(value, wrong.Of):
+        return [""]
+    named = [type(value).__name__, repr(value)[:20]]
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return [
+            *named,
+            "shape",
+            "NaN",
+            "zero",
+            "norm",
+            "width",
+            "entries",
+            "no tokens",
+            "none",
+            "nan",
+            "references",
+            str(tuple(value.shape)),
+        ]
+    if isinstance(value, str):
+        return [repr(value)[1:-1][:20], "str"] if value.strip() else ["empty", "blank", repr(value)]
+    if isinstance(value, list | tuple | dict):
+        return [
+            *named,
+            *(part for entry in value for part in came(entry)),
+            "empty",
+            "no ",
+            "none",
+            "got ()",
+            str(len(value)),
+        ]
+    return [*named, f"{value:g}"] if isinstance(value, float | int) else named
+
+
+def outcome(call, value):
+    """What is wrong with how a call ends; None where it is refused as it should be."""
+    try:
+        call()
+    except SemhubError as error:
+        message = str(error)
+        if not all(character.isprintable() or character == "\n" for character in message):
+            return f"unprintable: {message!r}"
+        if len(message) > 1500:
+            return f"{len(message)} characters: {message[:200]!r}"
+        if not any(part in message for part in came(value)):
+            return f"does not say what came: {message}"
+        return None if len(message.split()) > 4 else f"does not say what to do: {message}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:150]}"
+    return "taken"
+
+
+def rows(model, name):
+    """Argument and wrong value of every row of a function, with what is wrong about its end."""
+    function, make = wrong.GOOD[name]
+    right = make or wrong.STUBS.get(name, lambda model: {})
+    for argument in arguments_of(function):
+        known = [repr(value) for value in wrong.RIGHT.get(f"{name}.{argument}", wrong.RIGHT.get(argument, ()))]
+        for value in wrong.WRONG[wrong.kind_of(name, argument)]:
+            made = value.make(model) if isinstance(value, wrong.Of) else value
+            if repr(value) not in known:
+                yield argument, made, outcome(partial(function, **right(model) | {argument: made}), value)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_wrong_values_are_refused_before_the_model_runs(at_rest, name):
+    faults = [f"{argument}={shown(value)}: {fault}" for argument, value, fault in rows(at_rest, name) if fault]
+    assert not faults, "\n".join(["", *faults])
+
+
+OPTIONS = {
+    name: {option.name: option for option in entry.params if option.name != "help"}
+    for name, entry in typer.main.get_command(command.app).commands.items()
+}
+
+
+def test_every_command_and_option_has_wrong_values():
+    assert OPTIONS.keys() == wrong.COMMANDS.keys()
+    for name, options in OPTIONS.items():
+        assert options.keys() == (wrong.COMMANDS[name].keys() | (wrong.SHARED.keys() & options.keys())), name
+
+
+@pytest.mark.parametrize("name", [name for name, options in OPTIONS.items() if options])
+def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypatch, tmp_path):
+    """In one process; the model that is loaded is at rest, and its loading alone is real where it is what is wrong."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    real, faults = loading.load, []
+    for option, entry in OPTIONS[name].items():
+        loads = real if option in ("model", "backend", "device", "dtype") else lambda *given, **settings: at_rest
+        monkeypatch.setattr(loading, "load", loads)
+        for value in wrong.COMMANDS[name].get(option) or wrong.SHARED.get(option, []):
+            made = str(value.make(at_rest)) if isinstance(value, wrong.Of) else value
+            given = [] if isinstance(entry, typer.core.TyperArgument) else wrong.NEEDED.get(name, [])
+            words = [made] if isinstance(entry, typer.core.TyperArgument) else [entry.opts[0], made]
+            if option in ("backend", "device", "dtype") and "model" in OPTIONS[name]:
+                words += ["--model", str(wrong.host())] if name != "check" else [str(wrong.host())]
+            ended = CliRunner().invoke(command.app, [name, *given, *words])
+            said = str(ended.exception) if isinstance(ended.exception, SemhubError) else ended.output
+            if ended.exit_code not in (1, 2) or not isinstance(ended.exception, SemhubError | SystemExit):
+                faults.append(f"{option}={made[:40]!r}: {ended.exit_code} {ended.exception!r}"[:300])
+            elif isinstance(ended.exception, SystemExit) and entry.opts[0] not in said:
+                faults.append(f"{option}={made[:40]!r}: does not name the option: {said[:200]}")
+    assert not faults, "\n".join(["", *faults])
+    assert not list((tmp_path / "here").iterdir())
