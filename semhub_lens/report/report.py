@@ -20,10 +20,12 @@ from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, modality_of
 from semhub_lens.inputs.readers import MediaReader
-from semhub_lens.lens.logit_lens import logit_lens
+from semhub_lens.lens.logit_lens import LensResult, logit_lens
 from semhub_lens.model.facts import Model
 from semhub_lens.report.orchestration import INTERVENING, Plan, choose, reasons
 from semhub_lens.report.templates import filled
+from semhub_lens.views.explorer.page import shown
+from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
 from semhub_lens.views.media_maps import picture_map
 from semhub_lens.views.page import write_page
@@ -35,6 +37,7 @@ SHOWN = {
 }
 """A bundled item of each modality, for the page's glimpse."""
 LENS_PROMPTS = ("El color del cielo es", "苹果是一种水果，天空的颜色是")
+Shown = go.Figure | View | LensResult
 LONG = "{names}: not measured here. A sweep takes some minutes; semhub report --steering includes them."
 
 
@@ -76,7 +79,7 @@ def report(
     if only is not None and plan.unreadable:
         raise SemhubError(" ".join(reasons(plan.unreadable)))
     begun = time.time()
-    lenses = [figure(logit_lens(model, prompt, progress=False)) for prompt in LENS_PROMPTS]
+    lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
     glimpses = [drawn for reader in plan.readers.values() for drawn in glimpse(model, reader)]
     measured = plan.run(n=n, seed=seed, out=runs, progress=progress)
     page = render(measured.results, lenses, time.time() - begun, glimpses=glimpses, unmeasured=measured.unmeasured)
@@ -85,10 +88,10 @@ def report(
 
 def render(
     results: Sequence[ExperimentResult],
-    lenses: Sequence[go.Figure],
+    lenses: Sequence[Shown],
     seconds: float,
     *,
-    glimpses: Sequence[go.Figure] = (),
+    glimpses: Sequence[Shown] = (),
     unmeasured: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The page as HTML.
@@ -127,15 +130,20 @@ def _missing(results: Sequence[ExperimentResult], unmeasured: Mapping[str, str])
     return [*([LONG.format(names=", ".join(left))] if left else []), *reasons(unmeasured)]
 
 
-def glimpse(model: Model, reader: MediaReader) -> list[go.Figure]:
-    """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
+def glimpse(model: Model, reader: MediaReader) -> list[Shown]:
+    """The lens on one bundled picture or clip, over the picture where its positions form a grid."""
     media = SHOWN[reader.modality]()
     prompt = reader.prompt(modality_of(reader.modality).question, media)
     lens = logit_lens(model, prompt, progress=False)
-    return [*(picture_map(lens, media, tile) for tile in prompt.tiles if tile.whole), figure(lens)]
+    tiles = [tile for tile in prompt.tiles if tile.whole]
+    return [picture_map(lens, [media] * len(tiles), tiles)] if tiles else [lens]
 
 
-def _drawn(drawn: go.Figure) -> str:
+def _drawn(drawn: Shown) -> str:
+    if isinstance(drawn, LensResult):
+        return shown(drawn)["text/html"]
+    if isinstance(drawn, View):
+        return drawn.frame()
     return drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 
 

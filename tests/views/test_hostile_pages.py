@@ -24,10 +24,15 @@ def drawn():
     model = models.tiny()
     lens = hostile.lens(model)
     figures = [shl.figure(result) for result in (lens, *hostile.results(model))]
-    figures.append(shl.picture_map(lens, [[[0, 0, 0]] * 2] * 2, Tile((0, 1), 1, 2)))
-    figures.append(shl.sound_map(lens, [0, 1], [0.0, 0.1]))
     figures.append(sign_map(hostile.experiment(model).legs[0]))
     return figures
+
+
+@pytest.fixture(scope="module")
+def pages():
+    lens = hostile.lens(models.tiny())
+    seen = shl.picture_map(lens, [[[0, 0, 0]] * 2] * 2, Tile((0, 1), 1, 2))
+    return seen, shl.sound_map(lens, [0, 1], [0.0, 0.1])
 
 
 class Read(HTMLParser):
@@ -77,8 +82,10 @@ def test_what_is_escaped_reads_as_it_was(text):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
-def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, tmp_path):
-    report = render([hostile.experiment(models.tiny())], drawn, 1.0, unmeasured={hostile.HOSTILE: hostile.HOSTILE})
+def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, pages, tmp_path):
+    report = render(
+        [hostile.experiment(models.tiny())], drawn, 1.0, glimpses=pages, unmeasured={hostile.HOSTILE: hostile.HOSTILE}
+    )
     assert not set(report.replace(get_plotlyjs(), "")) & set(hostile.RAW)
     read = Read()
     read.feed(rendered(write_page(report, tmp_path / "report.html")))
@@ -90,6 +97,17 @@ def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, tmp_path):
     for figure in drawn:
         title = html.unescape(figure.layout.title.text.removeprefix("<b>").removesuffix("</b>"))
         assert title[:20] in read.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
+def test_on_pages_of_pictures_and_sound_hostile_text_does_nothing_and_is_shown(pages, open_page):
+    for view in pages:
+        tab = open_page(view)
+        tab.hover("#c0-0")
+        assert not tab.js(
+            "document.documentElement.dataset.owned || document.querySelector('main a, main b, main img[onerror]')"
+        )
+        assert "U+001B[2J" in tab.js("document.querySelector('.patch, .lane').textContent")
 
 
 def test_a_page_holds_no_control_and_its_title_is_text(drawn, tmp_path):

@@ -2,4 +2,6 @@
 
 - `page`: the page, and how a notebook shows it.
 - `packing`: the measured numbers, as small as the page needs them.
+- `media`: pictures and sound as the page holds them.
+- `view`: a page that is shown by itself.
 """

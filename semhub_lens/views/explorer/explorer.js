@@ -5,6 +5,7 @@ import { csv, read, search } from "./data.js";
 import { THEMES, colourings, css, hue, painted, stops } from "./colour.js";
 import { makeMap } from "./map.js";
 import { makeOverview, makeShares } from "./overview.js";
+import { makeMedia } from "./media.js";
 import { findings, makePanel } from "./panel.js";
 import { makePins } from "./pins.js";
 import { makeStore } from "./store.js";
@@ -22,6 +23,8 @@ export function mount(root, packed) {
   const shares = data.mass && data.order.length > 1 ? makeShares(data, map, look) : null;
   const spoken = el("div", { class: "spoken", role: "status" });
   const legend = el("div", { class: "legend" });
+  const say = (at) => (spoken.textContent = map.sentence(at));
+  const media = data.media ? makeMedia(data, store, look, map, say) : null;
   const count = el("output", { class: "count" });
   const bar = toolbar();
   const stage = el("div", { class: shares ? "stage" : "stage alone" },
@@ -30,13 +33,14 @@ export function mount(root, packed) {
     map.names, map.scroll, shares ? shares.node : el("div"),
     el("div", { class: "corner foot" }, "input"), map.tokens, el("div", { class: "corner foot" }));
   stage.style.setProperty("--most", `${data.positions * map.WIDEST}px`);
-  root.replaceChildren(header(), bar.node, legend, stage, pins.node, foot(), panel.node, spoken);
+  root.replaceChildren(header(), bar.node, legend, ...(media ? [media.node] : []), stage, pins.node, foot(), panel.node, spoken);
   const kind = () => kinds.find((one) => one.name === store.state.colour) ?? kinds[0];
 
   function header() {
     const text = el("span", { class: "prompt", dir: "auto" });
-    const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, 80);
-    text.append(labels.join("").replaceAll("␣", " "));
+    const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, data.media ? undefined : 80);
+    const media = /((image|audio) \d+)+|(<(image|audio)[^<>]*>)+/g;
+    text.append(labels.join("").replaceAll("␣", " ").replace(media, (all, _, name, __, other) => `<${name ?? other}>`));
     const size = `${data.positions} tokens × ${data.layers} layers`;
     return el("header", {}, el("h1", {}, "Logit lens"), text, el("span", { class: "note" }, size));
   }
@@ -141,7 +145,7 @@ export function mount(root, packed) {
   function go(at) {
     map.reveal(at);
     store.set({ at, hover: null });
-    spoken.textContent = map.sentence(at);
+    say(at);
   }
 
   function pin(pos) {
@@ -193,6 +197,7 @@ export function mount(root, packed) {
     }
     if (changed.has("at")) map.draw(false);
     map.mark();
+    media?.react(changed);
     panel.show(store.state.hover ?? (document.activeElement === map.scroll || look.place !== null ? store.state.at : null));
   }
 
@@ -219,7 +224,7 @@ export function mount(root, packed) {
   refind();
   recolour();
   const { first } = store.state;
-  react(new Set(["theme", "resized", "find", "pins"]));
+  react(new Set(["theme", "resized", "find", "pins", "layer"]));
   if (first) map.scrollTo(first);
 }
 

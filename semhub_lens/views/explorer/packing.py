@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.language_tables import UNKNOWN, script
 from semhub_lens.lens.logit_lens import LensResult
 
@@ -38,15 +39,15 @@ def packed(result: LensResult) -> dict[str, Any]:
         "layers": layers,
         "positions": positions,
         "k": top[0].shape[2] if top else 0,
-        "labels": result.labels,
+        "labels": [harmless(label) for label in result.labels],
         "ids": [token for token, _ in result.vocabulary],
-        "texts": [text for _, text in result.vocabulary],
+        "texts": [harmless(text) for _, text in result.vocabulary],
         "top": _places(result) if "top_ids" in measured else None,
         "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
         "quantities": [_quantity(name, values) for name, values in per_position.items()],
         "groups": groups,
         "colour": _first_colour(result, groups),
-        "note": result.provenance.line(),
+        "note": harmless(result.provenance.line()),
     }
 
 

@@ -10,20 +10,20 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed
+from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
-MODULES = ("dom", "data", "colour", "store", "map", "overview", "panel", "pins", "explorer")
+MODULES = ("dom", "data", "colour", "store", "map", "overview", "panel", "pins", "media", "explorer")
 """The script's files, each after those that it imports."""
-ROW, AROUND, TALLEST = 24, 330, 860
-"""Pixels of a notebook's frame: a layer, what stands around the map, and the most."""
 
 
-def document(result: LensResult) -> str:
-    """The whole page of a lens, to be opened from a file or framed.
+def document(result: LensResult, media: dict[str, Any] | None = None) -> str:
+    """The whole page of a lens, to be opened from a file or framed; above its map pictures or sound, where given.
 
     Raises:
         SemhubError: nothing was measured that a cell could show.
@@ -31,7 +31,7 @@ def document(result: LensResult) -> str:
     script, style = _script(), _file("explorer.css")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
-        "form-action 'none'"
+        "form-action 'none'" + ("; img-src data:; media-src data:" if media else "")
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -39,23 +39,18 @@ def document(result: LensResult) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Logit lens: {html.escape(_title(result))}</title>\n<style>{style}</style>\n</head>\n"
         '<body>\n<main id="explorer"></main>\n'
-        f'<script type="application/json" id="data">{_json(packed(result))}</script>\n'
+        f'<script type="application/json" id="data">{_json(packed(result) | {"media": media})}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
 
 @shows(LensResult)
-def framed(result: LensResult) -> dict[str, str]:
+def shown(result: LensResult) -> dict[str, str]:
     """What a notebook shows: the page in a frame that can reach nothing around it, and a few lines of text."""
     layers = next(iter(result.measured.values())).shape[0]
     height = min(AROUND + ROW * layers, TALLEST)
-    page = document(result).replace("&", "&amp;").replace("'", "&#39;")
     text = repr(result)
-    frame = (
-        f'<iframe sandbox="allow-scripts allow-downloads" title="Logit lens" srcdoc=\'{page}\' '
-        f'style="width:100%;height:{height}px;border:0;resize:vertical">{html.escape(text)}</iframe>'
-    )
-    return {"text/html": frame, "text/plain": text}
+    return {"text/html": framed(document(result), "Logit lens", text, height), "text/plain": text}
 
 
 @cache

@@ -29,7 +29,7 @@ export function makePanel(data, look, map) {
     const facts = el("p", { class: "facts" }, ...numbers);
     if (data.stays) facts.append(el("span", {}, "answer stays from ", el("b", {}, layerName(data.stays[pos]))));
     node.replaceChildren(head, el("table", {}, el("tbody", {}, ...cell(data, layer, pos).map(line))), facts);
-    place(map.box(at));
+    place(at.box?.() ?? map.box(at));
   }
 
   function place(box) {

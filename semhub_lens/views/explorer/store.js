@@ -1,9 +1,9 @@
 // What is shown, in one place; kept in the page's fragment, so that a saved page opens where it was left.
 
-const KEYS = { colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log" };
+const KEYS = { colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l" };
 
 export function makeStore(data, initial) {
-  const state = { colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, hover: null, ...fromHash(data) };
+  const state = { colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, hover: null, ...fromHash(data) };
   const listeners = [];
   let changed = new Set();
   let waiting = 0;
@@ -34,7 +34,7 @@ export function makeStore(data, initial) {
     if (changed.size && !waiting) waiting = requestAnimationFrame(flush);
   }
 
-  addEventListener("hashchange", () => set({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, ...fromHash(data) }));
+  addEventListener("hashchange", () => set({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, ...fromHash(data) }));
   return { state, set, listen: (listener) => listeners.push(listener), touch: (key) => set({ [key]: {} }) };
 }
 
@@ -47,6 +47,7 @@ function toHash(state, initial) {
   if (state.pins.length) params.set(KEYS.pins, state.pins.join(","));
   if (state.find) params.set(KEYS.find, state.find);
   if (state.log) params.set(KEYS.log, "1");
+  if (state.layer !== null) params.set(KEYS.layer, state.layer);
   return params.toString();
 }
 
@@ -66,5 +67,6 @@ function fromHash(data) {
   found.pins = [...new Set(pins.filter((pin) => pin !== null))];
   found.find = params.get(KEYS.find) ?? "";
   found.log = params.get(KEYS.log) === "1";
+  found.layer = whole(params.get(KEYS.layer), data.layers);
   return found;
 }
