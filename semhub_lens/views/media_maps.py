@@ -9,7 +9,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs import raw_media
 from semhub_lens.inputs.media import Tile
 from semhub_lens.lens.logit_lens import LensResult
-from semhub_lens.views.lens import LONGEST, TOO_MANY, hover, short
+from semhub_lens.views.lens import LONGEST, TOO_MANY, hover, layer_names, row_of, short
 from semhub_lens.views.style import BLUES, MONO, WIDEST, escape, finish, rgba
 
 WIDTH = 640
@@ -49,9 +49,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
         raise SemhubError(f"A picture is an array [height width channel] with 3 or 4 channels, got {pixels.shape}.")
     if max(tile.positions) >= positions:
         raise SemhubError(f"The tile lies at positions up to {max(tile.positions)}, the lens has {positions}.")
-    shown = round(2 * (layers - 1) / 3) if layer is None else layer
-    if not 0 <= shown < layers:
-        raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+    shown = round(2 * (layers - 1) / 3) if layer is None else row_of(result, layer)
     height, width = pixels.shape[:2]
     cells = [_patches(result, tile, at) for at in range(layers)]
     import plotly.express as px  # only pictures need it, and it is slow to import
@@ -75,7 +73,7 @@ def picture_map(result: LensResult, picture: Any, tile: Tile, *, layer: int | No
             colorbar={"title": {"text": "probability"}, "thickness": 10},
         )
     )
-    figure.update_layout(sliders=[_slider(cells, shown)])
+    figure.update_layout(sliders=[_slider(layer_names(result), cells, shown)])
     figure.update_xaxes(visible=False, range=[-0.5, width - 0.5])
     figure.update_yaxes(visible=False, range=[height - 0.5, -0.5])
     finish(
@@ -102,11 +100,8 @@ def _patches(result: LensResult, tile: Tile, layer: int) -> dict[str, list[Any]]
     }
 
 
-def _slider(cells: Sequence[dict[str, list[Any]]], shown: int) -> dict[str, Any]:
-    steps = [
-        {"label": "emb" if layer == 0 else str(layer), "method": "restyle", "args": [cell, [1]]}
-        for layer, cell in enumerate(cells)
-    ]
+def _slider(names: Sequence[str], cells: Sequence[dict[str, list[Any]]], shown: int) -> dict[str, Any]:
+    steps = [{"label": name, "method": "restyle", "args": [cell, [1]]} for name, cell in zip(names, cells, strict=True)]
     return {"active": shown, "steps": steps, "currentvalue": {"prefix": "layer "}, "pad": {"t": 8}, "len": 0.95}
 
 
@@ -161,7 +156,5 @@ def sound_map(result: LensResult, positions: Sequence[int], times: Sequence[floa
         bottom=80,
     )
     figure.update_xaxes(title="seconds" + ("" if fits else TOO_MANY.format(len(positions))), showgrid=False)
-    figure.update_yaxes(
-        tickvals=list(range(layers)), ticktext=["emb", *map(str, range(1, layers))], title="layer", showgrid=False
-    )
+    figure.update_yaxes(tickvals=list(range(layers)), ticktext=layer_names(result), title="layer", showgrid=False)
     return figure
