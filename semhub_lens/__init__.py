@@ -24,6 +24,7 @@ from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.lens.comparison import LensComparison, compare
 from semhub_lens.lens.language_mass import MassResult, language_mass
 from semhub_lens.lens.language_tables import LanguageTable, language_table, script_table
 from semhub_lens.lens.logit_lens import LensResult, LogitLens, logit_lens
@@ -68,6 +69,7 @@ __all__ = [
     "HostCheck",
     "LanguageTable",
     "Leg",
+    "LensComparison",
     "LensResult",
     "LinearClassifier",
     "LinearProbe",
@@ -99,6 +101,7 @@ __all__ = [
     "attribution_grid",
     "calibrate",
     "check",
+    "compare",
     "concept_patch",
     "continuation_perplexity",
     "direction",

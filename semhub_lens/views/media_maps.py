@@ -10,6 +10,7 @@ from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.media import picture_part, sound_part
 from semhub_lens.views.explorer.page import document
 from semhub_lens.views.explorer.view import AROUND, ROW, View
+from semhub_lens.views.lens import row_of
 
 ROOM = 460
 """Pixels of a notebook's frame for what is seen or heard, above the map."""
@@ -100,8 +101,6 @@ def sound_map(
 
 def _view(result: LensResult, parts: list[dict[str, Any]], layer: int | None, title: str, what: str) -> View:
     layers = next(iter(result.measured.values())).shape[0]
-    shown = round(2 * (layers - 1) / 3) if layer is None else layer
-    if not 0 <= shown < layers:
-        raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+    shown = round(2 * (layers - 1) / 3) if layer is None else row_of(result, layer)
     page = document(result, {"layer": shown, "parts": parts})
     return View(title, page, f"{title}: {what}, {layers} layers", AROUND + ROOM + ROW * min(layers, 12))

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
+from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.page import document
 from semhub_lens.views.explorer.view import View
@@ -17,13 +18,13 @@ from semhub_lens.views.style import FONT
 def write_html(result: Result | View | go.Figure, path: str | Path) -> Path:
     """Write a result as one HTML file that needs no network.
 
-    A lens becomes a page to explore, and so do `picture_map` and `sound_map`; every other result, and
+    A lens, a comparison of two, `picture_map` and `sound_map` become pages to explore; every other result, and
     `write_html(figure(lens), path)`, a plotly figure. Tokens are escaped, and the file appears only when complete.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
     """
-    if isinstance(result, LensResult):
+    if isinstance(result, LensResult | LensComparison):
         return write_page(document(result), path)
     if isinstance(result, View):
         return write_page(result.document, path)

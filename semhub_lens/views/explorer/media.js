@@ -1,6 +1,6 @@
 // Pictures and sound above the map: what each patch and each moment reads as at one layer, in the map's own colours.
 
-import { clamp, el, fill, layerName, token } from "./dom.js";
+import { clamp, el, fill, token } from "./dom.js";
 import { cell } from "./data.js";
 import { css } from "./colour.js";
 
@@ -8,7 +8,8 @@ const WORD = 26;
 const LARGEST = 64;
 const [WAVE, LANE] = [88, 26];
 
-export function makeMedia(data, store, look, map, say) {
+/** Of the lens that a pane shows; `say` tells a screen reader what a cell holds. */
+export function makeMedia({ data, store, look, map }, say) {
   const name = el("output", { class: "layername" });
   const slider = el("input", {
     type: "range", class: "layer", min: "0", max: String(data.layers - 1), "aria-label": "Layer that is shown",
@@ -30,8 +31,8 @@ export function makeMedia(data, store, look, map, say) {
   function react(changed) {
     if (changed.has("layer")) {
       slider.value = String(layer());
-      slider.setAttribute("aria-valuetext", layerName(layer()));
-      fill(name, `${layerName(layer())} of ${data.layers - 1}`);
+      slider.setAttribute("aria-valuetext", data.names[layer()]);
+      fill(name, `${data.names[layer()]} of ${data.short.at(-1)}`);
       [...map.names.children].forEach((row, i) => row.classList.toggle("chosen", i === data.layers - 1 - layer()));
     }
     const anew = ["find", "colour", "theme", "layer", "pins", "resized", "sized"].some((key) => changed.has(key));

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.comparison import NOTHING, LensComparison
 from semhub_lens.lens.language_tables import UNKNOWN, script
 from semhub_lens.lens.logit_lens import LensResult
 
@@ -37,6 +38,7 @@ def packed(result: LensResult) -> dict[str, Any]:
     groups = _groups(result)
     return {
         "layers": layers,
+        "entries": result.entries,
         "positions": positions,
         "k": top[0].shape[2] if top else 0,
         "labels": [harmless(label) for label in result.labels],
@@ -49,6 +51,14 @@ def packed(result: LensResult) -> dict[str, Any]:
         "colour": _first_colour(result, groups),
         "note": harmless(result.provenance.line()),
     }
+
+
+def packed_pair(comparison: LensComparison) -> dict[str, Any]:
+    """Both lenses of a comparison, with a position for every column; the page takes the difference itself."""
+    sides = [packed(side) for side in comparison.sides()]
+    for side, name, places in zip(sides, comparison.names, zip(*comparison.columns, strict=True), strict=True):
+        side |= {"called": name, "columns": [None if place == NOTHING else place for place in places]}
+    return {"sides": sides, "colour": sides[0]["colour"]}
 
 
 def base64_of(values: np.ndarray) -> str:
@@ -88,7 +98,7 @@ def _groups(result: LensResult) -> dict[str, Any] | None:
         kind, names, weights = "language", list(result.languages), result.token_languages
     else:
         kind = "script"
-        found = [UNKNOWN if text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
+        found = [UNKNOWN if not text or text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
         names = sorted({*found})
         weights = torch.tensor([[name == one for name in names] for one in found]).float()
     used = [i for i in range(len(names)) if bool((weights[:, i] > 0).any())]
