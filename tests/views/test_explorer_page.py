@@ -191,7 +191,7 @@ def test_a_lens_keeps_the_languages_of_its_tokens_in_a_file(tmp_path):
 
 def test_a_notebook_gets_a_sealed_frame_and_a_few_lines_without_a_plotting_library(lens):
     bundle = lens._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
+    assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"}
     frame = bundle["text/html"]
     assert "plotly" not in frame.lower() and 'sandbox="allow-scripts allow-downloads"' in frame
     (inside,) = re.findall(r"srcdoc='([^']*)'", frame)

@@ -2,7 +2,7 @@
 
 import { layerName } from "./dom.js";
 
-function typed(text, Kind) {
+export function typed(text, Kind) {
   const raw = atob(text);
   const bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);

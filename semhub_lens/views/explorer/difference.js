@@ -48,14 +48,14 @@ function kinds(a, b, quantities, both, changed) {
   return found;
 }
 
-function diverging(name, label, unit, values) {
+export function diverging(name, label, unit, values, given = {}) {
   const sizes = Float32Array.from(values, Math.abs).filter(Number.isFinite).sort();
-  const full = sizes[Math.floor(0.95 * (sizes.length - 1))] || 1;
+  const full = given.full ?? (sizes[Math.floor(0.95 * (sizes.length - 1))] || 1);
   const at = (theme, share) => mix(theme.ground, share < 0 ? theme.blue : theme.amber, Math.abs(share));
   return {
     name, label,
-    words: `Colour: ${label}, B less A; blue is less, amber is more`,
-    scale: { from: `−${full.toPrecision(2)} ${unit}`, to: `+${full.toPrecision(2)} ${unit}` },
+    words: given.words ?? `Colour: ${label}, B less A; blue is less, amber is more`,
+    scale: { from: `−${full.toPrecision(2)} ${unit}`.trim(), to: `+${full.toPrecision(2)} ${unit}`.trim() },
     rgb: (theme, i) => (Number.isFinite(values[i]) ? at(theme, clamp(values[i] / full, -1, 1)) : theme.ground),
     stops: (theme) => [-1, 0, 1].map((share) => css(at(theme, share))),
   };

@@ -3,6 +3,7 @@
 import { clamp, el } from "./dom.js";
 import { csv, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
+import { grid, makeSheets } from "./grid.js";
 import { makeMedia } from "./media.js";
 import { makePane } from "./pane.js";
 import { findings, makePanel } from "./panel.js";
@@ -15,10 +16,12 @@ export function mount(root, packed, home = {}) {
   const { signal } = ended;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = home.dark ?? (() => dark.matches);
-  const lenses = (packed.sides ?? [packed]).map(read);
+  const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
   if (packed.sides) shareHues(lenses);
   const [data] = lenses;
   const store = makeStore(data, packed.colour, { ...home, signal });
+  const choose = () => data.choose?.(store.state.sheet);
+  choose();
   const two = lenses.length > 1;
   const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin }));
   const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B less A", pin }) : null;
@@ -31,7 +34,7 @@ export function mount(root, packed, home = {}) {
   const panel = makePanel(panes);
   const spoken = el("div", { class: "spoken", role: "status" });
   const media = data.media ? makeMedia(panes[0], say) : null;
-  const bar = makeToolbar(store, { front, zoom, step, download, sides: two, title });
+  const bar = makeToolbar(store, { front, zoom, step, download, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
   const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
   const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.pins.node));
   root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, foot(), panel.node, spoken);
@@ -43,6 +46,7 @@ export function mount(root, packed, home = {}) {
 
   function header() {
     const text = el("span", { class: "prompt", dir: "auto" });
+    if (data.rows) return el("header", {}, el("h1", {}, data.title), text, el("span", { class: "note" }, data.size));
     const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, data.media ? undefined : 80);
     const placed = /((image|audio) \d+)+|(<(image|audio)[^<>]*>)+/g;
     text.append(labels.join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`));
@@ -51,7 +55,7 @@ export function mount(root, packed, home = {}) {
   }
 
   function foot() {
-    const about = "A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.";
+    const about = data.about ?? "A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.";
     const notes = lenses.map((one, i) => (two ? `${"AB"[i]}: ${one.note}` : one.note));
     return el("footer", {}, ...[about, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
   }
@@ -96,7 +100,7 @@ export function mount(root, packed, home = {}) {
 
   function download() {
     lenses.forEach((one, i) => {
-      const href = URL.createObjectURL(new Blob([csv(one)], { type: "text/csv" }));
+      const href = URL.createObjectURL(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }));
       el("a", { href, download: two ? `lens_${"ab"[i]}.csv` : "lens.csv" }).click();
       setTimeout(() => URL.revokeObjectURL(href), 1000);
     });
@@ -122,6 +126,10 @@ export function mount(root, packed, home = {}) {
   }
 
   function react(changed) {
+    if (changed.has("sheet")) {
+      choose();
+      for (const key of ["theme", "resized", "pins"]) changed.add(key);
+    }
     if (changed.has("show")) {
       for (const pane of all) pane.stage.hidden = !shown().includes(pane);
       here = front();

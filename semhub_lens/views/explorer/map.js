@@ -164,7 +164,7 @@ export function makeMap(data, store, look) {
       const node = el("button", {
         type: "button", class: "input", "data-pos": pos, "aria-pressed": String(pinned), title: `position ${pos}`,
         "aria-label": `position ${pos}, ${data.labels[pos]}`, tabindex: "-1", onclick: () => look.pin(pos),
-      }, token(data.labels[pos]));
+      }, token(data.labels[pos]), ...(data.under?.[pos] ? [token(data.under[pos], "under")] : []));
       column(node, pos);
       strip.append(node);
     }

@@ -229,7 +229,7 @@ function makeSound(part, shared) {
 
   function follow() {
     const now = player.currentTime;
-    const place = at(now);
+    const place = at(Math.min(now, seconds - 1e-6));
     head.hidden = now === 0;
     head.style.left = `${left(Math.min(now, seconds))}%`;
     fill(time, `${now.toFixed(2)} s ${place === null ? "" : dress(shared, part.positions[place]).word}`);

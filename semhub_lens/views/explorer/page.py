@@ -17,11 +17,12 @@ from semhub_lens.base.results import shows
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed, packed_pair
+from semhub_lens.views.explorer.stills import lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
-    "dom", "data", "colour", "store", "map", "overview", "panel", "pins", "difference", "pane", "media", "toolbar",
-    "explorer",
+    "dom", "data", "colour", "store", "map", "overview", "panel", "pins", "difference", "pane", "media", "grid",
+    "toolbar", "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
 
@@ -65,11 +66,13 @@ def contents(result: LensResult | LensComparison) -> dict[str, Any]:
 @shows(LensComparison)
 @shows(LensResult)
 def shown(result: LensResult | LensComparison) -> dict[str, str]:
-    """What a notebook shows: the page in a frame that can reach nothing around it, and a few lines of text."""
+    """What a notebook shows: the page in a frame that reaches nothing around it, a picture, a few lines of text."""
     layers = len((result if isinstance(result, LensResult) else result.a).entries)
     height = min(AROUND + ROW * layers, TALLEST)
     text = repr(result)
-    return {"text/html": framed(document(result), "Logit lens", text, height), "text/plain": text}
+    bundle = {"text/html": framed(document(result), "Logit lens", text, height), "text/plain": text}
+    still = lens_still(result) if isinstance(result, LensResult) else None
+    return bundle | ({"image/svg+xml": still} if still else {})
 
 
 @cache

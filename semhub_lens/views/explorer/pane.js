@@ -12,14 +12,15 @@ export function makePane(data, store, { prefix = "c", name = "", pin }) {
   const look = { theme: THEMES.light, colours: null, found: null, prefix, name, pin };
   const map = makeMap(data, store, look);
   const overview = makeOverview(data, store, look, map);
-  const pins = makePins(data, store, look);
+  const pins = data.makePins?.(store, look) ?? makePins(data, store, look);
   const shares = data.mass && data.order.length > 1 ? makeShares(data, map, look) : null;
   const title = name ? [el("div", {}), el("h2", { class: "name" }, el("b", {}, name), " ", el("span", { class: "note" }, data.called ?? "")), el("div", {})] : [];
   const stage = el("div", { class: shares ? "stage" : "stage alone" }, ...title,
-    el("div", { class: "corner" }, "layer"), el("div", { class: "above" }, overview.node),
+    el("div", { class: "corner" }, data.row ?? "layer"), el("div", { class: "above" }, overview.node),
     el("div", { class: "corner" }, shares ? (name ? "share" : "share of probability") : ""),
     map.names, map.scroll, shares ? shares.node : el("div"),
-    el("div", { class: "corner foot" }, "input"), map.tokens, el("div", { class: "corner foot" }));
+    el("div", { class: "corner foot" }, data.column ?? "input"), map.tokens, el("div", { class: "corner foot" }));
+  stage.classList.toggle("twoline", Boolean(data.under));
   stage.style.setProperty("--most", `${data.positions * map.WIDEST}px`);
   const kind = () => kinds.find((one) => one.name === store.state.colour) ?? kinds[0];
 

@@ -1,10 +1,10 @@
 // What is shown, in one place; kept in the page's fragment, so that a saved page opens where it was left.
 
-const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l" };
+const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l", sheet: "h" };
 
 /** `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept. */
 export function makeStore(data, initial, { address = false, left = {}, signal } = {}) {
-  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, show: "both" });
+  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both" });
   const found = address ? fromHash(new URLSearchParams(location.hash.slice(1)), data) : fitting(left, data);
   const state = { ...fresh(), hover: null, ...found };
   const listeners = [];
@@ -52,6 +52,7 @@ function toHash(state, initial) {
   if (state.pins.length) params.set(KEYS.pins, state.pins.join(","));
   if (state.find) params.set(KEYS.find, state.find);
   if (state.log) params.set(KEYS.log, "1");
+  if (state.sheet) params.set(KEYS.sheet, state.sheet);
   if (state.layer !== null) params.set(KEYS.layer, state.layer);
   return params.toString();
 }
@@ -78,6 +79,7 @@ function fromHash(params, data) {
   found.pins = [...new Set(pins.filter((pin) => pin !== null))];
   found.find = params.get(KEYS.find) ?? "";
   found.log = params.get(KEYS.log) === "1";
+  found.sheet = whole(params.get(KEYS.sheet), data.sheets?.length ?? 1) ?? 0;
   found.layer = whole(params.get(KEYS.layer), data.layers);
   return found;
 }

@@ -17,7 +17,7 @@ export function makeToolbar(store, acts) {
   const save = el("button", { type: "button", onclick: acts.download }, "CSV");
   const node = el("div", { class: "toolbar" }, ...(acts.sides ? [sides()] : []), colours,
     el("span", { class: "group" }, size, whole),
-    el("span", { class: "group" }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), save);
+    acts.sheets ?? "", el("span", { class: "group finding", ...(acts.plain ? { hidden: "" } : {}) }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), save);
   const legend = el("div", { class: "legend" });
 
   function sides() {
