@@ -33,14 +33,17 @@ def shown_number(value):
     return f"{value:.2f}".replace("-", "−") if round(value, 2) else "0.00"
 
 
+def choose(tab, sheet):
+    chosen = "document.querySelector('select')"
+    tab.js(f"{chosen}.selectedIndex = {sheet}; {chosen}.dispatchEvent(new Event('change'))")
+    tab.settle()
+
+
 @in_chromium
 def test_every_cell_shows_its_normalised_effect_of_the_chosen_head(heads, open_page):
     tab = open_page(heads)
     for head in (0, 2, 1):
-        tab.js(
-            f"(s => {{ s.selectedIndex = {head}; s.dispatchEvent(new Event('change')); }})(document.querySelector('select'))"
-        )
-        tab.settle()
+        choose(tab, head)
         wanted = heads.normalised[..., head]
         found = cells(tab, "[c.textContent, getComputedStyle(c).backgroundColor]")
         assert len(found) == 20
@@ -70,8 +73,10 @@ def test_hover_says_block_both_tokens_head_and_the_metric(heads, open_page):
 def test_a_pin_draws_the_column_through_the_blocks_and_the_row_through_the_columns(heads, open_page):
     tab = open_page(heads)
     tab.click("#c3-2")
-    curves = tab.js("""[...document.querySelectorAll('.pin')].map(p => Object.fromEntries([...p.querySelectorAll('g')].map(g =>
-        [g.dataset.sheet, [...g.querySelectorAll('title')].map(t => t.textContent)])))""")
+    curves = tab.js("""[...document.querySelectorAll('.pin')].map(p => Object.fromEntries(
+        [...p.querySelectorAll('g')].map(g => [g.dataset.sheet,
+            [...g.querySelectorAll('title')].map(t => t.textContent)])
+    ))""")
     assert len(curves) == 2
     for head in range(3):
         column = [float(title.split(": ")[1]) for title in curves[0][str(head)]]
@@ -97,7 +102,7 @@ def test_the_table_holds_every_number(heads, open_page):
 def test_cosines_and_heads_of_all_positions_and_undefined_effects_have_pages(open_page):
     cosine = torch.rand((4, 3, 2), generator=torch.Generator().manual_seed(1)) * 2 - 1
     tab = open_page(CosineResult(cosine, ("red", "blue"), provenance=unnamed()), "#h=1")
-    assert {at: text for at, text in cells(tab, "c.textContent").items()} == {
+    assert cells(tab, "c.textContent") == {
         (layer, pos): shown_number(float(cosine[layer, pos, 1])) for layer in range(4) for pos in range(3)
     }
     tab = open_page(patches(("layer", "head"), (5, 4)))
@@ -117,10 +122,7 @@ def test_a_sweep_shows_the_mean_change_of_each_score_and_condition(tiny_model, o
     names = tab.js("[...document.querySelector('select').options].map(o => o.textContent)")
     assert len(names) == len(set(names)) and f"{sweep.names[0]}: {sweep.conditions[0]}" in names
     score, condition = names[-1].split(": ")
-    tab.js(
-        f"(s => {{ s.selectedIndex = {len(names) - 1}; s.dispatchEvent(new Event('change')); }})(document.querySelector('select'))"
-    )
-    tab.settle()
+    choose(tab, len(names) - 1)
     mean = sweep.effect(score, condition).nanmean(-1)
     found = cells(tab, "c.textContent")
     assert len(found) == mean.numel()
