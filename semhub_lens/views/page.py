@@ -17,8 +17,8 @@ from semhub_lens.views.style import FONT
 def write_html(result: Result | go.Figure, path: str | Path) -> Path:
     """Write a result as one HTML file that needs no network.
 
-    A lens, or a comparison of two, becomes a page to explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens
-    are escaped, and the file appears only when complete.
+    A lens, or a comparison of two, becomes a page to explore; every other result, and `write_html(figure(lens), path)`,
+    a plotly figure. Tokens are escaped, and the file appears only when complete.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
