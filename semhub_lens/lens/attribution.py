@@ -11,7 +11,7 @@ $$\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$$
 Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -55,11 +55,15 @@ class AttributionResult(Result):
     def __repr__(self) -> str:
         lines = [f"Direct logit attribution of {', '.join(self.texts)} at position {self.position}"]
         for i, text in enumerate(self.texts):
-            both = {f"{name} {block}": float(part[i, block]) for name, part in self._blocks() for block in self._range()}
+            both = {
+                f"{name} {block}": float(part[i, block]) for name, part in self._blocks() for block in self._range()
+            }
             best = sorted(both, key=lambda name: -abs(both[name]))[:4]
             largest = ", ".join(f"{name} {both[name]:+.2f}" for name in best)
-            lines.append(f"{text}: logit {float(self.logits[i]):.2f}; {largest}; unexplained {self.unexplained[i]:+.2g}")
-        return "\n".join([*lines, 'Next: lens.with_attribution(this) and write_html, .to_frame(), .save(path)'])
+            lines.append(
+                f"{text}: logit {float(self.logits[i]):.2f}; {largest}; unexplained {self.unexplained[i]:+.2g}"
+            )
+        return "\n".join([*lines, "Next: lens.with_attribution(this) and write_html, .to_frame(), .save(path)"])
 
     def to_frame(self) -> pd.DataFrame:
         """One row a token and part."""
@@ -67,7 +71,9 @@ class AttributionResult(Result):
         for i, token in enumerate(self.token_ids):
             named = {"embedding": self.embedding, "bias": self.bias, "unexplained": self.unexplained}
             rows += [(token, self.texts[i], name, None, float(values[i])) for name, values in named.items()]
-            rows += [(token, self.texts[i], name, b, float(p[i, b])) for name, p in self._blocks() for b in self._range()]
+            rows += [
+                (token, self.texts[i], name, b, float(p[i, b])) for name, p in self._blocks() for b in self._range()
+            ]
         return pd.DataFrame(rows, columns=["id", "token", "part", "block", "logit"])
 
     def _blocks(self) -> tuple[tuple[str, Tensor], ...]:
@@ -162,7 +168,9 @@ def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tenso
     return (pre[0], first - pre, second - first, final) if sites[0] == "resid_mid" else (pre[0], first, second, final)
 
 
-def _frozen(readout: Readout, final: Float[Tensor, " d_model"]):  # noqa: ANN202 (a function and a vector)
+def _frozen(
+    readout: Readout, final: Float[Tensor, " d_model"]
+) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, " d_model"]]:
     """The final norm as a linear map on written vectors, its scale held at this state, and its bias.
 
     Gain, bias and whether it centres are read off the norm itself, whatever its class: by its answers to a large input,

@@ -57,7 +57,8 @@ class Intervention:
         entry, strength, where = self.entry, self.strength, self.where()
         words = f"shl.direction.words(model, {self.plus!r}, {self.minus!r}, {entry})"
         if self.kind == "vector":
-            return f"shl.SteeringVector.load({self.path!r}, model).hooks({strength}, positions={where!r}, layers=[{entry}])"
+            vector = f"shl.SteeringVector.load({self.path!r}, model)"
+            return f"{vector}.hooks({strength}, positions={where!r}, layers=[{entry}])"
         if self.kind == "patch":
             state = f"shl.residual_stream(model, {self.source!r}, read={where!r}, progress=False)[{entry}, 0]"
             return f"shl.at({entry}, shl.hooks.replace({state}, {strength}, {where!r}))"
@@ -80,7 +81,9 @@ def _vector(model: Model, one: Intervention, where: Where) -> Hooks:
 
 def _patch(model: Model, one: Intervention, where: Where) -> Hooks:
     if not isinstance(where, int):
-        raise SemhubError("A patch takes one position, read in the other prompt and written in this one; -1 is the last.")
+        raise SemhubError(
+            "A patch takes one position, read in the other prompt and written in this one; -1 is the last."
+        )
     states = residual_stream(model, one.source, read=where, progress=False)
     if not 0 <= one.entry < len(states):
         raise SemhubError(f"Entry {one.entry} is out of range: the residual stream has entries 0 to {len(states) - 1}.")
@@ -152,12 +155,17 @@ class Asked:
         lines = ["import semhub_lens as shl", "", f"prompt = {self.prompt!r}"]
         if self.interventions:
             lines += ["hooks = [", *(f"    *{one.code()}," for one in self.interventions), "]", f"clean = {lens})"]
-            lines += [f"lens = {lens}, hooks=hooks)", "comparison = shl.compare(clean, lens, names=('clean', 'changed'))"]
+            lines += [
+                f"lens = {lens}, hooks=hooks)",
+                "comparison = shl.compare(clean, lens, names=('clean', 'changed'))",
+            ]
         else:
             lines.append(f"lens = {lens})")
         for name, hooks in [("", "")] + [("changed_", ", hooks=hooks")] * bool(self.interventions):
             if self.new_tokens:
-                lines.append(f"{name}text = shl.generate(model, prompt{hooks}, max_new_tokens={self.new_tokens}).texts[0]")
+                lines.append(
+                    f"{name}text = shl.generate(model, prompt{hooks}, max_new_tokens={self.new_tokens}).texts[0]"
+                )
         return "\n".join(lines) + "\n"
 
 

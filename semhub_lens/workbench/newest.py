@@ -10,7 +10,7 @@ Stop = Callable[[], None]
 """Raises `Overtaken` where a newer question waits."""
 
 
-class Overtaken(Exception):  # noqa: N818 (nothing went wrong)
+class Overtaken(Exception):
     """A newer question waits."""
 
 

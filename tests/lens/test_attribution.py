@@ -69,7 +69,11 @@ def test_an_intervention_shows_in_what_follows_it(tiny_model):
 
 @pytest.mark.parametrize(
     ("settings", "match"),
-    [({"position": 4}, "has 4 tokens"), ({"token": "three plus"}, "single token|several"), ({"token": 10**6}, "outside")],
+    [
+        ({"position": 4}, "has 4 tokens"),
+        ({"token": "three plus"}, "single token|several"),
+        ({"token": 10**6}, "outside"),
+    ],
 )
 def test_what_cannot_be_attributed_is_refused(tiny_model, settings, match):
     with pytest.raises(shl.SemhubError, match=match):

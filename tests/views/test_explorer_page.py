@@ -244,13 +244,15 @@ def test_a_pin_shows_on_request_who_wrote_its_tokens(lens, open_page):
     assert not tab.js("document.querySelector('.written').open")
     tab.click(".written summary")
     for i in range(2):
-        tab.js(
-            f"(s => {{ s.value = {i}; s.dispatchEvent(new Event('change')); }})(document.querySelector('.written select'))"
-        )
+        choose = f"(s => {{ s.value = {i}; s.dispatchEvent(new Event('change')); }})"
+        tab.js(f"{choose}(document.querySelector('.written select'))")
         titles = tab.js("[...document.querySelectorAll('.written title')].map(t => t.textContent)")
         parts = [("embedding", found.embedding[i])]
         for block in range(5):
-            parts += [(f"attention of block {block}", found.attention[i, block]), (f"MLP of block {block}", found.mlp[i, block])]
+            parts += [
+                (f"attention of block {block}", found.attention[i, block]),
+                (f"MLP of block {block}", found.mlp[i, block]),
+            ]
         parts += [("biases", found.bias[i]), ("unexplained", found.unexplained[i])]
         assert titles == [f"{name}: {float(value):+.2f}".replace("-", "−") for name, value in parts]
         heights = tab.js("[...document.querySelectorAll('.written rect')].map(r => Number(r.getAttribute('height')))")

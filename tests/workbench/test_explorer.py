@@ -149,7 +149,7 @@ def test_an_overtaken_run_stops_and_is_dropped():
     assert begun.wait(20)
     newest.ask("second")
     newest.ask("third")
-    assert newest.wait(20) and told == ["third"] and stopped == ["first"]
+    assert newest.wait(20.0) and told == ["third"] and stopped == ["first"]
 
 
 def test_a_run_of_the_model_is_left_at_the_next_layer(explorer, model, monkeypatch):

@@ -55,7 +55,12 @@ def answers():
 
 @pytest.fixture
 def notebook(chrome, tmp_path):
-    values = {"setup": {"model": "tiny", "layers": 3, "quantities": ["entropy", "kl_to_final"]}, "asked": FIRST, "answer": {}, "page": ""}
+    values = {
+        "setup": {"model": "tiny", "layers": 3, "quantities": ["entropy", "kl_to_final"]},
+        "asked": FIRST,
+        "answer": {},
+        "page": "",
+    }
     path = tmp_path / "notebook.html"
     source = NOTEBOOK.replace("VALUES", as_json(values)).replace("SCRIPT", as_json(widget_script()))
     path.write_text(source, encoding="utf-8")
@@ -86,8 +91,9 @@ def write(tab, selector, value):
 
 
 def test_typing_asks_once_for_what_was_typed_last(notebook):
-    write(notebook, ".ask", "three")
-    write(notebook, ".ask", TEXT)
+    typed = json.dumps(["thr", "three", TEXT])
+    type_it = "e => t => { e.value = t; e.dispatchEvent(new Event('input')); }"
+    notebook.js(f"{typed}.forEach(({type_it})(root.querySelector('.ask')))")
     assert asked(notebook) == {**FIRST, "prompt": TEXT, "number": 1}
     assert len(notebook.js("window.sent")) == 1
     assert "running" in notebook.js("root.querySelector('.status').textContent")
@@ -97,7 +103,7 @@ def test_an_answer_is_drawn_with_its_text_and_code(notebook, answers):
     send(notebook, answers[0], 0)
     lens = answers[0].lens
     shown = notebook.js("[...root.querySelectorAll('.cell')].map(c => [c.id, c.textContent])")
-    assert {name: text for name, text in shown} == {
+    assert dict(shown) == {
         f"c{layer}-{pos}": lens.strings()[layer][pos][0] for layer in range(4) for pos in range(len(lens.labels))
     }
     assert notebook.js("root.querySelector('.text mark').textContent") == answers[0].text.texts[0]
@@ -118,7 +124,9 @@ def test_an_intervention_is_put_together_and_the_difference_shown(notebook, answ
     notebook.js("root.querySelector('[data-show=difference]').click()")
     notebook.settle()
     changed = answers[1].comparison.changed
-    marked = notebook.js("[...root.querySelectorAll('.cell[id^=d]')].filter(c => c.querySelector('.was')).map(c => c.id)")
+    marked = notebook.js(
+        "[...root.querySelectorAll('.cell[id^=d]')].filter(c => c.querySelector('.was')).map(c => c.id)"
+    )
     assert set(marked) == {f"d{layer}-{pos}" for layer, pos in changed.nonzero().tolist()}
     assert notebook.js("[...root.querySelectorAll('.text .note')].map(n => n.textContent)") == ["clean", "changed"]
     notebook.js("root.querySelector('.change .close').click()")
@@ -136,7 +144,9 @@ def test_an_overtaken_answer_is_not_shown(notebook, answers):
 
 def test_what_was_looked_at_stays_when_the_answer_changes(notebook, answers):
     send(notebook, answers[0], 0)
-    notebook.js("root.querySelector('[data-colour=entropy]').click(); root.querySelector('.input[data-pos=\"2\"]').click()")
+    notebook.js(
+        "root.querySelector('[data-colour=entropy]').click(); root.querySelector('.input[data-pos=\"2\"]').click()"
+    )
     notebook.settle()
     notebook.js("model.set('page', '')")
     send(notebook, answers[1], 0)

@@ -19,7 +19,8 @@ from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed, packed_pair
 
 MODULES = (
-    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "toolbar", "explorer",
+    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "toolbar",
+    "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
 ROW, AROUND, TALLEST = 24, 330, 860
