@@ -13,13 +13,14 @@ Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError, Unfit, is_index, whole_number
+from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable, token_id
@@ -88,7 +89,7 @@ def direct_attribution(
     model: Model,
     prompt: str | Prompt,
     *,
-    token: str | int | Sequence[str | int] | None = None,
+    token: str | SupportsIndex | Sequence[str | SupportsIndex] | None = None,
     position: int = -1,
     hooks: Hooks = (),
 ) -> AttributionResult:
@@ -122,7 +123,7 @@ def direct_attribution(
     at, length = whole_number(position, "position="), len(listed[0])
     if not -length <= at < length:
         raise SemhubError(f"Position {at} is out of range: the prompt has {length} tokens.")
-    given = None if token is None else [token] if isinstance(token, str) or is_index(token) else list(token)
+    given = [token] if isinstance(token, str | SupportsIndex) else token
     asked = None if given is None else [_id(model, one) for one in given]
     embedding, attention, mlp, final = _written(model, listed[0], hooks, at % length)
     check_finite(final, "The final state")
@@ -142,7 +143,7 @@ def direct_attribution(
     )  # fmt: skip
 
 
-def _id(model: Model, token: str | int) -> int:
+def _id(model: Model, token: str | SupportsIndex) -> int:
     if isinstance(token, str):
         return token_id(model.tokenizer, token)
     if not 0 <= (one := whole_number(token, "A token")) < model.W_U.shape[1]:

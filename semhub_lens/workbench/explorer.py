@@ -110,6 +110,7 @@ class Explorer:
         try:
             asked = Asked.read(given)
         except SemhubError as error:
+            self._newest.drop()
             self._fail(error)
             return
         self.widget.answer = {"number": number, "state": "running"}

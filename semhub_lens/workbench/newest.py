@@ -41,6 +41,12 @@ class Newest(Generic[Q, A]):
                 self._busy = True
                 threading.Thread(target=self._run, daemon=True, name="semhub explorer").start()
 
+    def drop(self) -> None:
+        """Leave what runs and what waits unanswered."""
+        with self._changed:
+            self._waiting.clear()
+            self._number += 1
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the newest question is answered; False after `timeout` seconds without."""
         with self._changed:
