@@ -147,8 +147,8 @@ def _require_one_vocabulary(a: LensResult, b: LensResult) -> None:
         )
     if not shared and a.provenance.unembedding != b.provenance.unembedding:
         raise SemhubError(
-            "The lenses hold no token in common, so it cannot be told whether their vocabularies are one: read a larger "
-            "top_k, or one prompt with both models."
+            "The lenses hold no token in common, so it cannot be told whether their vocabularies are one: read a "
+            "larger top_k, or one prompt with both models."
         )
 
 
@@ -158,8 +158,8 @@ def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
             raise SemhubError(f"align= takes 'start', 'end' or pairs of spans, got {align!r}.")
         if align == "start" and a != b:
             raise SemhubError(
-                f"The prompts have {a} and {b} tokens: say how they stand, align='end' (last token beside last token) or "
-                "align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
+                f"The prompts have {a} and {b} tokens: say how they stand, align='end' (last token beside last token) "
+                "or align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
             )
         return tuple(_ending_together(range(a), range(b)))
     columns: list[tuple[int, int]] = []
@@ -205,5 +205,8 @@ def _laid_out(lens: LensResult, places: Sequence[int]) -> LensResult:
         labels=tuple("" if place < 0 else lens.labels[place] for place in places),
         vocabulary=(*lens.vocabulary, (NOTHING, "")) if lens.vocabulary else (),
         token_languages=languages,
+        attributions=tuple(
+            replace(one, position=places.index(one.position)) for one in lens.attributions if one.position in places
+        ),
         measured={name: laid(values) for name, values in lens.measured.items()},
     )

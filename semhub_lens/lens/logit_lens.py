@@ -24,6 +24,7 @@ from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
+from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -57,6 +58,8 @@ class LensResult(Quantities):
     """p(language | token) for each entry of `vocabulary`; None where no table was given."""
     layers: tuple[int, ...] = ()
     """The residual entries that were read, where not all were; see `entries`."""
+    attributions: tuple[AttributionResult, ...] = ()
+    """Who wrote the tokens at some positions; see `with_attribution`."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
@@ -93,6 +96,22 @@ class LensResult(Quantities):
             )
         return replace(self, languages=table.languages, token_languages=table.weights[ids])
 
+    def with_attribution(self, *found: AttributionResult) -> "LensResult":
+        """The same lens, whose page shows at a pinned position who wrote its tokens.
+
+        Args:
+            found: from `direct_attribution`, of the same prompt and model.
+
+        Raises:
+            SemhubError: a position past the end, or another model's.
+        """
+        for one in found:
+            if one.position >= len(self.labels):
+                raise SemhubError(f"The attribution is of position {one.position}, the lens has {len(self.labels)}.")
+            if one.provenance.weights != self.provenance.weights:
+                raise SemhubError(f"The attribution is of another model ({one.provenance.model}, other weights).")
+        return replace(self, attributions=(*self.attributions, *found))
+
     @property
     def entries(self) -> tuple[int, ...]:
         """The residual entry of every row: 0 is the embedding."""
@@ -106,7 +125,7 @@ class LensResult(Quantities):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, position and, where the most probable tokens were asked for, rank."""
         top = [self.measured[name] for name in ("top_ids", "top_logprobs") if name in self.measured]
-        layers, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
+        _, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
         index = pd.MultiIndex.from_product([self.entries, range(positions), range(k)], names=["layer", "pos", "rank"])
         frame = pd.DataFrame(index=index)
         if "top_ids" in self.measured:
@@ -209,8 +228,8 @@ def logit_lens(
         `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
 
     Raises:
-        SemhubError: empty text, several prompts, top_k or a layer out of range, an unknown quantity, a table for another
-            vocabulary, both `norm="none"` and `readout`.
+        SemhubError: empty text, several prompts, top_k or a layer out of range, an unknown quantity, a table for
+            another vocabulary, both `norm="none"` and `readout`.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)

@@ -2,6 +2,7 @@
 
 import html
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -36,7 +37,8 @@ def write_html(result: Result | View | go.Figure, path: str | Path) -> Path:
     if isinstance(result, View):
         return write_page(result.document, path)
     drawn = result if isinstance(result, go.Figure) else figure(result)
-    title = drawn.layout.title.text or "semhub_lens"
+    layout: Any = drawn.layout
+    title = layout.title.text or "semhub_lens"
     body = drawn.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
     return write_page(page(html.unescape(title.replace("<b>", "").replace("</b>", "")), body), path)
 

@@ -33,7 +33,7 @@ def shown_figure(result: Result) -> dict[str, Any]:
         return {"text/plain": f"{result!r}\n{error}"}
     picture = figure_still(figure)
     interactive = figure._repr_mimebundle_()
-    if "colab" not in pio.renderers.default:  # what else is HTML there needs a script that an earlier output holds
+    if "colab" not in str(pio.renderers.default):  # what else is HTML there needs a script that an earlier output holds
         interactive["text/html"] = f'<div style="overflow-x:auto">{picture}</div>'
     return {
         **interactive,
@@ -50,7 +50,7 @@ def figure_still(figure: go.Figure) -> str:
         >>> figure_still(figure(logit_lens(tiny_model, "two", progress=False)))[:4]
         '<svg'
     """
-    layout = figure.layout
+    layout: Any = figure.layout
     tables = [trace for trace in figure.data if trace.type == "table"]
     height = min(int(layout.height or 460), 900)
     if tables:
@@ -182,7 +182,7 @@ def _cells(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if _finite(z[i, j]):
-                fill = sample_colorscale(scale, [float(share[i, j])])[0]
+                fill = str(sample_colorscale(scale, [float(share[i, j])])[0])
                 yield _rect(x(column) - wide / 2, y(row) - tall / 2, wide - 1, tall - 1, fill)
 
 

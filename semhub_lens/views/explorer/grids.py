@@ -40,11 +40,12 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
         >>> grid_view(grid).title
         'Activation patching: resid_pre'
     """
-    kinds = ((PatchResult, _patches), (CosineResult, _cosines), (SweepResult, _sweep))
-    drawn = next(draw(result) for kind, draw in kinds if isinstance(result, kind))
-    text = f"{drawn['title']}: {drawn['size']}"
-    height = min(AROUND + 130 + ROW * drawn["layers"], TALLEST)
-    return View(drawn["title"], whole(drawn["title"], drawn), text, height)
+    if isinstance(result, PatchResult):
+        packed = _patches(result)
+    else:
+        packed = _cosines(result) if isinstance(result, CosineResult) else _sweep(result)
+    height = min(AROUND + 130 + ROW * packed["layers"], TALLEST)
+    return View(packed["title"], whole(packed["title"], packed), f"{packed['title']}: {packed['size']}", height)
 
 
 @shows(SweepResult)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.comparison import NOTHING, LensComparison
 from semhub_lens.lens.language_tables import UNKNOWN, script
 from semhub_lens.lens.logit_lens import LensResult
@@ -48,6 +49,7 @@ def packed(result: LensResult) -> dict[str, Any]:
         "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
         "quantities": [_quantity(name, values) for name, values in per_position.items()],
         "groups": groups,
+        "written": [one for found in result.attributions for one in _written(found)],
         "colour": _first_colour(result, groups),
         "note": harmless(result.provenance.line()),
     }
@@ -88,6 +90,17 @@ def _places(result: LensResult) -> str:
 def _quantity(name: str, values: Tensor) -> dict[str, str]:
     label, unit = NAMES.get(name, (name, ""))
     return {"name": name, "label": label, "unit": unit, "values": base64_of(values.float().numpy())}
+
+
+def _written(found: AttributionResult) -> list[dict[str, Any]]:
+    """Of every attributed token at its position, what was added to its logit; four digits are more than one can see."""
+    parts = {name: getattr(found, name).tolist() for name in ("embedding", "bias", "unexplained", "logits")}
+    return [
+        {"position": found.position, "id": token, "text": found.texts[i], "logit": round(parts["logits"][i], 4)}
+        | {name: round(parts[name][i], 4) for name in ("embedding", "bias", "unexplained")}
+        | {name: [round(v, 4) for v in getattr(found, name)[i].tolist()] for name in ("attention", "mlp")}
+        for i, token in enumerate(found.token_ids)
+    ]
 
 
 def _groups(result: LensResult) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ from semhub_lens.views.explorer.stills import lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
-    "dom", "data", "colour", "store", "map", "overview", "panel", "pins", "difference", "pane", "media", "grid",
-    "toolbar", "explorer",
+    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "media",
+    "grid", "toolbar", "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
 
@@ -53,7 +53,7 @@ def whole(title: str, drawn: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n"
         '<body>\n<main id="explorer"></main>\n'
-        f'<script type="application/json" id="data">{_json(drawn)}</script>\n'
+        f'<script type="application/json" id="data">{as_json(drawn)}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
@@ -76,6 +76,13 @@ def shown(result: LensResult | LensComparison) -> dict[str, str]:
 
 
 @cache
+def widget_script() -> str:
+    """The explorer as an anywidget's module; it draws into a shadow root, which takes its style along."""
+    style = f"const STYLE = {as_json(_file('explorer.css') + _file('form.css'))};"
+    return f"{style}\n{joined((*MODULES, 'form', 'widget'))}"
+
+
+@cache
 def _file(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
@@ -91,7 +98,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(bytes.fromhex(sha256(text.encode()))).decode()
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
     """JSON that cannot end its script block, of characters that UTF-8 has."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return re.sub("[<\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)

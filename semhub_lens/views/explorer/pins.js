@@ -2,6 +2,7 @@
 
 import { el, percent, svg, token } from "./dom.js";
 import { language, trajectories } from "./data.js";
+import { makeWritten } from "./written.js";
 
 const [WIDE, TALL, LEFT, TOP, BOTTOM] = [460, 220, 46, 10, 26];
 const LABELLED = 6;
@@ -36,7 +37,7 @@ export function makePins(data, store, look) {
     const more = curves.length - named.length;
     const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
     return el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), el("p", { class: "note" },
-      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`));
+      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`), makeWritten(data.written.filter((one) => one.position === pos)));
   }
 
   const lowest = (curves) => {
