@@ -66,6 +66,7 @@ def figure_still(figure: go.Figure) -> str:
         parts += _panel(layout, x, y, traces, height)
     named = {t.name: _colour(t, i) for i, t in enumerate(figure.data) if t.name and t.showlegend is not False}
     parts += _legend(named, height)
+    parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="{FONT}" font-size="11"><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
@@ -86,8 +87,10 @@ def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Itera
     scale_y = _Scale(up, [v for t in traces for v in _values(t.y)] + [0] * bars, box[3], box[1], cells)
     yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
     for i, trace in enumerate(traces):
-        drawer = {"scatter": _curve, "bar": _bars, "heatmap": _cells}[trace.type]
-        yield from drawer(trace, scale_x, scale_y, _colour(trace, i))
+        if trace.type == "heatmap":
+            yield from _cells(trace, scale_x, scale_y, layout[trace.coloraxis] if trace.coloraxis else trace)
+        else:
+            yield from (_curve if trace.type == "scatter" else _bars)(trace, scale_x, scale_y, _colour(trace, i))
 
 
 class _Scale:
@@ -164,7 +167,7 @@ def _bars(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
             yield _rect(x(a) - width / 2, top, width, base - top, colour)
 
 
-def _cells(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
+def _cells(trace: Any, x: _Scale, y: _Scale, look: Any) -> Iterable[str]:
     z = np.array(trace.z, dtype=float)
     columns = _values(trace.x) or list(range(z.shape[1]))
     rows = _values(trace.y) or list(range(z.shape[0]))
@@ -173,17 +176,26 @@ def _cells(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
             (x.start + x.end) / 2, (y.start + y.end) / 2, "too large for a picture: see the page", anchor="middle"
         )
         return
-    low = float(trace.zmin) if trace.zmin is not None else float(np.nanmin(z))
-    high = float(trace.zmax) if trace.zmax is not None else float(np.nanmax(z))
+    low, high = (look.zmin, look.zmax) if look is trace else (look.cmin, look.cmax)
+    low, high = (float(np.nanmin(z)), float(np.nanmax(z))) if low is None or high is None else (float(low), float(high))
     share = np.clip((z - low) / ((high - low) or 1), 0, 1)
-    scale = [list(stop) for stop in trace.colorscale] if trace.colorscale else "RdBu_r"
-    share = 1 - share if trace.reversescale else share
+    scale = [list(stop) for stop in look.colorscale] if look.colorscale else "RdBu_r"
+    share = 1 - share if look.reversescale else share
     wide, tall = abs(x.end - x.start) / (x.high - x.low), abs(y.end - y.start) / (y.high - y.low)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if _finite(z[i, j]):
                 fill = str(sample_colorscale(scale, [float(share[i, j])])[0])
                 yield _rect(x(column) - wide / 2, y(row) - tall / 2, wide - 1, tall - 1, fill)
+
+
+def _annotation(one: Any, height: int) -> str:
+    """A panel's title, or the line of provenance, which lies below the axes."""
+    text, x = _plain(one.text or ""), ROOM + float(one.x) * (WIDTH - ROOM - 20)
+    if (one.yshift or 0) < 0:
+        return _text(16, height - 6, text, fill=MUTED, size=8, longest=190)
+    anchor = "start" if one.xanchor == "left" else "middle"
+    return _text(x, ROOM + (1 - float(one.y)) * (height - ROOM - BELOW) - 6, text, anchor=anchor, weight="bold")
 
 
 def _table(trace: Any) -> Iterable[str]:
@@ -197,7 +209,7 @@ def _table(trace: Any) -> Iterable[str]:
 
 
 def _legend(named: dict[str, str], height: int) -> Iterable[str]:
-    x, y = 16.0, height - 22.0
+    x, y = 16.0, height - 34.0
     for name, colour in list(named.items())[:24]:
         text = _plain(name)[:40]
         if x + 30 + 6.2 * len(text) > WIDTH:
@@ -229,11 +241,18 @@ def _plain(text: str) -> str:
 
 
 def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", fill: str = INK, size: int = 11, weight: str = ""
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    fill: str = INK,
+    size: int = 11,
+    weight: str = "normal",
+    longest: int = LONGEST,
 ) -> str:
-    bold = f' font-weight="{weight}"' if weight else ""
-    shown = html.escape(text[:LONGEST])
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{bold}>{shown}</text>'
+    look = f'text-anchor="{anchor}" fill="{fill}" font-size="{size}" font-weight="{weight}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(text[:longest])}</text>'
 
 
 def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
