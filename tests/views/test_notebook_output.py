@@ -1,7 +1,9 @@
 """What a notebook shows of every result: HTML that needs no extension, a picture, a few words, no raw tensors."""
 
 import re
+import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,15 @@ def test_a_picture_draws_the_figures_own_curve(tiny_model):
     span = max(y) - min(y)
     drawn = [(max(heights) - h) / (max(heights) - min(heights)) for h in heights]
     assert drawn == pytest.approx([(v - min(y)) / span for v in y], abs=0.01)
+
+
+def test_jupyterlab_takes_the_html_before_the_picture_and_that_before_the_text():
+    static = Path(sys.prefix) / "share/jupyter/lab/static"
+    scripts = [file.read_text(encoding="utf-8") for file in static.glob("jlab_core.*.js")]
+    if not scripts:
+        pytest.skip("JupyterLab is not installed")
+    ranks = dict(re.findall(r'mimeTypes:\["([a-z/+]+)"[^]]*\],defaultRank:(\d+)', "".join(scripts)))
+    assert int(ranks["text/html"]) < int(ranks["image/svg+xml"]) < int(ranks["text/plain"])  # the lowest is shown
 
 
 @in_chromium

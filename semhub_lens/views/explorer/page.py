@@ -14,6 +14,7 @@ from typing import Any
 
 from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed, packed_pair
@@ -51,7 +52,7 @@ def whole(title: str, drawn: dict[str, Any]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n"
+        f"<title>{html.escape(harmless(title))}</title>\n<style>{style}</style>\n</head>\n"
         '<body>\n<main id="explorer"></main>\n'
         f'<script type="application/json" id="data">{as_json(drawn)}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
