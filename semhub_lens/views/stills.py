@@ -55,7 +55,7 @@ def figure_still(figure: go.Figure) -> str:
     height = min(int(layout.height or 460), 900)
     if tables:
         height = 60 + TABLE_ROW * sum(1 + max(map(len, trace.cells["values"])) for trace in tables)
-    parts = [_text(16, 24, _plain(layout.title.text or ""), size=15, weight="bold")]
+    parts = [_text(16, 24, _plain(layout.title.text or ""), size=15, weight="bold", longest=105)]
     for trace in tables:
         parts += _table(trace)
     panels: dict[tuple[str, str], list[Any]] = {}
@@ -105,13 +105,13 @@ class _Scale:
             low, high = map(float, axis.range)
         pad = 0.5 if self.names or cells else 0.04 * (high - low) or 0.5
         self.low, self.high = low - pad, high + pad
-        self.ticks = self._ticks(axis, low, high)
+        self.ticks = self._ticks(axis, low, high, 1.0 if cells else 0.0)
 
     def __call__(self, value: Any) -> float:
         number = self.names.index(value) if self.names else float(value)
         return self.start + (number - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def _ticks(self, axis: Any, low: float, high: float) -> list[tuple[Any, str]]:
+    def _ticks(self, axis: Any, low: float, high: float, least: float) -> list[tuple[Any, str]]:
         if self.names:
             every = math.ceil(len(self.names) / 14)
             return [(name, name) for name in self.names[::every]]
@@ -121,6 +121,7 @@ class _Scale:
             return pairs[:: math.ceil(len(pairs) / 30)]
         step = 10 ** math.floor(math.log10((high - low) or 1))
         step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (step * f) <= 7)
+        step = max(step, least)
         first = math.ceil(low / step)
         return [(i * step, f"{i * step:g}") for i in range(first, math.floor(high / step) + 1)]
 
@@ -195,7 +196,7 @@ def _annotation(one: Any, height: int) -> str:
     if (one.yshift or 0) < 0:
         return _text(16, height - 6, text, fill=MUTED, size=8, longest=190)
     anchor = "start" if one.xanchor == "left" else "middle"
-    return _text(x, ROOM + (1 - float(one.y)) * (height - ROOM - BELOW) - 6, text, anchor=anchor, weight="bold")
+    return _text(x, ROOM + (1 - float(one.y)) * (height - ROOM - BELOW) - 18, text, anchor=anchor, weight="bold")
 
 
 def _table(trace: Any) -> Iterable[str]:
@@ -220,6 +221,8 @@ def _legend(named: dict[str, str], height: int) -> Iterable[str]:
 
 
 def _colour(trace: Any, place: int) -> str:
+    if getattr(trace, "fill", None) == "toself" and trace.fillcolor:
+        return html.escape(trace.fillcolor)
     for part in (getattr(trace, "line", None), getattr(trace, "marker", None)):
         colour = getattr(part, "color", None)
         if isinstance(colour, str):
@@ -237,7 +240,7 @@ def _finite(value: Any) -> bool:
 
 def _plain(text: str) -> str:
     """A figure's text without its few tags; what `style.escape` wrote for characters reads as them again."""
-    return html.unescape(re.sub(r"</?(b|i|br|sub|sup)>", " ", text)).strip()
+    return html.unescape(re.sub(r"</?(b|i|br|sub|sup|span)\b[^>]*>", " ", text)).strip()
 
 
 def _text(

@@ -75,7 +75,7 @@ def _packed(
     sheet: str = "",
     sheets: Sequence[str] = ("",),
 ) -> dict[str, Any]:
-    first = f", {len(sheets)} {sheet}s" if len(sheets) > 1 else ""
+    first = f", {len(sheets)} × {sheet}" if len(sheets) > 1 else ""
     return {
         "title": harmless(title),
         "about": about,
