@@ -24,6 +24,8 @@ from semhub_lens.interventions.patching import attribution_grid, patch_grid
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.lens.attribution import AttributionResult, direct_attribution
+from semhub_lens.lens.comparison import LensComparison, compare
 from semhub_lens.lens.language_mass import MassResult, language_mass
 from semhub_lens.lens.language_tables import LanguageTable, language_table, script_table
 from semhub_lens.lens.logit_lens import LensResult, LogitLens, logit_lens
@@ -52,9 +54,11 @@ from semhub_lens.views.media_maps import picture_map, sound_map
 from semhub_lens.views.page import write_html
 from semhub_lens.views.sign_map import sign_map
 from semhub_lens.views.token_strip import token_strip
+from semhub_lens.workbench.explorer import Explorer, explore
 
 __all__ = [
     "ApproximatePatchResult",
+    "AttributionResult",
     "Calibration",
     "Capture",
     "Choice",
@@ -64,10 +68,12 @@ __all__ = [
     "CosineResult",
     "CosineTo",
     "ExperimentResult",
+    "Explorer",
     "Generation",
     "HostCheck",
     "LanguageTable",
     "Leg",
+    "LensComparison",
     "LensResult",
     "LinearClassifier",
     "LinearProbe",
@@ -99,10 +105,13 @@ __all__ = [
     "attribution_grid",
     "calibrate",
     "check",
+    "compare",
     "concept_patch",
     "continuation_perplexity",
+    "direct_attribution",
     "direction",
     "experiments",
+    "explore",
     "figure",
     "generate",
     "hooks",

@@ -140,6 +140,10 @@ SAMPLES = {
     "Leg": leg,
     "ExperimentResult": experiment,
     "LensResult": lambda model: shl.logit_lens(model, TEXT, top_k=3, **QUIET),
+    "AttributionResult": lambda model: shl.direct_attribution(model, TEXT),
+    "LensComparison": lambda model: shl.compare(
+        *(shl.logit_lens(model, t, **QUIET) for t in (TEXT, "dog")), align="end"
+    ),
     "TargetResult": target_result,
     "Generation": lambda model: shl.generate(model, TEXT, max_new_tokens=2, seed=4, **QUIET),
     "HostCheck": lambda model: shl.check(model),

@@ -22,6 +22,7 @@ ROOMS = (
     "scores",
     "spokes",
     "views",
+    "workbench",
     "experiments",
     "report",
     "training",

@@ -144,6 +144,16 @@ class Result(Part):
 
     provenance: Provenance = field(kw_only=True)
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__repr__" not in cls.__dict__:  # or the dataclass would write one that prints whole tensors
+            cls.__repr__ = Result.__repr__
+
+    def __repr__(self) -> str:
+        held = [_told(f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "provenance"]
+        next_steps = "Next: figure(result), .to_frame() for the numbers, .save(path)"
+        return "\n".join([f"{type(self).__name__}: {', '.join(held)}", next_steps, self.provenance.line()])
+
     def to_frame(self) -> pd.DataFrame:
         """Return the measurement as a tidy table, one observation a row."""
         raise NotImplementedError(f"{type(self).__name__} has no table form")
@@ -176,8 +186,22 @@ class Result(Part):
         return result
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        shower = _SHOWERS.get(type(self))
-        return shower(self) if shower else drawn(self)._repr_mimebundle_(include, exclude)
+        for kind in type(self).__mro__:
+            if kind in _SHOWERS:
+                return _SHOWERS[kind](self)
+        return {"text/plain": repr(self)}
+
+
+def _told(name: str, value: Any) -> str:
+    """A field in a few words: the shape of a tensor, the size of a collection."""
+    if isinstance(value, Tensor):
+        return f"{name} [{' '.join(map(str, value.shape))}]"
+    if isinstance(value, dict | tuple | list):
+        return f"{name} ({len(value)})"
+    if isinstance(value, float):
+        return f"{name} {value:.4g}"
+    shown = value if isinstance(value, str) else type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+    return f"{name} {shown[:40]!r}" if isinstance(value, str) else f"{name} {shown}"
 
 
 @checked

@@ -19,6 +19,7 @@ from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, user_path
 from semhub_lens.base.progress import said
+from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
     DEFAULT,
     Backend,
@@ -37,7 +38,8 @@ from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
-from semhub_lens.lens.logit_lens import LensResult, logit_lens
+from semhub_lens.lens.language_tables import language_table
+from semhub_lens.lens.logit_lens import logit_lens
 from semhub_lens.model import host
 from semhub_lens.model.packaged import PACKAGED
 from semhub_lens.model.readout import Norm
@@ -55,7 +57,11 @@ app = typer.Typer(
 def lens(
     text: Annotated[str, typer.Argument(help="The prompt.")],
     model: ModelName = DEFAULT,
-    html: Annotated[Path | None, typer.Option(help="Write the interactive heat map to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page to explore to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    languages: Annotated[
+        bool, typer.Option(help="Colour by language; the table of a vocabulary is built once, then from the cache.")
+    ] = True,
     top_k: Annotated[int, typer.Option(help="Alternatives to keep in each cell.")] = 10,
     norm: Annotated[str, typer.Option(help="final (the model's norm, then unembed) or none (bare states).")] = "final",
     backend: Backend = "auto",
@@ -66,27 +72,14 @@ def lens(
     if not text.strip():
         raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
     loaded = load_model(model, backend, device, dtype)
-    result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), progress=False)
+    table = language_table(loaded, progress=False) if languages else None
+    result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), table=table, progress=False)
     written = None if html is None else write_html(result, html)
-    console.print(_lens_table(result, max(1, (console.width - 8) // 14)))
-    if written is not None:
-        say(f"heat map: {written}")
-
-
-def _lens_table(result: LensResult, columns: int) -> Table:
-    strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
-    layers, positions = probability.shape
-    shown = range(max(0, positions - columns), positions)
-    table = Table(
-        title="most probable next token, by layer (top: final) and input token", title_justify="left", padding=(0, 1)
-    )
-    table.add_column("layer", justify="right", style="dim")
-    for pos in shown:
-        table.add_column(cell(result.labels[pos]), max_width=11, no_wrap=True)
-    for layer in reversed(range(layers)):
-        cells = [cell(strings[layer][pos][0], _shade(float(probability[layer, pos]))) for pos in shown]
-        table.add_row("emb" if layer == 0 else str(layer), *cells)
-    return table
+    if as_json:
+        typer.echo(lens_json(result, written))
+        return
+    console.print(lens_table(result, console.width))
+    say("--html FILE writes the page to explore" if written is None else f"page: {written.resolve()}")
 
 
 @app.command()
@@ -109,10 +102,6 @@ def check(
     console.print(table)
     if not found.sound:
         raise typer.Exit(1)
-
-
-def _shade(probability: float) -> str:
-    return "bold" if probability > 0.5 else "" if probability > 0.1 else "dim"
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 - `kernel`: the fused kernel: all that is asked of one block of logits.
 - `logit_lens`: `logit_lens`, `LogitLens`.
+- `attribution`: `direct_attribution`: which blocks wrote a token's logit.
+- `comparison`: `compare`: two lenses cell by cell.
 - `targets`: `target_lens`: given words at chosen positions.
 - `language_mass`: `language_mass`.
 - `language_tables`: token to language and token to script.

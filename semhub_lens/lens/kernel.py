@@ -34,6 +34,7 @@ def reduce_logits(
     targets: Sequence[Sequence[tuple[int, ...]]] = (),
     common: Sequence[tuple[int, ...]] = (),
     table: Float[Tensor, "vocab lang"] | None = None,
+    layers: Sequence[int] | None = None,
     progress: bool = False,
 ) -> dict[str, Tensor]:
     """Read every state out once and reduce its distribution to `[layer pos ...]`, by the quantities' names.
@@ -47,16 +48,18 @@ def reduce_logits(
             every position, or none.
         common: for "targets": sets that are read at every position, after its own.
         table: p(language | token), for "mass".
+        layers: which entries of `states` to read; None is all.
         progress: show a progress bar.
 
     Raises:
         SemhubError: a quantity that is not in the table.
     """
     require_quantities(quantities)
-    layers, positions = states.shape[:2]
+    positions = states.shape[1]
+    layers = range(len(states)) if layers is None else layers
     step = max(1, BLOCK_ENTRIES // readout.d_vocab)
     parts: dict[str, list[Tensor]] = {name: [] for name in quantities}
-    bar = tqdm(total=positions * layers, desc="reading out", unit="state", disable=not progress, leave=False)
+    bar = tqdm(total=positions * len(layers), desc="reading out", unit="state", disable=not progress, leave=False)
     with bar:
         for start in range(0, positions, step):
             block = slice(start, start + step)
@@ -69,7 +72,7 @@ def reduce_logits(
                 table=None if table is None else table.to(readout.device),
             )
             rows: dict[str, list[Tensor]] = {name: [] for name in quantities}
-            for layer in range(layers):
+            for layer in layers:
                 logits = LogitBlock(readout(states[layer, block], layer), shared)
                 for name, row in rows.items():
                     row.append(QUANTITIES[name](logits).cpu())

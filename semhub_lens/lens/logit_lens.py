@@ -20,11 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
+from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -56,6 +57,10 @@ class LensResult(Quantities):
     languages: tuple[str, ...] = ()
     token_languages: Float[Tensor, "token lang"] | None = None
     """p(language | token) for each entry of `vocabulary`; None where no table was given."""
+    layers: tuple[int, ...] = ()
+    """The residual entries that were read, where not all were; see `entries`."""
+    attributions: tuple[AttributionResult, ...] = ()
+    """Who wrote the tokens at some positions; see `with_attribution`."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
@@ -92,6 +97,27 @@ class LensResult(Quantities):
             )
         return replace(self, languages=table.languages, token_languages=table.weights[ids])
 
+    def with_attribution(self, *found: AttributionResult) -> "LensResult":
+        """The same lens, whose page shows at a pinned position who wrote its tokens.
+
+        Args:
+            found: from `direct_attribution`, of the same prompt and model.
+
+        Raises:
+            SemhubError: a position past the end, or another model's.
+        """
+        for one in found:
+            if one.position >= len(self.labels):
+                raise SemhubError(f"The attribution is of position {one.position}, the lens has {len(self.labels)}.")
+            if one.provenance.weights != self.provenance.weights:
+                raise SemhubError(f"The attribution is of another model ({one.provenance.model}, other weights).")
+        return replace(self, attributions=(*self.attributions, *found))
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The residual entry of every row: 0 is the embedding."""
+        return self.layers or tuple(range(len(next(iter(self.measured.values())))))
+
     def strings(self) -> list[list[list[str]]]:
         """Printable `top_ids`, nested as [layer][pos][k]."""
         text = dict(self.vocabulary)
@@ -100,8 +126,8 @@ class LensResult(Quantities):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, position and, where the most probable tokens were asked for, rank."""
         top = [self.measured[name] for name in ("top_ids", "top_logprobs") if name in self.measured]
-        layers, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
-        index = pd.MultiIndex.from_product([range(layers), range(positions), range(k)], names=["layer", "pos", "rank"])
+        _, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
+        index = pd.MultiIndex.from_product([self.entries, range(positions), range(k)], names=["layer", "pos", "rank"])
         frame = pd.DataFrame(index=index)
         if "top_ids" in self.measured:
             frame["id"] = self.top_ids.flatten().numpy()
@@ -182,6 +208,7 @@ def logit_lens(
     readout: Readout | None = None,
     quantities: Sequence[str] = STANDARD,
     table: LanguageTable | None = None,
+    layers: Sequence[int] | None = None,
     hooks: Hooks = (),
     progress: bool = True,
 ) -> LensResult:
@@ -195,6 +222,8 @@ def logit_lens(
         readout: a `Readout` of your own in place of `norm`.
         quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
         table: from `language_table(model)`, to colour the tokens by language; see `LensResult.with_languages`.
+        layers: the residual entries to read, negative ones from the end; the last is always read as well. None reads
+            all. Reading out is most of the time of a short prompt.
         hooks: interventions to run under.
         progress: show a progress bar.
 
@@ -202,8 +231,8 @@ def logit_lens(
         `.top_ids`, `.top_logprobs` [layer pos k]; `.entropy`, `.kl_to_final` [layer pos], in nats.
 
     Raises:
-        SemhubError: empty text, several prompts, top_k out of range, an unknown quantity, a table for another
-            vocabulary, both `norm="none"` and `readout`.
+        SemhubError: empty text, several prompts, top_k or a layer out of range, an unknown quantity, a table for
+            another vocabulary, both `norm="none"` and `readout`.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
@@ -219,10 +248,12 @@ def logit_lens(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
             "for this model."
         )
+    chosen = None if layers is None else _chosen(layers, int(model.cfg.n_layers))
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, listed, hooks)
-    read = _lens_result(model, reader, states, listed[0], quantities, top_k, bos=listed[0].bos, progress=progress)
+    known = {"bos": listed[0].bos, "layers": chosen, "progress": progress}
+    read = _lens_result(model, reader, states, listed[0], quantities, top_k, **known)
     return read if table is None else read.with_languages(table)
 
 
@@ -235,16 +266,18 @@ def _lens_result(
     top_k: int,
     *,
     bos: bool | None,
+    layers: tuple[int, ...] | None = None,
     progress: bool = False,
 ) -> LensResult:
     check_finite(states, "The residual stream")
-    measured = reduce_logits(readout, states, quantities, top_k=top_k, progress=progress)
+    measured = reduce_logits(readout, states, quantities, top_k=top_k, layers=layers, progress=progress)
     known = measured["top_ids"].unique().tolist() if "top_ids" in measured else []
     return LensResult(
         token_ids=prompt.ids,
         labels=tuple(_labels(model.tokenizer, prompt)),
         vocabulary=tuple(zip(known, printable(model.tokenizer, known), strict=True)),
         measured=measured,
+        layers=layers or (),
         provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 
@@ -258,6 +291,14 @@ def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
         for place, position in enumerate(prompt.spans[name]):
             labels[position] = f"{name} {place + 1}"
     return labels
+
+
+def _chosen(layers: Sequence[int], last: int) -> tuple[int, ...]:
+    """Residual entries in their order, the last among them."""
+    wanted = [whole_number(layer, "A layer") for layer in layers]
+    if not wanted or any(not -last - 1 <= layer <= last for layer in wanted):
+        raise SemhubError(f"layers= takes residual entries 0 to {last} (negative from the end), got {wanted}.")
+    return tuple(sorted({layer % (last + 1) for layer in wanted} | {last}))
 
 
 def _kept(top_k: int | None, d_vocab: int) -> int:

@@ -16,12 +16,13 @@ from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.report.orchestration import INTERVENING, Measured, reasons
 from semhub_lens.report.templates import filled
-from semhub_lens.views.explorer.page import framed
+from semhub_lens.views.explorer.page import shown as lens_shown
+from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT, VERDICT_COLOURS
 
 LONG = "{names}: not measured here. A sweep takes some minutes; semhub report --steering includes them."
-Drawable = LensResult | go.Figure
+Drawable = LensResult | View | go.Figure
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,7 +113,9 @@ class HubPage:
 
 def _drawn(shown: Any) -> str:
     if isinstance(shown, LensResult):
-        return framed(shown)["text/html"]
+        return lens_shown(shown)["text/html"]
+    if isinstance(shown, View):
+        return shown.frame()
     drawn = shown if isinstance(shown, go.Figure) else figure(shown)
     return drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 

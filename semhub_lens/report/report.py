@@ -122,8 +122,9 @@ def _by_language(model: Model, lenses: Sequence[LensResult]) -> list[LensResult]
 
 
 def glimpse(model: Model, reader: MediaReader) -> list[Drawable]:
-    """The lens on one bundled picture or clip, as a picture map where its positions form a grid."""
+    """The lens on one bundled picture or clip, over the picture where its positions form a grid."""
     media = SHOWN[reader.modality]()
     prompt = reader.prompt(modality_of(reader.modality).question, media)
     lens = logit_lens(model, prompt, progress=False)
-    return [*(picture_map(lens, media, tile) for tile in prompt.tiles if tile.whole), lens]
+    tiles = [tile for tile in prompt.tiles if tile.whole]
+    return [picture_map(lens, [media] * len(tiles), tiles)] if tiles else [lens]

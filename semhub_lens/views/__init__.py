@@ -4,6 +4,7 @@
 - `page`: `write_html`, whole pages.
 - `explorer`: the page of a lens, in a file and in a notebook.
 - `style`: the look of all figures.
+- `stills`: a figure as a picture, drawn without a browser.
 - `lens`: the logit-lens heat map.
 - `token_strip`: tokens coloured by a lens quantity.
 - `curves`: curves over layers, legs, experiments.

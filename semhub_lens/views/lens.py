@@ -14,6 +14,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import draws
 from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.inputs.modalities import MODALITIES
+from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish
 
@@ -75,7 +76,7 @@ def lens_figure(result: LensResult) -> go.Figure:
         title="input token (the cell above predicts the next one)" + ("" if fits else TOO_MANY.format(positions)),
         **ticks,
     )
-    figure.update_yaxes(tickvals=y, ticktext=["emb", *(str(i) for i in y[1:])], title="layer", **ticks)
+    figure.update_yaxes(tickvals=y, ticktext=layer_names(result), title="layer", **ticks)
     return figure
 
 
@@ -134,13 +135,30 @@ def hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: i
         at = (layer, pos, rank)
         share = f"{math.exp(measured['top_logprobs'][at]):7.1%}  " if "top_logprobs" in measured else ""
         rows.append(f"{share}{escape(text)}  <i>#{int(measured['top_ids'][at])}</i>")
-    name = "embedding" if layer == 0 else f"layer {layer}"
+    entry = result.entries[layer]
+    name = "embedding" if entry == 0 else f"layer {entry}"
     head = f"<b>{name}, position {pos}: after {escape(result.labels[pos])}</b>"
     numbers = []
     for name, values in result.per_position().items():
         label, _, unit = NAMES.get(name, name).partition(" (")
         numbers.append(f"{label} {float(values[layer, pos]):.2f} {unit.rstrip(')')}".rstrip())
     return "<br>".join([head, *rows, ", ".join(numbers)])
+
+
+def layer_names(result: LensResult) -> list[str]:
+    """The layers of a lens as an axis names them."""
+    return ["emb" if entry == 0 else str(entry) for entry in result.entries]
+
+
+def row_of(result: LensResult, layer: int) -> int:
+    """Where a layer stands in a lens.
+
+    Raises:
+        SemhubError: the lens did not read it.
+    """
+    if layer not in result.entries:
+        raise SemhubError(f"Layer {layer} is out of range: the lens has layers {', '.join(layer_names(result))}.")
+    return result.entries.index(layer)
 
 
 def short(text: str, longest: int = LONGEST) -> str:
@@ -154,6 +172,19 @@ def cosine_figure(result: CosineResult) -> go.Figure:
     look = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "reversescale": True}
     title = f"Cosine to {', '.join(result.names[:6])}"
     return position_map(result.cosine, result.names, "cosine", title=title, note=result.provenance.line(), look=look)
+
+
+@draws(LensComparison)
+def comparison_figure(result: LensComparison) -> go.Figure:
+    """Heat map of what changed from a to b; buttons choose which number."""
+    a, b = (side.per_position().keys() for side in (result.a, result.b))
+    changes = {f"change of {NAMES.get(name, name)}": result.change(name) for name in a if name in b}
+    if not changes:
+        changes = {"answer changed": result.changed}
+    title = f"{result.names[0]} | {result.names[1]}"
+    look = {"colorscale": "RdBu", "reversescale": True, "zmid": 0}
+    values = torch.stack(list(changes.values()), -1)
+    return position_map(values, list(changes), "b less a", title=title, note=result.provenance.line(), look=look)
 
 
 def position_map(

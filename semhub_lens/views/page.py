@@ -2,32 +2,45 @@
 
 import html
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
+from semhub_lens.geometry.cosine import CosineResult
+from semhub_lens.interventions.patch_results import PatchResult
+from semhub_lens.interventions.sweep_result import SweepResult
+from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.grids import grid_view
 from semhub_lens.views.explorer.page import document
+from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT
 
 
 @checked
-def write_html(result: Result | go.Figure, path: str | Path) -> Path:
+def write_html(result: Result | View | go.Figure, path: str | Path) -> Path:
     """Write a result as one HTML file that needs no network.
 
-    A lens becomes a page to explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens
-    are escaped, and the file appears only when complete.
+    A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become pages to
+    explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens are escaped, and the file
+    appears only when complete.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
     """
-    if isinstance(result, LensResult):
+    if isinstance(result, LensResult | LensComparison):
         return write_page(document(result), path)
+    if isinstance(result, PatchResult | CosineResult | SweepResult):
+        result = grid_view(result)
+    if isinstance(result, View):
+        return write_page(result.document, path)
     drawn = result if isinstance(result, go.Figure) else figure(result)
-    title = drawn.layout.title.text or "semhub_lens"
+    layout: Any = drawn.layout
+    title = layout.title.text or "semhub_lens"
     body = drawn.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
     return write_page(page(html.unescape(title.replace("<b>", "").replace("</b>", "")), body), path)
 

@@ -8,6 +8,7 @@ from typing import Literal
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.lens import row_of
 from semhub_lens.views.style import escape
 
 
@@ -35,13 +36,11 @@ def token_strip(
     Raises:
         SemhubError: unknown layer or quantity.
     """
-    layers = result.entropy.shape[0]
-    if not 0 <= layer < layers:
-        raise SemhubError(f"Layer {layer} is out of range: the lens has layers 0 to {layers - 1}.")
+    row = row_of(result, layer)
     if quantity not in ("entropy", "kl_to_final", "probability"):
         raise SemhubError(f"Unknown quantity {quantity!r}; expected 'entropy', 'kl_to_final' or 'probability'.")
     values = result.top_logprobs[..., 0].exp() if quantity == "probability" else getattr(result, quantity)
     from circuitsvis.tokens import colored_tokens  # slow to import
 
-    drawn = colored_tokens([escape(label) for label in result.labels], values[layer].tolist())
+    drawn = colored_tokens([escape(label) for label in result.labels], values[row].tolist())
     return OfflineHTML(drawn.local_src)

@@ -1,17 +1,23 @@
 """What the commands print, in narrow encodings and with text that would steer a terminal."""
 
+import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 import hostile
 import models
+from planted_lens import WORDS, planted_lens
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.cli import main as command
+from semhub_lens.cli.lens_shown import AROUND, HUES, WIDEST_CELL, lens_table
 
 SMALL = """
 import sys
@@ -102,6 +108,62 @@ def test_controls_in_tables_are_named(printed, monkeypatch):
     monkeypatch.setattr(command.registry, "run", lambda *settings, **named: result)
     _, text = printed("run", "arithmetic.logit_lens", "--out", "runs [bold]")
     assert "U+001B" in text and "runs [bold]" in text and not set(text) & set(hostile.RAW)
+
+
+@pytest.fixture
+def lens():
+    labels = ["<bos>", "␣dog", "␣a", "␣longer_token_than_that", "␣two"] * 4
+    return planted_lens(labels, layers=6, like=lambda layer, pos: "en" if 1 < layer < 4 else "es")
+
+
+def drawn(table, width):
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(table)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [20, 60, 119, 120, 400])
+def test_as_many_of_the_last_columns_are_shown_as_the_terminal_is_wide(lens, width):
+    table = lens_table(lens, width)
+    lines = [line for line in drawn(table, width).splitlines() if line[:1] in "┏┃┡│└"]
+    assert all(cell_len(line) <= width for line in lines)
+    shown = len(table.columns) - 1
+    assert 1 <= shown <= len(lens.labels)
+    headers = [str(column.header) for column in table.columns[1:]]
+    assert headers == list(lens.labels[-shown:])
+    assert ("last" in str(table.title)) == (shown < len(lens.labels))
+    if shown < len(lens.labels):  # one column more would not fit: it is at least a character and its borders wide
+        assert cell_len(lines[0]) + WIDEST_CELL + AROUND > width
+
+
+def test_a_cells_colour_is_its_tokens_language(lens):
+    table = lens_table(lens, 400)
+    of = {text: name for name, texts in WORDS.items() for text in texts}
+    for column, pos in zip(table.columns[1:], range(len(lens.labels)), strict=True):
+        for layer, shown in zip(reversed(range(6)), column.cells, strict=True):
+            name = of[lens.strings()[layer][pos][0]]
+            assert shown.plain == lens.strings()[layer][pos][0]
+            assert (HUES[0] in str(shown.style)) == (name == "en")
+            assert any(hue in str(shown.style) for hue in HUES) == (name != "unknown")
+    assert "■ en" in table.caption.plain and "■ es" in table.caption.plain
+
+
+def test_json_is_one_object_and_nothing_else_and_holds_the_lens(printed, monkeypatch, lens, tmp_path):
+    monkeypatch.setattr(command, "logit_lens", lambda *settings, **named: lens)
+    status, text = printed("lens", "two", "--json", "--no-languages", "--html", "lens.html")
+    found = json.loads(text)
+    assert status == 0 and text.count("\n") == 1 and text.isascii()
+    assert found["page"] == str(tmp_path / "lens.html") and found["layers"] == list(range(6))
+    assert found["input"] == list(lens.labels)
+    ids = [[[entry["id"] for entry in cell] for cell in row] for row in found["top"]]
+    assert ids == lens.top_ids.tolist()
+    assert found["top"][3][2][0]["probability"] == pytest.approx(float(lens.top_logprobs[3, 2, 0].exp()))
+    assert found["entropy"] == lens.entropy.tolist() and found["top"][3][2][0]["language"] in ("en", "es", None)
+
+
+def test_the_page_is_named_with_its_whole_path(printed, tmp_path):
+    status, text = printed("lens", "two", "--no-languages", "--html", "lens.html")
+    assert status == 0 and f"page: {tmp_path / 'lens.html'}" in text
 
 
 def test_joiners_and_other_scripts_stay():

@@ -34,6 +34,6 @@ def open_page(chrome, tmp_path):
     yield start
     for tab in opened[-1:]:
         assert not tab.faults()
-        assert all(url.startswith(("file:", "blob:null")) for url in tab.requests())
+        assert all(url.startswith(("file:", "blob:null", "data:")) for url in tab.requests())
     for tab in opened:
         tab.close()

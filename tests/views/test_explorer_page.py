@@ -191,7 +191,7 @@ def test_a_lens_keeps_the_languages_of_its_tokens_in_a_file(tmp_path):
 
 def test_a_notebook_gets_a_sealed_frame_and_a_few_lines_without_a_plotting_library(lens):
     bundle = lens._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
+    assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"}
     frame = bundle["text/html"]
     assert "plotly" not in frame.lower() and 'sandbox="allow-scripts allow-downloads"' in frame
     (inside,) = re.findall(r"srcdoc='([^']*)'", frame)
@@ -231,3 +231,32 @@ def test_pages_are_small():
         },
     )
     assert len(document(long).encode()) < 3_000_000
+
+
+@in_chromium
+def test_a_pin_shows_on_request_who_wrote_its_tokens(lens, open_page):
+    draw = torch.Generator().manual_seed(3)
+    bars = {name: torch.randn(2, 5, generator=draw) for name in ("attention", "mlp")}
+    rest = {name: torch.randn(2, generator=draw) for name in ("embedding", "bias", "logits")}
+    found = shl.AttributionResult(3, (7, 10), ("␣sky", "<b>x</b>"), **bars, **rest, provenance=lens.provenance)
+    tab = open_page(lens.with_attribution(found), "#p=3,5")
+    assert tab.js("[...document.querySelectorAll('.pin')].map(p => p.querySelectorAll('.written').length)") == [1, 0]
+    assert not tab.js("document.querySelector('.written').open")
+    tab.click(".written summary")
+    for i in range(2):
+        choose = f"(s => {{ s.value = {i}; s.dispatchEvent(new Event('change')); }})"
+        tab.js(f"{choose}(document.querySelector('.written select'))")
+        titles = tab.js("[...document.querySelectorAll('.written title')].map(t => t.textContent)")
+        parts = [("embedding", found.embedding[i])]
+        for block in range(5):
+            parts += [
+                (f"attention of block {block}", found.attention[i, block]),
+                (f"MLP of block {block}", found.mlp[i, block]),
+            ]
+        parts += [("biases", found.bias[i]), ("unexplained", found.unexplained[i])]
+        assert titles == [f"{name}: {float(value):+.2f}".replace("-", "−") for name, value in parts]
+        heights = tab.js("[...document.querySelectorAll('.written rect')].map(r => Number(r.getAttribute('height')))")
+        sizes = [abs(float(value)) for _, value in parts]
+        unit = max(heights) / max(sizes)
+        assert heights == pytest.approx([max(size * unit, 0.5) for size in sizes], rel=2e-2)
+    assert f"logit {float(found.logits[1]):.2f}" in tab.js("document.querySelector('.written').textContent")

@@ -25,10 +25,15 @@ def drawn():
     model = models.tiny()
     lens = hostile.lens(model)
     figures = [shl.figure(result) for result in (lens, *hostile.results(model))]
-    figures.append(shl.picture_map(lens, [[[0, 0, 0]] * 2] * 2, Tile((0, 1), 1, 2)))
-    figures.append(shl.sound_map(lens, [0, 1], [0.0, 0.1]))
     figures.append(sign_map(hostile.experiment(model).legs[0]))
     return figures
+
+
+@pytest.fixture(scope="module")
+def pages():
+    lens = hostile.lens(models.tiny())
+    seen = shl.picture_map(lens, [[[0, 0, 0]] * 2] * 2, Tile((0, 1), 1, 2))
+    return seen, shl.sound_map(lens, [0, 1], [0.0, 0.1])
 
 
 class Read(HTMLParser):
@@ -78,10 +83,10 @@ def test_what_is_escaped_reads_as_it_was(text):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
-def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, tmp_path):
+def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, pages, tmp_path):
     result, text = hostile.experiment(models.tiny()), hostile.HOSTILE
     measured = Measured(results=[result], unmeasured={text: text}, running=text, coming=[text])
-    page = HubPage(where=result.provenance, size=text, lenses=[*drawn, hostile.lens(models.tiny())])
+    page = HubPage(where=result.provenance, size=text, lenses=[*drawn, hostile.lens(models.tiny())], glimpses=pages)
     report = page.html(measured, stopped=text)
     assert not set(report.replace(get_plotlyjs(), "")) & set(hostile.RAW)
     read = Read()
@@ -94,6 +99,17 @@ def test_in_a_browser_hostile_text_does_nothing_and_is_shown(drawn, tmp_path):
     for figure in drawn:
         title = html.unescape(figure.layout.title.text.removeprefix("<b>").removesuffix("</b>"))
         assert title[:20] in read.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
+def test_on_pages_of_pictures_and_sound_hostile_text_does_nothing_and_is_shown(pages, open_page):
+    for view in pages:
+        tab = open_page(view)
+        tab.hover("#c0-0")
+        assert not tab.js(
+            "document.documentElement.dataset.owned || document.querySelector('main a, main b, main img[onerror]')"
+        )
+        assert "U+001B[2J" in tab.js("document.querySelector('.patch, .lane').textContent")
 
 
 def test_a_page_holds_no_control_and_its_title_is_text(drawn, tmp_path):

@@ -42,8 +42,8 @@ export function inkOn(r, g, b) {
 
 /** The hue of a language in this result; -1 and all beyond the first six share theirs. */
 export function hue(data, theme, group) {
-  const place = data.order.indexOf(group);
-  return place < 0 ? theme.grey : theme.hues[place] ?? theme.other;
+  const place = data.places.get(data.groups?.names[group]);
+  return place === undefined ? theme.grey : theme.hues[place] ?? theme.other;
 }
 
 function sequential(name, label, unit, values, to) {
@@ -83,7 +83,7 @@ export function colourings(data) {
     found.push({
       name: "stays", label: "answer stays",
       words: "Colour: the layer from which the final answer stays; pale grey: the final answer, but it changes again above",
-      scale: { from: "embedding", to: `layer ${layers - 1}` },
+      scale: { from: data.names[0], to: data.names.at(-1) },
       rgb: (theme, i) => {
         const [layer, pos] = [Math.floor(i / positions), i % positions];
         if (layer >= data.stays[pos]) return ramp(theme.steps, data.stays[pos] / Math.max(1, layers - 1));

@@ -1,6 +1,8 @@
 // The measured numbers, unpacked, and what follows from them.
 
-function typed(text, Kind) {
+import { layerName } from "./dom.js";
+
+export function typed(text, Kind) {
   const raw = atob(text);
   const bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
@@ -19,13 +21,15 @@ function probabilities(codes) {
 
 export function read(packed) {
   const data = { ...packed };
+  data.names = packed.entries.map(layerName);
+  data.short = packed.entries.map((entry) => (entry === 0 ? "emb" : String(entry)));
   data.top = packed.top && typed(packed.top, packed.texts.length <= 65536 ? Uint16Array : Uint32Array);
   data.prob = packed.prob && probabilities(typed(packed.prob, Uint16Array));
   data.quantities = packed.quantities.map((one) => ({ ...one, values: typed(one.values, Float32Array) }));
   data.groups = packed.groups && grouped(packed.groups, packed.texts.length);
   data.stays = data.top && stays(data);
   data.mass = data.groups && data.top && data.prob && mass(data);
-  data.order = data.mass ? order(data) : [];
+  shareHues([data]);
   data.byId = new Map(packed.ids.map((id, entry) => [id, entry]));
   return data;
 }
@@ -74,12 +78,20 @@ function mass({ layers, positions, k, top, prob, groups }) {
   return out;
 }
 
-/** Languages by their share of all cells, English first: colours are given out in this order. */
-function order({ mass, groups }) {
-  const sums = new Float64Array(groups.width);
-  for (let i = 0; i < mass.length; i++) sums[i % groups.width] += mass[i];
-  const rank = (g) => (groups.names[g] === "en" || groups.names[g] === "latin" ? Infinity : sums[g]);
-  return [...sums.keys()].filter((g) => g !== groups.unknown && sums[g] > 0).sort((a, b) => rank(b) - rank(a));
+/** Languages by their share of all cells, English first: colours are given out in this order, to all lenses alike. */
+export function shareHues(several) {
+  const sums = new Map();
+  for (const { mass, groups } of several)
+    for (let i = 0; i < (mass?.length ?? 0); i++) {
+      const name = groups.names[i % groups.width];
+      sums.set(name, (sums.get(name) ?? 0) + mass[i]);
+    }
+  const rank = (name) => (name === "en" || name === "latin" ? Infinity : sums.get(name));
+  const names = [...sums.keys()].filter((name) => name !== "unknown" && sums.get(name) > 0).sort((a, b) => rank(b) - rank(a));
+  for (const data of several) {
+    data.places = new Map(names.map((name, place) => [name, place]));
+    data.order = data.mass ? names.map((name) => data.groups.names.indexOf(name)).filter((g) => g >= 0) : [];
+  }
 }
 
 /** Mean share of every language at a layer over positions first..last (not included). */
@@ -157,7 +169,7 @@ export function csv(data) {
       for (const one of tokens.length ? tokens : [{ rank: "", id: "", text: "", p: "" }]) {
         const p = one.p === "" || Number.isNaN(one.p) ? "" : Number(one.p.toPrecision(3));
         const whose = one.entry === undefined ? "" : language(data, one.entry);
-        const row = [layer, pos, quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
+        const row = [data.entries[layer], pos, quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
         lines.push(row.join(","));
       }
     }

@@ -31,7 +31,7 @@ export function fill(node, text) {
 
 /** A token in its own direction, isolated from what stands beside it. */
 export function token(text, name = "token") {
-  return fill(el("bdi", { dir: "auto", class: name }), text);
+  return fill(el("bdi", { dir: "auto", class: name || "token" }), text);
 }
 
 /** Three significant digits, as many as the page holds. */
@@ -46,8 +46,8 @@ export function number(value) {
   return Math.abs(value) >= 0.001 && Math.abs(value) < 1000 ? value.toPrecision(3) : value === 0 ? "0" : value.toExponential(2);
 }
 
-export function layerName(layer) {
-  return layer === 0 ? "embedding" : `layer ${layer}`;
+export function layerName(entry) {
+  return entry === 0 ? "embedding" : `layer ${entry}`;
 }
 
 export function clamp(value, low, high) {

@@ -1,147 +1,96 @@
-// Puts the parts together: toolbar, legend, keys, and what follows when something changes.
+// Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
-import { clamp, el, percent } from "./dom.js";
-import { csv, read, search } from "./data.js";
-import { THEMES, colourings, css, hue, painted, stops } from "./colour.js";
-import { makeMap } from "./map.js";
-import { makeOverview, makeShares } from "./overview.js";
+import { clamp, el } from "./dom.js";
+import { csv, read, shareHues } from "./data.js";
+import { difference } from "./difference.js";
+import { grid, makeSheets } from "./grid.js";
+import { makeMedia } from "./media.js";
+import { makePane } from "./pane.js";
 import { findings, makePanel } from "./panel.js";
-import { makePins } from "./pins.js";
 import { makeStore } from "./store.js";
+import { makeToolbar } from "./toolbar.js";
 
-export function mount(root, packed) {
-  const data = read(packed);
-  const kinds = colourings(data);
-  const store = makeStore(data, packed.colour);
+/** Draw into `root`. `home`: `address` keeps the view in the page's address, `left` is an earlier view, `dark` a test. */
+export function mount(root, packed, home = {}) {
+  const ended = new AbortController();
+  const { signal } = ended;
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const look = { theme: THEMES.light, colours: null, found: null, pin };
-  const map = makeMap(data, store, look);
-  const overview = makeOverview(data, store, look, map);
-  const panel = makePanel(data, look, map);
-  const pins = makePins(data, store, look);
-  const shares = data.mass && data.order.length > 1 ? makeShares(data, map, look) : null;
+  const isDark = home.dark ?? (() => dark.matches);
+  const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
+  if (packed.sides) shareHues(lenses);
+  const [data] = lenses;
+  const store = makeStore(data, packed.colour, { ...home, signal });
+  const choose = () => data.choose?.(store.state.sheet);
+  choose();
+  const two = lenses.length > 1;
+  const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin }));
+  const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B less A", pin }) : null;
+  const all = apart ? [...panes, apart] : panes;
+  const shown = () => (apart && store.state.show === "difference" ? [apart] : panes);
+  const front = () => shown()[0];
+  let hits = null;
+  let place = null;
+  let here = front();
+  const panel = makePanel(panes);
   const spoken = el("div", { class: "spoken", role: "status" });
-  const legend = el("div", { class: "legend" });
-  const count = el("output", { class: "count" });
-  const bar = toolbar();
-  const stage = el("div", { class: shares ? "stage" : "stage alone" },
-    el("div", { class: "corner" }, "layer"), el("div", { class: "above" }, overview.node),
-    el("div", { class: "corner" }, shares ? "share of probability" : ""),
-    map.names, map.scroll, shares ? shares.node : el("div"),
-    el("div", { class: "corner foot" }, "input"), map.tokens, el("div", { class: "corner foot" }));
-  stage.style.setProperty("--most", `${data.positions * map.WIDEST}px`);
-  root.replaceChildren(header(), bar.node, legend, stage, pins.node, foot(), panel.node, spoken);
-  const kind = () => kinds.find((one) => one.name === store.state.colour) ?? kinds[0];
+  const media = data.media ? makeMedia(panes[0], say) : null;
+  const bar = makeToolbar(store, { front, zoom, step, download, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
+  const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
+  const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.pins.node));
+  root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, foot(), panel.node, spoken);
+
+  function title(name) {
+    const groups = lenses.map((one) => one.groups).find((one) => one?.names.includes(name));
+    return groups.titles[groups.names.indexOf(name)];
+  }
 
   function header() {
     const text = el("span", { class: "prompt", dir: "auto" });
-    const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, 80);
-    text.append(labels.join("").replaceAll("␣", " "));
+    if (data.rows) return el("header", {}, el("h1", {}, data.title), text, el("span", { class: "note" }, data.size));
+    const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, data.media ? undefined : 80);
+    const placed = /((image|audio) \d+)+|(<(image|audio)[^<>]*>)+/g;
+    text.append(labels.join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`));
     const size = `${data.positions} tokens × ${data.layers} layers`;
-    return el("header", {}, el("h1", {}, "Logit lens"), text, el("span", { class: "note" }, size));
+    return el("header", {}, el("h1", {}, two ? "Two lenses" : "Logit lens"), text, el("span", { class: "note" }, size));
   }
 
   function foot() {
-    const lines = ["A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.", packed.note];
-    return el("footer", {}, ...lines.map((line) => el("p", { class: "note" }, line)));
+    const about = data.about ?? "A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.";
+    const notes = lenses.map((one, i) => (two ? `${"AB"[i]}: ${one.note}` : one.note));
+    return el("footer", {}, ...[about, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
   }
 
-  function toolbar() {
-    const buttons = kinds.map((one) => el("button", {
-      type: "button", role: "radio", "data-colour": one.name, onclick: () => store.set({ colour: one.name }),
-    }, one.label));
-    const colours = el("div", { class: "segmented", role: "radiogroup", "aria-label": "Colour by", onkeydown: roving }, ...buttons);
-    const size = el("input", {
-      type: "range", min: "0", max: "100", class: "zoom", "aria-label": "Width of a column",
-      oninput: () => map.zoom(map.fit() * (map.WIDEST / map.fit()) ** (size.value / 100)),
-    });
-    const whole = el("button", { type: "button", class: "whole-text", onclick: () => map.zoom(map.fit()) }, "whole text");
-    const box = el("input", {
-      type: "search", class: "find", placeholder: "find a word or id", "aria-label": "Find a word or token id",
-      oninput: () => store.set({ find: box.value }), onkeydown: (event) => event.key === "Enter" && step(event.shiftKey ? -1 : 1),
-    });
-    const to = (by, name, sign) => el("button", { type: "button", class: "step", "aria-label": name, onclick: () => step(by) }, sign);
-    const save = el("button", { type: "button", onclick: download }, "CSV");
-    const node = el("div", { class: "toolbar" }, colours,
-      el("span", { class: "group" }, size, whole),
-      el("span", { class: "group" }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), save);
-    return { node, buttons, size, whole, box };
-  }
-
-  /** Arrow keys choose among the colours, as in any group of radio buttons. */
-  function roving(event) {
-    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!by) return;
-    event.preventDefault();
-    const next = kinds[(kinds.indexOf(kind()) + by + kinds.length) % kinds.length];
-    store.set({ colour: next.name });
-    bar.buttons[kinds.indexOf(next)].focus();
-  }
-
-  function recolour() {
-    look.theme = dark.matches ? THEMES.dark : THEMES.light;
-    look.colours = painted(data, kind(), look.theme);
-    for (const button of bar.buttons) {
-      const on = button.dataset.colour === kind().name;
-      button.setAttribute("aria-checked", String(on));
-      button.tabIndex = on ? 0 : -1;
-    }
-    drawLegend();
-  }
-
-  function drawLegend() {
-    const one = kind();
-    const parts = [el("span", { class: "words" }, one.words)];
-    if (one.scale) parts.push(scale(one));
-    if (one.name === "language" || shares) parts.push(...(one.scale ? ["Bars:"] : []), ...chips());
-    legend.replaceChildren(...parts);
-  }
-
-  function chips() {
-    const chip = (colour, name) => {
-      const swatch = el("i", { class: "chip" });
-      swatch.style.background = css(colour);
-      return el("span", { class: "entry" }, swatch, name);
-    };
-    const named = look.theme.hues.length;
-    const found = data.order.slice(0, named).map((g) => chip(hue(data, look.theme, g), data.groups.titles[g]));
-    const rest = data.order.slice(named).map((g) => data.groups.titles[g]);
-    if (rest.length) found.push(chip(look.theme.other, rest.length > 3 ? `${rest.length} others` : rest.join(", ")));
-    return [...found, chip(look.theme.grey, "unknown or shared")];
-  }
-
-  function scale(one) {
-    const strip = el("i", { class: "ramp" });
-    strip.style.background = `linear-gradient(to right, ${stops(one, look.theme).join(", ")})`;
-    if (!one.scale.ticks) return el("span", { class: "entry" }, one.scale.from, strip, one.scale.to);
-    const ticks = one.scale.ticks.map((p) => {
-      const tick = el("span", { class: "tick" }, percent(p).replace(/\.0+ /, " "));
-      tick.style.left = `${100 * Math.sqrt(p)}%`;
-      return tick;
-    });
-    return el("span", { class: "entry ticked" }, el("span", { class: "rampbox" }, strip, ...ticks));
+  /** From the whole text on screen (0) to the widest columns (1). */
+  function zoom(share) {
+    const { map } = front();
+    map.zoom(map.fit() * (map.WIDEST / map.fit()) ** share);
   }
 
   function refind() {
-    look.found = search(data, store.state.find);
-    look.place = null;
+    hits = null;
+    place = null;
     if (bar.box.value !== store.state.find) bar.box.value = store.state.find;
-    findings(count, look.found, null);
+    for (const pane of shown()) if (pane.look.found) hits = [...(hits ?? []), ...pane.look.found.cells.map((i) => ({ pane, i }))];
+    findings(bar.count, hits, null);
   }
 
   function step(by) {
-    const cells = look.found?.cells ?? [];
-    if (!cells.length) return;
-    look.place = look.place === null ? (by > 0 ? 0 : cells.length - 1) : (look.place + by + cells.length) % cells.length;
-    findings(count, look.found, look.place);
-    const at = cells[look.place];
-    go({ layer: Math.floor(at / data.positions), pos: at % data.positions });
+    if (!hits?.length) return;
+    place = place === null ? (by > 0 ? 0 : hits.length - 1) : (place + by + hits.length) % hits.length;
+    findings(bar.count, hits, place);
+    const { pane, i } = hits[place];
+    go(pane, { layer: Math.floor(i / data.positions), pos: i % data.positions });
   }
 
-  function go(at) {
-    map.reveal(at);
+  function go(pane, at) {
+    here = pane;
+    pane.map.reveal(at);
     store.set({ at, hover: null });
-    spoken.textContent = map.sentence(at);
+    say(at, pane);
+  }
+
+  function say(at, pane = panes[0]) {
+    spoken.textContent = pane.map.sentence(at);
   }
 
   function pin(pos) {
@@ -150,13 +99,15 @@ export function mount(root, packed) {
   }
 
   function download() {
-    const link = el("a", { href: URL.createObjectURL(new Blob([csv(data)], { type: "text/csv" })), download: "lens.csv" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    lenses.forEach((one, i) => {
+      const href = URL.createObjectURL(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }));
+      el("a", { href, download: two ? `lens_${"ab"[i]}.csv` : "lens.csv" }).click();
+      setTimeout(() => URL.revokeObjectURL(href), 1000);
+    });
   }
 
-  function keys(event) {
-    const at = store.state.at ?? { layer: data.layers - 1, pos: map.range().first };
+  function keys(event, pane) {
+    const at = store.state.at ?? { layer: data.layers - 1, pos: pane.map.range().first };
     const moves = {
       ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0],
       Home: [0, -data.positions], End: [0, data.positions], PageUp: [5, 0], PageDown: [-5, 0],
@@ -165,62 +116,77 @@ export function mount(root, packed) {
     if (move) {
       const begun = store.state.at !== null;
       const layer = clamp(at.layer + (begun ? move[0] : 0), 0, data.layers - 1);
-      go({ layer, pos: clamp(at.pos + (begun ? move[1] : 0), 0, data.positions - 1) });
+      go(pane, { layer, pos: clamp(at.pos + (begun ? move[1] : 0), 0, data.positions - 1) });
     } else if (event.key === "Enter" || event.key === " ") pin(at.pos);
     else if (event.key === "Escape") store.set({ at: null, hover: null });
     else if (event.key === "/") bar.box.focus();
     else return;
     event.preventDefault();
+    event.stopPropagation();
   }
 
   function react(changed) {
+    if (changed.has("sheet")) {
+      choose();
+      for (const key of ["theme", "resized", "pins"]) changed.add(key);
+    }
+    if (changed.has("show")) {
+      for (const pane of all) pane.stage.hidden = !shown().includes(pane);
+      here = front();
+      for (const key of ["theme", "resized", "find", "pins", "layer"]) changed.add(key);
+    }
+    if (changed.has("colour") || changed.has("theme")) {
+      for (const pane of shown()) pane.recolour(isDark());
+      bar.draw();
+    }
+    const moved = ["width", "zoomed", "first", "scrolled", "resized"].some((key) => changed.has(key));
+    for (const pane of shown()) pane.react(changed, moved);
+    if (changed.has("pins") || changed.has("log")) for (const pane of panes) pane.pins.draw();
+    media?.react(changed);
     if (changed.has("find")) refind();
-    if (changed.has("colour") || changed.has("theme")) recolour();
-    if (["find", "colour", "theme"].some((key) => changed.has(key))) overview.paint();
-    if (["width", "zoomed", "first", "scrolled", "resized"].some((key) => changed.has(key))) {
-      map.draw(changed.has("resized"));
-      overview.place();
-      bar.whole.disabled = map.width() <= map.fit() * 1.001;
-      bar.size.disabled = map.fit() >= map.WIDEST;
-      if (!bar.size.disabled) bar.size.value = (100 * Math.log(map.width() / map.fit())) / Math.log(map.WIDEST / map.fit());
-      shares?.draw();
-    }
-    if (["find", "colour", "theme", "pins"].some((key) => changed.has(key))) map.redress();
-    if (changed.has("theme")) shares?.draw();
-    if (changed.has("pins") || changed.has("log")) {
-      pins.draw();
-      map.draw(false);
-    }
-    if (changed.has("at")) map.draw(false);
-    map.mark();
-    panel.show(store.state.hover ?? (document.activeElement === map.scroll || look.place !== null ? store.state.at : null));
+    if (moved) bar.sized(front().map);
+    const focused = root.getRootNode().activeElement === here.map.scroll || place !== null;
+    panel.show(store.state.hover ?? (focused ? store.state.at : null), here.map);
   }
 
-  map.scroll.addEventListener("pointermove", (event) => {
-    const at = map.under(event);
-    const { hover } = store.state;
-    if (at?.pos !== hover?.pos || at?.layer !== hover?.layer) store.set({ hover: at });
-  });
-  map.scroll.addEventListener("pointerleave", () => store.set({ hover: null }));
-  map.scroll.addEventListener("click", (event) => {
-    const at = map.under(event);
-    if (!at || !getSelection().isCollapsed) return;
-    store.set({ at });
-    pin(at.pos);
-  });
-  map.scroll.addEventListener("keydown", keys);
-  map.scroll.addEventListener("focus", () => store.touch("focused"));
-  map.scroll.addEventListener("blur", () => store.touch("focused"));
-  document.addEventListener("scroll", () => store.touch("scrolled"));
-  new ResizeObserver(() => store.touch("resized")).observe(map.scroll);
-  addEventListener("resize", () => store.touch("resized"));
-  dark.addEventListener("change", () => store.touch("theme"));
+  const watch = new ResizeObserver(() => store.touch("resized"));
+  for (const pane of all) {
+    const { map, look } = pane;
+    look.moved = (left) => shown().forEach((other) => other !== pane && other.map.follow(left));
+    const on = (name, act) => map.scroll.addEventListener(name, act);
+    on("pointermove", (event) => {
+      const at = map.under(event);
+      const { hover } = store.state;
+      here = pane;
+      if (at?.pos !== hover?.pos || at?.layer !== hover?.layer) store.set({ hover: at });
+    });
+    on("pointerleave", () => store.set({ hover: null }));
+    on("click", (event) => {
+      const at = map.under(event);
+      if (!at || !getSelection().isCollapsed) return;
+      store.set({ at });
+      pin(at.pos);
+    });
+    on("keydown", (event) => keys(event, pane));
+    on("focus", () => {
+      here = pane;
+      store.touch("focused");
+    });
+    on("blur", () => store.touch("focused"));
+    watch.observe(map.scroll);
+  }
+  document.addEventListener("scroll", () => store.touch("scrolled"), { capture: true, signal });
+  addEventListener("resize", () => store.touch("resized"), { signal });
+  dark.addEventListener("change", () => store.touch("theme"), { signal });
   store.listen(react);
-  refind();
-  recolour();
   const { first } = store.state;
-  react(new Set(["theme", "resized", "find", "pins"]));
-  if (first) map.scrollTo(first);
-}
+  react(new Set(["show"]));
+  if (first) front().map.scrollTo(first);
 
-mount(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent));
+  function close() {
+    ended.abort();
+    watch.disconnect();
+    panel.show(null);
+  }
+  return { state: store.state, touch: store.touch, close };
+}

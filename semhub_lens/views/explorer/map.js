@@ -1,7 +1,7 @@
 // The map: layers x tokens. Only what is on screen exists: cells with their text while columns are wide enough to read,
 // and a picture of them below that.
 
-import { clamp, el, layerName, percent, token } from "./dom.js";
+import { clamp, el, percent, token } from "./dom.js";
 import { cell, language } from "./data.js";
 import { css, inkOn, mix } from "./colour.js";
 
@@ -27,7 +27,7 @@ export function makeMap(data, store, look) {
   const rows = [];
   let shown = { first: 0, last: 0, low: 0, high: 0, width: 0 };
 
-  for (let layer = layers - 1; layer >= 0; layer--) names.append(el("div", {}, layer === 0 ? "emb" : String(layer)));
+  for (let layer = layers - 1; layer >= 0; layer--) names.append(el("div", {}, data.short[layer]));
   for (const node of [names, space]) node.style.setProperty("--row", `${height}px`);
   space.style.height = `${layers * height}px`;
 
@@ -73,12 +73,17 @@ export function makeMap(data, store, look) {
 
   function makeCell(layer, pos) {
     const i = layer * positions + pos;
-    const [first] = cell(data, layer, pos);
-    const node = el("div", { class: "cell", role: "gridcell", id: `c${layer}-${pos}`, "aria-colindex": pos + 1 });
-    if (first) node.append(token(first.text));
+    const node = el("div", { class: "cell", role: "gridcell", id: `${look.prefix}${layer}-${pos}`, "aria-colindex": pos + 1 });
+    node.append(...words(layer, pos).map((text, part) => token(text, part && "was")));
     column(node, pos);
     dress(node, i);
     return node;
+  }
+
+  /** What a cell says: its most probable token; of a difference also the other lens's, where that is another. */
+  function words(layer, pos) {
+    const [first] = cell(data, layer, pos);
+    return data.words?.(layer, pos) ?? (first ? [first.text] : []);
   }
 
   function dress(node, i) {
@@ -102,7 +107,7 @@ export function makeMap(data, store, look) {
     if (!same) {
       for (const row of rows.splice(0)) row.remove();
       for (let layer = next.high; layer >= next.low; layer--) {
-        const row = el("div", { class: "row", role: "row", "aria-rowindex": layers - layer, "aria-label": layerName(layer) });
+        const row = el("div", { class: "row", role: "row", "aria-rowindex": layers - layer, "aria-label": data.names[layer] });
         row.style.top = `${top(layer)}px`;
         rows.push(row);
       }
@@ -159,7 +164,7 @@ export function makeMap(data, store, look) {
       const node = el("button", {
         type: "button", class: "input", "data-pos": pos, "aria-pressed": String(pinned), title: `position ${pos}`,
         "aria-label": `position ${pos}, ${data.labels[pos]}`, tabindex: "-1", onclick: () => look.pin(pos),
-      }, token(data.labels[pos]));
+      }, token(data.labels[pos]), ...(data.under?.[pos] ? [token(data.under[pos], "under")] : []));
       column(node, pos);
       strip.append(node);
     }
@@ -187,7 +192,7 @@ export function makeMap(data, store, look) {
       });
       ring.classList.toggle("kept", !store.state.hover);
     }
-    const active = store.state.at && document.getElementById(`c${store.state.at.layer}-${store.state.at.pos}`);
+    const active = store.state.at && space.querySelector(`#${look.prefix}${store.state.at.layer}-${store.state.at.pos}`);
     if (active) scroll.setAttribute("aria-activedescendant", active.id);
     else scroll.removeAttribute("aria-activedescendant");
     active?.setAttribute("aria-label", sentence(store.state.at));
@@ -195,19 +200,16 @@ export function makeMap(data, store, look) {
 
   function sentence({ layer, pos }) {
     const [first] = cell(data, layer, pos);
-    const where = `${layerName(layer)}, position ${pos}, after ${data.labels[pos]}`;
+    const where = `${data.names[layer]}, position ${pos}, after ${data.labels[pos]}`;
     if (!first) return where;
-    return `${first.text} ${data.prob ? percent(first.p) : ""} ${language(data, first.entry)}; ${where}`;
+    return `${words(layer, pos).join(" was ")} ${data.prob ? percent(first.p) : ""} ${language(data, first.entry)}; ${where}`;
   }
 
   function reveal({ layer, pos }) {
     const left = pos * width();
     if (left < scroll.scrollLeft) scroll.scrollLeft = left;
     else if (left + width() > scroll.scrollLeft + seen.view) scroll.scrollLeft = left + width() - seen.view;
-    const box = scroll.getBoundingClientRect();
-    const y = box.top + top(layer);
-    if (y < 50) scrollBy(0, y - 58);
-    else if (y + height > innerHeight - 40) scrollBy(0, y + height - innerHeight + 48);
+    names.children[layers - 1 - layer].scrollIntoView({ block: "nearest" });
   }
 
   function draw(fresh) {
@@ -242,6 +244,7 @@ export function makeMap(data, store, look) {
 
   scroll.addEventListener("scroll", () => {
     store.state.first = scroll.scrollLeft / width();
+    look.moved?.(scroll.scrollLeft);
     store.touch("scrolled");
   });
   scroll.addEventListener("wheel", (event) => {
@@ -251,13 +254,14 @@ export function makeMap(data, store, look) {
   }, { passive: false });
 
   const scrollTo = (first) => (scroll.scrollLeft = first * width());
+  const follow = (left) => Math.abs(scroll.scrollLeft - left) > 1 && (scroll.scrollLeft = left);
   const redress = () => {
     for (const node of space.querySelectorAll(".cell")) {
-      const [layer, pos] = node.id.slice(1).split("-").map(Number);
+      const [layer, pos] = node.id.slice(look.prefix.length).split("-").map(Number);
       dress(node, layer * positions + pos);
     }
     if (width() < READABLE) paint();
   };
   const at = () => ({ start: seen.left / width(), span: seen.view / width() });
-  return { at, scroll, names, tokens, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, sentence, height, WIDEST };
+  return { at, scroll, names, tokens, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, follow, sentence, height, WIDEST };
 }

@@ -1,6 +1,6 @@
 // All tokens by all layers as one picture, to move by; and the share of languages at every layer.
 
-import { clamp, el, layerName, percent } from "./dom.js";
+import { clamp, el, percent } from "./dom.js";
 import { shares } from "./data.js";
 import { css, hue } from "./colour.js";
 
@@ -80,8 +80,8 @@ export function makeShares(data, map, look) {
       const words = [...listed].filter((g) => sums[g] >= 0.005).sort((a, b) => sums[b] - sums[a]);
       const text = words.map((g) => `${data.groups.titles[g]} ${percent(sums[g])}`).join(", ");
       const rest = `below the ${data.k} stored tokens ${percent(Math.max(0, 1 - done / 100))}`;
-      bar.setAttribute("aria-label", `${layerName(layer)}: ${text}, ${rest}`);
-      bar.title = `${layerName(layer)}, tokens ${first} to ${last - 1}\n${[...text.split(", "), rest].join("\n")}`;
+      bar.setAttribute("aria-label", `${data.names[layer]}: ${text}, ${rest}`);
+      bar.title = `${data.names[layer]}, tokens ${first} to ${last - 1}\n${[...text.split(", "), rest].join("\n")}`;
     });
   }
   return { node, draw };

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.attribution import AttributionResult
+from semhub_lens.lens.comparison import NOTHING, LensComparison
 from semhub_lens.lens.language_tables import UNKNOWN, script
 from semhub_lens.lens.logit_lens import LensResult
 
@@ -36,18 +39,28 @@ def packed(result: LensResult) -> dict[str, Any]:
     groups = _groups(result)
     return {
         "layers": layers,
+        "entries": result.entries,
         "positions": positions,
         "k": top[0].shape[2] if top else 0,
-        "labels": result.labels,
+        "labels": [harmless(label) for label in result.labels],
         "ids": [token for token, _ in result.vocabulary],
-        "texts": [text for _, text in result.vocabulary],
+        "texts": [harmless(text) for _, text in result.vocabulary],
         "top": _places(result) if "top_ids" in measured else None,
         "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
         "quantities": [_quantity(name, values) for name, values in per_position.items()],
         "groups": groups,
+        "written": [one for found in result.attributions for one in _written(found)],
         "colour": _first_colour(result, groups),
-        "note": result.provenance.line(),
+        "note": harmless(result.provenance.line()),
     }
+
+
+def packed_pair(comparison: LensComparison) -> dict[str, Any]:
+    """Both lenses of a comparison, with a position for every column; the page takes the difference itself."""
+    sides = [packed(side) for side in comparison.sides()]
+    for side, name, places in zip(sides, comparison.names, zip(*comparison.columns, strict=True), strict=True):
+        side |= {"called": name, "columns": [None if place == NOTHING else place for place in places]}
+    return {"sides": sides, "colour": sides[0]["colour"]}
 
 
 def base64_of(values: np.ndarray) -> str:
@@ -79,6 +92,17 @@ def _quantity(name: str, values: Tensor) -> dict[str, str]:
     return {"name": name, "label": label, "unit": unit, "values": base64_of(values.float().numpy())}
 
 
+def _written(found: AttributionResult) -> list[dict[str, Any]]:
+    """Of every attributed token at its position, what was added to its logit; four digits are more than one can see."""
+    parts = {name: getattr(found, name).tolist() for name in ("embedding", "bias", "unexplained", "logits")}
+    return [
+        {"position": found.position, "id": token, "text": found.texts[i], "logit": round(parts["logits"][i], 4)}
+        | {name: round(parts[name][i], 4) for name in ("embedding", "bias", "unexplained")}
+        | {name: [round(v, 4) for v in getattr(found, name)[i].tolist()] for name in ("attention", "mlp")}
+        for i, token in enumerate(found.token_ids)
+    ]
+
+
 def _groups(result: LensResult) -> dict[str, Any] | None:
     """Weights of every token over languages where the lens has them, else over the scripts of its tokens' text."""
     if not result.vocabulary:
@@ -87,7 +111,7 @@ def _groups(result: LensResult) -> dict[str, Any] | None:
         kind, names, weights = "language", list(result.languages), result.token_languages
     else:
         kind = "script"
-        found = [UNKNOWN if text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
+        found = [UNKNOWN if not text or text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
         names = sorted({*found})
         weights = torch.tensor([[name == one for name in names] for one in found]).float()
     used = [i for i in range(len(names)) if bool((weights[:, i] > 0).any())]

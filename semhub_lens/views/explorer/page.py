@@ -10,52 +10,77 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
+from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
-from semhub_lens.views.explorer.packing import packed
+from semhub_lens.views.explorer.packing import packed, packed_pair
+from semhub_lens.views.explorer.stills import lens_still
+from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
-MODULES = ("dom", "data", "colour", "store", "map", "overview", "panel", "pins", "explorer")
-"""The script's files, each after those that it imports."""
-ROW, AROUND, TALLEST = 24, 330, 860
-"""Pixels of a notebook's frame: a layer, what stands around the map, and the most."""
+MODULES = (
+    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "media",
+    "grid", "toolbar", "explorer",
+)  # fmt: skip
+"""What every home of the explorer needs, each file after those that it imports."""
 
 
-def document(result: LensResult) -> str:
-    """The whole page of a lens, to be opened from a file or framed.
+def document(result: LensResult | LensComparison, media: dict[str, Any] | None = None) -> str:
+    """The whole page of a lens, or of two, to be opened from a file or framed.
+
+    Args:
+        result: what the map shows.
+        media: pictures or sound to show above the map, from `media`.
 
     Raises:
         SemhubError: nothing was measured that a cell could show.
     """
-    script, style = _script(), _file("explorer.css")
+    return whole(_title(result), contents(result) | ({"media": media} if media else {}))
+
+
+def whole(title: str, drawn: dict[str, Any]) -> str:
+    """The page of what `contents`, or `grids.packed_grid`, made ready."""
+    script, style = joined((*MODULES, "standing")), _file("explorer.css")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
-        "form-action 'none'"
+        "form-action 'none'" + ("; img-src data:; media-src data:" if "media" in drawn else "")
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Logit lens: {html.escape(_title(result))}</title>\n<style>{style}</style>\n</head>\n"
+        f"<title>{html.escape(harmless(title))}</title>\n<style>{style}</style>\n</head>\n"
         '<body>\n<main id="explorer"></main>\n'
-        f'<script type="application/json" id="data">{_json(packed(result))}</script>\n'
+        f'<script type="application/json" id="data">{as_json(drawn)}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
 
+def contents(result: LensResult | LensComparison) -> dict[str, Any]:
+    """What the script draws, ready for JSON."""
+    return packed(result) if isinstance(result, LensResult) else packed_pair(result)
+
+
+@shows(LensComparison)
 @shows(LensResult)
-def framed(result: LensResult) -> dict[str, str]:
-    """What a notebook shows: the page in a frame that can reach nothing around it, and a few lines of text."""
-    layers = next(iter(result.measured.values())).shape[0]
+def shown(result: LensResult | LensComparison) -> dict[str, str]:
+    """What a notebook shows: the page in a frame that reaches nothing around it, a picture, a few lines of text."""
+    layers = len((result if isinstance(result, LensResult) else result.a).entries)
     height = min(AROUND + ROW * layers, TALLEST)
-    page = document(result).replace("&", "&amp;").replace("'", "&#39;")
     text = repr(result)
-    frame = (
-        f'<iframe sandbox="allow-scripts allow-downloads" title="Logit lens" srcdoc=\'{page}\' '
-        f'style="width:100%;height:{height}px;border:0;resize:vertical">{html.escape(text)}</iframe>'
-    )
-    return {"text/html": frame, "text/plain": text}
+    bundle = {"text/html": framed(document(result), "Logit lens", text, height), "text/plain": text}
+    still = lens_still(result) if isinstance(result, LensResult) else None
+    return bundle | ({"image/svg+xml": still} if still else {})
+
+
+@cache
+def widget_script() -> str:
+    """The explorer as an anywidget's module; it draws into a shadow root, which takes its style along."""
+    style = f"const STYLE = {as_json(_file('explorer.css') + _file('form.css'))};"
+    return f"{style}\n{joined((*MODULES, 'form', 'widget'))}"
 
 
 @cache
@@ -64,22 +89,24 @@ def _file(name: str) -> str:
 
 
 @cache
-def _script() -> str:
-    """The modules as one: a page that is a single file cannot import."""
-    joined = "\n".join(_file(f"{name}.js") for name in MODULES)
-    return re.sub(r"^import .*\n", "", joined, flags=re.M).replace("\nexport ", "\n")
+def joined(modules: tuple[str, ...]) -> str:
+    """The modules as one: a page that is a single file cannot import. What is exported by default stays."""
+    whole = "\n".join(_file(f"{name}.js") for name in modules)
+    return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
 
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(bytes.fromhex(sha256(text.encode()))).decode()
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
     """JSON that cannot end its script block, of characters that UTF-8 has."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return re.sub("[<\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _title(result: LensResult) -> str:
+def _title(result: LensResult | LensComparison) -> str:
+    if isinstance(result, LensComparison):
+        return f"Two lenses: {result.names[0]} | {result.names[1]}"
     text = "".join(result.labels[:40]).replace("␣", " ")
-    return re.sub("[\ud800-\udfff]", "�", text)[:90]
+    return re.sub("[\ud800-\udfff]", "�", f"Logit lens: {text}")[:102]

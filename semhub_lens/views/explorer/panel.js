@@ -1,13 +1,13 @@
-// What is stored of one cell, beside it.
+// What is stored of one cell, beside it; of two lenses, both.
 
-import { clamp, el, fill, layerName, number, percent, token } from "./dom.js";
+import { clamp, el, fill, number, percent, token } from "./dom.js";
 import { cell, language } from "./data.js";
 import { css, hue } from "./colour.js";
 
-export function makePanel(data, look, map) {
-  const node = el("div", { class: "panel", role: "tooltip", hidden: "" });
+export function makePanel(panes) {
+  const node = el("div", { class: "panel", role: "tooltip", popover: "manual" });
 
-  function line(one) {
+  function line(data, look, one) {
     const bar = el("i", { class: "bar" });
     bar.style.width = `${100 * (one.p || 0)}%`;
     if (data.groups) bar.style.background = css(hue(data, look.theme, data.groups.main[one.entry]));
@@ -19,17 +19,27 @@ export function makePanel(data, look, map) {
       el("td", { class: "id" }, `#${one.id}`));
   }
 
-  function show(at) {
-    node.hidden = !at;
-    if (!at) return;
-    const { layer, pos } = at;
-    const head = el("p", { class: "where" }, `${layerName(layer)} · position ${pos} · after `, token(data.labels[pos]));
+  function block({ data, look, name }, { layer, pos }) {
+    const where = `${data.names[layer]} · position ${data.columns?.[pos] ?? pos} · after `;
+    const head = data.where?.(layer, pos) ?? el("p", { class: "where" }, name ? el("b", { class: "side" }, name) : "", where, token(data.labels[pos]));
+    if (data.columns && data.columns[pos] === null) return el("div", {}, el("p", { class: "where" }, el("b", { class: "side" }, name), "no token here"));
     const numbers = data.quantities.map(({ label, unit, values }) =>
       el("span", {}, `${label} `, el("b", {}, number(values[layer * data.positions + pos])), ` ${unit}`));
     const facts = el("p", { class: "facts" }, ...numbers);
-    if (data.stays) facts.append(el("span", {}, "answer stays from ", el("b", {}, layerName(data.stays[pos]))));
-    node.replaceChildren(head, el("table", {}, el("tbody", {}, ...cell(data, layer, pos).map(line))), facts);
-    place(map.box(at));
+    if (data.stays) facts.append(el("span", {}, "answer stays from ", el("b", {}, data.names[data.stays[pos]])));
+    const rows = cell(data, layer, pos).map((one) => line(data, look, one));
+    return el("div", {}, head, el("table", {}, el("tbody", {}, ...rows)), facts);
+  }
+
+  /** Of the cell at `at`, beside the map where the pointer or the keyboard is. */
+  function show(at, map) {
+    if (!at) {
+      if (node.matches(":popover-open")) node.hidePopover();
+      return;
+    }
+    node.replaceChildren(...panes.map((pane) => block(pane, at)));
+    if (!node.matches(":popover-open")) node.showPopover();
+    place(at.box?.() ?? map.box(at));
   }
 
   function place(box) {
@@ -45,7 +55,7 @@ export function makePanel(data, look, map) {
 /** What was found, in words. */
 export function findings(node, found, place) {
   if (!found) return fill(node, "");
-  if (!found.cells.length) return fill(node, "in no stored cell");
+  if (!found.length) return fill(node, "in no stored cell");
   const at = place === null ? "" : `${place + 1} of `;
-  return fill(node, `${at}${found.cells.length} cell${found.cells.length === 1 ? "" : "s"}`);
+  return fill(node, `${at}${found.length} cell${found.length === 1 ? "" : "s"}`);
 }

@@ -1,7 +1,8 @@
 // Pinned positions: how probable each token is that was stored there at any layer, through the layers, by id.
 
-import { el, layerName, percent, svg, token } from "./dom.js";
+import { el, percent, svg, token } from "./dom.js";
 import { language, trajectories } from "./data.js";
+import { makeWritten } from "./written.js";
 
 const [WIDE, TALL, LEFT, TOP, BOTTOM] = [460, 220, 46, 10, 26];
 const LABELLED = 6;
@@ -20,7 +21,7 @@ export function makePins(data, store, look) {
       type: "button", class: "scale", "aria-pressed": String(store.state.log),
       onclick: () => store.set({ log: !store.state.log }),
     }, "log scale");
-    const bar = el("div", { class: "pinbar" }, el("h2", {}, "Pinned positions"), scale,
+    const bar = el("div", { class: "pinbar" }, el("h2", {}, look.name ? `${look.name}: pinned positions` : "Pinned positions"), scale,
       el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
     node.replaceChildren(...(wanted.length ? [bar] : []), ...wanted.map((pos) => cards.get(pos).node));
   }
@@ -29,14 +30,14 @@ export function makePins(data, store, look) {
     const curves = trajectories(data, pos);
     const named = curves.slice(0, LABELLED);
     const close = el("button", { type: "button", class: "close", "aria-label": `unpin position ${pos}`, onclick: () => look.pin(pos) }, "×");
-    const title = el("figcaption", {}, `position ${pos} · after `, token(data.labels[pos]), close);
+    const title = el("figcaption", {}, look.name ? el("b", { class: "side" }, look.name) : "", `position ${data.columns?.[pos] ?? pos} · after `, token(data.labels[pos]), close);
     const low = lowest(curves);
     const chart = plot(curves, named, low, store.state.log);
     const items = named.map((one, i) => legendLine(one, i, chart, data));
     const more = curves.length - named.length;
     const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
     return el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), el("p", { class: "note" },
-      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`));
+      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`), makeWritten(data.written.filter((one) => one.position === pos)));
   }
 
   const lowest = (curves) => {
@@ -57,7 +58,7 @@ export function makePins(data, store, look) {
           `${log && tick < 0.01 ? `1e${Math.round(Math.log10(tick)) + 2}` : 100 * tick} %`));
     const every = Math.ceil(data.layers / 10);
     for (let layer = 0; layer < data.layers; layer += every)
-      chart.append(svg("text", { x: x(layer), y: TALL - 8, "text-anchor": "middle" }, layer === 0 ? "emb" : String(layer)));
+      chart.append(svg("text", { x: x(layer), y: TALL - 8, "text-anchor": "middle" }, data.short[layer]));
     for (const one of [...curves.slice(named.length), ...named]) {
       const at = named.indexOf(one);
       const group = svg("g", { class: at < 0 ? "thin" : "curve", "data-id": one.id });
@@ -66,7 +67,7 @@ export function makePins(data, store, look) {
       one.curve.forEach((p, layer) => {
         if (Number.isNaN(p)) return;
         const dot = svg("circle", { cx: x(layer), cy: y(p), r: at < 0 ? 1.2 : 2.4, ...(at < 0 ? {} : { fill: COLOURS[at] }) });
-        dot.append(svg("title", {}, `${one.text} #${one.id}, ${layerName(layer)}: ${percent(p)}`));
+        dot.append(svg("title", {}, `${one.text} #${one.id}, ${data.names[layer]}: ${percent(p)}`));
         group.append(dot);
       });
       chart.append(group);

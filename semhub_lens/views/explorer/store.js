@@ -1,9 +1,12 @@
 // What is shown, in one place; kept in the page's fragment, so that a saved page opens where it was left.
 
-const KEYS = { colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log" };
+const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l", sheet: "h" };
 
-export function makeStore(data, initial) {
-  const state = { colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, hover: null, ...fromHash(data) };
+/** `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept. */
+export function makeStore(data, initial, { address = false, left = {}, signal } = {}) {
+  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both" });
+  const found = address ? fromHash(new URLSearchParams(location.hash.slice(1)), data) : fitting(left, data);
+  const state = { ...fresh(), hover: null, ...found };
   const listeners = [];
   let changed = new Set();
   let waiting = 0;
@@ -15,7 +18,7 @@ export function makeStore(data, initial) {
     changed = new Set();
     for (const listener of listeners) listener(now);
     clearTimeout(saving);
-    saving = setTimeout(save, 200);
+    if (address) saving = setTimeout(save, 200);
   }
 
   function save() {
@@ -34,12 +37,14 @@ export function makeStore(data, initial) {
     if (changed.size && !waiting) waiting = requestAnimationFrame(flush);
   }
 
-  addEventListener("hashchange", () => set({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, ...fromHash(data) }));
+  const reread = () => set({ ...fresh(), ...fromHash(new URLSearchParams(location.hash.slice(1)), data) });
+  if (address) addEventListener("hashchange", reread, { signal });
   return { state, set, listen: (listener) => listeners.push(listener), touch: (key) => set({ [key]: {} }) };
 }
 
 function toHash(state, initial) {
   const params = new URLSearchParams();
+  if (state.show !== "both") params.set(KEYS.show, state.show);
   if (state.colour !== initial) params.set(KEYS.colour, state.colour);
   if (state.width !== null) params.set(KEYS.width, state.width.toFixed(1));
   if (state.first >= 1) params.set(KEYS.first, Math.round(state.first));
@@ -47,13 +52,21 @@ function toHash(state, initial) {
   if (state.pins.length) params.set(KEYS.pins, state.pins.join(","));
   if (state.find) params.set(KEYS.find, state.find);
   if (state.log) params.set(KEYS.log, "1");
+  if (state.sheet) params.set(KEYS.sheet, state.sheet);
+  if (state.layer !== null) params.set(KEYS.layer, state.layer);
   return params.toString();
 }
 
+/** What of a view still exists in another result. */
+function fitting({ at, pins = [], ...rest }, { layers, positions }) {
+  const fits = at && at.layer < layers && at.pos < positions;
+  return { ...rest, hover: null, at: fits ? at : null, pins: pins.filter((pin) => pin < positions) };
+}
+
 /** Only what exists is taken over: a fragment may come from another page. */
-function fromHash(data) {
-  const params = new URLSearchParams(location.hash.slice(1));
+function fromHash(params, data) {
   const found = {};
+  if (params.get(KEYS.show) === "difference") found.show = "difference";
   const whole = (text, below) => (/^\d+$/.test(text ?? "") && Number(text) < below ? Number(text) : null);
   if (params.has(KEYS.colour)) found.colour = params.get(KEYS.colour);
   const width = Number(params.get(KEYS.width));
@@ -66,5 +79,7 @@ function fromHash(data) {
   found.pins = [...new Set(pins.filter((pin) => pin !== null))];
   found.find = params.get(KEYS.find) ?? "";
   found.log = params.get(KEYS.log) === "1";
+  found.sheet = whole(params.get(KEYS.sheet), data.sheets?.length ?? 1) ?? 0;
+  found.layer = whole(params.get(KEYS.layer), data.layers);
   return found;
 }

@@ -1,0 +1,122 @@
+"""A lens in the terminal: a table with a colour for each language, or one JSON object for scripts."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from semhub_lens.cli.options import cell
+from semhub_lens.lens.language_tables import UNKNOWN
+from semhub_lens.lens.logit_lens import LensResult
+
+HUES = ("#4f8fe0", "#d9821a", "#1aa577", "#c26ab4", "#c96a50", "#a59c2c")
+"""Of languages, English first, then by their share; mid-tones, for light and dark terminals."""
+OTHERS = "#8b80b0"
+WIDEST_CELL, AROUND = 11, 3
+FIRST = 8
+"""Characters of the column of layers."""
+
+
+def lens_table(result: LensResult, width: int) -> Table:
+    """As many of the last columns as fit; colour is the language, bold above a half, dim below a tenth."""
+    strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
+    layers, positions = probability.shape
+    hues = _hues(result)
+    shown = _fitting(result.labels, strings, width)
+    left = f"; the last {len(shown)} of {positions} tokens" if len(shown) < positions else ""
+    title = f"most probable next token, by layer (top: final) and input token{left}"
+    table = Table(title=title, title_justify="left", padding=(0, 1), caption=_legend(hues), caption_justify="left")
+    table.add_column("layer", justify="right", style="dim")
+    for pos in shown:
+        table.add_column(cell(result.labels[pos]), max_width=WIDEST_CELL, no_wrap=True)
+    main = _main_languages(result)
+    for layer in reversed(range(layers)):
+        row = []
+        for pos in shown:
+            colour = hues.get(main.get(int(result.top_ids[layer, pos, 0]), ""), "")
+            row.append(cell(strings[layer][pos][0], f"{_shade(float(probability[layer, pos]))} {colour}".strip()))
+        table.add_row("emb" if result.entries[layer] == 0 else str(result.entries[layer]), *row)
+    return table
+
+
+def lens_json(result: LensResult, page: Path | None) -> str:
+    """The lens as one JSON object of ASCII; what is undefined is null."""
+    main = _main_languages(result)
+    text = dict(result.vocabulary)
+    cells = [
+        [
+            [
+                {"id": token, "token": text[token], "probability": _number(math.exp(logprob))}
+                | ({"language": main.get(token)} if result.languages else {})
+                for token, logprob in zip(tokens, logprobs, strict=True)
+            ]
+            for tokens, logprobs in zip(*rows, strict=True)
+        ]
+        for rows in zip(result.top_ids.tolist(), result.top_logprobs.tolist(), strict=True)
+    ]
+    whole = {
+        "model": result.provenance.model,
+        "layers": list(result.entries),
+        "input": list(result.labels),
+        "top": cells,
+        **{
+            name: [[_number(v) for v in row] for row in values.tolist()]
+            for name, values in result.per_position().items()
+        },
+        "page": None if page is None else str(page.resolve()),
+        "provenance": result.provenance.line(),
+    }
+    return json.dumps(whole, allow_nan=False)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _shade(probability: float) -> str:
+    return "bold" if probability > 0.5 else "" if probability > 0.1 else "dim"
+
+
+def _fitting(labels: tuple[str, ...], strings: list[list[list[str]]], width: int) -> range:
+    """The last positions whose columns are together no wider than the terminal; at least one."""
+    room, first = width - FIRST, len(labels)
+    while first:
+        words = [labels[first - 1], *(row[first - 1][0] for row in strings)]
+        room -= min(WIDEST_CELL, max(cell_len(cell(word).plain) for word in words)) + AROUND
+        if room < 0 and first < len(labels):
+            break
+        first -= 1
+    return range(first, len(labels))
+
+
+def _main_languages(result: LensResult) -> dict[int, str]:
+    """The language of each listed token that one language has at least half of."""
+    if result.token_languages is None:
+        return {}
+    share, which = result.token_languages.max(1)
+    named = zip(result.vocabulary, share.tolist(), which.tolist(), strict=True)
+    return {
+        token: result.languages[i] for (token, _), most, i in named if most >= 0.5 and result.languages[i] != UNKNOWN
+    }
+
+
+def _hues(result: LensResult) -> dict[str, str]:
+    """A colour for every language that leads a cell: English first, then by how many."""
+    main = _main_languages(result)
+    found: dict[str, int] = {}
+    for token in result.top_ids[..., 0].flatten().tolist():
+        if token in main:
+            found[main[token]] = found.get(main[token], 0) + 1
+    order = sorted(found, key=lambda name: (name != "en", -found[name]))
+    return {name: HUES[i] if i < len(HUES) else OTHERS for i, name in enumerate(order)}
+
+
+def _legend(hues: dict[str, str]) -> Any:
+    if not hues:
+        return None
+    parts = [part for name, colour in hues.items() for part in (("■ ", colour), f"{name}  ")]
+    return Text.assemble(*parts, ("no colour: unknown or shared", "dim"))

@@ -1,0 +1,200 @@
+r"""`direct_attribution`: which blocks wrote a token's logit into the final state.
+
+The final state is a sum of what was written into the residual stream: $h = e + \sum_\ell (a_\ell + m_\ell)$. With the
+final norm's scale s held at its value at h, a written vector c adds to the logit of token t
+
+$$\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$$
+
+($\bar c$ only where the norm centres). The biases of norm and unembedding stand apart; what the sum leaves of the logit
+(a soft cap, what enters between blocks, rounding) is `unexplained`.
+
+Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError, Unfit, whole_number
+from semhub_lens.base.results import Result, check_finite
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.tokens import printable, token_id
+from semhub_lens.model.capture import Capture, prompt_states
+from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.hooking import Hooks, n_layers, site_name
+from semhub_lens.model.readout import Readout
+from semhub_lens.model.resolve import as_prompts
+
+LARGE = 1e4
+"""Size of the probing input of a norm: its epsilon does not count there."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionResult(Result):
+    """What every block added to some tokens' logits at one position; all in logits."""
+
+    position: int
+    token_ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    embedding: Float[Tensor, " token"]
+    attention: Float[Tensor, "token block"]
+    mlp: Float[Tensor, "token block"]
+    bias: Float[Tensor, " token"]
+    """Of the final norm and the unembedding: no block wrote it."""
+    logits: Float[Tensor, " token"]
+
+    @property
+    def unexplained(self) -> Float[Tensor, " token"]:
+        """The logit less all parts: what holding the norm's scale leaves out."""
+        return self.logits - self.embedding - self.attention.sum(1) - self.mlp.sum(1) - self.bias
+
+    def __repr__(self) -> str:
+        lines = [f"Direct logit attribution of {', '.join(self.texts)} at position {self.position}"]
+        for i, text in enumerate(self.texts):
+            both = {
+                f"{name} {block}": float(part[i, block]) for name, part in self._blocks() for block in self._range()
+            }
+            best = sorted(both, key=lambda name: -abs(both[name]))[:4]
+            largest = ", ".join(f"{name} {both[name]:+.2f}" for name in best)
+            lines.append(
+                f"{text}: logit {float(self.logits[i]):.2f}; {largest}; unexplained {self.unexplained[i]:+.2g}"
+            )
+        return "\n".join([*lines, "Next: lens.with_attribution(this) and write_html, .to_frame(), .save(path)"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a token and part."""
+        rows = []
+        for i, token in enumerate(self.token_ids):
+            named = {"embedding": self.embedding, "bias": self.bias, "unexplained": self.unexplained}
+            rows += [(token, self.texts[i], name, None, float(values[i])) for name, values in named.items()]
+            rows += [
+                (token, self.texts[i], name, b, float(p[i, b])) for name, p in self._blocks() for b in self._range()
+            ]
+        return pd.DataFrame(rows, columns=["id", "token", "part", "block", "logit"])
+
+    def _blocks(self) -> tuple[tuple[str, Tensor], ...]:
+        return ("attention", self.attention), ("mlp", self.mlp)
+
+    def _range(self) -> range:
+        return range(self.attention.shape[1])
+
+
+@torch.no_grad()
+def direct_attribution(
+    model: Model,
+    prompt: str | Prompt,
+    *,
+    token: str | SupportsIndex | Sequence[str | SupportsIndex] | None = None,
+    position: int = -1,
+    hooks: Hooks = (),
+) -> AttributionResult:
+    """Attribute tokens' logits at one position to the embedding and to every block's attention and MLP.
+
+    Args:
+        model: any TransformerLens model whose blocks show what they write.
+        prompt: a text or `Prompt`.
+        token: ids, or texts of one token, spelled with their space; None is the most probable token.
+        position: where; negative from the end.
+        hooks: interventions to run under.
+
+    Returns:
+        `.embedding`, `.bias`, `.unexplained`, `.logits` [token]; `.attention`, `.mlp` [token block].
+
+    Raises:
+        SemhubError: several prompts, a position past the end, a text of several tokens, an id out of range; the model
+            shows no writes of its blocks.
+
+    Example:
+        >>> found = direct_attribution(tiny_model, "three plus two", token="five")
+        >>> float(found.unexplained.abs().max()) < 1e-4
+        True
+
+    A part says what a block wrote in the direction of a token, not what the model would do without it: later blocks
+    read it too. `patch_grid` measures that.
+    """
+    listed = as_prompts(model, prompt)
+    if len(listed) != 1:
+        raise SemhubError(f"direct_attribution reads one prompt, got {len(listed)}; call it once for each.")
+    at, length = whole_number(position, "position="), len(listed[0])
+    if not -length <= at < length:
+        raise SemhubError(f"Position {at} is out of range: the prompt has {length} tokens.")
+    given = [token] if isinstance(token, str | SupportsIndex) else token
+    asked = None if given is None else [_id(model, one) for one in given]
+    embedding, attention, mlp, final = _written(model, listed[0], hooks, at % length)
+    check_finite(final, "The final state")
+    readout = Readout(model)
+    logits = readout(final[None])[0].cpu()
+    ids = [int(logits.argmax())] if asked is None else asked
+    gain, bias = _frozen(readout, final)
+    unembedding = model.W_U[:, ids].detach().double().cpu()
+    towards = gain(unembedding.T)
+    constant = bias @ unembedding
+    if getattr(model, "b_U", None) is not None:
+        constant = constant + model.b_U[ids].detach().double().cpu()
+    parts = [(part.double() @ towards.T).T.float() for part in (embedding[None], attention, mlp)]
+    return AttributionResult(
+        at % length, tuple(ids), tuple(printable(model.tokenizer, ids)), parts[0][:, 0], *parts[1:],
+        bias=constant.float(), logits=logits[ids], provenance=provenance_of(model, norm="final", bos=listed[0].bos),
+    )  # fmt: skip
+
+
+def _id(model: Model, token: str | SupportsIndex) -> int:
+    if isinstance(token, str):
+        return token_id(model.tokenizer, token)
+    if not 0 <= (one := whole_number(token, "A token")) < model.W_U.shape[1]:
+        raise SemhubError(f"Token {one} is outside the model's vocabulary of {model.W_U.shape[1]}.")
+    return one
+
+
+def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The embedding, what attention and MLP of every block wrote, and the final state, at one position.
+
+    Where a block shows the state between the two, they are differences of states, which hold what a norm behind the
+    block's parts does to them.
+    """
+    known, blocks = model.hook_dict, n_layers(model)
+    sites = ("resid_mid", "resid_post") if all(site_name(b, "resid_mid") in known for b in range(blocks)) else None
+    sites = sites or ("attn_out", "mlp_out")
+    if missing := [name for site in sites for b in range(blocks) if (name := site_name(b, site)) not in known]:
+        raise Unfit(f"The model does not show what its blocks write: it has no hook point {missing[0]!r}.")
+    captures = [Capture(model, site=site) for site in sites]
+    (((_, states),),) = prompt_states(model, [prompt], [*hooks, *(pair for one in captures for pair in one.hooks)])
+    first, second = (capture.result(0)[:, at] for capture in captures)
+    pre, final = states[:-1, at], states[-1, at]
+    return (pre[0], first - pre, second - first, final) if sites[0] == "resid_mid" else (pre[0], first, second, final)
+
+
+def _frozen(
+    readout: Readout, final: Float[Tensor, " d_model"]
+) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, " d_model"]]:
+    """The final norm as a linear map on written vectors, its scale held at this state, and its bias.
+
+    Gain, bias and whether it centres are read off the norm itself, whatever its class: by its answers to a large input,
+    to its negative, and to a shifted one.
+    """
+
+    def norm(state: Tensor) -> Tensor:
+        return readout.normed(state.float()[None])[0].double().cpu()
+
+    signs = torch.ones_like(final).double()
+    signs[1::2] = -1
+    one, other = norm(LARGE * signs), norm(-LARGE * signs)
+    bias, state = (one + other) / 2, final.double()
+    out = norm(state)
+    centres = bool(torch.allclose(norm(state + state.abs().max()) - bias, out - bias, rtol=1e-3, atol=1e-4))
+
+    def centred(rows: Tensor) -> Tensor:
+        return rows - rows.mean(-1, keepdim=True) if centres else rows
+
+    probe = centred(signs)
+    weight = (one - other) / 2 / (probe / probe.square().mean().sqrt())
+    if bool(torch.allclose(out, state)):  # no norm at all
+        return (lambda rows: rows), torch.zeros_like(state)
+    scaled = centred(state) * weight
+    scale = scaled @ scaled / (scaled @ (out - bias))
+    return (lambda rows: centred(rows * weight / scale)), bias

@@ -1,0 +1,212 @@
+r"""`compare`: two lenses cell by cell: two prompts, two models of one vocabulary, before and after an intervention.
+
+At every read layer and aligned column, with the stored tokens $T_a$, $T_b$ of a cell:
+
+$$\text{changed} = [\,\arg\max p_a \neq \arg\max p_b\,],\qquad
+\text{replaced} = 1 - \frac{|T_a \cap T_b|}{\min(|T_a|, |T_b|)},\qquad
+\Delta q = q_b - q_a$$
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.results import Result
+from semhub_lens.lens.logit_lens import LensResult
+
+Align = Literal["start", "end"] | Sequence[tuple[Sequence[int], Sequence[int]]]
+"""Where unequal prompts stand beside each other: from the first token, from the last, or by pairs of spans, each the
+positions in the one prompt and those in the other (`Prompt.spans`); spans, and what lies between, end together."""
+NOTHING = -1
+"""Position or token where a side has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class LensComparison(Result):
+    """Two lenses side by side, their positions aligned in columns; what a side lacks is NaN, or -1 for positions."""
+
+    a: LensResult
+    b: LensResult
+    names: tuple[str, str]
+    columns: tuple[tuple[int, int], ...]
+    """Of every column the position in a's prompt and in b's; -1 where a side has none."""
+
+    def __repr__(self) -> str:
+        changed = self.changed
+        known = ~changed.isnan()
+        counted = f"{int(changed[known].sum())} of {int(known.sum())} cells have another most probable token"
+        what = counted if "top_ids" in self.a.measured.keys() & self.b.measured.keys() else "no tokens stored in both"
+        lines = [f"{self.names[0]} | {self.names[1]}: {len(changed)} layers x {len(self.columns)} columns, {what}"]
+        lines.append('Next: write_html(comparison, "two.html") for the page, .to_frame() for the numbers, .save(path)')
+        return "\n".join([*lines, self.provenance.line()])
+
+    @property
+    def changed(self) -> Float[Tensor, "layer column"]:
+        """1 where the most probable token is another in b, else 0."""
+        a, b = self.sides()
+        if not {"top_ids"} <= a.measured.keys() & b.measured.keys():
+            return torch.full((len(a.entries), len(self.columns)), torch.nan)
+        return torch.where(self._held(), (a.top_ids[..., 0] != b.top_ids[..., 0]).float(), torch.nan)
+
+    @property
+    def replaced(self) -> Float[Tensor, "layer column"]:
+        """Share of the stored tokens of a cell that are not stored in the other."""
+        a, b = (side.top_ids for side in self.sides())
+        kept = (a[..., :, None] == b[..., None, :]).flatten(-2).sum(-1)
+        return torch.where(self._held(), 1 - kept / min(a.shape[-1], b.shape[-1]), torch.nan)
+
+    def change(self, quantity: str) -> Float[Tensor, "layer column"]:
+        """A quantity that is one number a cell, in b less in a: "entropy", "kl_to_final".
+
+        Raises:
+            SemhubError: not measured in both.
+        """
+        a, b = (side.per_position() for side in self.sides())
+        if quantity not in a.keys() & b.keys():
+            both = ", ".join(sorted(a.keys() & b.keys())) or "none"
+            raise SemhubError(f"{quantity!r} is not one number a cell in both lenses; in both: {both}.")
+        return b[quantity] - a[quantity]
+
+    def sides(self) -> tuple[LensResult, LensResult]:
+        """Both lenses with a row for every column; blank where a side has no position."""
+        return _laid_out(self.a, [one for one, _ in self.columns]), _laid_out(self.b, [two for _, two in self.columns])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer and column."""
+        a, b = self.sides()
+        index = pd.MultiIndex.from_product([a.entries, range(len(self.columns))], names=["layer", "column"])
+        frame = pd.DataFrame(index=index).reset_index()
+        for name, side, at in zip("ab", (a, b), zip(*self.columns, strict=True), strict=True):
+            frame[f"pos_{name}"] = [at[column] for column in frame["column"]]
+            frame[f"input_{name}"] = [side.labels[column] for column in frame["column"]]
+            if "top_ids" in side.measured:
+                frame[f"token_{name}"] = [cell[0] for row in side.strings() for cell in row]
+        frame["layer_b"] = [b.entries[a.entries.index(layer)] for layer in frame["layer"]]
+        if {"top_ids"} <= a.measured.keys() & b.measured.keys():
+            frame["changed"], frame["replaced"] = self.changed.flatten().numpy(), self.replaced.flatten().numpy()
+        for name in a.per_position().keys() & b.per_position().keys():
+            frame[f"change of {name}"] = self.change(name).flatten().numpy()
+        return frame
+
+    def _held(self) -> Tensor:
+        return torch.tensor([NOTHING not in pair for pair in self.columns]).expand(len(self.a.entries), -1)
+
+
+def compare(
+    a: LensResult, b: LensResult, *, names: tuple[str, str] = ("a", "b"), align: Align = "start"
+) -> LensComparison:
+    """Put two lenses side by side: cell by cell what is another in b.
+
+    Args:
+        a, b: from `logit_lens`, of one vocabulary and equally many read layers: two prompts, two models, before and
+            after an intervention, two norms. Of models of unequal depth read chosen layers, `logit_lens(layers=)`; they
+            pair up in their order.
+        names: what the page calls them.
+        align: how unequal prompts stand; see `Align`. "start" needs prompts of equal length.
+
+    Raises:
+        SemhubError: other vocabularies, unequal numbers of layers, prompts of unequal length with "start", spans that
+            overlap or lie past the end.
+
+    Example:
+        >>> clean = logit_lens(tiny_model, "three plus two", progress=False)
+        >>> hooks = shl.at(1, shl.hooks.add(8 * torch.ones(tiny_model.cfg.d_model)))
+        >>> compare(clean, logit_lens(tiny_model, "three plus two", hooks=hooks, progress=False)).changed[0].sum()
+        tensor(0.)
+
+    A difference says that two runs read otherwise, not why; `replaced` speaks of the stored tokens alone.
+    """
+    for name, side in (("a", a), ("b", b)):
+        if not isinstance(side, LensResult):
+            raise SemhubError(f"compare takes two results of logit_lens, {name} is a {type(side).__name__}.")
+    _require_one_vocabulary(a, b)
+    if len(a.entries) != len(b.entries):
+        raise SemhubError(
+            f"The lenses have {len(a.entries)} and {len(b.entries)} layers: read equally many of each with "
+            "logit_lens(..., layers=[...]); they pair up in their order."
+        )
+    columns = _columns(len(a.labels), len(b.labels), align)
+    return LensComparison(a, b, (str(names[0]), str(names[1])), columns, provenance=b.provenance)
+
+
+def _require_one_vocabulary(a: LensResult, b: LensResult) -> None:
+    """One text for every id that both hold. Without a shared id only equal unembeddings show one vocabulary."""
+    known, other = dict(a.vocabulary), dict(b.vocabulary)
+    shared = known.keys() & other.keys()
+    wrong = next((i for i in sorted(shared) if known[i] != other[i]), None)
+    if wrong is not None:
+        raise SemhubError(
+            f"The lenses are of different vocabularies: token {wrong} is {known[wrong]!r} in a ({a.provenance.model}) "
+            f"and {other[wrong]!r} in b ({b.provenance.model}). Compare models that share a tokenizer."
+        )
+    if not shared and a.provenance.unembedding != b.provenance.unembedding:
+        raise SemhubError(
+            "The lenses hold no token in common, so it cannot be told whether their vocabularies are one: read a "
+            "larger top_k, or one prompt with both models."
+        )
+
+
+def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
+    if isinstance(align, str):
+        if align not in ("start", "end"):
+            raise SemhubError(f"align= takes 'start', 'end' or pairs of spans, got {align!r}.")
+        if align == "start" and a != b:
+            raise SemhubError(
+                f"The prompts have {a} and {b} tokens: say how they stand, align='end' (last token beside last token) "
+                "or align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
+            )
+        return tuple(_ending_together(range(a), range(b)))
+    columns: list[tuple[int, int]] = []
+    done = [0, 0]
+    for pair in align:
+        spans = [sorted(int(position) for position in span) for span in pair]
+        for i, (span, length) in enumerate(zip(spans, (a, b), strict=True)):
+            if not span or span[0] < done[i] or span[-1] >= length:
+                raise SemhubError(
+                    f"Spans come in their order, without overlap and within the prompt of {length} tokens; got {span} "
+                    f"for {'ab'[i]}, where {done[i]} tokens are taken."
+                )
+        columns += _ending_together(*(range(done[i], spans[i][0]) for i in (0, 1)))
+        columns += _ending_together(*(range(spans[i][0], spans[i][-1] + 1) for i in (0, 1)))
+        done = [spans[0][-1] + 1, spans[1][-1] + 1]
+    return tuple(columns + _ending_together(range(done[0], a), range(done[1], b)))
+
+
+def _ending_together(one: range, two: range) -> list[tuple[int, int]]:
+    width = max(len(one), len(two))
+    first, second = ([NOTHING] * (width - len(side)) + list(side) for side in (one, two))
+    return list(zip(first, second, strict=True))
+
+
+def _laid_out(lens: LensResult, places: Sequence[int]) -> LensResult:
+    """The lens with a position for every place, blank where there is none."""
+    if list(places) == list(range(len(lens.labels))):
+        return lens
+    at = torch.tensor(places)
+    gap = at < 0
+
+    def laid(values: Tensor) -> Tensor:
+        out = values[:, at.clamp(min=0)].clone()
+        out[:, gap] = torch.nan if out.is_floating_point() else NOTHING
+        return out
+
+    languages = lens.token_languages
+    if languages is not None:
+        languages = torch.cat([languages, torch.zeros(1, languages.shape[1])])
+    return replace(
+        lens,
+        token_ids=torch.where(gap, NOTHING, lens.token_ids[at.clamp(min=0)]),
+        labels=tuple("" if place < 0 else lens.labels[place] for place in places),
+        vocabulary=(*lens.vocabulary, (NOTHING, "")) if lens.vocabulary else (),
+        token_languages=languages,
+        attributions=tuple(
+            replace(one, position=places.index(one.position)) for one in lens.attributions if one.position in places
+        ),
+        measured={name: laid(values) for name, values in lens.measured.items()},
+    )

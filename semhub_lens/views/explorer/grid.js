@@ -1,0 +1,118 @@
+// Any grid of numbers in the map's shell: rows by columns, sheets as a third axis, values around zero.
+
+import { el, number, svg, token } from "./dom.js";
+import { diverging } from "./difference.js";
+import { typed } from "./data.js";
+
+const [ACROSS, UP, INDENT, ABOVE, BELOW] = [460, 200, 52, 10, 28];
+
+/** What a pane shows of `packed` (see `grids.py`); `choose` puts another sheet's numbers into the arrays that are drawn. */
+export function grid(packed) {
+  const { layers, positions, sheets } = packed;
+  const size = layers * positions;
+  const whole = packed.quantities.map((one) => typed(one.values, Float32Array));
+  const quantities = packed.quantities.map((one, i) => ({ ...one, values: whole[i].slice(0, size) }));
+  const kinds = quantities.filter((one) => one.full).map((one) =>
+    diverging(one.name, one.label, one.unit, one.values, { full: one.full, words: `Colour: ${one.label}; ${one.words}` }));
+  const data = {
+    ...packed, quantities, kinds, words, choose, k: 0, ids: [], texts: [], top: null, groups: null, places: new Map(), order: [],
+    names: packed.rows.map((row) => `${packed.row} ${row}`), short: packed.rows, makePins, where, table,
+  };
+  return data;
+
+  function choose(sheet) {
+    data.sheet = sheet;
+    quantities.forEach(({ values }, i) => values.set(whole[i].subarray(sheet * size, (sheet + 1) * size)));
+  }
+
+  function words(layer, pos) {
+    const value = quantities[0].values[layer * positions + pos];
+    return [Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 1).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
+  }
+
+  function where(layer, pos) {
+    const parts = [`${data.names[layer]} · `, packed.places[pos] ? `${packed.places[pos]} · ` : "", token(packed.labels[pos])];
+    if (packed.under?.[pos]) parts.push(" ← ", token(packed.under[pos]));
+    if (sheets.length > 1) parts.push(` · ${sheets[data.sheet ?? 0]}`);
+    return el("p", { class: "where" }, ...parts);
+  }
+
+  function table() {
+    const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
+    const lines = [[packed.row, "column", packed.sheet || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
+    for (let i = 0; i < whole[0].length; i++) {
+      const at = i % size;
+      const place = [packed.rows[Math.floor(at / positions)], packed.labels[at % positions], sheets[Math.floor(i / size)]];
+      lines.push([...place.map(quote), ...whole.map((values) => (Number.isFinite(values[i]) ? values[i] : ""))].join(","));
+    }
+    return `${lines.join("\r\n")}\r\n`;
+  }
+
+  /** Pinned columns through the rows, with every other sheet thin; and the row that was clicked, through the columns. */
+  function makePins(store, look) {
+    const node = el("section", { class: "pins", "aria-label": "Pinned columns" });
+    const value = (sheet, layer, pos) => whole[0][sheet * size + layer * positions + pos];
+
+    function card(title, close, count, names, along) {
+      const others = sheets.map((_, sheet) => sheet).filter((sheet) => sheet !== data.sheet);
+      const curves = [...others, data.sheet ?? 0].map((sheet) => ({ sheet, curve: Array.from({ length: count }, (_, i) => value(sheet, ...along(i))) }));
+      return el("figure", { class: "pin" }, el("figcaption", {}, ...title, close),
+        plot(curves, names, data), el("p", { class: "note" }, sheets.length > 1 ? `thin: the other ${sheets.length - 1}` : ""));
+    }
+
+    function draw() {
+      const { pins, at } = store.state;
+      const close = (pos) => el("button", { type: "button", class: "close", "aria-label": `unpin column ${pos}`, onclick: () => look.pin(pos) }, "×");
+      const columns = pins.map((pos) => {
+        const one = card([`${quantities[0].label} · `, token(packed.labels[pos])], close(pos), layers, packed.rows, (i) => [i, pos]);
+        one.dataset.pos = pos;
+        return one;
+      });
+      const row = pins.length && at ? [card([`${quantities[0].label} · ${data.names[at.layer]}`], "", positions, packed.labels, (i) => [at.layer, i])] : [];
+      const bar = el("div", { class: "pinbar" }, el("h2", {}, "Pinned columns"), el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
+      node.replaceChildren(...(pins.length ? [bar, ...columns, ...row] : []));
+    }
+    return { node, draw };
+  }
+}
+
+/** The choice among sheets: heads, references, conditions. */
+export function makeSheets(data, store) {
+  const choice = el("select", { "aria-label": data.sheet_name, onchange: () => store.set({ sheet: choice.selectedIndex }) },
+    ...data.sheets.map((name) => el("option", {}, name)));
+  choice.selectedIndex = store.state.sheet;
+  return el("label", { class: "group sheets" }, data.sheet_name, choice);
+}
+
+function plot(curves, names, data) {
+  const values = curves.flatMap(({ curve }) => curve).filter(Number.isFinite);
+  const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
+  const span = high - low || 1;
+  const x = (i) => INDENT + ((i + 0.5) / names.length) * (ACROSS - INDENT - 10);
+  const y = (value) => UP - BELOW - ((value - low) / span) * (UP - ABOVE - BELOW);
+  const chart = svg("svg", { viewBox: `0 0 ${ACROSS} ${UP}`, role: "img", "aria-label": data.quantities[0].label });
+  for (const tick of [...new Set([low, 0, high])])
+    chart.append(svg("line", { class: "grid", x1: INDENT, x2: ACROSS - 10, y1: y(tick), y2: y(tick) }),
+      svg("text", { x: INDENT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, number(tick)));
+  const every = Math.ceil(names.length / 10);
+  names.forEach((name, i) => i % every || chart.append(svg("text", { x: x(i), y: UP - 10, "text-anchor": "middle" }, name.slice(0, 9))));
+  curves.forEach(({ sheet, curve }, order) => {
+    const bold = order === curves.length - 1;
+    const group = svg("g", { class: bold ? "curve value" : "thin", "data-sheet": sheet });
+    let down = false;
+    const d = curve.map((value, i) => {
+      const piece = Number.isFinite(value) ? `${down ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}` : "";
+      down = Boolean(piece);
+      return piece;
+    }).join("");
+    group.append(svg("path", { d, fill: "none" }));
+    curve.forEach((value, i) => {
+      if (!Number.isFinite(value) || (!bold && curves.length > 20)) return;
+      const dot = svg("circle", { cx: x(i), cy: y(value), r: bold ? 2.6 : 1.4 });
+      dot.append(svg("title", {}, `${data.sheets[sheet] ? `${data.sheets[sheet]}, ` : ""}${names[i]}: ${number(value)}`));
+      group.append(dot);
+    });
+    chart.append(group);
+  });
+  return chart;
+}

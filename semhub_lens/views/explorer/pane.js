@@ -1,0 +1,47 @@
+// One lens on screen: its map with the strip above, the bars beside and the inputs below, and its pins.
+
+import { el } from "./dom.js";
+import { search } from "./data.js";
+import { THEMES, colourings, painted } from "./colour.js";
+import { makeMap } from "./map.js";
+import { makeOverview, makeShares } from "./overview.js";
+import { makePins } from "./pins.js";
+
+export function makePane(data, store, { prefix = "c", name = "", pin }) {
+  const kinds = data.kinds ?? colourings(data);
+  const look = { theme: THEMES.light, colours: null, found: null, prefix, name, pin };
+  const map = makeMap(data, store, look);
+  const overview = makeOverview(data, store, look, map);
+  const pins = data.makePins?.(store, look) ?? makePins(data, store, look);
+  const shares = data.mass && data.order.length > 1 ? makeShares(data, map, look) : null;
+  const title = name ? [el("div", {}), el("h2", { class: "name" }, el("b", {}, name), " ", el("span", { class: "note" }, data.called ?? "")), el("div", {})] : [];
+  const stage = el("div", { class: shares ? "stage" : "stage alone" }, ...title,
+    el("div", { class: "corner" }, data.row ?? "layer"), el("div", { class: "above" }, overview.node),
+    el("div", { class: "corner" }, shares ? (name ? "share" : "share of probability") : ""),
+    map.names, map.scroll, shares ? shares.node : el("div"),
+    el("div", { class: "corner foot" }, data.column ?? "input"), map.tokens, el("div", { class: "corner foot" }));
+  stage.classList.toggle("twoline", Boolean(data.under));
+  stage.style.setProperty("--most", `${data.positions * map.WIDEST}px`);
+  const kind = () => kinds.find((one) => one.name === store.state.colour) ?? kinds[0];
+
+  function recolour(dark) {
+    look.theme = dark ? THEMES.dark : THEMES.light;
+    look.colours = painted(data, kind(), look.theme);
+  }
+
+  function react(changed, moved) {
+    if (stage.hidden) return;
+    if (changed.has("find")) look.found = search(data, store.state.find);
+    if (["find", "colour", "theme"].some((key) => changed.has(key))) overview.paint();
+    if (moved) {
+      map.draw(changed.has("resized"));
+      overview.place();
+      shares?.draw();
+    }
+    if (["find", "colour", "theme", "pins"].some((key) => changed.has(key))) map.redress();
+    if (changed.has("theme")) shares?.draw();
+    if (changed.has("pins") || changed.has("at")) map.draw(false);
+    map.mark();
+  }
+  return { data, store, look, map, pins, shares, stage, kinds, kind, name, recolour, react };
+}

@@ -1,0 +1,115 @@
+"""A map as one small SVG, for where no script runs: a code host, a printed notebook."""
+
+import html
+from collections.abc import Sequence
+
+import torch
+
+from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.language_tables import UNKNOWN
+from semhub_lens.lens.logit_lens import LensResult
+
+Colour = tuple[float, float, float]
+
+COLUMNS, WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 14, 78, 20, 40, 30, 46
+LONGEST, TITLE, NOTE = 9, 90, 150
+WHITE, GREY, BLUE = (255, 255, 255), (122, 131, 146), (29, 74, 165)
+HUES = ((33, 96, 186), (222, 120, 0), (0, 142, 108), (170, 68, 153), (150, 56, 30), (140, 132, 0))
+OTHER = (92, 82, 120)
+DARK = 0.19
+"""Luminance below which white ink stands out more; these colours are those of `colour.js`."""
+
+
+def lens_still(result: LensResult) -> str | None:
+    """The last tokens of a lens, coloured by language where known, else by probability; None without top tokens."""
+    if not {"top_ids", "top_logprobs"} <= result.measured.keys():
+        return None
+    positions = range(max(0, len(result.labels) - COLUMNS), len(result.labels))
+    text, hues = dict(result.vocabulary), _hues(result)
+    p = result.top_logprobs[..., 0].double().exp()
+    words, colours = [], []
+    for layer in range(len(p)):
+        ids = [int(result.top_ids[layer, pos, 0]) for pos in positions]
+        words.append([text[i] for i in ids])
+        shares = [0.05 + 0.95 * float(p[layer, pos]) ** 0.5 for pos in positions]
+        colours.append([mixed(WHITE, hues.get(i, GREY) if hues else BLUE, s) for i, s in zip(ids, shares, strict=True)])
+    rows = ["emb" if entry == 0 else str(entry) for entry in result.entries]
+    what = f"language of the most probable token ({_key(result, hues)})" if hues else "probability"
+    title = f"Logit lens, by {what}: {''.join(result.labels[-COLUMNS:]).replace('␣', ' ')}"
+    return still(title, rows, [result.labels[pos] for pos in positions], words, colours, result.provenance.line())
+
+
+def still(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    words: Sequence[Sequence[str]],
+    colours: Sequence[Sequence[Colour]],
+    note: str,
+) -> str:
+    """Cells with their words, the first row at the bottom."""
+    width, height = LEFT + WIDTH * len(columns) + 10, TOP + HEIGHT * len(rows) + BOTTOM
+    width = max(width, 420)
+    parts = [_text(8, 18, title[:TITLE], "#1b2330", "font-weight='bold'")]
+    for row, name in enumerate(rows):
+        y = TOP + HEIGHT * (len(rows) - 1 - row)
+        parts.append(_text(LEFT - 6, y + 14, name, "#5d6879", "text-anchor='end'"))
+        for column, (word, colour) in enumerate(zip(words[row], colours[row], strict=True)):
+            x = LEFT + WIDTH * column
+            fill = "#" + "".join(f"{round(channel):02x}" for channel in colour)
+            parts.append(f"<rect x='{x}' y='{y}' width='{WIDTH - 1}' height='{HEIGHT - 1}' fill='{fill}'/>")
+            parts.append(_text(x + 4, y + 14, _cut(word), _ink(colour)))
+    for column, name in enumerate(columns):
+        parts.append(_text(LEFT + WIDTH * column + 4, TOP + HEIGHT * len(rows) + 15, _cut(name), "#1b2330"))
+    parts.append(_text(8, height - 10, note[:NOTE], "#5d6879", "font-size='8.5'"))
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
+        "font-family='DejaVu Sans Mono, Menlo, Consolas, Noto Sans CJK SC, Noto Sans Arabic, monospace' font-size='11'>"
+        f"<rect width='{width}' height='{height}' fill='#ffffff'/>{''.join(parts)}</svg>"
+    )
+
+
+def mixed(ground: Colour, colour: Colour, share: float) -> Colour:
+    """A share of the way from the ground to a colour."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(ground, colour, strict=True))
+    return red, green, blue
+
+
+def _text(x: float, y: float, text: str, fill: str, more: str = "") -> str:
+    return f"<text x='{x}' y='{y}' fill='{fill}' {more}>{html.escape(harmless(text))}</text>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _ink(colour: Colour) -> str:
+    linear = [v / 3294.6 if v <= 10.3 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+    light = sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+    return "#10151d" if light > DARK else "#ffffff"
+
+
+def _order(result: LensResult) -> list[int]:
+    """Languages by their share of the stored probability, English first, as the page gives out its colours."""
+    if result.token_languages is None:
+        return []
+    place = {token: i for i, (token, _) in enumerate(result.vocabulary)}
+    rows = torch.tensor([place[token] for token in result.top_ids.flatten().tolist()])
+    mass = result.top_logprobs.exp().flatten().nan_to_num(0.0) @ result.token_languages[rows]
+    found = [i for i, name in enumerate(result.languages) if name != UNKNOWN and float(mass[i]) > 0]
+    return sorted(found, key=lambda i: (result.languages[i] not in ("en", "latin"), -float(mass[i])))
+
+
+def _hues(result: LensResult) -> dict[int, Colour]:
+    """The colour of each listed token that one language has half of."""
+    if result.token_languages is None:
+        return {}
+    hues = {group: HUES[i] if i < len(HUES) else OTHER for i, group in enumerate(_order(result))}
+    share, which = result.token_languages.max(1)
+    named = zip(result.vocabulary, share.tolist(), which.tolist(), strict=True)
+    return {token: hues[group] for (token, _), most, group in named if most >= 0.5 and group in hues}
+
+
+def _key(result: LensResult, hues: dict[int, Colour]) -> str:
+    names = ("blue", "orange", "green", "purple", "brown", "olive")
+    return ", ".join(f"{names[i]} {result.languages[g]}" for i, g in enumerate(_order(result)[:4]))

@@ -1,0 +1,50 @@
+"""A page that is shown by itself: `write_html` writes it, a notebook frames it."""
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+from semhub_lens.base.shown_text import harmless
+
+ROW, AROUND, TALLEST = 24, 330, 860
+"""Pixels of a notebook's frame: a row, what stands around the map, and the most."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A page of the explorer.
+
+    Example:
+        >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
+        >>> shl.sound_map(lens, [1, 2], [0.0, 0.04])
+        What each moment reads as: 2 positions, 4 layers
+        Next: write_html(view, "view.html") for the page
+    """
+
+    title: str
+    document: str
+    """The whole page, as HTML."""
+    text: str
+    """What it is, in a line or two."""
+    height: int
+    """Pixels of its frame in a notebook."""
+
+    def __repr__(self) -> str:
+        return f'{self.text}\nNext: write_html(view, "view.html") for the page'
+
+    def frame(self) -> str:
+        """The page in a frame that can reach nothing around it, as HTML."""
+        return framed(self.document, self.title, self.text, self.height)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.frame(), "text/plain": repr(self)}
+
+
+def framed(document: str, title: str, text: str, height: int) -> str:
+    """A page in a sandboxed frame; `text` stands where frames are not shown."""
+    page = document.replace("&", "&amp;").replace("'", "&#39;")
+    instead = html.escape(harmless(text, kept="\n"))
+    return (
+        f'<iframe sandbox="allow-scripts allow-downloads" title="{html.escape(title)}" srcdoc=\'{page}\' '
+        f'style="width:100%;height:{height}px;border:0;resize:vertical">{instead}</iframe>'
+    )

@@ -1,0 +1,264 @@
+"""A plotly figure as one small SVG, drawn here without a browser; and what a notebook shows of any result.
+
+Curves, bands, bars, heat maps and tables are drawn; colours, axes and titles are the figure's own. There is no hover.
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.colors import sample_colorscale
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.results import Result, drawn, shows
+from semhub_lens.views.style import GRID, INK, MUTED, PALETTE
+
+WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
+ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
+MOST = 4000
+"""Cells of a heat map that are drawn; a larger one is left to the page."""
+
+
+@shows(Result)
+def shown_figure(result: Result) -> dict[str, Any]:
+    """Of a result without a page of its own: the figure where an extension draws it, a picture, and a few words."""
+    try:
+        figure = drawn(result)
+    except SemhubError as error:
+        return {"text/plain": f"{result!r}\n{error}"}
+    picture = figure_still(figure)
+    interactive = figure._repr_mimebundle_()
+    if "colab" not in str(pio.renderers.default):  # what else is HTML there needs a script that an earlier output holds
+        interactive["text/html"] = f'<div style="overflow-x:auto">{picture}</div>'
+    return {
+        **interactive,
+        "image/svg+xml": picture,
+        "text/plain": repr(result),
+    }
+
+
+def figure_still(figure: go.Figure) -> str:
+    """The figure as SVG text.
+
+    Example:
+        >>> from semhub_lens.views.stills import figure_still
+        >>> figure_still(figure(logit_lens(tiny_model, "two", progress=False)))[:4]
+        '<svg'
+    """
+    layout: Any = figure.layout
+    tables = [trace for trace in figure.data if trace.type == "table"]
+    height = min(int(layout.height or 460), 900)
+    if tables:
+        height = 60 + TABLE_ROW * sum(1 + max(map(len, trace.cells["values"])) for trace in tables)
+    parts = [_text(16, 24, _plain(layout.title.text or ""), size=15, weight="bold", longest=105)]
+    for trace in tables:
+        parts += _table(trace)
+    panels: dict[tuple[str, str], list[Any]] = {}
+    for trace in figure.data:
+        if trace.type in ("scatter", "bar", "heatmap"):
+            panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
+    for (x, y), traces in panels.items():
+        parts += _panel(layout, x, y, traces, height)
+    named = {t.name: _colour(t, i) for i, t in enumerate(figure.data) if t.name and t.showlegend is not False}
+    parts += _legend(named, height)
+    parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        f'font-family="{FONT}" font-size="11"><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Iterable[str]:
+    """One pair of axes with its traces."""
+    across, up = layout[x.replace("x", "xaxis")], layout[y.replace("y", "yaxis")]
+    left, right = across.domain or (0, 1)
+    low, high = up.domain or (0, 1)
+    box = (ROOM + left * (WIDTH - ROOM - 20), ROOM + (1 - high) * (height - ROOM - BELOW),
+           ROOM + right * (WIDTH - ROOM - 20), ROOM + (1 - low) * (height - ROOM - BELOW))  # fmt: skip
+    cells = any(trace.type == "heatmap" for trace in traces)
+    scale_x = _Scale(across, [v for t in traces for v in _values(t.x)], box[0], box[2], cells)
+    bars = any(trace.type == "bar" for trace in traces)
+    scale_y = _Scale(up, [v for t in traces for v in _values(t.y)] + [0] * bars, box[3], box[1], cells)
+    yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
+    for i, trace in enumerate(traces):
+        if trace.type == "heatmap":
+            yield from _cells(trace, scale_x, scale_y, layout[trace.coloraxis] if trace.coloraxis else trace)
+        else:
+            yield from (_curve if trace.type == "scatter" else _bars)(trace, scale_x, scale_y, _colour(trace, i))
+
+
+class _Scale:
+    """From a value to pixels: numbers, or categories in their order."""
+
+    def __init__(self, axis: Any, values: list[Any], start: float, end: float, cells: bool) -> None:
+        self.names = list(dict.fromkeys(v for v in values if isinstance(v, str)))
+        self.start, self.end = start, end
+        numbers = range(len(self.names)) if self.names else [v for v in values if _finite(v)] or [0, 1]
+        low, high = float(min(numbers)), float(max(numbers))
+        if axis.range and all(_finite(v) for v in axis.range):
+            low, high = map(float, axis.range)
+        pad = 0.5 if self.names or cells else 0.04 * (high - low) or 0.5
+        self.low, self.high = low - pad, high + pad
+        self.ticks = self._ticks(axis, low, high, 1.0 if cells else 0.0)
+
+    def __call__(self, value: Any) -> float:
+        number = self.names.index(value) if self.names else float(value)
+        return self.start + (number - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def _ticks(self, axis: Any, low: float, high: float, least: float) -> list[tuple[Any, str]]:
+        if self.names:
+            every = math.ceil(len(self.names) / 14)
+            return [(name, name) for name in self.names[::every]]
+        if axis.tickvals is not None:
+            texts = axis.ticktext if axis.ticktext is not None else [f"{v:g}" for v in axis.tickvals]
+            pairs = list(zip(axis.tickvals, texts, strict=False))
+            return pairs[:: math.ceil(len(pairs) / 30)]
+        step = 10 ** math.floor(math.log10((high - low) or 1))
+        step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (step * f) <= 7)
+        step = max(step, least)
+        first = math.ceil(low / step)
+        return [(i * step, f"{i * step:g}") for i in range(first, math.floor(high / step) + 1)]
+
+
+def _axes(x: _Scale, y: _Scale, box: tuple[float, ...], x_title: str, y_title: str) -> Iterable[str]:
+    left, top, right, bottom = box
+    for value, name in y.ticks:
+        yield f'<path d="M{left:.1f} {y(value):.1f}H{right:.1f}" stroke="{GRID}"/>'
+        yield _text(left - 6, y(value) + 4, _plain(str(name))[:12], anchor="end", fill=MUTED)
+    for value, name in x.ticks:
+        yield _text(x(value), bottom + 14, _plain(str(name))[:10], anchor="middle", fill=MUTED)
+    yield _text((left + right) / 2, bottom + 30, _plain(x_title), anchor="middle", fill=MUTED)
+    yield _text(left, top - 8, _plain(y_title), fill=MUTED)
+
+
+def _curve(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
+    points = [(x(a), y(b)) if _finite(b) else None for a, b in zip(_values(trace.x), _values(trace.y), strict=True)]
+    pieces, down = [], False
+    for point in points:
+        if point:
+            pieces.append(f"{'L' if down else 'M'}{point[0]:.1f} {point[1]:.1f}")
+        down = point is not None
+    path = "".join(pieces)
+    if trace.fill == "toself":
+        yield f'<path d="{path}Z" fill="{trace.fillcolor or colour}" stroke="none"/>'
+        return
+    mode = trace.mode or "lines"
+    if "lines" in mode and trace.line.width != 0:
+        dash = {"dot": "2 3", "dash": "7 4", "dashdot": "7 3 2 3"}.get(trace.line.dash or "", "")
+        yield f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+    if "markers" in mode:
+        for point in points:
+            if point:
+                yield f'<circle cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="3" fill="{colour}"/>'
+
+
+def _bars(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
+    if trace.orientation == "h":
+        return
+    width = max(2.0, 0.6 * abs(x.end - x.start) / (x.high - x.low))
+    for a, b in zip(_values(trace.x), _values(trace.y), strict=True):
+        if _finite(b):
+            top, base = min(y(b), y(0)), max(y(b), y(0))
+            yield _rect(x(a) - width / 2, top, width, base - top, colour)
+
+
+def _cells(trace: Any, x: _Scale, y: _Scale, look: Any) -> Iterable[str]:
+    z = np.array(trace.z, dtype=float)
+    columns = _values(trace.x) or list(range(z.shape[1]))
+    rows = _values(trace.y) or list(range(z.shape[0]))
+    if z.size > MOST or not np.isfinite(z).any():
+        yield _text(
+            (x.start + x.end) / 2, (y.start + y.end) / 2, "too large for a picture: see the page", anchor="middle"
+        )
+        return
+    low, high = (look.zmin, look.zmax) if look is trace else (look.cmin, look.cmax)
+    low, high = (float(np.nanmin(z)), float(np.nanmax(z))) if low is None or high is None else (float(low), float(high))
+    share = np.clip((z - low) / ((high - low) or 1), 0, 1)
+    scale = [list(stop) for stop in look.colorscale] if look.colorscale else "RdBu_r"
+    share = 1 - share if look.reversescale else share
+    wide, tall = abs(x.end - x.start) / (x.high - x.low), abs(y.end - y.start) / (y.high - y.low)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            if _finite(z[i, j]):
+                fill = str(sample_colorscale(scale, [float(share[i, j])])[0])
+                yield _rect(x(column) - wide / 2, y(row) - tall / 2, wide - 1, tall - 1, fill)
+
+
+def _annotation(one: Any, height: int) -> str:
+    """A panel's title, or the line of provenance, which lies below the axes."""
+    text, x = _plain(one.text or ""), ROOM + float(one.x) * (WIDTH - ROOM - 20)
+    if (one.yshift or 0) < 0:
+        return _text(16, height - 6, text, fill=MUTED, size=8, longest=190)
+    anchor = "start" if one.xanchor == "left" else "middle"
+    return _text(x, ROOM + (1 - float(one.y)) * (height - ROOM - BELOW) - 18, text, anchor=anchor, weight="bold")
+
+
+def _table(trace: Any) -> Iterable[str]:
+    columns = trace.cells["values"]
+    for i, (head, cells) in enumerate(zip(trace.header["values"], columns, strict=True)):
+        x = 16 + i * (WIDTH - 32) / len(columns)
+        longest = int(LONGEST * 1.3 / len(columns))
+        for row, value in enumerate((head, *cells)):
+            weight = "bold" if row == 0 else "normal"
+            yield _text(x, 50 + TABLE_ROW * row, _plain(str(value))[:longest], weight=weight)
+
+
+def _legend(named: dict[str, str], height: int) -> Iterable[str]:
+    x, y = 16.0, height - 34.0
+    for name, colour in list(named.items())[:24]:
+        text = _plain(name)[:40]
+        if x + 30 + 6.2 * len(text) > WIDTH:
+            x, y = 16.0, y + 14
+        yield _rect(x, y - 8, 14, 4, colour)
+        yield _text(x + 19, y, text)
+        x += 34 + 6.2 * len(text)
+
+
+def _colour(trace: Any, place: int) -> str:
+    if getattr(trace, "fill", None) == "toself" and trace.fillcolor:
+        return html.escape(trace.fillcolor)
+    for part in (getattr(trace, "line", None), getattr(trace, "marker", None)):
+        colour = getattr(part, "color", None)
+        if isinstance(colour, str):
+            return html.escape(colour)
+    return PALETTE[place % len(PALETTE)]
+
+
+def _values(values: Any) -> list[Any]:
+    return [] if values is None else list(values)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
+
+
+def _plain(text: str) -> str:
+    """A figure's text without its few tags; what `style.escape` wrote for characters reads as them again."""
+    return html.unescape(re.sub(r"</?(b|i|br|sub|sup|span)\b[^>]*>", " ", text)).strip()
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    fill: str = INK,
+    size: int = 11,
+    weight: str = "normal",
+    longest: int = LONGEST,
+) -> str:
+    look = f'text-anchor="{anchor}" fill="{fill}" font-size="{size}" font-weight="{weight}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(text[:longest])}</text>'
+
+
+def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{max(height, 0.5):.1f}" fill="{fill}"/>'
+    )

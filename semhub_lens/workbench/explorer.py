@@ -1,0 +1,164 @@
+"""`explore`: the explorer of a model in a notebook, as an anywidget; its script is that of a lens's page."""
+
+import json
+import time
+from typing import Any
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.optional_packages import optional
+from semhub_lens.lens.comparison import LensComparison
+from semhub_lens.lens.language_tables import LanguageTable
+from semhub_lens.lens.logit_lens import DISTANCES, LensResult
+from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.generation import Generation
+from semhub_lens.model.hooking import n_layers
+from semhub_lens.views.explorer.page import as_json, contents, framed, widget_script
+from semhub_lens.workbench.asked import Asked
+from semhub_lens.workbench.bench import Answer, Bench
+from semhub_lens.workbench.newest import Newest
+
+FIRST = {"prompt": "", "quantities": list(DISTANCES), "layers": "", "top_k": 10, "new_tokens": 12, "interventions": []}
+"""What an explorer asks before anybody typed."""
+
+
+class Explorer:
+    """A model under the eyes of a notebook: a form, the lens of what is typed, and the results behind it.
+
+    Args:
+        model: any TransformerLens model; runs happen in a thread of the explorer's own.
+        widget: what shows it: traits `setup`, `asked`, `page` and `answer`, as `explore` makes it.
+        table: from `language_table(model)`, to colour tokens by language.
+    """
+
+    def __init__(self, model: Model, widget: Any, table: LanguageTable | None = None) -> None:
+        self.widget = widget
+        self._bench = Bench(model, table)
+        self._newest = Newest(self._bench.answer, self._show, self._fail)
+        self._answer: Answer | None = None
+        self._error: Exception | None = None
+        self._since = 0.0
+        widget.setup = {"model": provenance_of(model).model, "layers": n_layers(model), "quantities": list(DISTANCES)}
+        widget.observe(self._asked, names="asked")
+        if dict(widget.asked).get("prompt"):
+            self._asked(None)
+
+    def ask(self, **settings: Any) -> "Explorer":
+        """Ask from Python what the form asks: `prompt=`, `quantities=`, `layers=`, `interventions=`, ...
+
+        Raises:
+            SemhubError: a name or value that the form does not have.
+        """
+        asked = {**dict(self.widget.asked), **settings}
+        Asked.read({name: value for name, value in asked.items() if name != "number"})
+        self.widget.asked = {**asked, "number": int(asked.get("number", 0)) + 1}
+        return self
+
+    def wait(self, timeout: float | None = None) -> "Explorer":
+        """Wait for the newest answer.
+
+        Raises:
+            SemhubError: it was refused, or took more than `timeout` seconds.
+        """
+        if not self._newest.wait(timeout):
+            raise SemhubError(f"No answer within {timeout} seconds; ask for less, or wait longer.")
+        if self._error:
+            raise self._error
+        return self
+
+    @property
+    def result(self) -> LensResult:
+        """The lens that is shown, under the interventions where there are some."""
+        return self._answered().lens
+
+    @property
+    def clean(self) -> LensResult:
+        """The lens of the prompt without interventions."""
+        return self._answered().clean
+
+    @property
+    def comparison(self) -> LensComparison | None:
+        """Both lenses; None without interventions."""
+        return self._answered().comparison
+
+    @property
+    def texts(self) -> tuple[Generation | None, Generation | None]:
+        """How the prompt goes on, clean and under the interventions; None where not asked for, or not yet there."""
+        return self._answered().text, self._answered().changed_text
+
+    @property
+    def code(self) -> str:
+        """A script that makes the same results of `model` and, where one was given, `table`."""
+        return self._answered().asked.code(self._bench.table is not None)
+
+    def _repr_mimebundle_(self, **settings: Any) -> Any:
+        shown = self.widget._repr_mimebundle_(**settings)
+        data, *rest = shown if isinstance(shown, tuple) else (shown,)
+        if self._answer is not None:  # where no widget can live: nbconvert, a code host
+            data = {**data, "text/html": framed(self._answer.comparison or self._answer.lens)["text/html"]}
+        return (data, *rest) if rest else data
+
+    def _answered(self) -> Answer:
+        if self._answer is None:
+            raise SemhubError("The explorer has no answer yet: type a prompt, or explorer.ask(prompt=...).wait().")
+        return self._answer
+
+    def _asked(self, change: Any) -> None:
+        """The form, or `ask`, wants something else."""
+        self._since, self._error = time.monotonic(), None
+        given = dict(self.widget.asked)
+        number = given.pop("number", 0)
+        try:
+            asked = Asked.read(given)
+        except SemhubError as error:
+            self._newest.drop()
+            self._fail(error)
+            return
+        self.widget.answer = {"number": number, "state": "running"}
+        self._newest.ask(asked)
+
+    def _show(self, answer: Answer) -> None:
+        fresh = self._answer is None or answer.clean is not self._answer.clean or answer.lens is not self._answer.lens
+        self._answer = answer
+        if fresh:
+            self.widget.page = as_json(contents(answer.comparison or answer.lens))
+        found = [one and one.texts[0] for one in (answer.text, answer.changed_text)]
+        wanted = answer.asked.new_tokens * (2 if answer.changed else 1)
+        done = not wanted or found[1 if answer.changed else 0] is not None
+        self._tell(state="done" if done else "partial", texts=json.loads(as_json(found)), code=self.code)
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        kind = "" if isinstance(error, SemhubError) else f"{type(error).__name__}: "
+        self._tell(state="error", error=f"{kind}{error}")
+
+    def _tell(self, **answer: Any) -> None:
+        seconds = round(time.monotonic() - self._since, 2)
+        self.widget.answer = {"number": dict(self.widget.asked).get("number", 0), "seconds": seconds, **answer}
+
+
+def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = None) -> Explorer:
+    """Explore a model in a notebook: type a prompt, change its run, and see lens, difference and continuation.
+
+    The form offers what to read, at which layers, and interventions: steer by a word pair or a saved vector, project a
+    word pair out, patch one position from another prompt. A run that is overtaken is stopped. What is shown is in
+    `explorer.result`, `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
+
+    Args:
+        model: any TransformerLens model.
+        prompt: what to begin with.
+        table: from `language_table(model)`, to colour tokens by language; without it, by script.
+
+    Raises:
+        SemhubError: the package anywidget is not installed (`pip install "semhub-lens[notebooks]"`).
+
+    Example:
+        >>> explorer = explore(model, "El color del cielo es")  # doctest: +SKIP
+        >>> explorer.result.top_ids  # doctest: +SKIP
+
+    An intervention shows that a direction suffices to change what is read out, not that the model uses it.
+    """
+    anywidget, traitlets = (optional(name, name, "notebooks") for name in ("anywidget", "traitlets"))
+    traits = {name: traitlets.Dict().tag(sync=True) for name in ("setup", "asked", "answer")}
+    body = {"_esm": widget_script(), "page": traitlets.Unicode().tag(sync=True), **traits}
+    widget = type("ExplorerWidget", (anywidget.AnyWidget,), body)(asked={**FIRST, "prompt": prompt, "number": 0})
+    return Explorer(model, widget, table)

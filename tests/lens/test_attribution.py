@@ -1,0 +1,93 @@
+"""Direct logit attribution against a sum by hand in float64 and against transformer-lens's own tool."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import models
+import semhub_lens as shl
+
+TEXT = "three plus two"
+
+
+def by_hand(model, position, token):
+    """Parts of the logit of a Llama: (e, attention, MLP) · gain / rms · W_U, from the cached writes."""
+    _, cache = model.run_with_cache(shl.Prompt.from_text(model, TEXT).ids[None])
+    blocks = model.cfg.n_layers
+    final = cache[f"blocks.{blocks - 1}.hook_resid_post"][0, position].double()
+    gain = next(value for name, value in model.ln_final.named_parameters() if name.split(".")[-1] in ("w", "weight"))
+    rms = (final.square().mean() + float(model.cfg.eps)).sqrt()
+    towards = gain.detach().double() / rms * model.W_U[:, token].detach().double()
+    one = [cache["blocks.0.hook_resid_pre"][0, position].double() @ towards]
+    attention = [cache[f"blocks.{b}.hook_attn_out"][0, position].double() @ towards for b in range(blocks)]
+    mlp = [cache[f"blocks.{b}.hook_mlp_out"][0, position].double() @ towards for b in range(blocks)]
+    return [torch.stack(part).float() for part in (one, attention, mlp)], float(final @ towards)
+
+
+@pytest.mark.parametrize("position", [-1, 1])
+def test_every_part_is_that_of_a_sum_by_hand(tiny_model, position):
+    found = shl.direct_attribution(tiny_model, TEXT, token=["five", 7], position=position)
+    for i, token in enumerate(found.token_ids):
+        (one, attention, mlp), logit = by_hand(tiny_model, position, token)
+        assert torch.allclose(found.embedding[i], one[0], atol=2e-5)
+        assert torch.allclose(found.attention[i], attention, atol=2e-5)
+        assert torch.allclose(found.mlp[i], mlp, atol=2e-5)
+        assert float(found.logits[i] - found.bias[i]) == pytest.approx(logit, abs=1e-4)
+    assert found.unexplained.abs().max() < 1e-4
+    assert found.texts == ("five", "three" if found.texts[1] == "three" else found.texts[1])
+    frame = found.to_frame()
+    assert frame.groupby("id")["logit"].sum()[7] == pytest.approx(float(found.logits[1]), abs=1e-4)
+
+
+@pytest.mark.skipif(models.HOOKED_LINE, reason="transformer-lens 3.9 has no such tool")
+def test_the_parts_are_those_of_the_tool_of_transformer_lens():
+    from transformer_lens.tools.analysis import direct_logit_attribution
+
+    model = models.tiny("bridge", seed=3)
+    model.enable_compatibility_mode()
+    ids = shl.Prompt.from_text(model, TEXT).ids
+    theirs = direct_logit_attribution(model, ids[None], answer_tokens=7, unit="component")
+    named = dict(zip(theirs.labels, theirs.attribution[:, 0].tolist(), strict=True))
+    ours = shl.direct_attribution(model, TEXT, token=7)
+    assert float(ours.embedding[0]) == pytest.approx(named["embed"], abs=2e-5)
+    for block in range(model.cfg.n_layers):
+        assert float(ours.attention[0, block]) == pytest.approx(named[f"{block}_attn_out"], abs=2e-5)
+        assert float(ours.mlp[0, block]) == pytest.approx(named[f"{block}_mlp_out"], abs=2e-5)
+
+
+def test_without_a_token_it_is_the_most_probable_one(tiny_model):
+    lens = shl.logit_lens(tiny_model, TEXT, progress=False)
+    assert shl.direct_attribution(tiny_model, TEXT).token_ids == (int(lens.top_ids[-1, -1, 0]),)
+
+
+def test_an_intervention_shows_in_what_follows_it(tiny_model):
+    hooks = shl.at(2, shl.hooks.add(9 * torch.ones(32)))
+    clean, changed = (shl.direct_attribution(tiny_model, TEXT, token=7, hooks=given) for given in ((), hooks))
+    assert not torch.equal(clean.logits, changed.logits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"position": 4}, "has 4 tokens"),
+        ({"token": "three plus"}, "single token|several"),
+        ({"token": 10**6}, "outside"),
+    ],
+)
+def test_what_cannot_be_attributed_is_refused(tiny_model, settings, match):
+    with pytest.raises(shl.SemhubError, match=match):
+        shl.direct_attribution(tiny_model, TEXT, **settings)
+
+
+def test_a_lens_takes_attributions_of_its_own_prompt(tiny_model, tmp_path):
+    lens = shl.logit_lens(tiny_model, TEXT, progress=False)
+    found = shl.direct_attribution(tiny_model, TEXT, token=["five", "two"], position=2)
+    whole = lens.with_attribution(found)
+    again = shl.LensResult.load(whole.save(tmp_path / "lens"))
+    assert torch.equal(again.attributions[0].attention, found.attention)
+    with pytest.raises(shl.SemhubError, match="position 9"):
+        lens.with_attribution(dataclasses.replace(found, position=9))
+    other = dataclasses.replace(found, provenance=dataclasses.replace(found.provenance, weights="others"))
+    with pytest.raises(shl.SemhubError, match="another model"):
+        lens.with_attribution(other)

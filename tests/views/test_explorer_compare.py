@@ -1,0 +1,137 @@
+"""The page of two lenses: both maps move together, and the difference shows the comparison's numbers."""
+
+import pytest
+import torch
+
+import semhub_lens as shl
+from explored import LABELS, active, cells, every, in_chromium, rgb
+from planted_lens import WORDS, planted_lens
+
+HUES = {"en": (33, 96, 186)}
+
+
+@pytest.fixture(scope="module")
+def two(lens):
+    return shl.compare(lens, planted_lens(LABELS, layers=6, k=4, seed=5), names=("clean", "<b>steered</b>"))
+
+
+def shown(tab, prefix, value="c.textContent"):
+    return {
+        at: one
+        for at, one in tab.js(
+            f"[...document.querySelectorAll('.cell[id^={prefix}]')].map(c => "
+            f"[c.id.slice(1).split('-').map(Number), {value}])"
+        )
+        for at in [tuple(at)]
+    }
+
+
+@in_chromium
+def test_both_lenses_stand_side_by_side_under_their_names(two, open_page):
+    tab = open_page(two)
+    for prefix, side in zip("cb", (two.a, two.b), strict=True):
+        found = shown(tab, prefix)
+        assert found and all(text == side.strings()[layer][pos][0] for (layer, pos), text in found.items())
+    assert tab.js("[...document.querySelectorAll('h2.name')].filter(h => h.offsetParent).map(h => h.textContent)") == [
+        "A clean",
+        "B <b>steered</b>",
+    ]
+    tops = tab.js(
+        "[...document.querySelectorAll('.stage:not([hidden]) .scroll')].map(s => s.getBoundingClientRect().top)"
+    )
+    assert len(tops) == 2 and tops[0] == tops[1]
+
+
+@in_chromium
+def test_languages_have_one_hue_in_both(two, open_page):
+    tab = open_page(two)
+    tab.js("document.body.style.width = '3000px'")
+    tab.resize(3000, 900)
+    tab.settle()
+    of = {text: name for name, texts in WORDS.items() for text in texts}
+    strongest = {}
+    for prefix, side in zip("cb", (two.a, two.b), strict=True):
+        for at, colour in shown(tab, prefix, "getComputedStyle(c).backgroundColor").items():
+            p = float(side.top_logprobs[at][0].exp())
+            hue = [255 - (255 - one) / (0.05 + 0.95 * p**0.5) for one in rgb(colour)]
+            if p > 0.3:
+                strongest.setdefault(of[side.strings()[at[0]][at[1]][0]], []).append(hue)
+    assert len(strongest) > 2
+    for hues in strongest.values():
+        assert torch.tensor(hues).std(0, correction=0).max() < 3
+
+
+@in_chromium
+def test_the_difference_shows_what_changed_as_the_comparison_says(two, open_page):
+    tab = open_page(two)
+    tab.click("[data-show=difference]")
+    assert tab.js("document.querySelector('[aria-checked=true]').dataset.colour") == "changed"
+    for at, (texts, colour) in shown(
+        tab, "d", "[[...c.querySelectorAll('bdi')].map(b => b.textContent), getComputedStyle(c).backgroundColor]"
+    ).items():
+        was, now = (side.strings()[at[0]][at[1]][0] for side in (two.a, two.b))
+        assert texts == ([now, was] if bool(two.changed[at]) else [now])
+        assert (rgb(colour) == [255, 255, 255]) == (not bool(two.changed[at]))
+    tab.click("[data-colour=replaced]")
+    amber = torch.tensor([178.0, 88, 0])
+    for at, colour in shown(tab, "d", "getComputedStyle(c).backgroundColor").items():
+        assert rgb(colour) == pytest.approx((255 + (amber - 255) * two.replaced[at]).tolist(), abs=1)
+    for name in ("entropy", "kl_to_final"):
+        tab.click(f"[data-colour={name}]")
+        change = two.change(name)
+        for at, colour in shown(tab, "d", "getComputedStyle(c).backgroundColor").items():
+            red, _, blue = rgb(colour)
+            if abs(float(change[at])) > 0.05:
+                assert (red > blue) == (float(change[at]) > 0)
+
+
+@in_chromium
+def test_moving_and_hovering_one_moves_the_other(open_page):
+    long = [planted_lens(["␣word"] * 60, layers=5, k=3, seed=seed) for seed in (1, 2)]
+    tab = open_page(shl.compare(*long))
+    tab.js("document.querySelector('.scroll').scrollLeft = 900")
+    tab.settle()
+    tab.settle()
+    lefts = "[...document.querySelectorAll('.stage:not([hidden]) .scroll')].map(s => s.scrollLeft)"
+    assert tab.js(lefts) == [900, 900]
+    assert {pos for _, pos in shown(tab, "c")} == {pos for _, pos in shown(tab, "b")}
+    tab.hover("#b2-15")
+    heads = tab.js("[...document.querySelectorAll('.panel .where')].map(p => p.textContent)")
+    assert heads == [f"{name}layer 2 · position 15 · after ␣word" for name in "AB"]
+    rows = tab.js("[...document.querySelectorAll('.panel .what')].map(c => c.textContent)")
+    assert rows == [*long[0].strings()[2][15], *long[1].strings()[2][15]]
+    rings = tab.js("[...document.querySelectorAll('.stage:not([hidden]) .ring')].map(r => [r.hidden, r.style.left])")
+    assert rings[0] == rings[1] and not rings[0][0]
+    tab.click("#b2-15")
+    assert tab.js("[...document.querySelectorAll('.pin')].map(p => p.dataset.pos)") == ["15", "15"]
+    tab.key("ArrowRight")
+    assert tab.js("document.querySelectorAll('.scroll')[1].getAttribute('aria-activedescendant')") == "b2-16"
+
+
+@in_chromium
+def test_what_one_side_lacks_is_blank(open_page):
+    a, b = planted_lens(["x", "y"], layers=3, k=2), planted_lens(["p", "x", "y"], layers=3, k=2, seed=2)
+    both = shl.compare(a, b, align="end")
+    tab = open_page(both)
+    left = shown(tab, "c")
+    assert {left[layer, 0] for layer in range(3)} == {""} and left[2, 1] == a.strings()[2][0][0]
+    tab.hover("#c1-0")
+    assert "no token here" in tab.js("document.querySelector('.panel').textContent")
+    tab.click("[data-show=difference]")
+    assert {shown(tab, "d")[layer, 0] for layer in range(3)} == {""}
+
+
+@in_chromium
+def test_a_page_of_two_opens_where_it_was_left(two, open_page):
+    tab = open_page(two, "#s=difference&c=kl_to_final&at=2,3")
+    assert tab.js("document.querySelector('[data-show=difference]').getAttribute('aria-pressed')") == "true"
+    assert tab.js("document.querySelector('[aria-checked=true]').dataset.colour") == "kl_to_final"
+    tab.click("[data-show=both]")
+    assert len(shown(tab, "c")) and active(tab) == (2, 3)
+    assert cells(tab, "0").keys() <= set(every(two.a))
+
+
+def test_a_notebook_gets_both_in_a_frame(two):
+    bundle = two._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"} and len(bundle["text/plain"].splitlines()) < 5
+    assert "cells have another most probable token" in bundle["text/plain"]

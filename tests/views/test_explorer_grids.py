@@ -1,0 +1,130 @@
+"""Grids of numbers in the explorer's shell: cells, hover, pins, sheets and CSV are the result's numbers."""
+
+import csv
+import io
+
+import pytest
+import torch
+
+import samples
+import semhub_lens as shl
+from explored import cells, in_chromium, rgb
+from semhub_lens.base.results import unnamed
+from semhub_lens.geometry.cosine import CosineResult
+
+LABELS = ("<bos>", "␣The", "␣France", "␣<b>x</b>")
+CLEAN = ("<bos>", "␣The", "␣Spain", "␣<b>x</b>")
+
+
+def patches(axes, shape, seed=0):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 3 - 1
+    return shl.PatchResult(
+        values=values, clean=1.5, corrupted=-0.5, site="z", metric="logit difference",
+        positions=((0, 0), (1, 1), (2, 2), (4, 3)), clean_labels=CLEAN, labels=LABELS, axes=axes, provenance=unnamed(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads():
+    return patches(("layer", "pos", "head"), (5, 4, 3))
+
+
+def shown_number(value):
+    return f"{value:.2f}".replace("-", "−") if round(value, 2) else "0.00"
+
+
+def choose(tab, sheet):
+    chosen = "document.querySelector('select')"
+    tab.js(f"{chosen}.selectedIndex = {sheet}; {chosen}.dispatchEvent(new Event('change'))")
+    tab.settle()
+
+
+@in_chromium
+def test_every_cell_shows_its_normalised_effect_of_the_chosen_head(heads, open_page):
+    tab = open_page(heads)
+    for head in (0, 2, 1):
+        choose(tab, head)
+        wanted = heads.normalised[..., head]
+        found = cells(tab, "[c.textContent, getComputedStyle(c).backgroundColor]")
+        assert len(found) == 20
+        for (layer, pos), (text, colour) in found.items():
+            value = float(wanted[layer, pos])
+            assert text == shown_number(value)
+            red, _, blue = rgb(colour)
+            assert (red > blue) == (value > 0) or abs(value) < 0.02
+    assert tab.js("location.hash") in ("", "#h=1")
+
+
+@in_chromium
+def test_hover_says_block_both_tokens_head_and_the_metric(heads, open_page):
+    tab = open_page(heads, "#h=1")
+    tab.hover("#c3-2")
+    assert tab.js("document.querySelector('.where').textContent") == "block 3 · position 2 · ␣France ← ␣Spain · head 1"
+    told = tab.js("document.querySelector('.facts').textContent")
+    assert f"logit difference {float(heads.values[3, 2, 1]):#.3g}" in told
+    assert f"normalised effect {float(heads.normalised[3, 2, 1]):#.3g}" in told
+    tab.hover("#c3-3")
+    assert "position 3 from 4" in tab.js("document.querySelector('.where').textContent")
+    assert tab.js("[...document.querySelectorAll('.under')].map(u => u.textContent)") == ["␣Spain"]
+    assert not tab.js("document.querySelector('main b b, main table b')")
+
+
+@in_chromium
+def test_a_pin_draws_the_column_through_the_blocks_and_the_row_through_the_columns(heads, open_page):
+    tab = open_page(heads)
+    tab.click("#c3-2")
+    curves = tab.js("""[...document.querySelectorAll('.pin')].map(p => Object.fromEntries(
+        [...p.querySelectorAll('g')].map(g => [g.dataset.sheet,
+            [...g.querySelectorAll('title')].map(t => t.textContent)])
+    ))""")
+    assert len(curves) == 2
+    for head in range(3):
+        column = [float(title.split(": ")[1]) for title in curves[0][str(head)]]
+        assert column == pytest.approx(heads.normalised[:, 2, head].tolist(), rel=6e-3, abs=1e-6)
+        row = [float(title.split(": ")[1]) for title in curves[1][str(head)]]
+        assert row == pytest.approx(heads.normalised[3, :, head].tolist(), rel=6e-3, abs=1e-6)
+
+
+@in_chromium
+def test_the_table_holds_every_number(heads, open_page):
+    tab = open_page(heads)
+    tab.js("""window.made = null; URL.createObjectURL = blob => { window.made = blob.text(); return "blob:null/x"; };
+        HTMLAnchorElement.prototype.click = () => {};""")
+    tab.js("[...document.querySelectorAll('button')].find(b => b.textContent === 'CSV').click()")
+    rows = list(csv.DictReader(io.StringIO(tab.js("window.made"))))
+    assert len(rows) == heads.values.numel()
+    wanted = heads.values.permute(2, 0, 1).flatten().tolist()
+    assert [float(row["metric"]) for row in rows] == pytest.approx(wanted)
+    assert rows[-1]["head"] == "head 2" and rows[-1]["block"] == "4" and rows[-1]["column"] == LABELS[-1]
+
+
+@in_chromium
+def test_cosines_and_heads_of_all_positions_and_undefined_effects_have_pages(open_page):
+    cosine = torch.rand((4, 3, 2), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    tab = open_page(CosineResult(cosine, ("red", "blue"), provenance=unnamed()), "#h=1")
+    assert cells(tab, "c.textContent") == {
+        (layer, pos): shown_number(float(cosine[layer, pos, 1])) for layer in range(4) for pos in range(3)
+    }
+    tab = open_page(patches(("layer", "head"), (5, 4)))
+    tab.hover("#c2-1")
+    assert tab.js("document.querySelector('.where').textContent") == "block 2 · head 1"
+    same = patches(("layer", "pos"), (5, 4))
+    object.__setattr__(same, "clean", same.corrupted)
+    tab = open_page(same)
+    found = cells(tab, "c.textContent")
+    assert found[2, 1] == shown_number(float(same.effect[2, 1])), "without a span the effect itself is shown"
+
+
+@in_chromium
+def test_a_sweep_shows_the_mean_change_of_each_score_and_condition(tiny_model, open_page):
+    sweep = samples.sweep_result(tiny_model)
+    tab = open_page(sweep)
+    names = tab.js("[...document.querySelector('select').options].map(o => o.textContent)")
+    assert len(names) == len(set(names)) and f"{sweep.names[0]}: {sweep.conditions[0]}" in names
+    score, condition = names[-1].split(": ")
+    choose(tab, len(names) - 1)
+    mean = sweep.effect(score, condition).nanmean(-1)
+    found = cells(tab, "c.textContent")
+    assert len(found) == mean.numel()
+    for (layer, pos), text in found.items():
+        assert float(text.replace("−", "-")) == pytest.approx(float(mean[layer, pos]), abs=0.051)

@@ -1,0 +1,104 @@
+"""What a notebook shows of every result: HTML that needs no extension, a picture, a few words, no raw tensors."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import hostile
+import semhub_lens as shl
+from explored import LABELS, in_chromium
+from planted_lens import WORDS, planted_lens
+from samples import SAMPLES
+from semhub_lens.views.explorer.stills import lens_still
+from semhub_lens.views.stills import figure_still
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_every_result_shows_itself_without_an_extension_and_without_raw_tensors(tiny_model, name):
+    bundle = SAMPLES[name](tiny_model)._repr_mimebundle_()
+    text = bundle["text/plain"]
+    assert "tensor(" not in text and len(text) < 2500 and len(text.splitlines()) <= 40
+    assert len(bundle["text/html"]) < 400_000 and not re.search(r'(src|href)="https?:', bundle["text/html"])
+    if name != "HostCheck":
+        picture = ET.fromstring(bundle["image/svg+xml"])
+        assert picture.tag.endswith("svg") and len(bundle["image/svg+xml"]) < 200_000
+        assert len(list(picture.iter())) > 3, "the picture is not empty"
+
+
+def words_of(svg):
+    return [node.text for node in ET.fromstring(svg).iter() if node.tag.endswith("text")]
+
+
+def test_the_picture_of_a_lens_has_the_last_tokens_and_the_colours_of_their_languages():
+    lens = planted_lens(LABELS * 3, layers=5, k=3)
+    svg = lens_still(lens)
+    texts = words_of(svg)
+    strings = lens.strings()
+    for layer in range(5):
+        for pos in range(len(LABELS) * 3 - 14, len(LABELS) * 3):
+            word = strings[layer][pos][0]
+            assert word in texts or f"{word[:8]}…" in texts
+    rects = [node.get("fill") for node in ET.fromstring(svg).iter() if node.tag.endswith("rect")][1:]
+    assert len(rects) == 5 * 14
+    sure = {"en": (33, 96, 186)}
+    of = {text: name for name, words in WORDS.items() for text in words}
+    for i, fill in enumerate(rects):
+        layer, pos = i // 14, len(LABELS) * 3 - 14 + i % 14
+        name = of[strings[layer][pos][0]]
+        if name in sure:
+            share = 0.05 + 0.95 * float(lens.top_logprobs[layer, pos, 0].exp()) ** 0.5
+            wanted = [255 + (one - 255) * share for one in sure[name]]
+            assert [int(fill[k : k + 2], 16) for k in (1, 3, 5)] == pytest.approx(wanted, abs=1)
+
+
+def test_a_picture_holds_hostile_text_as_text(tiny_model):
+    pictures = [lens_still(hostile.lens(tiny_model))]
+    pictures += [figure_still(shl.figure(result)) for result in hostile.results(tiny_model)]
+    for svg in pictures:
+        ET.fromstring(svg)
+        assert "<img" not in svg and "<script" not in svg and "<a " not in svg and not set(svg) & set(hostile.RAW)
+
+
+def test_a_picture_draws_the_figures_own_curve(tiny_model):
+    found = shl.target_lens(tiny_model, ["three plus"], [["two"]], progress=False)
+    figure = shl.figure(found)
+    (trace,) = [one for one in figure.data if one.mode == "lines+markers"]
+    heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', figure_still(figure))]
+    y = [float(v) for v in trace.y]
+    assert len(heights) == len(y)
+    span = max(y) - min(y)
+    drawn = [(max(heights) - h) / (max(heights) - min(heights)) for h in heights]
+    assert drawn == pytest.approx([(v - min(y)) / span for v in y], abs=0.01)
+
+
+def test_jupyterlab_takes_the_html_before_the_picture_and_that_before_the_text():
+    static = Path(sys.prefix) / "share/jupyter/lab/static"
+    scripts = [file.read_text(encoding="utf-8") for file in static.glob("jlab_core.*.js")]
+    if not scripts:
+        pytest.skip("JupyterLab is not installed")
+    ranks = dict(re.findall(r'mimeTypes:\["([a-z/+]+)"[^]]*\],defaultRank:(\d+)', "".join(scripts)))
+    assert int(ranks["text/html"]) < int(ranks["image/svg+xml"]) < int(ranks["text/plain"])  # the lowest is shown
+
+
+@in_chromium
+def test_nbconverts_page_shows_a_lens_and_a_curve(tiny_model, chrome, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    exporter = pytest.importorskip("nbconvert").HTMLExporter(template_name="basic")
+    lens = planted_lens(LABELS, layers=6, k=4)
+    curve = shl.target_lens(tiny_model, ["three plus"], [["two"]], progress=False)
+    cells = []
+    for result in (lens, curve):
+        data = {name: value for name, value in result._repr_mimebundle_().items() if not name.startswith("application")}
+        output = nbformat.v4.new_output("execute_result", data=data, execution_count=1)
+        cells.append(nbformat.v4.new_code_cell("result", outputs=[output], execution_count=1))
+    body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><body>{body}", encoding="utf-8")
+    tab = chrome.open(path.as_uri())
+    assert tab.js("document.querySelectorAll('svg path').length") > 2, "the curve"
+    assert tab.in_frame("document.querySelectorAll('.cell').length") == 6 * len(LABELS)
+    assert "tensor(" not in tab.js("document.body.textContent")
+    tab.close()

@@ -1,0 +1,168 @@
+"""The widget's front end in Chromium, on a page that has anywidget's model: get, set, on, off, save_changes."""
+
+import json
+
+import pytest
+
+import models
+import semhub_lens as shl
+from browser import CHROMIUM
+from chrome import Chrome
+from semhub_lens.views.explorer.page import as_json, contents, widget_script
+from semhub_lens.workbench.asked import Asked
+from semhub_lens.workbench.bench import Bench
+from semhub_lens.workbench.explorer import FIRST
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
+TEXT = "three plus two"
+NOTEBOOK = """<!doctype html><meta charset="utf-8"><body data-jp-theme-light="true"><button>cell</button>
+<p class="toolbar">the notebook's own</p><div id="place"></div>
+<script type="module">
+const listeners = {}, values = VALUES;
+window.sent = [];
+window.model = {
+  get: name => values[name],
+  set: (name, value) => { values[name] = value; (listeners["change:" + name] ?? []).forEach(act => act()); },
+  on: (name, act) => (listeners[name] ??= []).push(act),
+  off: (name, act) => (listeners[name] = listeners[name].filter(one => one !== act)),
+  save_changes: () => window.sent.push(structuredClone(values.asked)),
+};
+const widget = (await import(URL.createObjectURL(new Blob([SCRIPT], {type: "text/javascript"})))).default;
+window.end = widget.render({model, el: document.getElementById("place")});
+window.root = document.querySelector("#place > div").shadowRoot;
+window.ready = true;
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory):
+    browser = Chrome(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What the kernel's side sends: without and with an intervention."""
+    model = models.tiny(models.BACKENDS[-1])
+    steer = {"kind": "steer", "plus": "two", "minus": "five", "entry": 2, "strength": 8.0}
+    found = []
+    for interventions in ([], [steer]):
+        asked = Asked.read({"prompt": TEXT, "new_tokens": 2, "interventions": interventions})
+        found.append(list(Bench(model, shl.script_table(model)).answer(asked, lambda: None))[-1])
+    return found
+
+
+@pytest.fixture
+def notebook(chrome, tmp_path):
+    values = {
+        "setup": {"model": "tiny", "layers": 3, "quantities": ["entropy", "kl_to_final"]},
+        "asked": FIRST,
+        "answer": {},
+        "page": "",
+    }
+    path = tmp_path / "notebook.html"
+    source = NOTEBOOK.replace("VALUES", as_json(values)).replace("SCRIPT", as_json(widget_script()))
+    path.write_text(source, encoding="utf-8")
+    tab = chrome.open(path.as_uri())
+    tab.js("new Promise(done => { const wait = () => window.ready ? done() : setTimeout(wait, 5); wait(); })")
+    yield tab
+    assert not tab.faults()
+    assert all(url.startswith(("file:", "blob:")) for url in tab.requests())
+    tab.close()
+
+
+def send(tab, answer, number):
+    page = as_json(contents(answer.comparison or answer.lens))
+    texts = [one and one.texts[0] for one in (answer.text, answer.changed_text)]
+    told = {"number": number, "state": "done", "seconds": 0.5, "texts": texts, "code": answer.asked.code()}
+    tab.js(f"model.set('page', {json.dumps(page)}); model.set('answer', {as_json(told)})")
+    tab.settle()
+
+
+def asked(tab):
+    tab.js("new Promise(done => setTimeout(done, 420))")  # typing is waited for
+    return tab.js("window.sent.at(-1)")
+
+
+def write(tab, selector, value):
+    tab.js(f"(e => {{ e.focus(); e.select(); }})(root.querySelector({json.dumps(selector)}))")
+    tab.write(value)
+
+
+def test_typing_asks_once_for_what_was_typed_last(notebook):
+    typed = json.dumps(["thr", "three", TEXT])
+    type_it = "e => t => { e.value = t; e.dispatchEvent(new Event('input')); }"
+    notebook.js(f"{typed}.forEach(({type_it})(root.querySelector('.ask')))")
+    assert asked(notebook) == {**FIRST, "prompt": TEXT, "number": 1}
+    assert len(notebook.js("window.sent")) == 1
+    assert "running" in notebook.js("root.querySelector('.status').textContent")
+
+
+def test_an_answer_is_drawn_with_its_text_and_code(notebook, answers):
+    send(notebook, answers[0], 0)
+    lens = answers[0].lens
+    shown = notebook.js("[...root.querySelectorAll('.cell')].map(c => [c.id, c.textContent])")
+    assert dict(shown) == {
+        f"c{layer}-{pos}": lens.strings()[layer][pos][0] for layer in range(4) for pos in range(len(lens.labels))
+    }
+    assert notebook.js("root.querySelector('.text mark').textContent") == answers[0].text.texts[0]
+    assert notebook.js("root.querySelector('.code').textContent") == answers[0].asked.code()
+    assert notebook.js("root.querySelector('.status').textContent") == "0.5 s"
+    assert notebook.js("getComputedStyle(document.querySelector('p.toolbar')).position") == "static"
+
+
+def test_an_intervention_is_put_together_and_the_difference_shown(notebook, answers):
+    write(notebook, ".ask", TEXT)
+    notebook.js("(s => { s.value = 'steer'; s.dispatchEvent(new Event('change')); })(root.querySelector('.add'))")
+    for label, value in (("towards", "two"), ("away from", "five"), ("at entry", "2"), ("strength", "8")):
+        write(notebook, f".change [aria-label='{label}']", value)
+    made = asked(notebook)["interventions"]
+    assert made == [{"kind": "steer", "entry": 2, "strength": 8, "positions": "", "plus": "two", "minus": "five"}]
+    assert Asked.read({"prompt": TEXT, "interventions": made}).interventions == answers[1].asked.interventions
+    send(notebook, answers[1], notebook.js("model.get('asked').number"))
+    notebook.js("root.querySelector('[data-show=difference]').click()")
+    notebook.settle()
+    changed = answers[1].comparison.changed
+    marked = notebook.js(
+        "[...root.querySelectorAll('.cell[id^=d]')].filter(c => c.querySelector('.was')).map(c => c.id)"
+    )
+    assert set(marked) == {f"d{layer}-{pos}" for layer, pos in changed.nonzero().tolist()}
+    assert notebook.js("[...root.querySelectorAll('.text .note')].map(n => n.textContent)") == ["clean", "changed"]
+    notebook.js("root.querySelector('.change .close').click()")
+    assert asked(notebook)["interventions"] == []
+
+
+def test_an_overtaken_answer_is_not_shown(notebook, answers):
+    write(notebook, ".ask", TEXT)
+    number = asked(notebook)["number"]
+    notebook.js(f"model.set('answer', {{number: {number - 1}, state: 'error', error: 'old'}})")
+    assert notebook.js("root.querySelector('.status').textContent") == "running …"
+    notebook.js(f"model.set('answer', {{number: {number}, state: 'error', error: 'Type a <b>prompt</b>.'}})")
+    assert notebook.js("root.querySelector('.status').textContent") == "Type a <b>prompt</b>."
+
+
+def test_what_was_looked_at_stays_when_the_answer_changes(notebook, answers):
+    send(notebook, answers[0], 0)
+    notebook.js(
+        "root.querySelector('[data-colour=entropy]').click(); root.querySelector('.input[data-pos=\"2\"]').click()"
+    )
+    notebook.settle()
+    notebook.js("model.set('page', '')")
+    send(notebook, answers[1], 0)
+    assert notebook.js("root.querySelector('[aria-checked=true]').dataset.colour") == "entropy"
+    assert notebook.js("[...root.querySelectorAll('.pin')].map(p => p.dataset.pos)") == ["2", "2"]
+
+
+def test_it_is_as_dark_as_the_notebook_and_python_may_ask(notebook, answers):
+    send(notebook, answers[0], 0)
+    ground = "getComputedStyle(root.querySelector('.home')).backgroundColor"
+    assert notebook.js(ground) == "rgb(255, 255, 255)"
+    notebook.js("document.body.dataset.jpThemeLight = 'false'")
+    notebook.settle()
+    assert notebook.js(ground) == "rgb(18, 22, 28)"
+    notebook.js(f"model.set('asked', {as_json({**FIRST, 'prompt': 'from Python', 'number': 7})})")
+    assert notebook.js("root.querySelector('.ask').value") == "from Python"
+    notebook.js("window.end()")
+    notebook.js("model.set('answer', {number: 9, state: 'error', error: 'x'})")
+    assert notebook.js("root.querySelector('.status').textContent") != "x"
