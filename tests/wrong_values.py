@@ -549,7 +549,9 @@ COMMANDS = {
         "convention": ["wrong", ""], "data": ["no-such-folder/x"], "baseline": FREE, "spoke": FREE, "template": FREE,
     },
     "report": {
-        "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "steering": FREE},
+        "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
+        "steering": FREE,
+    },
     "results": {
         "n": NO_NUMERALS, "seed": NO_NUMERALS,
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "only": ["nothing", ESC],
