@@ -30,7 +30,7 @@ LABELLED = [
 LABELS = ["number"] * 6 + ["colour"] * 6
 LAYERS = [0, 6, 12, 18]
 CELLS = [(4, 4), (12, 4), (17, 5)]
-ENTRY, STRENGTH = 9, 30.0
+ENTRY, STRENGTH = 9, 300.0
 """Where steering adds the unembedding row of " blue", and how much of it."""
 NEW = 8
 
