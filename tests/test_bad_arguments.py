@@ -20,6 +20,7 @@ from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.cli import main as command
 from semhub_lens.model import loading
+from semhub_lens.report import results_page
 
 CALLS = {name: thing for name, thing in wrong.public().items() if name not in wrong.RECORDS}
 
@@ -159,7 +160,8 @@ def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypa
     real, faults = loading.load, []
     for option, entry in OPTIONS[name].items():
         loads = real if option in ("model", "backend", "device", "dtype") else lambda *given, **settings: at_rest
-        monkeypatch.setattr(loading, "load", loads)
+        for module in (loading, results_page):
+            monkeypatch.setattr(module, "load", loads)
         for value in wrong.COMMANDS[name].get(option) or wrong.SHARED.get(option, []):
             made = str(value.make(at_rest)) if isinstance(value, wrong.Of) else value
             given = [] if isinstance(entry, typer.core.TyperArgument) else wrong.NEEDED.get(name, [])

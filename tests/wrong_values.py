@@ -200,9 +200,7 @@ GOOD = {
     "direction.rescaled": (direction.rescaled, lambda m: {"direction": torch.ones(32), "like": torch.ones(32)}),
     "direction.unembedding": (direction.unembedding, lambda m: {"model": m, "plus": " two", "minus": " five"}),
     "direction.words": (direction.words, lambda m: {"model": m, "plus": "two", "minus": "five", "layer": 1}),
-    "experiments.run": (
-        shl.experiments.run, lambda m: {"experiment": "arithmetic.logit_lens", "model": m, "n": 16, **QUIET},
-    ),
+    "experiments.run": (shl.experiments.run, None),
     "experiments.unreadable": (
         shl.experiments.unreadable,
         lambda m: {"chosen": list(shl.experiments.EXPERIMENTS.values()), "readers": {}, "missing": {}},
@@ -303,6 +301,7 @@ GOOD = {
 
 # what stands in for them where a row needs only the argument that is wrong
 STUBS = {
+    "experiments.run": lambda m: {"experiment": "arithmetic.logit_lens", "model": m, "n": 16, **QUIET},
     "Prompt.from_processor": lambda m: {"processor": SimpleNamespace(tokenizer=m.tokenizer), "text": "red"},
     "SentimentClassifier": lambda m: {},
     "load": lambda m: {"name": host()},
@@ -536,6 +535,7 @@ SHARED = {
     "model": PACKAGED_MODELS, "backend": ["jax", ""], "device": ["banana"], "dtype": ["float8", ""],
     "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)],
 }  # fmt: skip
+NO_NUMERALS = ["a", "1.5", "nan"]
 FREE = []
 """Takes any value."""
 COMMANDS = {
@@ -548,8 +548,12 @@ COMMANDS = {
         "experiment": ["nothing", "", ESC], "out": [Of(lambda m: lexicon())], "norm": ["layer", ""],
         "convention": ["wrong", ""], "data": ["no-such-folder/x"], "baseline": FREE, "spoke": FREE, "template": FREE,
     },
-    "report": {"out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "steering": FREE},
+    "report": {
+        "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
+        "steering": FREE,
+    },
     "results": {
+        "n": NO_NUMERALS, "seed": NO_NUMERALS,
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "only": ["nothing", ESC],
         "jobs": ["a", "0", "-1"],
     },

@@ -1,5 +1,7 @@
 """The model's own next-token distribution at chosen positions, from the last residual state.
 
+Sums over a vocabulary are in float64: in float32 the probabilities of 262,000 tokens sum to 1.00005.
+
 Only the states of the last layer are kept, and logits exist for a few positions at a time: with a vocabulary of 262,000
 tokens the logits of one long text fill a gigabyte.
 """
@@ -44,7 +46,7 @@ def log_probs_of(
     for block in _blocks(readout, len(states)):
         logits = readout(states[block])
         chosen = logits.gather(1, tokens[block, None].to(logits.device))[:, 0]
-        blocks.append((chosen - logits.logsumexp(-1)).cpu())
+        blocks.append((chosen - logits.double().logsumexp(-1)).float().cpu())
     return torch.cat(blocks)
 
 
@@ -55,8 +57,8 @@ def divergence(
     r"""$D_{KL}(p \Vert q)$ in nats of the distributions after two states, row by row; exactly 0 for equal states."""
     blocks = []
     for block in _blocks(readout, len(first)):
-        p, q = readout(first[block]).log_softmax(-1), readout(second[block]).log_softmax(-1)
-        blocks.append((p - q).mul_(p.exp_()).sum(-1).clamp(min=0).cpu())  # rounding can fall below 0
+        p, q = (readout(states[block]).double().log_softmax(-1) for states in (first, second))
+        blocks.append((p - q).mul_(p.exp_()).sum(-1).clamp(min=0).float().cpu())  # rounding can fall below 0
     return torch.cat(blocks)
 
 
