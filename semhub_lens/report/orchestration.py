@@ -158,9 +158,9 @@ def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
         for step in steps:
             done = len(step.results) + len(step.unmeasured)
             rate = f"{step.rate:.1f} items/s" if step.rate else ""
-            words = {"rate": rate, "left": f"{duration(step.left)} left" if step.running else ""}
+            left = f"{duration(step.left)} left" if step.running else ""
             total = done + bool(step.running) + len(step.coming)
-            bar.update(task, description=step.running or "done", completed=done, total=total, **words)
+            bar.update(task, description=step.running or "done", completed=done, total=total, rate=rate, left=left)
             yield step
 
 

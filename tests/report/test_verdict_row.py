@@ -101,3 +101,15 @@ def test_a_new_figure_of_the_row_stands_in_the_summary_and_the_record(result):
 def test_figures_are_short(result, value, text):
     row = dataclasses.replace(result.rows()[0], estimate=value, low=value, high=value, threshold=value, embedding=value)
     assert {row.effect, row.null, row.baseline} == {text} and row.interval == f"{text} to {text}"
+
+
+def test_on_a_terminal_of_80_columns_no_figure_is_cut(result, monkeypatch):
+    console = Console(width=80, record=True)
+    monkeypatch.setattr(main, "console", console)
+    console.print(main._summary_table([result]))
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text
+    for row in result.rows():
+        line = next(line for line in text.splitlines() if row.interval in line)
+        at = str(row.layer) if row.strength is None else f"{row.layer} × {row.strength:g}"
+        assert row.status in line and row.effect in line and line.rstrip().endswith(at)
