@@ -207,7 +207,7 @@ def _summary_table(results: Sequence[ExperimentResult]) -> Table:
     narrow = console.width < NARROW
     names = ["effect", "95 % interval", *(["at"] if narrow else ["null 95 %", "layer"])]
     title = "effect on the half of the items that did not choose the layer"
-    title += ", at that layer × strength" if narrow else ""
+    title = "effect on items that did not choose the layer; at: layer × strength" if narrow else title
     table = Table(title=title, title_justify="left", padding=(0, 1), box=SIMPLE if narrow else HEAVY_HEAD)
     table.add_column("leg", min_width=20)
     table.add_column("verdict", no_wrap=not narrow)

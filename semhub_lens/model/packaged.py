@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import UNWRITTEN, reason, require_folder
@@ -194,7 +196,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
             modeling_gguf_pytorch_utils, "tqdm", lambda tensors, **_: bar.track(tensors, len(tensors), task)
         )
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+            AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name).save_pretrained(folder)
             with shown:
                 quantised = transformers.AutoModelForCausalLM.from_pretrained(
                     folder, gguf_file=gguf.name, dtype=torch.float32
@@ -212,5 +214,29 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         plain.tie_weights()
         if quantised.generation_config is not None:
             plain.generation_config = quantised.generation_config
-        tokenizer.save_pretrained(folder)
-        plain.save_pretrained(folder, max_shard_size="8GB")
+        save_streamed(plain, folder)
+
+
+def save_streamed(model: Any, folder: Path) -> None:
+    """Write a float32 model as its own `save_pretrained` does, but one tensor after the other.
+
+    The writer of safetensors holds a copy of all tensors while it writes. Of tied tensors the first is written.
+    """
+    model.save_pretrained(folder, state_dict={})
+    tensors: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, values in model.state_dict().items():
+        if values.data_ptr() not in taken:
+            taken.add(values.data_ptr())
+            tensors[name] = values.detach().contiguous()
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(tensors):
+        begin, end = end, end + 4 * tensors[name].numel()
+        header[name] = {"dtype": "F32", "shape": [*tensors[name].shape], "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / "model.safetensors").open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(tensors):
+            out.write(memoryview(tensors[name].numpy()).cast("B"))

@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from semhub_lens.base.progress import duration
 from semhub_lens.base.results import Provenance
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.registry import EXPERIMENTS
@@ -113,9 +114,9 @@ class HubPage:
 
 def _drawn(shown: Any) -> str:
     if isinstance(shown, LensResult):
-        return lens_shown(shown)["text/html"]
+        return harmless(lens_shown(shown)["text/html"], kept="\n\t")
     if isinstance(shown, View):
-        return shown.frame()
+        return harmless(shown.frame(), kept="\n\t")
     drawn = shown if isinstance(shown, go.Figure) else figure(shown)
     return drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 

@@ -19,9 +19,8 @@ from semhub_lens.spokes import fitting
 QUICK = 32
 """Items of each experiment at the quick size, or all of its own number where that is smaller. It was chosen by time
 alone, the same for all."""
-SECONDS: dict[str, float] = {}
 USUAL = 15.0
-"""Seconds that an experiment takes at the quick size on two cores; only the time left is estimated from it."""
+"""Seconds that an experiment takes at the quick size: the first guess of the time left, before one is done."""
 INTERVENING = (".steering", ".patching")
 """How the ids of experiments end that change states: a grid of runs for each item."""
 
@@ -148,7 +147,7 @@ class _Pace:
         return slower * sum(map(self._cost, names))
 
     def _cost(self, name: str) -> float:
-        return SECONDS.get(name, USUAL) * self._sizes[name] / QUICK
+        return USUAL * self._sizes[name] / QUICK
 
 
 def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
@@ -158,9 +157,9 @@ def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
         for step in steps:
             done = len(step.results) + len(step.unmeasured)
             rate = f"{step.rate:.1f} items/s" if step.rate else ""
-            words = {"rate": rate, "left": f"{duration(step.left)} left" if step.running else ""}
+            left = f"{duration(step.left)} left" if step.running else ""
             total = done + bool(step.running) + len(step.coming)
-            bar.update(task, description=step.running or "done", completed=done, total=total, **words)
+            bar.update(task, description=step.running or "done", completed=done, total=total, rate=rate, left=left)
             yield step
 
 

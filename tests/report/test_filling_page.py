@@ -143,11 +143,10 @@ def test_the_time_left_comes_from_what_is_done(runs, model, monkeypatch):
 
     clock = iter([0.0, 30.0, 60.0, 90.0])
     monkeypatch.setattr(orchestration.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(orchestration, "SECONDS", {NAMES[0]: 10.0, NAMES[1]: 10.0, NAMES[2]: 20.0})
     monkeypatch.setattr(experiments, "run", lambda name, *_, **__: planted(name))
     plan = Plan.of("tiny", model, choose(NAMES, steering=False))
     steps = list(plan.run(n=QUICK, seed=0, out=None))
-    assert [step.left for step in steps] == [40.0, 90.0, 60.0, 0.0]
+    assert [step.left for step in steps] == [3 * orchestration.USUAL, 60.0, 30.0, 0.0]
     assert [step.rate for step in steps[1:]] == [QUICK / 30, 2 * QUICK / 60, 3 * QUICK / 90]
 
 

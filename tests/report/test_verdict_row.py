@@ -108,3 +108,15 @@ def test_figures_are_short(result, value, text):
 def test_only_a_supported_leg_that_holds_against_every_control_is_no_surprise(result, status, fails):
     row = dataclasses.replace(result.rows()[0], status=status, fails=fails)
     assert row.surprises == ((status, fails) != ("supported", ()))
+
+
+def test_on_a_terminal_of_80_columns_no_figure_is_cut(result, monkeypatch):
+    console = Console(width=80, record=True)
+    monkeypatch.setattr(main, "console", console)
+    console.print(main._summary_table([result]))
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text
+    for row in result.rows():
+        line = next(line for line in text.splitlines() if row.interval in line)
+        at = str(row.layer) if row.strength is None else f"{row.layer} × {row.strength:g}"
+        assert row.status in line and row.effect in line and line.rstrip().endswith(at)
