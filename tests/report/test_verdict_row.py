@@ -107,3 +107,9 @@ def test_figures_are_short(result, value, text):
 def test_only_a_supported_leg_that_holds_against_every_control_is_no_surprise(result, status, fails):
     row = dataclasses.replace(result.rows()[0], status=status, fails=fails)
     assert row.surprises == ((status, fails) != ("supported", ()))
+
+
+def test_every_figure_is_printed_in_its_own_place(result):
+    row = dataclasses.replace(result.rows()[0], estimate=1.0, low=2.0, high=3.0, threshold=4.0, embedding=5.0, layer=6)
+    assert (row.effect, row.interval, row.null, row.baseline, row.at) == ("1", "2 to 3", "4", "5", "6")
+    assert dataclasses.replace(row, strength=0.5, embedding=None).at == "6, strength 0.5"
