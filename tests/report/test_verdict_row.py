@@ -120,3 +120,9 @@ def test_on_a_terminal_of_80_columns_no_figure_is_cut(result, monkeypatch):
         line = next(line for line in text.splitlines() if row.interval in line)
         at = str(row.layer) if row.strength is None else f"{row.layer} × {row.strength:g}"
         assert row.status in line and row.effect in line and line.rstrip().endswith(at)
+
+
+def test_every_figure_is_printed_in_its_own_place(result):
+    row = dataclasses.replace(result.rows()[0], estimate=1.0, low=2.0, high=3.0, threshold=4.0, embedding=5.0, layer=6)
+    assert (row.effect, row.interval, row.null, row.baseline, row.at) == ("1", "2 to 3", "4", "5", "6")
+    assert dataclasses.replace(row, strength=0.5, embedding=None).at == "6, strength 0.5"
