@@ -96,4 +96,4 @@ def test_what_is_no_prose_is_not_read():
     code = "```python\nvery = 1\n```\n| very | wide |\n\n`very` and [very](very.md) good. Long " + "word " * 38 + "end."
     assert worn_out(code) == ["very: leave it out"]
     assert [found.split(":")[0] for found in too_long(code)] == ["40 words"]
-    assert too_long("- " + "word " * 30 + "end.\n- " + "word " * 30 + "end.") == []
+    assert too_long("- " + "word " * 20 + "end.\n- " + "word " * 20 + "end.") == []

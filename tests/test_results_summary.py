@@ -10,6 +10,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 TABLES, SUMMARY, LEGS = DOCS / "results.md", DOCS / "results" / "index.md", DOCS / "results" / "verdicts.md"
 SECTION = re.compile(r"(?<=<!-- verdicts -->\n).*?(?=<!-- end of verdicts -->)", re.DOTALL)
 NAMES = {"gemma-3-270m": "Gemma 3 270M", "smollm2-135m": "SmolLM2-135M"}
+SHORT = {"gemma-3-270m": "Gemma", "smollm2-135m": "SmolLM2"}
 HEAD = """# All verdicts
 
 One row for every leg on every model. Click a heading to sort. Type in the field to filter, for example `opposite`
@@ -65,7 +66,9 @@ def summary(rows):
 
 
 def listed(rows):
-    cells = (["`{experiment}`".format(**row), *list(row.values())[1:]] for row in rows)
+    cells = (
+        list((row | {"experiment": f"`{row['experiment']}`", "model": SHORT[row["model"]]}).values()) for row in rows
+    )
     return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
