@@ -90,7 +90,7 @@ def mathml(display):
     """Browsers draw MathML themselves, so formulas need no script and no network."""
 
     def visit(translator, node):
-        drawn = convert(node.astext(), display=display)
+        drawn = convert(node.astext(), display=display).replace(">log</mi>", ">log</mi><mspace width='0.17em'/>")
         translator.body.append(f'<div class="math">{drawn}</div>' if display == "block" else drawn)
         raise nodes.SkipNode
 
