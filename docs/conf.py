@@ -7,9 +7,12 @@ import re
 import textwrap
 from importlib.metadata import version as installed
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 project = "semhub_lens"
 release = version = installed("semhub-lens")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "literal"
 
@@ -26,6 +29,9 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = "semhub_lens"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
+html_math_renderer = "mathml"
 html_show_sourcelink = False
 
 BLOCK = re.compile(r"^(?P<indent>[ ]*)\$\$(?P<math>.+?)\$\$(?P<rest>[^\n]*)$", re.MULTILINE | re.DOTALL)
@@ -80,7 +86,19 @@ def _spelled(node):
     return ast.unparse(node).replace("' ", "'")  # jaxtyping's leading space says nothing to a reader
 
 
+def mathml(display):
+    """Browsers draw MathML themselves, so formulas need no script and no network."""
+
+    def visit(translator, node):
+        drawn = convert(node.astext(), display=display).replace(">log</mi>", ">log</mi><mspace width='0.17em'/>")
+        translator.body.append(f'<div class="math">{drawn}</div>' if display == "block" else drawn)
+        raise nodes.SkipNode
+
+    return visit, None
+
+
 def setup(app):
     """Connect the hooks above; the markup first, so that napoleon sees reStructuredText."""
+    app.add_html_math_renderer("mathml", mathml("inline"), mathml("block"))
     app.connect("autodoc-process-docstring", plain_markup, priority=400)
     app.connect("autodoc-process-signature", written_signature)

@@ -34,6 +34,10 @@ def test_the_code_of_the_readme_runs(block, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
