@@ -18,12 +18,15 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.cli import main as command
 from semhub_lens.cli.lens_shown import AROUND, HUES, WIDEST_CELL, lens_table
+from semhub_lens.lens.language_tables import script_table
 
 SMALL = """
 import sys
 import models
 from semhub_lens.cli import main
+from semhub_lens.lens.language_tables import script_table
 main.load_model = lambda *settings: models.tiny()
+main.language_table = lambda model, progress: script_table(model)  # the other takes a while to build
 sys.argv = ["semhub", *sys.argv[1:]]
 main.main()
 """
@@ -53,6 +56,7 @@ def printed(monkeypatch, capsys, tmp_path):
     """Run the command in this process on the tiny model; gives its status and what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "load_model", lambda *settings: models.tiny())
+    monkeypatch.setattr(command, "language_table", lambda model, progress: script_table(model))
     monkeypatch.setattr(command, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(command.console, "width", 1000)
 
