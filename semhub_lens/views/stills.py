@@ -16,6 +16,7 @@ from plotly.colors import sample_colorscale
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, drawn, shows
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.views.style import GRID, INK, MUTED, PALETTE
 
 Number = int | float
@@ -32,7 +33,8 @@ def shown_figure(result: Result) -> dict[str, Any]:
     try:
         figure = drawn(result)
     except SemhubError as error:
-        return {"text/plain": f"{result!r}\n{error}"}
+        text = f"{result!r}\n{error}"
+        return {"text/plain": text, "text/html": f"<pre>{html.escape(harmless(text, kept=chr(10)))}</pre>"}
     picture = figure_still(figure)
     interactive = figure._repr_mimebundle_()
     if "colab" not in str(pio.renderers.default):  # what else is HTML there needs a script that an earlier output holds
