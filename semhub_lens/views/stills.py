@@ -16,7 +16,10 @@ from plotly.colors import sample_colorscale
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, drawn, shows
+from semhub_lens.base.shown_text import harmless
 from semhub_lens.views.style import GRID, INK, MUTED, PALETTE
+
+Number = int | float
 
 WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
 ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
@@ -30,7 +33,8 @@ def shown_figure(result: Result) -> dict[str, Any]:
     try:
         figure = drawn(result)
     except SemhubError as error:
-        return {"text/plain": f"{result!r}\n{error}"}
+        text = f"{result!r}\n{error}"
+        return {"text/plain": text, "text/html": f"<pre>{html.escape(harmless(text, kept=chr(10)))}</pre>"}
     picture = figure_still(figure)
     interactive = figure._repr_mimebundle_()
     if "colab" not in str(pio.renderers.default):  # what else is HTML there needs a script that an earlier output holds
@@ -96,7 +100,7 @@ def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Itera
 class _Scale:
     """From a value to pixels: numbers, or categories in their order."""
 
-    def __init__(self, axis: Any, values: list[Any], start: float, end: float, cells: bool) -> None:
+    def __init__(self, axis: Any, values: list[Any], start: Number, end: Number, cells: bool) -> None:
         self.names = list(dict.fromkeys(v for v in values if isinstance(v, str)))
         self.start, self.end = start, end
         numbers = range(len(self.names)) if self.names else [v for v in values if _finite(v)] or [0, 1]
@@ -126,7 +130,7 @@ class _Scale:
         return [(i * step, f"{i * step:g}") for i in range(first, math.floor(high / step) + 1)]
 
 
-def _axes(x: _Scale, y: _Scale, box: tuple[float, ...], x_title: str, y_title: str) -> Iterable[str]:
+def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: str) -> Iterable[str]:
     left, top, right, bottom = box
     for value, name in y.ticks:
         yield f'<path d="M{left:.1f} {y(value):.1f}H{right:.1f}" stroke="{GRID}"/>'
@@ -244,8 +248,8 @@ def _plain(text: str) -> str:
 
 
 def _text(
-    x: float,
-    y: float,
+    x: Number,
+    y: Number,
     text: str,
     *,
     anchor: str = "start",
@@ -258,7 +262,7 @@ def _text(
     return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(text[:longest])}</text>'
 
 
-def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
+def _rect(x: Number, y: Number, width: Number, height: Number, fill: str) -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{max(height, 0.5):.1f}" fill="{fill}"/>'
     )

@@ -18,12 +18,15 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.cli import main as command
 from semhub_lens.cli.lens_shown import AROUND, HUES, WIDEST_CELL, lens_table
+from semhub_lens.lens.language_tables import script_table
 
 SMALL = """
 import sys
 import models
 from semhub_lens.cli import main
+from semhub_lens.lens.language_tables import script_table
 main.load_model = lambda *settings: models.tiny()
+main.language_table = lambda model, progress: script_table(model)  # the other takes a while to build
 sys.argv = ["semhub", *sys.argv[1:]]
 main.main()
 """
@@ -53,6 +56,7 @@ def printed(monkeypatch, capsys, tmp_path):
     """Run the command in this process on the tiny model; gives its status and what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "load_model", lambda *settings: models.tiny())
+    monkeypatch.setattr(command, "language_table", lambda model, progress: script_table(model))
     monkeypatch.setattr(command, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(command, "only_ours", lambda: None)
     monkeypatch.setattr(command.console, "width", 1000)
@@ -138,10 +142,11 @@ def test_as_many_of_the_last_columns_are_shown_as_the_terminal_is_wide(lens, wid
 
 def test_a_cells_colour_is_its_tokens_language(lens):
     table = lens_table(lens, 400)
-    of = {text: name for name, texts in WORDS.items() for text in texts}
+    names = [name for name, texts in WORDS.items() for _ in texts]  # one text may be a token of two languages
+    of = {token: name for (token, _), name in zip(lens.vocabulary, names, strict=True)}
     for column, pos in zip(table.columns[1:], range(len(lens.labels)), strict=True):
         for layer, shown in zip(reversed(range(6)), column.cells, strict=True):
-            name = of[lens.strings()[layer][pos][0]]
+            name = of[int(lens.top_ids[layer, pos, 0])]
             assert shown.plain == lens.strings()[layer][pos][0]
             assert (HUES[0] in str(shown.style)) == (name == "en")
             assert any(hue in str(shown.style) for hue in HUES) == (name != "unknown")

@@ -39,7 +39,7 @@ export function grid(packed) {
 
   function table() {
     const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
-    const lines = [[packed.row, "column", packed.sheet || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
+    const lines = [[packed.row, "column", packed.sheet_name || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
     for (let i = 0; i < whole[0].length; i++) {
       const at = i % size;
       const place = [packed.rows[Math.floor(at / positions)], packed.labels[at % positions], sheets[Math.floor(i / size)]];

@@ -9,7 +9,8 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
 
-Colour = tuple[float, float, float]
+Number = int | float
+Colour = tuple[Number, Number, Number]
 
 COLUMNS, WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 14, 78, 20, 40, 30, 46
 LONGEST, TITLE, NOTE = 9, 90, 150
@@ -69,13 +70,13 @@ def still(
     )
 
 
-def mixed(ground: Colour, colour: Colour, share: float) -> Colour:
+def mixed(ground: Colour, colour: Colour, share: Number) -> Colour:
     """A share of the way from the ground to a colour."""
     red, green, blue = (a + (b - a) * share for a, b in zip(ground, colour, strict=True))
     return red, green, blue
 
 
-def _text(x: float, y: float, text: str, fill: str, more: str = "") -> str:
+def _text(x: Number, y: Number, text: str, fill: str, more: str = "") -> str:
     return f"<text x='{x}' y='{y}' fill='{fill}' {more}>{html.escape(harmless(text))}</text>"
 
 
