@@ -37,6 +37,7 @@ def test_every_block_is_python(page):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if not all(reason for *_, reason in blocks(page))], ids=named)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, one_gemma, monkeypatch, tmp_path):
     monkeypatch.setattr("semhub_lens.load", lambda name, **settings: one_gemma)

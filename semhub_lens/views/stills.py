@@ -55,7 +55,8 @@ def figure_still(figure: go.Figure) -> str:
         '<svg'
     """
     layout: Any = figure.layout
-    tables = [trace for trace in figure.data if trace.type == "table"]
+    data: Any = figure.data
+    tables = [trace for trace in data if trace.type == "table"]
     height = min(int(layout.height or 460), 900)
     if tables:
         height = 60 + TABLE_ROW * sum(1 + max(map(len, trace.cells["values"])) for trace in tables)
@@ -63,12 +64,12 @@ def figure_still(figure: go.Figure) -> str:
     for trace in tables:
         parts += _table(trace)
     panels: dict[tuple[str, str], list[Any]] = {}
-    for trace in figure.data:
+    for trace in data:
         if trace.type in ("scatter", "bar", "heatmap"):
             panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
     for (x, y), traces in panels.items():
         parts += _panel(layout, x, y, traces, height)
-    named = {t.name: _colour(t, i) for i, t in enumerate(figure.data) if t.name and t.showlegend is not False}
+    named = {t.name: _colour(t, i) for i, t in enumerate(data) if t.name and t.showlegend is not False}
     parts += _legend(named, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (

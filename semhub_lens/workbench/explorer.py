@@ -12,7 +12,7 @@ from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.generation import Generation
 from semhub_lens.model.hooking import n_layers
-from semhub_lens.views.explorer.page import as_json, contents, framed, widget_script
+from semhub_lens.views.explorer.page import as_json, contents, shown, widget_script
 from semhub_lens.workbench.asked import Asked
 from semhub_lens.workbench.bench import Answer, Bench
 from semhub_lens.workbench.newest import Newest
@@ -91,10 +91,10 @@ class Explorer:
         return self._answered().asked.code(self._bench.table is not None)
 
     def _repr_mimebundle_(self, **settings: Any) -> Any:
-        shown = self.widget._repr_mimebundle_(**settings)
-        data, *rest = shown if isinstance(shown, tuple) else (shown,)
+        bundle = self.widget._repr_mimebundle_(**settings)
+        data, *rest = bundle if isinstance(bundle, tuple) else (bundle,)
         if self._answer is not None:  # where no widget can live: nbconvert, a code host
-            data = {**data, "text/html": framed(self._answer.comparison or self._answer.lens)["text/html"]}
+            data = {**data, "text/html": shown(self._answer.comparison or self._answer.lens)["text/html"]}
         return (data, *rest) if rest else data
 
     def _answered(self) -> Answer:

@@ -105,6 +105,7 @@ def test_the_lists_name_every_experiment_and_packaged_model(here):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_run_saves_table_result_and_figure(tmp_path):
     done = semhub("run", "arithmetic.logit_lens", "--n", "16", "--out", "runs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -25,6 +25,7 @@ from semhub_lens.inputs.tokens import token_texts, word_tokens
 TEXT = [name for name, entry in EXPERIMENTS.items() if not entry.modality]
 RUN = [name for name in TEXT if HOOKED_LINE or not name.endswith(".steering")]
 """The steering sweeps take minutes each: they run on one line."""
+WITH_RANDOM = ("arithmetic.similarity", "arithmetic.logit_lens")
 PLANTED = leg_text()
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
 
@@ -134,17 +135,19 @@ def test_gloss_items_stand_right_before_their_word(gemma, code):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_path):
-    """With a random-weight model beside it on one line; the other line runs the experiment alone."""
-    alone = name.endswith((".steering", ".language_mass")) or not HOOKED_LINE
-    baseline = False if alone else request.getfixturevalue("random_gemma")
-    result = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=baseline, out=tmp_path, progress=False)
+    """One of each kind with a random-weight model beside it; language mass on short texts of one language."""
+    baseline = HOOKED_LINE and name in WITH_RANDOM and request.getfixturevalue("random_gemma")
+    settings = {"n": 16, "seed": 1, "baseline": baseline, "out": tmp_path / "runs", "progress": False}
+    if name == "multilingual.language_mass":
+        (tmp_path / "es.txt").write_text("\n".join(sentences()["es"][:16]), encoding="utf-8")
+        settings["data"] = f"es={tmp_path / 'es.txt'}"
+    result = shl.experiments.run(name, one_gemma, **settings)
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
     for leg in result.legs:
         assert torch.isfinite(leg.effect).all() and torch.isfinite(leg.null).all()
         assert ((leg.low <= leg.mean + 1e-6) & (leg.mean <= leg.high + 1e-6)).all()
         assert leg.provenance.data_hash and (leg.strengths or leg.layer > 0)
-    again = shl.experiments.run(name, one_gemma, n=16, seed=1, baseline=baseline, out=tmp_path, progress=False)
-    assert again.to_frame().equals(result.to_frame())
+    assert shl.experiments.run(name, one_gemma, **settings).to_frame().equals(result.to_frame())
 
 
 @pytest.mark.real
