@@ -186,12 +186,14 @@ GOOD = {
         },
     ),
     "check": (shl.check, lambda m: {"model": m}),
+    "compare": (shl.compare, lambda m: {"a": lens(m), "b": lens(m)}),
     "concept_patch": (
         shl.concept_patch, lambda m: {"model": m, **concepts(m), "names": ("x", "y"), "seed": 0, **QUIET},
     ),
     "continuation_perplexity": (
         shl.continuation_perplexity, lambda m: {"model": m, "prompts": [TEXT], "continuations": ["two"], **QUIET},
     ),
+    "direct_attribution": (shl.direct_attribution, lambda m: {"model": m, "prompt": TEXT}),
     "direction.mean_difference": (direction.mean_difference, lambda m: {"a": states(2, 32), "b": states(3, 32)}),
     "direction.prompts": (
         direction.prompts, lambda m: {"model": m, "plus": ["two"], "minus": ["five"], "layer": 1},
@@ -205,6 +207,8 @@ GOOD = {
         shl.experiments.unreadable,
         lambda m: {"chosen": list(shl.experiments.EXPERIMENTS.values()), "readers": {}, "missing": {}},
     ),
+    "Explorer": (shl.Explorer, lambda m: {"model": m, "widget": SimpleNamespace(observe=lambda *a, **s: 0, asked={})}),
+    "explore": (shl.explore, lambda m: {"model": m}),
     "figure": (shl.figure, lambda m: {"result": lens(m)}),
     "generate": (shl.generate, lambda m: {"model": m, "prompts": [TEXT], "max_new_tokens": 1, **QUIET}),
     "hooks.at": (hooks.at, lambda m: {"layers": [1], "fn": hooks.add(torch.ones(32))}),
@@ -419,8 +423,11 @@ KINDS = {
     "sources": "pairs of languages",
     "target": "languages of a pair", "state": "vector", "source_positions": "source positions", "stacks": "stacks",
     "source_prompts": "prompts", "target_prompts": "prompts", "sentences": "anything", "trained_on": "language",
-    "parts": "anything",
+    "parts": "anything", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
+    "sound": "sound", "token": "asked tokens",
     # where one name means different things
+    "compare.a": "result", "compare.b": "result", "compare.names": "two names", "explore.prompt": "name",
+    "Explorer.table": "optional part", "explore.table": "optional part", "picture_map.tile": "tiles of a picture",
     "LanguageTable.languages": "names", "LanguageTable.weights": "table", "LanguageTable.source": "name",
     "LanguageTable.names": "names", "Controls.seed": "seed", "Capture.site": "choice", "LinearProbe.classifier": "part",
     "Prompt.ids": "tensor of ids", "Prompt.spans": "span positions", "Prompt.text": "anything",
@@ -488,12 +495,23 @@ WRONG |= {
     "one place": [None, 1.5, 99, "nothing", ESC], "sound positions": [None, 5, "a", [], [99], [0], ["a", "b"], [0,
     1.5]],
     "sound times": [None, 5, "a", [], [0.0], ["a", "b"], [NAN, 1.0], [1.0, 0.0]],
+    "two names": [None, 5, "ab", ["a"], ["a", "b", "c"], [5, 6]],
+    "align": [None, 5, "middle", "", [5], ["ab"], [([0],)], [([], [0])], [(["a"], [0])], [([0.5], [0])], [([-1], [0])],
+        [([0], [99])], [([1], [1]), ([0], [0])]],
+    "position": [1.5, "a", True, NAN, None, 99, -99, [0]],
+    "asked tokens": [1.5, True, "", [], "\ud800", "red house", 69, -1, ESC, [None], [69], ["red house"], {"two": 1}],
+    "sound": [5, "a", (), (np.zeros(4),), (None, 5), ("a", 5), (np.zeros(4), 0), (np.zeros(4), -1), (np.zeros(0), 5),
+        (np.zeros(4), 1.5), (np.full(4, NAN), 5), (np.zeros((2, 2, 2)), 5), (np.full(4, 1e6), 5)],
+    "tiles of a picture": [None, 5, "a", [], [5], Of(lambda m: Tile((99,), 1, 1)),
+        Of(lambda m: [Tile((0,), 1, 1)] * 2)],
     "several prompts": [None, 5, [], ["red", ""], [5], [HALF], Of(lambda m: [ids(1, 69)]), Of(lambda m: [many()])],
 }  # fmt: skip
 """By kind; a value that is right for some function of the kind has a line in `RIGHT`."""
 
 RIGHT = {
     "LanguageTable.languages": [["a"]],
+    "logit_lens.layers": [[-1]],
+    "target_lens.quantities": [None],
 }
 
 
@@ -541,7 +559,7 @@ FREE = []
 COMMANDS = {
     "lens": {
         "text": ["", "  ", "red \ud800", "two " * LONG], "html": [Of(lambda m: folder())],
-        "top_k": ["a", "0", "-1", "70", "nan"], "norm": ["layer", ""],
+        "top_k": ["a", "0", "-1", "70", "nan"], "norm": ["layer", ""], "languages": FREE, "as_json": FREE,
     },
     "check": {"reference": FREE},
     "run": {
@@ -550,7 +568,7 @@ COMMANDS = {
     },
     "report": {
         "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
-        "steering": FREE,
+        "steering": FREE, "full": FREE,
     },
     "results": {
         "n": NO_NUMERALS, "seed": NO_NUMERALS,

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, is_index
+from semhub_lens.base.foreign import is_protocol
 
 T = TypeVar("T", bound=Callable)
 SHOWN = 80
@@ -51,18 +52,22 @@ def checked(thing: T) -> T:
 
 def _checking(function: Any, name: str) -> Any:
     signature = inspect.signature(function)
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     known = {
         key: Union[entry.annotation, None] if entry.default is None else entry.annotation  # noqa: UP007
         for key, entry in signature.parameters.items()
-        if entry.annotation is not inspect.Parameter.empty and entry.kind not in several
+        if entry.annotation is not inspect.Parameter.empty and entry.kind is not inspect.Parameter.VAR_KEYWORD
     }
+    for key, entry in signature.parameters.items():
+        if key in known and entry.kind is inspect.Parameter.VAR_POSITIONAL:
+            known[key] = tuple[entry.annotation, ...]
 
     @wraps(function)
     def call(*args: Any, **settings: Any) -> Any:
         for key, value in signature.bind(*args, **settings).arguments.items():
             if key in known and not _fits(value, known[key]):
-                raise SemhubError(f"{name}(): {key}= takes {_described(known[key])}, got {shown(value)}.")
+                wanted = _described(known[key])
+                hint = ": put it into a list" if isinstance(value, str) and "a list" in wanted else ""
+                raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{hint}.")
         return function(*args, **settings)
 
     return call
@@ -96,7 +101,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return _holds(value, origin, inner)
     if hasattr(kind, "array_type"):  # of jaxtyping
         return isinstance(value, kind.array_type) and _axes(kind) in (None, value.ndim)
-    plain = isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
+    plain = isinstance(kind, type) and not is_protocol(kind)
     return not plain or isinstance(value, kind)
 
 

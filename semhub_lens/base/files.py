@@ -87,6 +87,33 @@ def require_folder(folder: Path, advice: str = "Choose another folder.") -> None
         raise SemhubError(f"The folder {folder} cannot be written ({error.strerror}). {advice}") from error
 
 
+def require_place(folder: Path) -> None:
+    """As `require_folder`, and make nothing: before there is anything to write, a folder that is to come may fail.
+
+    Raises:
+        SemhubError: the folder, or the nearest one above it that is there, cannot be written.
+    """
+    folder = user_path(folder).absolute()
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        require_folder(there)
+    except SemhubError as error:
+        raise SemhubError(f"Nothing can be written in {folder}. {error}") from error
+
+
+def require_file(path: str | Path) -> Path:
+    """The path of a file that is to be written.
+
+    Raises:
+        SemhubError: it is a folder, or lies where nothing can be written.
+    """
+    path = user_path(path)
+    if path.is_dir():
+        raise SemhubError(f"{path} is a folder; give the path of a file in it.")
+    require_place(path.parent)
+    return path
+
+
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the context is open; a process that is killed lets them in.

@@ -21,6 +21,11 @@ def edits_of(tensor: Any) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def is_protocol(kind: type) -> bool:
+    """Python before 3.13: whether a class is a protocol."""
+    return bool(getattr(kind, "_is_protocol", False))
+
+
 def is_processed(bridge: Any) -> bool:
     """transformer-lens: whether a bridge has folded its weights."""
     return getattr(bridge, "_weights_processed", False)

@@ -68,7 +68,7 @@ def no_other_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """A time as people say it.
 
     Example:

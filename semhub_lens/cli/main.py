@@ -17,7 +17,7 @@ from rich.table import Table
 from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.base.files import require_file, require_place, user_path
 from semhub_lens.base.progress import said
 from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
@@ -71,9 +71,12 @@ def lens(
     """Show what the model would predict at every layer of TEXT."""
     if not text.strip():
         raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
+    if html is not None:
+        require_file(html)
     loaded = load_model(model, backend, device, dtype)
-    table = language_table(loaded, progress=False) if languages else None
-    result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), table=table, progress=False)
+    result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), progress=False)
+    if languages:  # after the lens, which refuses wrong values: the table of a vocabulary takes its time
+        result = result.with_languages(language_table(loaded, progress=False))
     written = None if html is None else write_html(result, html)
     if as_json:
         typer.echo(lens_json(result, written))
@@ -129,7 +132,7 @@ def run(
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     (chosen,) = registry.require_experiments([experiment])
-    require_folder(out)
+    require_place(out)
     loaded = load_model(model, backend, device, dtype)
     reader = None
     if chosen.modality:

@@ -6,7 +6,9 @@ from typing import Any, cast, get_args
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments import probing
 from semhub_lens.experiments.arithmetic import legs as arithmetic
 from semhub_lens.experiments.arithmetic import steering as arithmetic_steering
@@ -133,6 +135,9 @@ def run(
     if convention not in get_args(Convention):
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
+    if n is not None and n < FEWEST_ITEMS:  # before a folder is made
+        raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    generator(seed)
     settings = RunSettings(
         n=chosen.n if n is None else n,
         seed=seed,

@@ -171,13 +171,18 @@ def similarity(
         raise SemhubError(f"draws= counts permuted pairings, at least 1, got {draws}.")
     generator(seed)
     _check(a, b)
+    asked = {  # two measures may share a quantity
+        quantity: measure
+        for name in measures
+        for quantity, measure in (*MEASURES[name].quantities.items(), *MEASURES[name].null.items())
+    }
     draw, n = Draws(a.shape[1], seed, draws), a.shape[1]
+    layers = max(1, CHUNK // (n * max(n, a.shape[2], b.shape[2])))  # one by one, where they are large
     parts: dict[str, list[Tensor]] = {}
-    for stacks in zip(*(x.detach().split(max(1, CHUNK // (n * max(n, x.shape[2])))) for x in (a, b)), strict=True):
-        pair = Pair(a=stacks[0].cpu(), b=stacks[1].cpu(), draw=draw)  # layers one by one, where they are large
-        for name in dict.fromkeys(measures):
-            for quantity, measure in (*MEASURES[name].quantities.items(), *MEASURES[name].null.items()):
-                parts.setdefault(quantity, []).append(measure(pair))
+    for stacks in zip(a.detach().split(layers), b.detach().split(layers), strict=True):
+        pair = Pair(a=stacks[0].cpu(), b=stacks[1].cpu(), draw=draw)
+        for quantity, measure in asked.items():
+            parts.setdefault(quantity, []).append(measure(pair))
     measured = {name: torch.cat(part, dim=int(name in NULLS)) for name, part in parts.items()}
     return SimilarityResult(measured=measured, provenance=provenance or unnamed(seed))
 

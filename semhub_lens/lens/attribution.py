@@ -20,13 +20,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable, token_id
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
-from semhub_lens.model.hooking import Hooks, n_layers, site_name
+from semhub_lens.model.hooking import Hooks, hook_names, n_layers, require_hooks, site_name
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
 
@@ -84,6 +85,7 @@ class AttributionResult(Result):
         return range(self.attention.shape[1])
 
 
+@checked
 @torch.no_grad()
 def direct_attribution(
     model: Model,
@@ -125,6 +127,9 @@ def direct_attribution(
         raise SemhubError(f"Position {at} is out of range: the prompt has {length} tokens.")
     given = [token] if isinstance(token, str | SupportsIndex) else token
     asked = None if given is None else [_id(model, one) for one in given]
+    if asked == []:
+        raise SemhubError("token= got an empty list; give at least one token, or None for the most probable one.")
+    require_hooks(model, hook_names(hooks))
     embedding, attention, mlp, final = _written(model, listed[0], hooks, at % length)
     check_finite(final, "The final state")
     readout = Readout(model)

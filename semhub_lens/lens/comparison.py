@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.lens.logit_lens import LensResult
@@ -98,6 +99,7 @@ class LensComparison(Result):
         return torch.tensor([NOTHING not in pair for pair in self.columns]).expand(len(self.a.entries), -1)
 
 
+@checked
 def compare(
     a: LensResult, b: LensResult, *, names: tuple[str, str] = ("a", "b"), align: Align = "start"
 ) -> LensComparison:
@@ -122,9 +124,6 @@ def compare(
 
     A difference says that two runs read otherwise, not why; `replaced` speaks of the stored tokens alone.
     """
-    for name, side in (("a", a), ("b", b)):
-        if not isinstance(side, LensResult):
-            raise SemhubError(f"compare takes two results of logit_lens, {name} is a {type(side).__name__}.")
     _require_one_vocabulary(a, b)
     if len(a.entries) != len(b.entries):
         raise SemhubError(

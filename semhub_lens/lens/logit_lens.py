@@ -75,6 +75,7 @@ class LensResult(Quantities):
         lines.append('Next: write_html(lens, "lens.html") for the page, .to_frame() for the numbers, .save(path)')
         return "\n".join([*lines, self.provenance.line()])
 
+    @checked
     def with_languages(self, table: LanguageTable) -> "LensResult":
         """The same lens, with the languages of its tokens, by which the page colours them.
 
@@ -97,6 +98,7 @@ class LensResult(Quantities):
             )
         return replace(self, languages=table.languages, token_languages=table.weights[ids])
 
+    @checked
     def with_attribution(self, *found: AttributionResult) -> "LensResult":
         """The same lens, whose page shows at a pinned position who wrote its tokens.
 

@@ -232,4 +232,6 @@ def _parts(
 
 def _same_names(stacks: Mapping[str, Tensor], other: Mapping[str, Keys], name: str) -> None:
     if set(stacks) != set(other):
-        raise SemhubError(f"stacks has the types {sorted(stacks)}, {name} has {sorted(other)}; expected the same.")
+        raise SemhubError(
+            f"stacks has the types {sorted(stacks)}, {name} has {sorted(other) or 'none'}; expected the same."
+        )

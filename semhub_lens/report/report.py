@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, user_path
+from semhub_lens.base.files import require_file, require_place, user_path
 from semhub_lens.base.progress import said
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
@@ -77,13 +77,13 @@ def report(
             folder cannot be written.
         Stopped: a KeyboardInterrupt, after the page is written.
     """
-    path = user_path(path)
+    path = require_file(path)
     chosen = choose(only, steering=steering)
-    require_folder(path.parent)
+    runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
+    require_place(runs)
     plan = Plan.of(str(model.cfg.model_name), model, chosen, readers)
     if only is not None and plan.unreadable:
         raise SemhubError(" ".join(reasons(plan.unreadable)))
-    runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
     lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
     page = HubPage(where=lenses[0].provenance, size=size_in_words(n, full), lenses=lenses)
     coming = [experiment.id for experiment in chosen if experiment.id not in plan.unreadable]

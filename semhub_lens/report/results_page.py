@@ -13,7 +13,7 @@ import torch
 
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, user_path, write_aside
+from semhub_lens.base.files import require_file, require_place, user_path, write_aside
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, RESULT
@@ -54,8 +54,8 @@ def results_page(
         raise SemhubError("Expected at least one model, got none; shl.load says which names there are.")
     if jobs < 1:
         raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
-    require_folder(user_path(path).parent)
-    require_folder(Path(runs))
+    require_file(path)
+    require_place(Path(runs))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     shown = progress and jobs == 1  # several displays would write over each other
     settings = _Settings(chosen=chosen, runs=user_path(runs), n=n, seed=seed, progress=shown, threads=threads)

@@ -135,7 +135,7 @@ def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: 
     left, top, right, bottom = box
     for value, name in y.ticks:
         yield f'<path d="M{left:.1f} {y(value):.1f}H{right:.1f}" stroke="{GRID}"/>'
-        yield _text(left - 6, y(value) + 4, _plain(str(name))[:12], anchor="end", fill=MUTED)
+        yield _text(left - 6, y(value) + 4, _plain(str(name))[:12], anchor="end", fill=MUTED, size=10)
     for value, name in x.ticks:
         yield _text(x(value), bottom + 14, _plain(str(name))[:10], anchor="middle", fill=MUTED)
     yield _text((left + right) / 2, bottom + 30, _plain(x_title), anchor="middle", fill=MUTED)

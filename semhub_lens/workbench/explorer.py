@@ -4,12 +4,14 @@ import json
 import time
 from typing import Any
 
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import shown as in_short
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.model.generation import Generation
 from semhub_lens.model.hooking import n_layers
 from semhub_lens.views.explorer.page import as_json, contents, shown, widget_script
@@ -21,6 +23,7 @@ FIRST = {"prompt": "", "quantities": list(DISTANCES), "layers": "", "top_k": 10,
 """What an explorer asks before anybody typed."""
 
 
+@checked
 class Explorer:
     """A model under the eyes of a notebook: a form, the lens of what is typed, and the results behind it.
 
@@ -31,6 +34,9 @@ class Explorer:
     """
 
     def __init__(self, model: Model, widget: Any, table: LanguageTable | None = None) -> None:
+        require_model(model)
+        if not hasattr(widget, "observe"):
+            raise SemhubError(f"widget= takes a widget with traits, as `explore` makes it, got {in_short(widget)}.")
         self.widget = widget
         self._bench = Bench(model, table)
         self._newest = Newest(self._bench.answer, self._show, self._fail)
@@ -136,6 +142,7 @@ class Explorer:
         self.widget.answer = {"number": dict(self.widget.asked).get("number", 0), "seconds": seconds, **answer}
 
 
+@checked
 def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = None) -> Explorer:
     """Explore a model in a notebook: type a prompt, change its run, and see lens, difference and continuation.
 
@@ -157,6 +164,7 @@ def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = Non
 
     An intervention shows that a direction suffices to change what is read out, not that the model uses it.
     """
+    require_model(model)
     anywidget, traitlets = (optional(name, name, "notebooks") for name in ("anywidget", "traitlets"))
     traits = {name: traitlets.Dict().tag(sync=True) for name in ("setup", "asked", "answer")}
     body = {"_esm": widget_script(), "page": traitlets.Unicode().tag(sync=True), **traits}

@@ -4,6 +4,7 @@ import ast
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import SupportsIndex
 
 import pytest
 import torch
@@ -34,6 +35,10 @@ NAMES = {
     "_forward_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_hooks")),
     "_forward_pre_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_pre_hooks")),
     "_version": ("torch", lambda: torch.zeros(1).add_(1)._version == 1),
+    "_is_protocol": (
+        "typing_extensions",
+        lambda: SupportsIndex._is_protocol and not getattr(int, "_is_protocol", False),
+    ),
     "_weights_processed": ("transformer-lens", lambda: models.tiny("bridge")._weights_processed is False),
     "_original_component": (
         "transformer-lens",

@@ -21,7 +21,7 @@ REFUSED = {
     ("lens", "  "): "prompt text is empty",
     ("lens", "x", "--model", "gemma-3-270"): "gemma-3-270m",
     ("lens", "x", "--model", "no-such-folder.gguf"): "No GGUF file",
-    ("lens", "x", "--backend", "jax"): "Unknown backend 'jax'",
+    ("lens", "x", "--backend", "jax"): "one of 'auto', 'hooked', 'bridge', got 'jax'",
     ("run", "multilingual.nothing"): "Unknown experiment",
     ("train-spoke", "vision", "--out", "made"): "--font",
     ("train-spoke", "vision", "--out", "made", "--font", "none.ttf"): "fonts-noto-color-emoji",

@@ -144,6 +144,8 @@ class Planted(Job):
         noise[2] += 10 * torch.tensor(boost)
         return noise
 
+    compared = lens
+
 
 def planted(model, folder, owners):
     job = Planted(model=model, settings=RunSettings(n=34, data=str(folder), baseline=False))

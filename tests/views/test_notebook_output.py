@@ -12,7 +12,7 @@ import semhub_lens as shl
 from explored import LABELS, in_chromium
 from planted_lens import WORDS, planted_lens
 from samples import SAMPLES
-from semhub_lens.views.explorer.stills import lens_still
+from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.stills import figure_still
 
 
@@ -54,8 +54,32 @@ def test_the_picture_of_a_lens_has_the_last_tokens_and_the_colours_of_their_lang
             assert [int(fill[k : k + 2], 16) for k in (1, 3, 5)] == pytest.approx(wanted, abs=1)
 
 
+def test_the_picture_of_two_lenses_is_coloured_where_the_answer_changed():
+    lens, other = planted_lens(LABELS[:3], layers=5, k=3), planted_lens(LABELS[:2], layers=5, k=3, seed=1)
+    svg = comparison_still(shl.compare(lens, other, align="end"))
+    fills = [node.get("fill") for node in ET.fromstring(svg).iter() if node.tag.endswith("rect")][1:]
+    one, two = lens.strings(), other.strings()
+    for layer in range(5):
+        assert fills[3 * layer] == "#ffffff", "the second lens has no such position"
+        for pos in (1, 2):
+            word = two[layer][pos - 1][0]
+            assert word in words_of(svg) or f"{word[:8]}…" in words_of(svg)
+            assert (fills[3 * layer + pos] == "#ffffff") == (word == one[layer][pos][0])
+    same = comparison_still(shl.compare(lens, lens))
+    assert {node.get("fill") for node in ET.fromstring(same).iter() if node.tag.endswith("rect")} == {"#ffffff"}
+
+
+def test_the_picture_of_an_evaluation_has_its_shares_at_their_places(tiny_model):
+    figure = shl.figure(SAMPLES["SpokeEvaluation"](tiny_model))  # ranks 0 and 3; one and two more by the chance levels
+    shares = {trace.name: list(trace.x) for trace in figure.data if trace.mode == "markers"}
+    assert shares == {"top 5": [1, 1], "top 1": [1, 0], "top 5, blind": [1, 1], "top 5, mismatched": [1, 0]}
+    dots = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', figure_still(figure))]
+    assert len(dots) == 8 and len({*dots}) == 2 and dots[3] == dots[7] == min(dots)
+
+
 def test_a_picture_holds_hostile_text_as_text(tiny_model):
-    pictures = [lens_still(hostile.lens(tiny_model))]
+    lens = hostile.lens(tiny_model)
+    pictures = [lens_still(lens), comparison_still(shl.compare(lens, lens, names=(hostile.HOSTILE, "b")))]
     pictures += [figure_still(shl.figure(result)) for result in hostile.results(tiny_model)]
     for svg in pictures:
         ET.fromstring(svg)

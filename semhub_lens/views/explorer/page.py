@@ -18,7 +18,7 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.packing import packed, packed_pair
-from semhub_lens.views.explorer.stills import lens_still
+from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
@@ -72,7 +72,7 @@ def shown(result: LensResult | LensComparison) -> dict[str, str]:
     height = min(AROUND + ROW * layers, TALLEST)
     text = repr(result)
     bundle = {"text/html": framed(document(result), "Logit lens", text, height), "text/plain": text}
-    still = lens_still(result) if isinstance(result, LensResult) else None
+    still = lens_still(result) if isinstance(result, LensResult) else comparison_still(result)
     return bundle | ({"image/svg+xml": still} if still else {})
 
 

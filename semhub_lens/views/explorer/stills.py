@@ -4,8 +4,11 @@ import html
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
 
@@ -14,6 +17,7 @@ Colour = tuple[Number, Number, Number]
 
 COLUMNS, WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 14, 78, 20, 40, 30, 46
 LONGEST, TITLE, NOTE = 9, 90, 150
+STORED = {"top_ids", "top_logprobs"}
 WHITE, GREY, BLUE = (255, 255, 255), (122, 131, 146), (29, 74, 165)
 HUES = ((33, 96, 186), (222, 120, 0), (0, 142, 108), (170, 68, 153), (150, 56, 30), (140, 132, 0))
 OTHER = (92, 82, 120)
@@ -23,20 +27,33 @@ DARK = 0.19
 
 def lens_still(result: LensResult) -> str | None:
     """The last tokens of a lens, coloured by language where known, else by probability; None without top tokens."""
-    if not {"top_ids", "top_logprobs"} <= result.measured.keys():
+    if STORED - result.measured.keys():
         return None
-    positions = range(max(0, len(result.labels) - COLUMNS), len(result.labels))
-    text, hues = dict(result.vocabulary), _hues(result)
-    p = result.top_logprobs[..., 0].double().exp()
-    words, colours = [], []
-    for layer in range(len(p)):
-        ids = [int(result.top_ids[layer, pos, 0]) for pos in positions]
-        words.append([text[i] for i in ids])
-        shares = [0.05 + 0.95 * float(p[layer, pos]) ** 0.5 for pos in positions]
-        colours.append([mixed(WHITE, hues.get(i, GREY) if hues else BLUE, s) for i, s in zip(ids, shares, strict=True)])
-    rows = ["emb" if entry == 0 else str(entry) for entry in result.entries]
+    hues = _hues(result)
     what = f"language of the most probable token ({_key(result, hues)})" if hues else "probability"
     title = f"Logit lens, by {what}: {''.join(result.labels[-COLUMNS:]).replace('␣', ' ')}"
+    return _map(title, result, hues, torch.ones(len(result.entries), len(result.labels)))
+
+
+def comparison_still(result: LensComparison) -> str | None:
+    """The words of the second lens, coloured where the first has another; None without top tokens in both."""
+    _, b = result.sides()
+    if STORED - (result.a.measured.keys() & b.measured.keys()):
+        return None
+    one, two = result.names
+    return _map(f"{one} | {two}: the words of {two}, coloured where {one} has another", b, _hues(b), result.changed)
+
+
+def _map(title: str, result: LensResult, hues: dict[int, Colour], coloured: Float[Tensor, "layer pos"]) -> str:
+    """Each cell as strong as its token is probable; white where `coloured` is 0 or NaN."""
+    positions = range(max(0, len(result.labels) - COLUMNS), len(result.labels))
+    text, p = dict(result.vocabulary), result.top_logprobs[..., 0].double().exp()
+    shares = ((0.05 + 0.95 * p.sqrt()) * coloured).nan_to_num(0.0).tolist()
+    words, colours = [], []
+    for ids, strong in zip(result.top_ids[..., 0].tolist(), shares, strict=True):
+        words.append([text[ids[pos]] for pos in positions])
+        colours.append([mixed(WHITE, hues.get(ids[pos], GREY) if hues else BLUE, strong[pos]) for pos in positions])
+    rows = ["emb" if entry == 0 else str(entry) for entry in result.entries]
     return still(title, rows, [result.labels[pos] for pos in positions], words, colours, result.provenance.line())
 
 
