@@ -239,4 +239,4 @@ def save_streamed(model: Any, folder: Path) -> None:
     with (folder / "model.safetensors").open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for name in sorted(tensors):
-            out.write(memoryview(tensors[name].numpy()).cast("B"))
+            out.write(tensors[name].numpy().data.cast("B"))
