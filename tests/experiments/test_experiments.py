@@ -152,9 +152,9 @@ def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_p
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_an_experiment_on_the_real_model_is_reproducible(gemma):
+def test_an_experiment_on_the_real_model_is_reproducible(one_gemma):
     runs = [
-        shl.experiments.run("arithmetic.logit_lens", gemma, n=16, seed=1, baseline=False, progress=False)
+        shl.experiments.run("arithmetic.logit_lens", one_gemma, n=16, seed=1, baseline=False, progress=False)
         for _ in range(2)
     ]
     assert runs[0].summary().equals(runs[1].summary())
