@@ -6,9 +6,12 @@ import inspect
 import re
 import textwrap
 from importlib.metadata import version as installed
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+
+import semhub_lens as shl
 
 project = "semhub_lens"
 release = version = installed("semhub-lens")
@@ -97,8 +100,15 @@ def mathml(display):
     return visit, None
 
 
+def live_lens(app, failed):
+    """The page behind the first picture: a saved lens as today's explorer shows it."""
+    if failed is None and app.builder.format == "html":
+        shl.write_html(shl.load_result(Path(app.srcdir, "lens.safetensors")), Path(app.outdir, "_static", "lens.html"))
+
+
 def setup(app):
     """Connect the hooks above; the markup first, so that napoleon sees reStructuredText."""
     app.add_html_math_renderer("mathml", mathml("inline"), mathml("block"))
     app.connect("autodoc-process-docstring", plain_markup, priority=400)
     app.connect("autodoc-process-signature", written_signature)
+    app.connect("build-finished", live_lens)

@@ -59,7 +59,10 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            aside.touch()
+            mode = aside.stat().st_mode  # what the user's umask gives; safetensors would make files for one user alone
             write(aside)
+            aside.chmod(mode)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

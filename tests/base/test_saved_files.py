@@ -132,3 +132,10 @@ def test_a_file_of_another_version_says_what_to_do(model, tmp_path, changes, mes
     path = SAMPLES["CosineResult"](model).save(tmp_path / "x.safetensors")
     with pytest.raises(SemhubError, match=message):
         shl.load_result(rewritten(path, **changes))
+
+
+def test_a_saved_result_can_be_read_by_whom_the_users_other_files_can(model, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    saved = shl.logit_lens(model, "red dog", progress=False).save(tmp_path / "lens.safetensors")
+    assert saved.stat().st_mode == plain.stat().st_mode

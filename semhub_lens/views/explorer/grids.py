@@ -52,9 +52,9 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
 @shows(CosineResult)
 @shows(ApproximatePatchResult)
 @shows(PatchResult)
-def shown_grid(result: Result) -> dict[str, str]:
+def shown_grid(result: PatchResult | CosineResult | SweepResult) -> dict[str, str]:
     """What a notebook shows of a grid."""
-    view = grid_view(result)  # type: ignore[arg-type]
+    view = grid_view(result)
     text = f'{view.text}\nNext: write_html(result, "grid.html") for the page, .to_frame() for the numbers, .save(path)'
     picture = figure_still(drawn(result))
     return {"text/html": view.frame(), "image/svg+xml": picture, "text/plain": text}
