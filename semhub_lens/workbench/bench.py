@@ -10,7 +10,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.lens.comparison import LensComparison, compare
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, weights_of
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import HookFunction, Hooks, residual_names
 from semhub_lens.model.readout import Readout
@@ -60,7 +60,7 @@ class Bench:
         watch = _watching(self.model, stop)
         hooks = [pair for one in asked.interventions for pair in one.hooks(self.model)]
         stop()
-        key = replace(asked, interventions=(), new_tokens=0)
+        key = (weights_of(self.model), replace(asked, interventions=(), new_tokens=0))
         if key not in self._clean:
             clean = self._lens(asked, [], watch, stop)
             self._clean = {**dict(list(self._clean.items())[1 - KEPT :]), key: clean}

@@ -96,6 +96,16 @@ def test_the_clean_lens_is_read_once(explorer, monkeypatch):
     assert explorer.clean is clean
 
 
+def test_after_an_edit_of_the_weights_the_clean_lens_is_read_anew():
+    edited = models.tiny(models.BACKENDS[-1])
+    explorer = shl.Explorer(edited, Front())
+    explorer.ask(prompt=TEXT, layers="", new_tokens=0).wait(60.0)
+    with torch.no_grad():
+        edited.blocks[1].mlp.W_out.mul_(-3)
+    explorer.ask(interventions=[STEER]).wait(60.0)
+    assert_same(explorer.clean, shl.logit_lens(edited, TEXT, progress=False))
+
+
 @pytest.mark.parametrize(
     ("asked", "match"),
     [
