@@ -12,6 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 import pytest
 
+import checking
+
+checking.check("semhub_lens")
+
 import models
 
 
