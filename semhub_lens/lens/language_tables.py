@@ -6,7 +6,7 @@ What no listed language uses (digits, punctuation, other languages' tokens) is c
 """
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import one_hot
 from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
@@ -189,10 +190,8 @@ def script_table(model: Model) -> LanguageTable:
     _require_tokenizer(model)
     names = (*dict.fromkeys(SCRIPTS.values()), "other", UNKNOWN)
     column = {name: i for i, name in enumerate(names)}
-    weights = torch.zeros(int(model.cfg.d_vocab), len(names), dtype=torch.float32)
-    for token, text in enumerate(token_texts(model.tokenizer, range(len(weights)))):
-        weights[token, column[script(text)]] = 1
-    return LanguageTable(names, weights, "Unicode character names")
+    scripts = [column[script(text)] for text in token_texts(model.tokenizer, range(int(model.cfg.d_vocab)))]
+    return LanguageTable(names, one_hot(torch.tensor(scripts), len(names)).float(), "Unicode character names")
 
 
 def script(text: str) -> str:
@@ -204,8 +203,8 @@ def script(text: str) -> str:
         >>> script("朋友"), script(" casa"), script("12")
         ('han', 'latin', 'unknown')
     """
-    scripts = Counter(name for name in map(_script_of, text) if name != UNKNOWN)
-    return scripts.most_common(1)[0][0] if scripts else UNKNOWN
+    scripts = [name for name in map(_script_of, text) if name != UNKNOWN]
+    return max(dict.fromkeys(scripts), key=scripts.count) if scripts else UNKNOWN
 
 
 @cache

@@ -111,17 +111,29 @@ class Readout:
         return f"{name} in {str(self._dtype).removeprefix('torch.')}" if half else name
 
     def __call__(
-        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None, tokens: Int[Tensor, " k"] | None = None
+        self,
+        states: Float[Tensor, "*rows d_model"],
+        layer: int | Sequence[int] | None = None,
+        tokens: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states.
 
-        `layer` (0 = embedding) tells the translator which map to use; with `tokens` only their logits are computed.
+        `layer` (0 = embedding) tells the translator which map to use. With a list of layers, one for each entry of the
+        first axis, the unembedding is read once for all of them. With `tokens` only their logits are computed.
         """
         self._require_raw()
-        if self.translator is not None and layer is not None and layer < self.n_layers:
+        return _logits(self._model, self._ready(states, layer), self._dtype, tokens)
+
+    def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
+        """States as the unembedding takes them."""
+        alike = self.translator is None and self.norm != "paper"
+        if isinstance(layer, Sequence) and not alike:
+            return torch.stack([self._ready(part, one) for part, one in zip(states, layer, strict=True)])
+        if self.translator is not None and isinstance(layer, int) and layer < self.n_layers:
             states = self.translator(states, layer)
-        normed = self.norm == "final" or (self.norm == "paper" and layer == self.n_layers)
-        return _logits(self._model, states, self._dtype, normed=normed, tokens=tokens)
+        if self.norm == "final" or (self.norm == "paper" and layer == self.n_layers):
+            return self.normed(states)
+        return states.to(self.device, self._dtype)
 
     def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """States after the final norm as the model computes it, on the unembedding's device."""
@@ -158,7 +170,10 @@ class ColumnReadout(Readout):
         return self._few.device
 
     def __call__(
-        self, states: Float[Tensor, "*rows d_model"], layer: int | None = None, tokens: Int[Tensor, " k"] | None = None
+        self,
+        states: Float[Tensor, "*rows d_model"],
+        layer: int | Sequence[int] | None = None,
+        tokens: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits of the few tokens, or of some of them by their place among the few."""
         return self._whole(states, layer, self._few if tokens is None else self._few[tokens])
@@ -182,12 +197,9 @@ def _is_half(dtype: torch.dtype) -> bool:
     return dtype.itemsize < 4
 
 
-def _logits(
-    model: Model, states: Tensor, dtype: torch.dtype, *, normed: bool = True, tokens: Tensor | None = None
-) -> Tensor:
-    """Logits of states, computed in `dtype`, as float32."""
+def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | None = None) -> Tensor:
+    """Logits, as float32, of states that are ready for the unembedding."""
     weight, bias = model.W_U, getattr(model, "b_U", None)
-    states = _normed(model, states, dtype) if normed else states.to(weight.device, dtype)
     if tokens is not None:
         tokens = tokens.to(weight.device)
         bias = bias if bias is None else bias[tokens]
@@ -276,7 +288,8 @@ def _check(readout: Readout) -> None:
                 f"The last residual states of {model.cfg.model_name!r} have {width} entries, its unembedding takes "
                 f"{entering}: the model does something else after the last block, so a logit lens would be wrong."
             )
-        ours = _logits(model, states[0], model.W_U.dtype)
+        dtype = model.W_U.dtype
+        ours = _logits(model, _normed(model, states[0], dtype), dtype)
     own = own.float().log_softmax(-1)
     error = (ours.log_softmax(-1).to(own.device) - own).abs().max().item()
     spread = own.std(-1).mean().item()
