@@ -16,7 +16,7 @@ import checking
 
 checking.check("semhub_lens")
 
-import models
+import models  # noqa: E402 - it imports the package
 
 
 def pytest_collection_modifyitems(items):

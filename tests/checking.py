@@ -1,7 +1,8 @@
 """Checks every call of the package against its annotations, shapes included, while the tests run.
 
-The import hook of jaxtyping does this too, but it also wraps each function that another one defines, again at every call: a third of the
-suite's time. Here a function inside a function is checked only where it names a shape, and one without shapes is checked by beartype alone.
+The import hook of jaxtyping does this too, but it also wraps each function that another one defines, again at every
+call: a third of the suite's time. Here a function inside a function is checked only where it names a shape, and one
+without shapes is checked by beartype alone.
 """
 
 import ast

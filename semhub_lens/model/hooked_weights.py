@@ -50,7 +50,8 @@ def take_over(model: Any, weights: dict[str, Tensor]) -> None:
         if values.untyped_storage().data_ptr() in taken:  # tied: edits of one must not change the other
             values = values.clone()
         taken.add(values.untyped_storage().data_ptr())
-        model.load_state_dict({name: values}, strict=False, assign=True)
+        owner, _, leaf = name.rpartition(".")  # the whole model would look at all its modules for each tensor
+        model.get_submodule(owner).load_state_dict({leaf: values}, strict=False, assign=True)
         del own[name]
 
 

@@ -106,6 +106,8 @@ def read(source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files
             raise OSError("its vocabulary is empty")
+        if tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
+            tokenizer.init_kwargs.setdefault("add_bos_token", True)  # else transformer-lens reads it a second time
     except Exception as error:
         raise SemhubError(
             f"{where} holds no tokenizer that can be read ({shorten(str(error), 300)}). Save the model's own there: "

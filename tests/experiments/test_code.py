@@ -45,7 +45,7 @@ def program_tokenizer():
     return tokenizer
 
 
-@pytest.fixture(scope="module", params=models.BACKENDS)
+@pytest.fixture(scope="module", params=models.BACKENDS[:1])
 def model(request):
     return models.tiny(request.param, tokenizer=program_tokenizer())
 

@@ -121,13 +121,13 @@ def test_a_tokenizer_that_does_not_fit_the_items_is_said(tiny_model):
 
 @pytest.mark.real
 @pytest.mark.parametrize("code", ["es", "zh"])
-def test_gloss_items_stand_right_before_their_word(gemma, code):
-    items = gloss_items(gemma, passages()[code], glossary(code), 30, seed=0)
+def test_gloss_items_stand_right_before_their_word(one_gemma, code):
+    items = gloss_items(one_gemma, passages()[code], glossary(code), 30, seed=0)
     read = [(p, at) for p, places in zip(items.prompts, items.positions, strict=True) for at in places]
     assert len(read) == len(items.words) == len(items.glosses) == len(set(items.glosses)) == 30
     for (prompt, at), word, gloss in zip(read, items.words, items.glosses, strict=True):
-        assert token_texts(gemma.tokenizer, [int(prompt.ids[at + 1])])[0].strip() == word
-        assert not set(word_tokens(gemma.tokenizer, word).ids) & set(word_tokens(gemma.tokenizer, gloss).ids)
+        assert token_texts(one_gemma.tokenizer, [int(prompt.ids[at + 1])])[0].strip() == word
+        assert not set(word_tokens(one_gemma.tokenizer, word).ids) & set(word_tokens(one_gemma.tokenizer, gloss).ids)
         assert gloss == (glossary(code).get(word) or glossary(code)[word.lower()])[0]
 
 
@@ -161,9 +161,9 @@ def test_an_experiment_on_the_real_model_is_reproducible(one_gemma):
 
 
 @pytest.mark.real
-def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(gemma):
+def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(one_gemma):
     texts = sentences()
-    states = [shl.residual_stream(gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]
+    states = [shl.residual_stream(one_gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]
     (found,) = similarity_legs(Stacks(*states), PLANTED, WHERE, 0, centred=[True])
     assert found.verdict.status == "supported"
     wrong = states[1][:, stats.derangement(24, stats.generator(0))]

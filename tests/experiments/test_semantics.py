@@ -193,7 +193,7 @@ def longer(**settings: Any):
     return LlamaConfig(**settings)
 
 
-@pytest.fixture(scope="module", params=models.BACKENDS)
+@pytest.fixture(scope="module", params=models.BACKENDS[:1])
 def reader(request):
     """The tiny model with a vocabulary of the data's own words; five names are left out."""
     words = {word for item in semantic_items(3000, seed=0) for word in f"{item.sentence} {item.form}".split()}

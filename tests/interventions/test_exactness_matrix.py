@@ -13,6 +13,7 @@ at the end hand the same checks deliberately wrong hooks.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -269,30 +270,33 @@ def assert_same(first, second, dtype):
     assert_equal_states(first.states[:, :end], second.states[:, :end], dtype)
 
 
-def later(value):
-    """bfloat16 doubles the cases: its half of the matrix runs with the slow tests."""
-    return pytest.param(value, marks=pytest.mark.slow) if value == "bfloat16" else value
-
-
 def every(*names):
-    """Parametrise a test over these axes of the matrix."""
+    """Parametrise a test over these axes of the matrix.
+
+    Of the whole matrix, every second cell in float32 stands for its neighbours: any two values of any two axes meet in
+    one of them. The others, and bfloat16, run with the slow tests.
+    """
     axes = {
         "backend": models.BACKENDS, "dtype": DTYPES, "edit": EDITS, "layers": LAYERS, "positions": POSITIONS,
         "mode": MODES, "batch": BATCHES,
     }  # fmt: skip
 
     def decorate(test):
-        for name in names:
-            test = pytest.mark.parametrize(name, [later(value) for value in axes[name]])(test)
-        return test
+        cells = []
+        for places in product(*(range(len(axes[name])) for name in names)):
+            cell = [[*axes[name]][place] for name, place in zip(names, places, strict=True)]
+            late = "bfloat16" in cell or (names == WHOLE and sum(places) % 2)
+            cells.append(pytest.param(*cell, marks=pytest.mark.slow if late else ()))
+        return pytest.mark.parametrize(names, cells)(test)
 
     return decorate
 
 
 CASE = ("backend", "dtype", "edit", "layers", "positions")
+WHOLE = (*CASE, "mode", "batch")
 
 
-@every(*CASE, "mode", "batch")
+@every(*WHOLE)
 def test_a_run_is_that_of_the_edit_by_hand(backend, dtype, edit, layers, positions, mode, batch):
     case = Case(backend, dtype, edit, layers, positions)
     items = case.items(batch)

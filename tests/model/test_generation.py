@@ -13,7 +13,7 @@ from semhub_lens.model.generation import end_tokens
 
 TEXTS = ("three plus two equals", "five", "one two three four five six seven")
 SPANS = ({"word": "plus"}, {"word": "five"}, {"word": "three four"})
-NEW = 6
+NEW = 4
 OLD_NAME = "past_key_values" in inspect.signature(LlamaForCausalLM.forward).parameters
 VECTOR = 4 * torch.randn(32, generator=torch.Generator().manual_seed(1))
 NAME = "blocks.1.hook_resid_pre"
