@@ -60,9 +60,9 @@ def rendered(
     Raises:
         SemhubError: as `Prompt.from_chat`.
     """
-    written = _template(tokenizer, template, settings)
     pieces: list[_Piece] = []
     marked = [_marked(i, message, pieces) for i, message in enumerate(messages)]
+    written = _template(tokenizer, template, settings)
     if not marked:
         raise SemhubError("The list of messages is empty; give at least one {'role': ..., 'content': ...}.")
     ending = ending or ("turn" if messages[-1]["role"] in ("assistant", "model") else "reply")
@@ -72,7 +72,9 @@ def rendered(
         try:
             return tokenizer.apply_chat_template([dict(one) for one in given], tokenize=False, **known)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise SemhubError(f"The chat template refuses these messages: {error}. Change the messages.") from error
+            raise SemhubError(
+                f"The chat template refuses these messages: {error}. Change them, or the template."
+            ) from error
 
     text = applied(marked)
     missing = _missing(text, pieces, thinking)

@@ -159,7 +159,9 @@ def concept_patch(
         >>> result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
         True
     """
-    sources = [as_prompts(model, entry) if len(entry) else [] for entry in source_prompts]
+    sources = [
+        [] if isinstance(entry, list | tuple) and not entry else as_prompts(model, entry) for entry in source_prompts
+    ]
     targets = as_prompts(model, target_prompts)
     _check_counts(sources, targets, words, names)
     chosen = _chosen_layers(model, layers)

@@ -11,7 +11,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError, Unfit, is_index
 from semhub_lens.inputs.framing import opens, require_alike, require_unpadded
-from semhub_lens.inputs.given import Encoding, OnePrompt, Prompts
+from semhub_lens.inputs.given import Encoding, Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_media, require_model
 
@@ -36,7 +36,7 @@ def as_prompts(model: Model, prompts: Prompts) -> list[Prompt]:
     return [prompt if prompt.bos is not None else _looked_at(model, prompt) for prompt in built]
 
 
-def one_prompt(model: Model, prompt: OnePrompt, reader: str) -> Prompt:
+def one_prompt(model: Model, prompt: Prompts, reader: str) -> Prompt:
     """The one prompt of what a user passes, for a function of this name.
 
     Raises:
