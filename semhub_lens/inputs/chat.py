@@ -72,9 +72,7 @@ def rendered(
         try:
             return tokenizer.apply_chat_template([dict(one) for one in given], tokenize=False, **known)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise SemhubError(
-                f"The chat template refuses these messages: {error}. Change them, or the template."
-            ) from error
+            raise SemhubError(f"The chat template refuses these messages: {error}. Change them or it.") from error
 
     text = applied(marked)
     missing = _missing(text, pieces, thinking)

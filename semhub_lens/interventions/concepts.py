@@ -159,9 +159,7 @@ def concept_patch(
         >>> result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
         True
     """
-    sources = [
-        [] if isinstance(entry, list | tuple) and not entry else as_prompts(model, entry) for entry in source_prompts
-    ]
+    sources = [as_prompts(model, entry) for entry in source_prompts]
     targets = as_prompts(model, target_prompts)
     _check_counts(sources, targets, words, names)
     chosen = _chosen_layers(model, layers)
@@ -219,8 +217,6 @@ def _check_counts(
     for i, row in enumerate(words):
         if isinstance(row, str) or len(row) != len(names):
             raise SemhubError(f"Item {i} has the words {row!r}; expected {len(names)} of them: {'; '.join(names)}.")
-        if not sources[i]:
-            raise SemhubError(f"Item {i} has no source prompt; give one, or several to be averaged.")
 
 
 def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:
