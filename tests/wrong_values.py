@@ -576,7 +576,7 @@ RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "Transl
 PACKAGED_MODELS = ["nothing", "", "no-such.gguf", ESC]
 SHARED = {
     "model": PACKAGED_MODELS, "backend": ["jax", ""], "device": ["banana"], "dtype": ["float8", ""],
-    "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)],
+    "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": [], "as_json": [],
 }  # fmt: skip
 NO_NUMERALS = ["a", "1.5", "nan"]
 FREE = []
@@ -585,6 +585,10 @@ COMMANDS = {
     "lens": {
         "text": ["", "  ", "red \ud800", "two " * LONG], "html": [Of(lambda m: folder())],
         "top_k": ["a", "0", "-1", "70", "nan"], "norm": ["layer", ""], "languages": FREE, "as_json": FREE,
+    },
+    "new": {
+        "path": ["", "start.txt", ESC, Of(lambda m: folder()), Of(lambda m: lexicon() / "start.py")],
+        "data": ["no-such-file", Of(lambda m: folder()), Of(lambda m: lexicon())],
     },
     "check": {"reference": FREE},
     "run": {
@@ -603,5 +607,5 @@ COMMANDS = {
     "experiments": {}, "models": {}, "train-spoke": {},
 }  # fmt: skip
 """By command and option, wrong values; `SHARED` has those of options that several commands have."""
-NEEDED = {"lens": ["red"], "run": ["arithmetic.logit_lens"]}
+NEEDED = {"lens": ["red"], "new": ["start.py"], "run": ["arithmetic.logit_lens"]}
 """What a command does not run without."""
