@@ -10,7 +10,7 @@ CELL = "# %%"
 SCRIPT = """\
 # %% [markdown]
 # Do pairs of texts that mean the same lie close together in this model, and what does it say in between?
-# Each cell stands alone; change what you like. Next: the guides of semhub_lens.
+# Run the cells in order and change what you like. The guides of semhub_lens say what the numbers do not show.
 # %%
 {reading}import semhub_lens as shl
 {source}

@@ -170,7 +170,8 @@ def _kept(text: str, number: int, pieces: list[_Piece]) -> str:
     piece = pieces[number]
     for other in range(number + 1, len(pieces)):
         if pieces[other].message == piece.message and not pieces[other].thought:
-            return text.replace(_sign(other), piece.tags + _sign(other))
+            behind = piece.tags[len(piece.tags.rstrip()) :] + _sign(other)  # blanks that the template may have left
+            return text.replace(behind if behind in text else _sign(other), piece.tags + _sign(other))
     raise SemhubError(
         f"The chat template leaves out the thought of message {piece.message}, which says nothing behind it; pass "
         "thinking='template' to leave it out."

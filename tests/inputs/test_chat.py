@@ -92,6 +92,12 @@ def test_thoughts_stay_where_the_template_would_leave_them_out(model):
     assert kept.spans["thinking"] == (*kept.spans["thinking:0"], *kept.spans["thinking:1"])
 
 
+def test_a_kept_thought_leaves_no_blanks_twice(model):
+    template = "{% for m in messages %}<turn>{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    assert chat(model, template, [THOUGHT]).text == "<turn><think>\none and one\n</think>\n\ntwo"
+    assert chat(model, template, [THOUGHT], thinking="template").text == "<turn>\n\ntwo"
+
+
 def test_thoughts_beside_the_content_are_kept_or_refused(model):
     message = {"role": "assistant", "reasoning_content": "easy", "content": "two"}
     last = chat(model, chats.QWEN, [ASK, message])
