@@ -88,6 +88,7 @@ def came(value):
             "nan",
             "references",
             str(tuple(value.shape)),
+            *([] if 0 in value.shape else [str(value.max().item())]),
         ]
     if isinstance(value, str):
         return [repr(value)[1:-1][:20], "str"] if value.strip() else ["empty", "blank", repr(value)]
@@ -95,6 +96,7 @@ def came(value):
         return [
             *named,
             *(part for entry in value for part in came(entry)),
+            *(part for entry in (value.values() if isinstance(value, dict) else ()) for part in came(entry)),
             "empty",
             "no ",
             "none",

@@ -210,7 +210,7 @@ MISTYPED = {
     ),
     "variants": (lambda m: free(spellings)("two", "any"), "Unknown variants rule 'any'"),
     "unknown": (lambda m: free(shl.language_table)(m, ["en"], words=9, unknown="even", **QUIET), "'even'"),
-    "prompt": (lambda m: free(as_prompts)(m, [5]), "must be a str or a Prompt, got int"),
+    "prompt": (lambda m: free(as_prompts)(m, ["red", 5]), "got int: 5"),
     "no prompt": (lambda m: free(as_prompts)(m, None), "NoneType"),
     "read": (lambda m: free(read_positions)(prompt(m), 1.5), "1.5"),
     "target": (lambda m: free(target_ids)(m.tokenizer, 2.5), "2.5"),

@@ -164,6 +164,12 @@ GOOD = {
     "Prompt.from_ids": (shl.Prompt.from_ids, lambda m: {"ids": [1, 4], "spans": {"a": [1]}}),
     "Prompt.from_text": (shl.Prompt.from_text, lambda m: {"model": m, "text": TEXT, "spans": {"a": "plus"}}),
     "Prompt.from_processor": (shl.Prompt.from_processor, None),
+    "Prompt.from_chat": (
+        shl.Prompt.from_chat,
+        lambda m: {
+            "model": m, "messages": [{"role": "user", "content": TEXT}], "template": "{{ messages[0].content }}",
+        },
+    ),
     "Readout": (shl.Readout, lambda m: {"model": m}),
     "SentenceEncoder": (shl.SentenceEncoder, None),
     "SentimentClassifier": (shl.SentimentClassifier, None),
@@ -235,6 +241,7 @@ GOOD = {
     "load_result": (shl.load_result, lambda m: {"path": saved_vector(m)}),
     "logit_lens": (shl.logit_lens, lambda m: {"model": m, "prompt": TEXT, **QUIET}),
     "metric.kl": (metric.kl, lambda m: {"model": m, "prompt": TEXT}),
+    "metric.of_logits": (metric.of_logits, lambda m: {"function": lambda logits: logits[0, -1, 5]}),
     "metric.log_prob": (metric.log_prob, lambda m: {"model": m, "word": " two"}),
     "metric.logit_difference": (metric.logit_difference, lambda m: {"model": m, "right": " two", "wrong": " five"}),
     "metric.read_position": (metric.read_position, lambda m: {"prompt": prompt(m), "read": "last"}),
@@ -329,15 +336,22 @@ NO_WHOLE = [1.5, "a", NAN, True]
 LAYERS = ["a", 1.5, -1, 99, NAN]
 PATHS = [None, 5, b"a", Of(lambda m: folder() / "nothing" / "here.safetensors"), Of(lambda m: folder())]
 
+NO_IDS = [[69], [-1], [1.5], [True], torch.tensor([69]), torch.tensor([1.5]), torch.tensor(5), torch.ones(3).bool(),
+    torch.zeros(1, 1, 2, dtype=torch.long), {"input_ids": [1, 4], "attention_mask": [1]}, {"input_ids": [[1.5]]},
+    {"input_ids": [1], "pixel_values": [2]}]  # fmt: skip
+NO_CHAT = [[{"role": "user"}], [{"role": 5, "content": "red"}], [{}]]
+
 WRONG = {
     "model": [None, "gemma-3-270m", 5, Of(lambda m: models.tiny_llama()), Of(lambda m: torch.nn.Linear(2, 2))],
     "tokenized": [Of(lambda m: SimpleNamespace(tokenizer=None, cfg=m.cfg, run_with_hooks=print))],
     "prompts": [
-        None, 5, b"red", [], *EMPTY_TEXTS, ["red", ""], [5], [None], {"a": "red"}, HALF, ["red", HALF],
+        None, 5, b"red", [], *EMPTY_TEXTS, ["red", ""], [None], {"a": "red"}, HALF, ["red", HALF], *NO_IDS, *NO_CHAT,
+        ["red", 5], [[1, 4], [1, 69]], torch.tensor([[1, 4], [1, 69]]), torch.zeros(0, 2, dtype=torch.long),
         Of(lambda m: ids(1, 69)), Of(lambda m: ids(1, -1)), Of(lambda m: many())
     ],
     "prompt": [
-        None, 5, b"red", ["red", "dog"], *EMPTY_TEXTS, HALF, Of(lambda m: ids(1, 69)), Of(lambda m: many()),
+        None, 5, b"red", ["red", "dog"], *EMPTY_TEXTS, HALF, *NO_IDS, *NO_CHAT, torch.tensor([[1, 4], [1, 5]]),
+        [[1, 4], [1, 5]], Of(lambda m: ids(1, 69)), Of(lambda m: many()),
     ],
     "text": [*NO_TEXTS, *EMPTY_TEXTS, HALF],
     "texts": [None, 5, b"red", [], [5], ["red", None], HALF], "long text": [None, 5, "", Of(lambda m: "two " * LONG)],
@@ -372,7 +386,7 @@ WRONG = {
     "measure": [None, 5, "a"], "result": [None, 5, "a", {"a": 1}],
     "optional part": [5, "a", []], "part": [None, 5, "a", []],
     "path": PATHS, "new path": [None, 5, b"a", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html")],
-    "ids": [None, 5, "abc", [], [1.5], ["a"], [[1, 4]], [None], torch.tensor([[1, 4]]), torch.tensor([NAN])],
+    "ids": [None, 5, "abc", [], [1.5], ["a"], [[1, 4]], [None], torch.tensor([[1, 4], [1, 5]]), torch.tensor([NAN])],
     "tokens": [None, 5, "abc", [1.5], ["a"], [None]],
     "tensor of ids": [None, 5, "abc", [1], torch.tensor([], dtype=torch.long), torch.tensor([[1, 4]])],
     "names": [5, [5], ["a"], ["a", "b", "c"]], "tokenizer": [5, "gemma"],
@@ -382,7 +396,7 @@ WRONG = {
     1)}],
     "span positions": [5, "a", {"a": 3}, {"a": ["x"]}, {"a": [2]}, {"a": []}, {"a": [-1]}, {"last": [1]}, {"a": [0.5]}],
     "embeddings": [5, "a", {"a": 3}, {"a": states(3, 32)}, {"b": states(1, 32)}, {"a": spoilt(NAN, 1, 32)}],
-    "mask": [5, "ab", [1], [1, 1, 1], [0, 0], [2, 3], [[1, 1]]],
+    "mask": [5, "ab", [1], [1, 1, 1], [0, 0], [2, 3], [[1, 1], [1, 1]]],
     "anything": [],
 }  # fmt: skip
 
@@ -422,14 +436,18 @@ KINDS = {
     "tile": "part", "like": "vector", "pair": "languages of a pair", "examples": "examples",
     "sources": "pairs of languages",
     "target": "languages of a pair", "state": "vector", "source_positions": "source positions", "stacks": "stacks",
-    "source_prompts": "prompts", "target_prompts": "prompts", "sentences": "anything", "trained_on": "language",
+    "source_prompts": "sources of concepts", "target_prompts": "prompts", "sentences": "anything",
+    "trained_on": "language",
     "parts": "anything", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
-    "sound": "sound", "token": "asked tokens",
+    "sound": "sound", "token": "asked tokens", "messages": "messages", "ending": "optional choice",
+    "thinking": "choice", "function": "function",
     # where one name means different things
     "compare.a": "result", "compare.b": "result", "compare.names": "two names", "explore.prompt": "name",
     "Explorer.table": "optional part", "explore.table": "optional part", "picture_map.tile": "tiles of a picture",
     "LanguageTable.languages": "names", "LanguageTable.weights": "table", "LanguageTable.source": "name",
     "LanguageTable.names": "names", "Controls.seed": "seed", "Capture.site": "choice", "LinearProbe.classifier": "part",
+    "Prompt.from_chat.settings": "names of a template", "Prompt.from_chat.template": "template",
+    "metric.of_logits.name": "optional name",
     "Prompt.ids": "tensor of ids", "Prompt.spans": "span positions", "Prompt.text": "anything",
     "Prompt.controls": "anything", "Prompt.embeddings": "embeddings", "Prompt.from_ids.spans": "span positions",
     "Readout.dtype": "choice", "SentimentFrame.frame": "name", "SteeringVector.from_tensor.source": "source",
@@ -464,6 +482,12 @@ KINDS = {
 }  # fmt: skip
 
 WRONG |= {
+    "sources of concepts": [None, 5, b"red", [], *EMPTY_TEXTS, ["red", ""], [5], [None], {"a": "red"}, HALF],
+    "messages": [None, 5, "red", [], ["red"], [{"role": "user"}], [{"content": "red"}], [{"role": 5, "content": "red"}],
+        [{"role": "user", "content": 5}], [{"role": "user", "content": [{"type": "image"}]}], [{"role": "a:b",
+        "content": "red"}], [{"role": "user", "content": ""}], [{"role": "user", "content": HALF}]],
+    "names of a template": [5, "a", [1], {1: 2}, {"nothing": 2}, {"tokenize": True}],
+    "template": [5, ["a"]], "optional name": [5, b"a"],
     "any vector": [None, "a", [1.0] * 32, 5, states(0), spoilt(NAN, 32), spoilt(INF, 32)],
     "targets": ["two", 5, ["banana"], [["red house"]], [1.5], [[None]], [69], [-1], [[[]]], [None], ["\ud800"]],
     "rows of targets": [None, 5, "ab", [], [["two"]], [["two", "five"]], [["two", "five"], ["five", "banana"]]],
@@ -504,7 +528,8 @@ WRONG |= {
         (np.zeros(4), 1.5), (np.full(4, NAN), 5), (np.zeros((2, 2, 2)), 5), (np.full(4, 1e6), 5)],
     "tiles of a picture": [None, 5, "a", [], [5], Of(lambda m: Tile((99,), 1, 1)),
         Of(lambda m: [Tile((0,), 1, 1)] * 2)],
-    "several prompts": [None, 5, [], ["red", ""], [5], [HALF], Of(lambda m: [ids(1, 69)]), Of(lambda m: [many()])],
+    "several prompts": [None, 5, [], ["red", ""], [69], [HALF], *NO_IDS, *NO_CHAT,
+        Of(lambda m: [ids(1, 69)]), Of(lambda m: [many()])],
 }  # fmt: skip
 """By kind; a value that is right for some function of the kind has a line in `RIGHT`."""
 
@@ -545,13 +570,13 @@ def public():
 
 
 RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "TranslationItems", "hooks.PositionedHook",
-    "metric.Metric", "experiments.Experiment", "spokes.Encoder"}  # fmt: skip
+    "metric.Metric", "metric.LogitsMetric", "experiments.Experiment", "spokes.Encoder"}  # fmt: skip
 """What functions return, and types: nobody calls these to get something."""
 
 PACKAGED_MODELS = ["nothing", "", "no-such.gguf", ESC]
 SHARED = {
     "model": PACKAGED_MODELS, "backend": ["jax", ""], "device": ["banana"], "dtype": ["float8", ""],
-    "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)],
+    "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": [], "as_json": [],
 }  # fmt: skip
 NO_NUMERALS = ["a", "1.5", "nan"]
 FREE = []
@@ -560,6 +585,10 @@ COMMANDS = {
     "lens": {
         "text": ["", "  ", "red \ud800", "two " * LONG], "html": [Of(lambda m: folder())],
         "top_k": ["a", "0", "-1", "70", "nan"], "norm": ["layer", ""], "languages": FREE, "as_json": FREE,
+    },
+    "new": {
+        "path": ["", "start.txt", ESC, Of(lambda m: folder()), Of(lambda m: lexicon() / "start.py")],
+        "data": ["no-such-file", Of(lambda m: folder()), Of(lambda m: lexicon())],
     },
     "check": {"reference": FREE},
     "run": {
@@ -578,5 +607,5 @@ COMMANDS = {
     "experiments": {}, "models": {}, "train-spoke": {},
 }  # fmt: skip
 """By command and option, wrong values; `SHARED` has those of options that several commands have."""
-NEEDED = {"lens": ["red"], "run": ["arithmetic.logit_lens"]}
+NEEDED = {"lens": ["red"], "new": ["start.py"], "run": ["arithmetic.logit_lens"]}
 """What a command does not run without."""

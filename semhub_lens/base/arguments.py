@@ -11,7 +11,7 @@ from functools import wraps
 from math import inf
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, SupportsIndex, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 from torch import Tensor
@@ -85,6 +85,8 @@ def _fits(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or isinstance(kind, TypeVar):
         return True
+    if origin is Annotated:
+        return _fits(value, inner[0])
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in inner)
     if origin is Literal:
@@ -144,6 +146,8 @@ def _axes(kind: Any) -> int | None:
 def _described(kind: Any, inside: bool = False) -> str:
     """The kind in words; of what lies inside a list or a mapping only the outline."""
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return inner[1]
     if origin in (Union, types.UnionType):
         parts = [_described(one, inside) for one in inner if one is not type(None)]
         return " or ".join(dict.fromkeys(parts))

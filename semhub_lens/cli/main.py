@@ -1,4 +1,4 @@
-"""The command `semhub`: lens, check, run, report, results, experiments, models, train-spoke."""
+"""The command `semhub`: new, lens, check, run, report, results, experiments, models, train-spoke."""
 
 import importlib.util
 import io
@@ -6,12 +6,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.box import HEAVY_HEAD, SIMPLE
 from rich.table import Table
 
 from semhub_lens import spokes
@@ -25,35 +23,59 @@ from semhub_lens.cli.options import (
     Backend,
     Device,
     Dtype,
+    InJson,
     Items,
     ModelName,
+    Quiet,
     Seed,
     TextCommand,
     cell,
     console,
+    example,
     load_model,
     say,
 )
-from semhub_lens.evidence.legs import ExperimentResult
-from semhub_lens.evidence.verdict_row import VerdictRow
+from semhub_lens.cli.printed import answer, in_json
+from semhub_lens.cli.starter import starter
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
 from semhub_lens.lens.language_tables import language_table
 from semhub_lens.lens.logit_lens import logit_lens
 from semhub_lens.model import host
-from semhub_lens.model.packaged import PACKAGED
+from semhub_lens.model.packaged import PACKAGED, PackagedModel
 from semhub_lens.model.readout import Norm
+from semhub_lens.model.sources import resolve
 from semhub_lens.report import report as hub_report
 from semhub_lens.report import results_page
 from semhub_lens.views.page import write_html
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
-    help="Read, compare and move the semantic hub of a language model.", no_args_is_help=True, add_completion=False
+    help="Read, compare and move the semantic hub of a language model.",
+    no_args_is_help=True,
+    epilog="Exit status: 0 done, 1 a check failed, 2 an error that you can mend, 130 stopped.",
 )
+START, MEASURE, LISTS = "Start", "Measure", "Lists and training"
 
 
-@app.command(cls=TextCommand)
+@app.command(rich_help_panel=START, epilog=example("new start.ipynb --model gemma-3-270m --data pairs.tsv"))
+def new(
+    path: Annotated[Path, typer.Argument(help="The file to write: a script (.py) or a notebook (.ipynb).")],
+    model: ModelName = DEFAULT,
+    data: Annotated[
+        Path | None, typer.Option(help="Pairs of texts: two columns with a tab between them; default: bundled ones.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a starter for a model and texts of your own: check, lens, similarity, steering."""
+    if model not in PACKAGED:
+        resolve(model)
+    written = starter(path, model, data)
+    if not quiet:
+        say(f"written: {written.resolve()}")
+
+
+@app.command(cls=TextCommand, rich_help_panel=START, epilog=example("lens 'El color del cielo es' --html lens.html"))
 def lens(
     text: Annotated[str, typer.Argument(help="The prompt.")],
     model: ModelName = DEFAULT,
@@ -67,6 +89,7 @@ def lens(
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
+    quiet: Quiet = False,
 ) -> None:
     """Show what the model would predict at every layer of TEXT."""
     if not text.strip():
@@ -80,12 +103,13 @@ def lens(
     written = None if html is None else write_html(result, html)
     if as_json:
         typer.echo(lens_json(result, written))
+    if as_json or quiet:
         return
     console.print(lens_table(result, console.width))
     say("--html FILE writes the page to explore" if written is None else f"page: {written.resolve()}")
 
 
-@app.command()
+@app.command(rich_help_panel=START, epilog=example("check smollm2-135m"))
 def check(
     model: Annotated[str, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = DEFAULT,
     reference: Annotated[
@@ -94,6 +118,8 @@ def check(
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
+    as_json: InJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Verify MODEL; the exit code is 1 where its read-out or its agreement with Hugging Face fails."""
     expected = host.recorded(model, dtype) if reference else None
@@ -102,12 +128,16 @@ def check(
     for row in found.findings:
         figures = ("" if value is None else f"{value:.1e}" for value in (row.figure, row.tolerance))
         table.add_row(row.what, row.verified, *figures, cell(row.runs))
-    console.print(table)
+    if as_json:
+        findings = [vars(row) for row in found.findings]
+        typer.echo(in_json({"model": found.provenance.model, "sound": found.sound, "findings": findings}))
+    elif not quiet:
+        console.print(table)
     if not found.sound:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE, epilog=example("run arithmetic.logit_lens -n 40 --out out"))
 def run(
     experiment: Annotated[str, typer.Argument(help="An id from `semhub experiments`.")],
     model: ModelName = DEFAULT,
@@ -129,6 +159,8 @@ def run(
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
+    as_json: InJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     (chosen,) = registry.require_experiments([experiment])
@@ -148,12 +180,14 @@ def run(
         baseline=baseline,
         out=out,
         reader=reader,
+        progress=not quiet,
     )
-    console.print(_summary_table([result]))
-    say(f"saved: {user_path(out) / experiment}/items.parquet, result.safetensors, run.json, figure.html")
+    saved = user_path(out) / experiment
+    files = f"saved: {saved}/items.parquet, result.safetensors, run.json, figure.html"
+    answer([result], {"saved": str(saved)}, files, as_json, quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE, epilog=example("report --out semhub_report.html"))
 def report(
     model: ModelName = DEFAULT,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
@@ -171,20 +205,23 @@ def report(
     backend: Backend = "bridge",  # holds tied embeddings once, as the random-weight model beside it does
     device: Device = None,
     dtype: Dtype = "float32",
+    as_json: InJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
-    said(f"Loading {model}.")
+    said(f"Loading {model}.", shown=not quiet)
     loaded = load_model(model, backend, device, dtype)
     try:
-        path, measured = hub_report.report(loaded, out, n=n, seed=seed, full=full, steering=steering, runs=runs)
+        path, measured = hub_report.report(
+            loaded, out, n=n, seed=seed, full=full, steering=steering, runs=runs, progress=not quiet
+        )
     except hub_report.Stopped as stop:
         say(str(stop))
         raise typer.Exit(130) from stop
-    console.print(_summary_table(measured))
-    say(f"\nThe report is at {path.resolve()}")
+    answer(measured, {"page": str(path.resolve())}, f"\nThe report is at {path.resolve()}", as_json, quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE, epilog=example("results -m gemma-3-270m -m smollm2-135m --out results.md"))
 def results(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several models.")] = None,
     out: Annotated[Path, typer.Option(help="The Markdown page to write.")] = Path("results.md"),
@@ -193,47 +230,23 @@ def results(
     n: Items = None,
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(help="Models measured at the same time.")] = 1,
+    as_json: InJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run all experiments on some models and write one table."""
     path, measured = results_page.results_page(
-        model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs
+        model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs, progress=not quiet
     )
-    console.print(_summary_table(measured))
-    say(f"\nThe table is at {path.resolve()}")
+    answer(measured, {"page": str(path.resolve())}, f"\nThe table is at {path.resolve()}", as_json, quiet)
 
 
-NARROW = 100
-"""Columns of a terminal that has no room for the null beside the effect; the page holds it."""
-
-
-def _summary_table(results: Sequence[ExperimentResult]) -> Table:
-    narrow = console.width < NARROW
-    names = ["effect", "95 % interval", *(["at"] if narrow else ["null 95 %", "layer"])]
-    title = "effect on the half of the items that did not choose the layer"
-    title = "effect on items that did not choose the layer; at: layer × strength" if narrow else title
-    table = Table(title=title, title_justify="left", padding=(0, 1), box=SIMPLE if narrow else HEAVY_HEAD)
-    table.add_column("leg", min_width=20)
-    table.add_column("verdict", no_wrap=not narrow)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=not narrow)
-    colours = {"supported": "green", "opposite": "red"}
-    for result in results:
-        table.add_section()
-        table.add_row(cell(result.id, "bold"))
-        for row in result.rows():
-            status = cell(row.status, colours.get(row.status, "dim"))
-            figures = [row.effect, row.interval, *([_short(row)] if narrow else [row.null, row.at])]
-            table.add_row(cell(row.title), status, *figures)
-    return table
-
-
-def _short(row: VerdictRow) -> str:
-    return str(row.layer) if row.strength is None else f"{row.layer} × {row.strength:g}"
-
-
-@app.command()
-def experiments() -> None:
+@app.command(rich_help_panel=LISTS, epilog=example("experiments"))
+def experiments(as_json: InJson = False) -> None:
     """List the experiments."""
+    if as_json:
+        rows = registry.EXPERIMENTS.values()
+        typer.echo(in_json([{"id": e.id, "title": e.title, "items": e.n, "data": e.takes} for e in rows]))
+        return
     table = Table(padding=(0, 1))
     table.add_column("id", no_wrap=True)
     for name in ("what", "items", "your own data"):
@@ -243,20 +256,27 @@ def experiments() -> None:
     console.print(table)
 
 
-@app.command()
-def models() -> None:
+@app.command(rich_help_panel=LISTS, epilog=example("models --json"))
+def models(as_json: InJson = False) -> None:
     """List the packaged offline models, and whether their weights are installed."""
+    rows = [(entry.name, _installed(entry), entry.install, entry.licence) for entry in PACKAGED.values()]
+    if as_json:
+        typer.echo(in_json([dict(zip(("name", "installed", "install", "licence"), row, strict=True)) for row in rows]))
+        return
     table = Table("name", "installed", "how to install", "licence")
-    for entry in PACKAGED.values():
-        here = all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
-        table.add_row(entry.name, "yes" if here else "no", entry.install, entry.licence)
+    for name, here, install, licence in rows:
+        table.add_row(name, "yes" if here else "no", install, licence)
     console.print(table)
     console.print(
         "Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports."
     )
 
 
-@app.command("train-spoke", add_help_option=False, context_settings=PASSED_ON)
+def _installed(entry: PackagedModel) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
+
+
+@app.command("train-spoke", rich_help_panel=LISTS, add_help_option=False, context_settings=PASSED_ON)
 def train_spoke(context: typer.Context) -> None:
     """Train and test a projector that gives a text-only model eyes or ears (extra `train`)."""
     from semhub_lens.training.command import app as training  # what the extra `train` brings is not always there

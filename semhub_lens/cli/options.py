@@ -20,10 +20,17 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda 
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
+InJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")]
 DEFAULT = "gemma-3-270m"
 
 
 DASHED = "A text that begins with a dash goes behind --, and options before it: semhub lens --top-k 5 -- '-1 + 1 ='"
+
+
+def example(arguments: str) -> str:
+    """The last line of a command's help."""
+    return f"Example: semhub {arguments}"
 
 
 class TextCommand(TyperCommand):
@@ -41,7 +48,9 @@ class TextCommand(TyperCommand):
             name = getattr(error, "option_name", None)  # the class lies in click or, newer, in typer
             if name is None:
                 raise
-            raise SemhubError(f"There is no option {name!r}; see semhub lens --help. {DASHED}.") from error
+            near = " or ".join(getattr(error, "possibilities", None) or ())
+            meant = f"did you mean {near}?" if near else "see semhub lens --help."
+            raise SemhubError(f"There is no option {name!r}; {meant} {DASHED}.") from error
 
 
 def cell(text: str, style: str = "") -> Text:

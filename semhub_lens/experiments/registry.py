@@ -1,6 +1,7 @@
 """The table of experiments. `run` runs one by its id."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -72,7 +73,9 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     unknown = [name for name in ids if name not in EXPERIMENTS]
     if unknown or not ids:
         named = ", ".join(map(repr, unknown)) or "(no id)"
-        raise SemhubError(f"Unknown experiment {named}; there are {', '.join(EXPERIMENTS)}.")
+        close = [near for name in unknown for near in get_close_matches(name, EXPERIMENTS, n=1)]
+        meant = f", did you mean {', '.join(close)}? There are" if close else "; there are"
+        raise SemhubError(f"Unknown experiment {named}{meant} {', '.join(EXPERIMENTS)}.")
     return [EXPERIMENTS[name] for name in ids]
 
 

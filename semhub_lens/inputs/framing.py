@@ -82,6 +82,21 @@ def require_unpadded(tokenizer: Any, ids: Sequence[int]) -> None:
         )
 
 
+def require_alike(tokenizer: Any, rows: Sequence[Sequence[int]]) -> None:
+    """Raise a SemhubError for rows of a batch without mask of which some, but not all, begin or end in the pad token.
+
+    Where padding is end-of-text or BOS too, one such token at the edge of a row may be either.
+    """
+    pad = getattr(tokenizer, "pad_token_id", None)
+    edges = {(row[0] == pad, row[-1] == pad) for row in rows if len(row)}
+    if pad is not None and len(edges) > 1:
+        raise SemhubError(
+            f"Some of these {len(rows)} rows of token ids begin or end in {tokenizer.pad_token!r} and some do not, so "
+            "which of it is padding cannot be told: give the batch with its mask, "
+            "{'input_ids': ids, 'attention_mask': mask}, as the tokenizer returns it."
+        )
+
+
 def unpadded(ids: Tensor, mask: Any) -> range:
     """The positions of a padded row that its attention mask marks, which lie together.
 
@@ -92,6 +107,7 @@ def unpadded(ids: Tensor, mask: Any) -> range:
         marks = torch.as_tensor(mask)
     except (TypeError, ValueError, RuntimeError):
         marks = torch.empty(0)
+    marks = marks[0] if marks.ndim == 2 and len(marks) == 1 else marks
     marked = marks.flatten().nonzero()[:, 0].tolist()
     fits = marks.shape == ids.shape and bool(((marks == 0) | (marks == 1)).all())
     if not fits or not marked or marked[-1] - marked[0] >= len(marked):

@@ -4,8 +4,6 @@ A `Prompt` says which positions a word, an operand or a picture occupies, so tha
 positions are absolute indices into the prompt's own tokens, the beginning-of-sequence token (BOS) included.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, SupportsIndex
@@ -14,19 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.inputs.chat import Ending, Thinking, rendered, together
 from semhub_lens.inputs.framing import opening, opens, special_ids, unpadded
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
 from semhub_lens.inputs.processors import Read, read
-from semhub_lens.inputs.speller import Speller, require_characters
+from semhub_lens.inputs.spans import SpanSpec, located, tokenised
+from semhub_lens.inputs.speller import require_characters
 
 RESERVED = ("last", "mean", "raw_mean", "generated")
-SpanSpec = str | tuple[int, int]
-ELSEWHERE = (
-    "characters a token stands for: take the fast tokenizer of the model (AutoTokenizer), or give positions, "
-    "Prompt.from_ids(ids, spans={name: positions})."
-)
 
 
 @checked
@@ -34,8 +29,8 @@ ELSEWHERE = (
 class Prompt:
     """Token ids of one input, with named spans, and its pictures and sound.
 
-    Build it with `from_text` (spans by substring or character range), `from_processor` (a multimodal model's pictures
-    and sound), a spoke's `prompt`, or `from_ids`.
+    Build it with `from_text` (spans by substring or character range), `from_chat` (the model's own format of
+    conversations), `from_processor` (a multimodal model's pictures and sound), a spoke's `prompt`, or `from_ids`.
     """
 
     ids: Int[Tensor, " pos"]
@@ -119,7 +114,7 @@ class Prompt:
         """Build a prompt from token ids as they are.
 
         Args:
-            ids: one row of them.
+            ids: one row of them, `[pos]` or `[1, pos]`, as `model.to_tokens` gives it.
             spans: name -> positions among `ids`.
             bos: whether the first one is the BOS token; None lets the runs of this library look.
             mask: the attention mask of a padded row, whose padding is left out. Rows that begin or end in padding are
@@ -140,7 +135,9 @@ class Prompt:
             raise SemhubError(f"A prompt is one row of token ids, got {ids!r} ({error}).") from error
         if tensor.is_floating_point() and tensor.numel():
             raise SemhubError(f"Token ids are whole numbers, got {tensor.dtype}: {tensor.flatten()[:5].tolist()}.")
-        tensor = tensor.long()
+        if tensor.dtype == torch.bool:
+            raise SemhubError(f"Token ids are whole numbers, got {shown(tensor)}; an attention mask goes to mask=.")
+        tensor = tensor[0].long() if tensor.ndim == 2 and len(tensor) == 1 else tensor.long()
         if tensor.ndim != 1:
             raise SemhubError(
                 f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
@@ -225,11 +222,7 @@ class Prompt:
             >>> prompt.spans["operand:0"]
             (1,)
         """
-        tokenizer = getattr(model, "tokenizer", None)
-        if not hasattr(model, "cfg"):
-            raise SemhubError(f"A prompt is made for a TransformerLens model, got {type(model).__name__}.")
-        if tokenizer is None:
-            raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+        tokenizer = _tokenizer(model)
         if not isinstance(text, str) or not text.strip():
             raise SemhubError(f"The prompt text is empty ({text!r}); give a text of at least one word.")
         require_characters(text)
@@ -238,11 +231,9 @@ class Prompt:
         cut = 0
         if begin and not plain and text.lstrip().startswith(tokenizer.convert_ids_to_tokens(begin[0])):
             cut = len(text) - len(text.lstrip())
-        ids, offsets = _tokenised(tokenizer, text[cut:], bool(spans), plain)
-        located = {
-            name: _locate(text, name, spec, ids, offsets, cut, tokenizer) for name, spec in (spans or {}).items()
-        }
-        letters, _ = _tokenised(tokenizer, text[cut:], False, True)
+        ids, offsets = tokenised(tokenizer, text[cut:], bool(spans), plain)
+        found = {name: located(text, name, spec, ids, offsets, cut, tokenizer) for name, spec in (spans or {}).items()}
+        letters, _ = tokenised(tokenizer, text[cut:], False, True)
         special = special_ids(tokenizer) if ids != letters else frozenset()  # slow to ask for
         controls = [i for i, token in enumerate(ids) if token in special]
         if tuple(ids[: len(begin)]) == begin and begin:
@@ -252,59 +243,77 @@ class Prompt:
         ids = [*begin, *ids]
         return cls(
             torch.tensor(ids),
-            {name: tuple(position + shift for position in own) for name, own in located.items()},
+            {name: tuple(position + shift for position in own) for name, own in found.items()},
             text,
             bool(ids) and opens(tokenizer, vocabulary, ids[0]),
             controls=tuple(position + shift for position in controls),
         )
 
-
-def _tokenised(tokenizer: Any, text: str, spans: bool, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids, and where spans are to be found, the range of characters of each."""
-    settings = {"split_special_tokens": True} if plain else {}
-    try:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=spans, **settings)
-    except NotImplementedError:  # what a tokenizer written in Python may say of offsets
-        encoded = {}
-    if spans and "offset_mapping" not in encoded:
-        raise Unfit(f"The tokenizer ({type(tokenizer).__name__}) does not tell which {ELSEWHERE}")
-    return list(encoded["input_ids"]), list(encoded["offset_mapping"]) if spans else []
-
-
-def _locate(
-    text: str, name: str, spec: SpanSpec, ids: list[int], offsets: list[tuple[int, int]], cut: int, tokenizer: Any
-) -> tuple[int, ...]:
-    start, end = _range(text, name, spec)
-    ranges = [(a + cut, b + cut) for a, b in offsets]
-    found = tuple(i for i, (a, b) in enumerate(ranges) if a < end and b > start)
-    empty = [token for token, (a, b) in zip(ids, ranges, strict=True) if a == b]
-    covered = {c for i in found for c in range(*ranges[i])}
-    lost = "".join(text[c] for c in range(start, end) if c not in covered).strip()
-    if not found or (lost and Speller(tokenizer).spelled(empty).strip()):
-        raise Unfit(
-            f"Span {name!r}: the tokenizer's offsets are empty at {text[start:end]!r}, so it does not tell which "
-            f"{ELSEWHERE}"
-        )
-    return found
-
-
-def _range(text: str, name: str, spec: SpanSpec) -> tuple[int, int]:
-    """The characters that a span's substring or range names."""
-    if isinstance(spec, str):
-        forms = {spec, *(unicodedata.normalize(form, spec) for form in ("NFC", "NFD"))}  # "é" of one character or two
-        starts = {m.start(): form for form in forms if form for m in re.finditer(f"(?={re.escape(form)})", text)}
-        if len(starts) != 1:
-            raise SemhubError(
-                f"Span {name!r}: {spec!r} occurs {len(starts)} times in {text!r}, expected once; give a (start, end) "
-                "range."
-            )
-        ((start, form),) = starts.items()
-        spec = (start, start + len(form))
-    if not (
-        isinstance(spec, tuple | list) and len(spec) == 2 and all(isinstance(edge, SupportsIndex) for edge in spec)
+    @classmethod
+    @checked
+    def from_chat(
+        cls,
+        model: Any,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        ending: Ending | None = None,
+        thinking: Thinking = "keep",
+        spans: Mapping[str, SpanSpec] | None = None,
+        template: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ):
-        raise SemhubError(f"Span {name!r} is a substring or a (start, end) range of characters, got {spec!r}.")
-    start, end = spec
-    if not 0 <= start < end <= len(text):
-        raise SemhubError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
-    return start, end
+        """Write a conversation as the tokenizer's chat template does, and say where its turns lie.
+
+        The ids are those of `tokenizer.apply_chat_template`: BOS stands in front where the template writes it, once.
+        Spans are of the texts without blanks around them:
+
+        - "turn:0", "turn:1", ...: what each message says, its thoughts included;
+        - "user", "assistant", ...: all that a role says; "user:0", "user:1", ...: its first message, its second, ...;
+        - "thinking", "thinking:0", ...: thoughts, with their tags (`<think>...</think>`);
+        - "template": every other token; "template:i": those in front of turn i, the last ones behind all turns.
+
+        So `read="assistant:last"` reads where the reply's text ends, and `read="last"` where the next one begins.
+
+        Args:
+            model: any TransformerLens model with a tokenizer that tells characters (a fast one).
+            messages: `{"role": ..., "content": ...}` each; what else they hold (`tool_calls`, `reasoning_content`) goes
+                to the template.
+            ending: "reply": open the reply of the model. "turn": behind the last turn. "continue": behind the last
+                message's text, which the model goes on with. None is "turn" behind a reply, else "reply".
+            thinking: "keep": thoughts in tags stay, also those of earlier turns, which some templates leave out.
+                "template": as the template does.
+            spans: more spans, as in `from_text`, in the text that the template writes.
+            template: a template (Jinja) in place of the tokenizer's.
+            settings: values for names that the template knows, such as `{"enable_thinking": False}`.
+
+        Raises:
+            SemhubError: no messages, no chat template, messages that it refuses, a text that it leaves out, repeats or
+                rewrites, a setting that it does not know, pictures or sound.
+
+        Example:
+            >>> template = "<bos>{% for m in messages %}{{ m.role }}: {{ m.content }}<eos>{% endfor %}"
+            >>> messages = [{"role": "one", "content": "red dog"}, {"role": "two", "content": "cat"}]
+            >>> prompt = Prompt.from_chat(tiny_model, messages, template=template)
+            >>> prompt.bos, len(prompt.spans["one"]), prompt.spans["two"] == prompt.spans["turn:1"]
+            (True, 2, True)
+        """
+        tokenizer = _tokenizer(model)
+        chat = rendered(
+            tokenizer, messages, ending=ending, thinking=thinking, template=template, settings=settings or {}
+        )
+        taken = {"template", *(name.partition(":")[0] for name in chat.ranges)}
+        if both := [name for name in spans or {} if name.partition(":")[0] in taken]:
+            raise SemhubError(f"The conversation has spans of its own of the names {both}; choose others.")
+        begin = opening(tokenizer, int(model.cfg.d_vocab), None, bool(model.cfg.default_prepend_bos))
+        opened = bool(begin) and chat.text.lstrip().startswith(tokenizer.convert_ids_to_tokens(begin[0]))
+        named = {**(spans or {}), **chat.ranges}
+        prompt = cls.from_text(model, chat.text, spans=named, prepend_bos=None if opened else False)
+        return replace(prompt, spans={**prompt.spans, **together(prompt.spans, chat.ranges, len(prompt))})
+
+
+def _tokenizer(model: Any) -> Any:
+    if not hasattr(model, "cfg"):
+        raise SemhubError(f"A prompt is made for a TransformerLens model, got {type(model).__name__}.")
+    if getattr(model, "tokenizer", None) is None:
+        raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+    return model.tokenizer

@@ -31,6 +31,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.direction import SALT
@@ -105,8 +106,8 @@ class ConceptPatchResult(Result):
 @checked
 def concept_patch(
     model: Model,
-    source_prompts: Sequence[Prompt | Sequence[Prompt]],
-    target_prompts: Sequence[Prompt],
+    source_prompts: Sequence[Prompts],
+    target_prompts: Prompts,
     words: Sequence[Sequence[Target]],
     *,
     seed: int,
@@ -158,8 +159,8 @@ def concept_patch(
         >>> result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
         True
     """
-    sources = [[entry] if isinstance(entry, Prompt) else list(entry) for entry in source_prompts]
-    targets = as_prompts(model, list(target_prompts))
+    sources = [as_prompts(model, entry) for entry in source_prompts]
+    targets = as_prompts(model, target_prompts)
     _check_counts(sources, targets, words, names)
     chosen = _chosen_layers(model, layers)
     ids = [[target_ids(model.tokenizer, word, variants=variants) for word in row] for row in words]
@@ -216,8 +217,6 @@ def _check_counts(
     for i, row in enumerate(words):
         if isinstance(row, str) or len(row) != len(names):
             raise SemhubError(f"Item {i} has the words {row!r}; expected {len(names)} of them: {'; '.join(names)}.")
-        if not sources[i]:
-            raise SemhubError(f"Item {i} has no source prompt; give one, or several to be averaged.")
 
 
 def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:

@@ -3,8 +3,6 @@
 A direction read at residual entry `layer` belongs at `at(layer, ...)`.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,7 +11,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import generator
-from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.tokens import token_id
 from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.facts import Model, require_model
@@ -48,10 +46,10 @@ def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_
 
 @checked
 def prompts(
-    model: Model, plus: Sequence[str | Prompt], minus: Sequence[str | Prompt], layer: int, *, read: str | int = "last"
+    model: Model, plus: Prompts, minus: Prompts, layer: int, *, read: str | int = "last"
 ) -> Float[Tensor, " d_model"]:
     """Mean state of some prompts minus the mean state of others, at one residual entry."""
-    entry, sides = require_entry(model, layer), [as_prompts(model, list(side)) for side in (plus, minus)]
+    entry, sides = require_entry(model, layer), [as_prompts(model, side) for side in (plus, minus)]
     for prompt in (*sides[0], *sides[1]):
         read_positions(prompt, read)
     states = [residual_reads(model, side, [read], layers=[entry], progress=False)[0, 0] for side in sides]

@@ -1,26 +1,29 @@
 r"""`shl.metric`: what a patch is judged by, one number of the logits at the position that is read.
 
 A metric maps logits `[batch vocab]` at one position to `[batch]`. Any function of that form works in `patch_grid` and
-`attribution_grid`; the ones made here also say which logits they need, so that the others are never computed. A metric
-sees one position of one prompt: what else a patch breaks, it does not show.
+`attribution_grid`; the ones made here also say which logits they need, so that the others are never computed.
+`of_logits` takes a metric of TransformerLens' own patching. A metric sees one position of one prompt: what else a patch
+breaks, it does not show.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.grid import reference
 from semhub_lens.model.capture import read_positions
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.readout import Readout, output_size
-from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.resolve import one_prompt
 
 MetricFunction = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
 """A function of the logits at the position that is read."""
@@ -38,6 +41,65 @@ class Metric:
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
         """The metric of full logits at one position."""
         return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+
+
+@dataclass(frozen=True, eq=False)
+class LogitsMetric:
+    """A function of logits `[1 pos vocab]` to one number, made by `of_logits`."""
+
+    name: str
+    function: Callable[[Float[Tensor, "batch pos vocab"]], Any]
+
+    def at(self, read: int, length: int) -> MetricFunction:
+        """The metric of logits at one position of a prompt; the function finds NaN at the others."""
+
+        def measured(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+            return torch.stack([self._one(row, read, length) for row in logits])
+
+        return measured
+
+    def _one(self, row: Float[Tensor, " vocab"], read: int, length: int) -> Float[Tensor, ""]:
+        logits = row.new_full((1, length, len(row)), torch.nan)
+        logits[0, read] = row
+        try:
+            value = torch.as_tensor(self.function(logits))
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise SemhubError(
+                f"The metric {self.name!r} failed on logits {list(logits.shape)}: {error}. A patch grid is of one pair "
+                "of prompts: give the metric what belongs to that pair."
+            ) from error
+        if value.numel() != 1 or not bool(value.isfinite()):
+            raise SemhubError(
+                f"The metric {self.name!r} must map logits [1 pos vocab] to one finite number, it returned "
+                f"{shown(value) if value.numel() != 1 else float(value)}. It finds logits at position {read} alone, "
+                "and NaN elsewhere: say with read= where it looks."
+            )
+        return value.reshape(())
+
+
+@checked
+def of_logits(function: Callable[[Float[Tensor, "batch pos vocab"]], Any], *, name: str | None = None) -> LogitsMetric:
+    """Take a metric as `transformer_lens.patching` has them: logits `[batch pos vocab]` to one number.
+
+    The function is called for one run at a time, with logits `[1 pos vocab]` of which one position is known, the one
+    that `read=` of the grid names ("last" by default); at all others it finds NaN. So a metric of several positions is
+    refused, not measured wrongly. Each call makes `pos` times `vocab` numbers: a metric of `logit_difference`'s kind is
+    faster.
+
+    Args:
+        function: the metric.
+        name: what figures call it; None is the function's own name.
+
+    Raises:
+        SemhubError: (in the grid) a function that fails, that returns several numbers, or that reads another position.
+
+    Example:
+        >>> two, five = (tiny_model.tokenizer.convert_tokens_to_ids(word) for word in ("▁two", "▁five"))
+        >>> metric = of_logits(lambda logits: (logits[:, -1, two] - logits[:, -1, five]).mean(), name="two - five")
+        >>> metric.name
+        'two - five'
+    """
+    return LogitsMetric(name or getattr(function, "__name__", type(function).__name__), function)
 
 
 @checked
@@ -87,7 +149,7 @@ def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Met
 
 
 @checked
-def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metric:
+def kl(model: Model, prompt: OnePrompt, *, read: str | int = "last") -> Metric:
     r"""Return the metric $\sum_v p_v \log (p_v / q_v)$ in nats: p is `prompt`'s distribution, q the judged run's.
 
     With the clean prompt it is 0 in the clean run, so the normalised effect of a patch is the share of the divergence
@@ -101,7 +163,7 @@ def kl(model: Model, prompt: str | Prompt, *, read: str | int = "last") -> Metri
     Raises:
         SemhubError: empty prompt, or a `read` that does not name one position.
     """
-    one = as_prompts(model, prompt)[0]
+    one = one_prompt(model, prompt, "kl")
     position = read_position(one, read)
     final = reference(model, one, "resid_pre", position).final
     with torch.no_grad():

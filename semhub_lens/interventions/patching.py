@@ -21,30 +21,32 @@ from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.interventions.grid import Cell, Reference, final_states, reference, unplaced
-from semhub_lens.interventions.metric import Metric, MetricFunction, read_position
+from semhub_lens.interventions.metric import LogitsMetric, Metric, MetricFunction, read_position
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.lens.kernel import BLOCK_ENTRIES
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hooked, n_layers, require_hooks, residual_names, site_name
 from semhub_lens.model.readout import Readout
-from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.resolve import one_prompt
 
 R = TypeVar("R", bound=PatchResult)
 Pairs = Sequence[tuple[int, int]]
 """`(clean position, corrupted position)`; negative ones count from the prompt's end."""
+WHOLE = "A function of logits [batch pos vocab] to one number, as in TransformerLens, goes in shl.metric.of_logits(...)"
 PATCH_SITES = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "z")
 
 
 @checked
 def patch_grid(
     model: Model,
-    clean: str | Prompt,
-    corrupted: str | Prompt,
-    metric: MetricFunction,
+    clean: OnePrompt,
+    corrupted: OnePrompt,
+    metric: MetricFunction | LogitsMetric,
     *,
     site: str = "resid_pre",
     positions: Pairs | None = None,
@@ -62,9 +64,10 @@ def patch_grid(
 
     Args:
         model: any causal TransformerLens model.
-        clean, corrupted: two prompts; activations go from the first to the second.
+        clean, corrupted: two prompts, as texts, `Prompt`s or token ids; activations go from the first to the second.
         metric: a function of the logits `[batch vocab]` *at the position that is read*, to `[batch]`; from
-            `shl.metric` (`logit_difference`, `log_prob`, `kl`) or your own.
+            `shl.metric` (`logit_difference`, `log_prob`, `kl`) or your own. One of TransformerLens' own patching goes
+            into `shl.metric.of_logits`.
         site: "resid_pre", "resid_mid", "attn_out", "mlp_out", or "z" for single heads (`[layer pos head]`).
         positions: pairs (clean, corrupted); needed for prompts of unequal length. None pairs equal positions.
         all_positions: with `site="z"`, patch a head at all positions at once (`[layer head]`).
@@ -88,7 +91,7 @@ def patch_grid(
         max_tokens=max_tokens,
     )  # fmt: skip
     good, bad = task.reference(0), task.reference(1, cached=True)
-    ends = task.scores(torch.stack([good.final, bad.final]))
+    ends = torch.cat([task.scores(run.final[None], side) for side, run in enumerate((good, bad))])
     shape, cells = _cells(good, bad, task.pairs, all_positions)
     values = ends[1].repeat(shape)
     bar = tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False)
@@ -102,9 +105,9 @@ def patch_grid(
 @checked
 def attribution_grid(
     model: Model,
-    clean: str | Prompt,
-    corrupted: str | Prompt,
-    metric: MetricFunction,
+    clean: OnePrompt,
+    corrupted: OnePrompt,
+    metric: MetricFunction | LogitsMetric,
     *,
     site: str = "resid_pre",
     positions: Pairs | None = None,
@@ -136,7 +139,7 @@ def attribution_grid(
     )
     good = task.reference(0)
     states, gradient, bad = task.gradient()
-    ends = torch.cat([task.scores(good.final[None]), bad])
+    ends = torch.cat([task.scores(good.final[None], 0), bad])
     cleans, corrupted_ones = torch.tensor(task.pairs, device=states.device).T
     difference = good.states[:, cleans].to(states).float() - states[:, corrupted_ones].float()
     effect = einsum(
@@ -152,9 +155,9 @@ class _Task:
     def __init__(
         self,
         model: Model,
-        clean: str | Prompt,
-        corrupted: str | Prompt,
-        metric: MetricFunction,
+        clean: OnePrompt,
+        corrupted: OnePrompt,
+        metric: MetricFunction | LogitsMetric,
         *,
         site: str,
         positions: Pairs | None,
@@ -168,13 +171,10 @@ class _Task:
             raise SemhubError(f"max_tokens= counts rows times columns of a pass, at least 1, got {max_tokens}.")
         if heads_at_once and site != "z":
             raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
-        if not callable(metric) and not isinstance(metric, Metric):
+        if not callable(metric) and not isinstance(metric, LogitsMetric):
             raise SemhubError(f"A metric is a function logits [batch vocab] -> [batch], got {metric!r}.")
-        for name, prompt in (("clean", clean), ("corrupted", corrupted)):
-            if not isinstance(prompt, str | Prompt):
-                raise SemhubError(f"The {name} prompt must be one text or Prompt, got {type(prompt).__name__}.")
-        self._model, self._site, self._metric = model, site, metric
-        self._pair = as_prompts(model, [clean, corrupted])
+        self._model, self._site = model, site
+        self._pair = [one_prompt(model, prompt, "A patch grid") for prompt in (clean, corrupted)]
         require_hooks(model, [site_name(layer, site) for layer in range(n_layers(model))])
         self.pairs = _pairs(model, self._pair, positions)
         if heads_at_once and len({target for _, target in self.pairs}) < len(self.pairs):
@@ -185,28 +185,36 @@ class _Task:
         self._reads = [read_position(prompt, read) for prompt in self._pair]
         self._readout = Readout(model)
         self._tokens = metric.tokens if isinstance(metric, Metric) else None
-        self._name = metric.name if isinstance(metric, Metric) else getattr(metric, "__name__", type(metric).__name__)
+        named = isinstance(metric, Metric | LogitsMetric)
+        self._name = metric.name if named else getattr(metric, "__name__", type(metric).__name__)
+        self._metrics = [
+            metric.at(read, len(prompt)) if isinstance(metric, LogitsMetric) else metric
+            for read, prompt in zip(self._reads, self._pair, strict=True)
+        ]
 
     def reference(self, side: int, *, cached: bool = False) -> Reference:
         """The unpatched run of the clean (0) or the corrupted prompt (1)."""
         return reference(self._model, self._pair[side], self._site, self._reads[side], cached=cached)
 
-    def scores(self, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
-        """The metric of final residual states, a block of logits at a time."""
+    def scores(self, states: Float[Tensor, "cell d_model"], side: int = 1) -> Float[Tensor, " cell"]:
+        """The metric of final residual states of the clean (0) or the corrupted prompt, a block of logits at a time."""
         step = max(1, BLOCK_ENTRIES // (self._readout.d_vocab if self._tokens is None else len(self._tokens)))
         with torch.no_grad():
-            return torch.cat([self._measured(block).cpu() for block in states.split(step)])
+            return torch.cat([self._measured(block, side).cpu() for block in states.split(step)])
 
-    def _measured(self, states: Float[Tensor, "cell d_model"]) -> Float[Tensor, " cell"]:
-        logits = self._readout(states, tokens=self._tokens)
-        some = isinstance(self._metric, Metric) and self._tokens is not None
-        values: Any = self._metric.reduce(logits) if some else self._metric(logits)
+    def _measured(self, states: Float[Tensor, "cell d_model"], side: int = 1) -> Float[Tensor, " cell"]:
+        logits, metric = self._readout(states, tokens=self._tokens), self._metrics[side]
+        some = isinstance(metric, Metric) and self._tokens is not None
+        try:
+            values: Any = metric.reduce(logits) if some else metric(logits)
+        except IndexError as error:
+            raise SemhubError(f"The metric {self._name!r} failed on logits [batch vocab]: {error}. {WHOLE}.") from error
         expected = (len(states),)
         if not isinstance(values, Tensor) or tuple(values.shape) != expected:
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise SemhubError(
                 f"The metric {self._name!r} must map logits [batch vocab] to a tensor [batch] = {expected}, it "
-                f"returned {got}."
+                f"returned {got}. {WHOLE}."
             )
         if not bool(torch.isfinite(values).all()):
             raise SemhubError(f"The metric {self._name!r} returned NaN or infinity.")

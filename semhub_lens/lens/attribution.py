@@ -23,13 +23,14 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
+from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable, token_id
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, n_layers, require_hooks, site_name
 from semhub_lens.model.readout import Readout
-from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.resolve import one_prompt
 
 LARGE = 1e4
 """Size of the probing input of a norm: its epsilon does not count there."""
@@ -89,7 +90,7 @@ class AttributionResult(Result):
 @torch.no_grad()
 def direct_attribution(
     model: Model,
-    prompt: str | Prompt,
+    prompt: OnePrompt,
     *,
     token: str | SupportsIndex | Sequence[str | SupportsIndex] | None = None,
     position: int = -1,
@@ -99,7 +100,7 @@ def direct_attribution(
 
     Args:
         model: any TransformerLens model whose blocks show what they write.
-        prompt: a text or `Prompt`.
+        prompt: a text, a `Prompt`, token ids or chat messages.
         token: ids, or texts of one token, spelled with their space; None is the most probable token.
         position: where; negative from the end.
         hooks: interventions to run under.
@@ -119,10 +120,8 @@ def direct_attribution(
     A part says what a block wrote in the direction of a token, not what the model would do without it: later blocks
     read it too. `patch_grid` measures that.
     """
-    listed = as_prompts(model, prompt)
-    if len(listed) != 1:
-        raise SemhubError(f"direct_attribution reads one prompt, got {len(listed)}; call it once for each.")
-    at, length = whole_number(position, "position="), len(listed[0])
+    read = one_prompt(model, prompt, "direct_attribution")
+    at, length = whole_number(position, "position="), len(read)
     if not -length <= at < length:
         raise SemhubError(f"Position {at} is out of range: the prompt has {length} tokens.")
     given = [token] if isinstance(token, str | SupportsIndex) else token
@@ -130,7 +129,7 @@ def direct_attribution(
     if asked == []:
         raise SemhubError("token= got an empty list; give at least one token, or None for the most probable one.")
     require_hooks(model, hook_names(hooks))
-    embedding, attention, mlp, final = _written(model, listed[0], hooks, at % length)
+    embedding, attention, mlp, final = _written(model, read, hooks, at % length)
     check_finite(final, "The final state")
     readout = Readout(model)
     logits = readout(final[None])[0].cpu()
@@ -144,7 +143,7 @@ def direct_attribution(
     parts = [(part.double() @ towards.T).T.float() for part in (embedding[None], attention, mlp)]
     return AttributionResult(
         at % length, tuple(ids), tuple(printable(model.tokenizer, ids)), parts[0][:, 0], *parts[1:],
-        bias=constant.float(), logits=logits[ids], provenance=provenance_of(model, norm="final", bos=listed[0].bos),
+        bias=constant.float(), logits=logits[ids], provenance=provenance_of(model, norm="final", bos=read.bos),
     )  # fmt: skip
 
 

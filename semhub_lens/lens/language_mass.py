@@ -4,7 +4,6 @@ A language's mass shows which tokens the state reads out to; it does not show in
 Digits, punctuation and tokens that no listed language uses are counted apart.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.language_tables import LanguageTable
@@ -56,7 +56,7 @@ class MassResult(Result):
 @checked
 def language_mass(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     table: LanguageTable,
     *,
     norm: Norm = "final",
@@ -72,7 +72,7 @@ def language_mass(
 
     Args:
         model: any TransformerLens model.
-        prompts: texts or `Prompt`s.
+        prompts: texts, `Prompt`s, token ids or chat messages.
         table: from `language_table(model)` or `script_table(model)`.
         norm: "final" or "none"; see `Readout`.
         readout: a `Readout` of your own in place of `norm`.

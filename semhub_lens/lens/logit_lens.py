@@ -23,6 +23,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
+from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.attribution import AttributionResult
@@ -32,7 +33,7 @@ from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
-from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.resolve import one_prompt
 
 DISTANCES = ("entropy", "kl_to_final")
 STANDARD = ("top_ids", "top_logprobs", *DISTANCES)
@@ -180,13 +181,13 @@ class LogitLens:
         self._states = Capture(model)
         self.hooks = self._states.hooks
 
-    def result(self, row: int = 0, *, tokens: Int[Tensor, " pos"] | Prompt | None = None) -> LensResult:
+    def result(self, row: int = 0, *, tokens: Int[Tensor, "..."] | Sequence[int] | Prompt | None = None) -> LensResult:
         """Read the latest run's `row` out.
 
         Args:
             row: which row of the batch.
-            tokens: the row's token ids, to label the columns (hooks do not see them); without them columns carry their
-                positions.
+            tokens: the row's token ids, `[pos]` or `[1, pos]`, to label the columns (hooks do not see them); without
+                them columns carry their positions.
 
         Raises:
             SemhubError: nothing ran yet, no such row, or `tokens` of another length than the run.
@@ -194,16 +195,16 @@ class LogitLens:
         states = self._states.result(row)
         if tokens is None:
             tokens = torch.full((states.shape[1],), -1)
-        if len(tokens) != states.shape[1]:
-            raise SemhubError(f"The run had {states.shape[1]} positions, the given tokens are {len(tokens)}.")
-        prompt = tokens if isinstance(tokens, Prompt) else Prompt(tokens)
+        prompt = tokens if isinstance(tokens, Prompt) else Prompt.from_ids(tokens)
+        if len(prompt) != states.shape[1]:
+            raise SemhubError(f"The run had {states.shape[1]} positions, the given tokens are {len(prompt)}.")
         return _lens_result(self._model, self._readout, states, prompt, self._quantities, self._top_k, bos=None)
 
 
 @checked
 def logit_lens(
     model: Model,
-    prompt: str | Prompt,
+    prompt: OnePrompt,
     *,
     top_k: int | None = None,
     norm: Norm = "final",
@@ -218,7 +219,7 @@ def logit_lens(
 
     Args:
         model: any TransformerLens model.
-        prompt: a text or `Prompt`.
+        prompt: a text, a `Prompt`, token ids or chat messages.
         top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
         norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
         readout: a `Readout` of your own in place of `norm`.
@@ -241,9 +242,7 @@ def logit_lens(
         >>> lens.top_logprobs.shape[-1]
         2
     """
-    listed = as_prompts(model, prompt)
-    if len(listed) != 1:
-        raise SemhubError(f"logit_lens reads one prompt, got {len(listed)}; call it once for each.")
+    one = one_prompt(model, prompt, "logit_lens")
     top_k, quantities = _kept(top_k, output_size(model)), require_quantities(quantities)
     if table is not None and len(table.weights) != output_size(model):
         raise SemhubError(
@@ -253,9 +252,9 @@ def logit_lens(
     chosen = None if layers is None else _chosen(layers, int(model.cfg.n_layers))
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
-    (((_, states),),) = prompt_states(model, listed, hooks)
-    known = {"bos": listed[0].bos, "layers": chosen, "progress": progress}
-    read = _lens_result(model, reader, states, listed[0], quantities, top_k, **known)
+    (((_, states),),) = prompt_states(model, [one], hooks)
+    known = {"bos": one.bos, "layers": chosen, "progress": progress}
+    read = _lens_result(model, reader, states, one, quantities, top_k, **known)
     return read if table is None else read.with_languages(table)
 
 

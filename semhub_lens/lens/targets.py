@@ -16,6 +16,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.lens.kernel import contrast_targets, reduce_logits, require_quantities
@@ -65,7 +66,7 @@ class TargetResult(Quantities):
 @checked
 def target_lens(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     targets: Sequence[Target | Sequence[Target]] = (),
     *,
     common: Sequence[Target] = (),
@@ -85,7 +86,7 @@ def target_lens(
 
     Args:
         model: any TransformerLens model.
-        prompts: texts or `Prompt`s.
+        prompts: texts, `Prompt`s, token ids or chat messages.
         targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
             word stands for its variants, an id for itself, and a list of words or ids for all of them together
             (probabilities summed). Equally many targets for every item; () where all are common.

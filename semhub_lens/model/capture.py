@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import check_finite
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.checks import Packing, batching
@@ -198,7 +199,7 @@ def prompt_states(
 @checked
 def residual_stream(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     *,
     read: str | SupportsIndex = "last",
     hooks: Hooks = (),
@@ -212,7 +213,7 @@ def residual_stream(
 
     Args:
         model: any TransformerLens model.
-        prompts: texts or `Prompt`s.
+        prompts: texts, `Prompt`s, token ids or chat messages.
         read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
             "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
             because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
@@ -236,7 +237,7 @@ def residual_stream(
 
 def residual_reads(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     reads: Sequence[str | SupportsIndex],
     *,
     layers: Sequence[int] | None = None,

@@ -4,7 +4,6 @@ Prompts are padded on the left, with positions counted from each prompt's own st
 in every step. Each prompt samples from a generator of its own, so a batch gives what one prompt at a time gives.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -17,6 +16,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import decode_behind
@@ -59,7 +59,7 @@ class Generation(Result):
 @checked
 def generate(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     *,
     hooks: Hooks = (),
     max_new_tokens: int = 32,
@@ -74,7 +74,7 @@ def generate(
 
     Args:
         model: any TransformerLens model.
-        prompts: texts or `Prompt`s, of any lengths.
+        prompts: texts, `Prompt`s, token ids or chat messages, of any lengths.
         hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices,
             "generated" all new tokens.
         max_new_tokens: at most so many; a prompt ends earlier at a token of `end_tokens`.

@@ -1,35 +1,121 @@
 """What a user passes as prompts, turned into prompts that fit the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from semhub_lens.base.errors import SemhubError, Unfit
-from semhub_lens.inputs.framing import opens, require_unpadded
+import numpy as np
+import torch
+from torch import Tensor
+
+from semhub_lens.base.arguments import shown
+from semhub_lens.base.errors import SemhubError, Unfit, is_index
+from semhub_lens.inputs.framing import opens, require_alike, require_unpadded
+from semhub_lens.inputs.given import Encoding, Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_media, require_model
 
+ENCODED = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "offset_mapping", "length")
 
-def as_prompts(model: Model, prompts: "str | Prompt | Sequence[str | Prompt]") -> list[Prompt]:
-    """Turn what a user passes (a text, a `Prompt`, or several) into prompts.
+
+def as_prompts(model: Model, prompts: Prompts) -> list[Prompt]:
+    """Turn what a user passes into prompts.
+
+    One prompt is a text, a `Prompt`, token ids (a list, a tensor `[pos]` or `[1, pos]`) or chat messages
+    (`Prompt.from_chat`). Several are a list of these, a tensor `[batch, pos]`, or what the tokenizer returns for them
+    (`input_ids`, `attention_mask`), whose padding is left out. A batch without its mask is taken whole where no row is
+    padded, and refused where that cannot be told.
 
     Raises:
-        SemhubError: an empty list, an entry that is neither text nor `Prompt`, token ids with padding.
+        SemhubError: an empty list, an entry that is none of these, padding without a mask, ids that the model lacks.
     """
     require_model(model)
-    if not isinstance(prompts, str | Prompt | Sequence):
-        raise SemhubError(f"Expected a text, a Prompt or a list of them, got {type(prompts).__name__}.")
-    listed = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
-    if not listed:
-        raise SemhubError("The list of prompts is empty; give at least one text or Prompt.")
-    for entry in listed:
-        if not isinstance(entry, str | Prompt):
-            raise SemhubError(
-                f"A prompt must be a str or a Prompt, got {type(entry).__name__}; for token ids use Prompt.from_ids."
-            )
-    built = [entry if isinstance(entry, Prompt) else Prompt.from_text(model, entry) for entry in listed]
+    built = _several(model, prompts)
     for prompt in built:
         _check_fits(model, prompt)
     return [prompt if prompt.bos is not None else _looked_at(model, prompt) for prompt in built]
+
+
+def one_prompt(model: Model, prompt: Prompts, reader: str) -> Prompt:
+    """The one prompt of what a user passes, for a function of this name.
+
+    Raises:
+        SemhubError: as `as_prompts`; several prompts.
+    """
+    listed = as_prompts(model, prompt)
+    if len(listed) != 1:
+        raise SemhubError(f"{reader} reads one prompt, got {len(listed)} ({shown(prompt)}); call it once for each.")
+    return listed[0]
+
+
+def _several(model: Model, prompts: Any) -> list[Prompt]:
+    if isinstance(prompts, np.ndarray):
+        prompts = torch.as_tensor(prompts)
+    if isinstance(prompts, Tensor) and prompts.ndim == 2:
+        if not len(prompts):
+            raise SemhubError(f"The batch of token ids has no rows, got {shown(prompts)}; give at least one.")
+        return _batch(model, prompts)
+    if isinstance(prompts, Mapping):
+        return _encoded(model, prompts)
+    if isinstance(prompts, Sequence) and not isinstance(prompts, str | bytes) and not _is_one(prompts):
+        if not prompts:
+            raise SemhubError("The list of prompts is empty; give at least one text or Prompt.")
+        if all(isinstance(row, list | tuple) and row and is_index(row[0]) for row in prompts):
+            return _batch(model, prompts)
+        return [_one(model, entry) for entry in prompts]
+    return [_one(model, prompts)]
+
+
+def _batch(model: Model, ids: Any) -> list[Prompt]:
+    """Rows of token ids without their mask; those of one length may be padded."""
+    rows = [Prompt.from_ids(row) for row in ids]
+    if len({len(row) for row in rows}) == 1:
+        require_alike(getattr(model, "tokenizer", None), [row.ids.tolist() for row in rows])
+    return rows
+
+
+def _is_one(entries: Sequence[Any]) -> bool:
+    """Whether a list is one prompt: token ids, or messages."""
+    first = entries[0] if len(entries) else None
+    return is_index(first) or (isinstance(first, Mapping) and "input_ids" not in first)
+
+
+def _one(model: Model, entry: Any) -> Prompt:
+    if isinstance(entry, Prompt):
+        return entry
+    if isinstance(entry, str):
+        return Prompt.from_text(model, entry)
+    if isinstance(entry, Tensor | np.ndarray):
+        return Prompt.from_ids(torch.as_tensor(entry))
+    if isinstance(entry, Mapping):
+        rows = _encoded(model, entry)
+        if len(rows) == 1:
+            return rows[0]
+    elif isinstance(entry, Sequence) and not isinstance(entry, bytes) and _is_one(entry):
+        if is_index(entry[0]):
+            return Prompt.from_ids(entry)
+        return Prompt.from_chat(model, entry)
+    raise SemhubError(
+        f"A prompt is a text, a Prompt, one row of token ids, or chat messages; got {type(entry).__name__}: "
+        f"{shown(entry)}."
+    )
+
+
+def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
+    """The rows of what a tokenizer returned."""
+    if "input_ids" not in encoding or set(encoding) - set(ENCODED):
+        raise SemhubError(
+            f"A mapping gives token ids as a tokenizer returns them, input_ids and attention_mask, got "
+            f"{shown(dict(encoding))}; pictures and sound go through Prompt.from_processor, chat messages are a list."
+        )
+    ids, mask = encoding["input_ids"], encoding.get("attention_mask")
+    if mask is None:
+        return _several(model, ids)
+    nested = getattr(ids, "ndim", 1) == 2 or (not isinstance(ids, Tensor | np.ndarray) and not is_index(ids[0]))
+    rows, masks = (ids, mask) if nested else ([ids], [mask])
+    if len(rows) != len(masks) or not len(rows):
+        raise SemhubError(f"attention_mask has {len(masks)} rows for {len(rows)} rows of input_ids; give one for each.")
+    return [Prompt.from_ids(row, mask=own) for row, own in zip(rows, masks, strict=True)]
 
 
 def _looked_at(model: Model, prompt: Prompt) -> Prompt:

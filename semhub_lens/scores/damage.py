@@ -17,6 +17,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import check_edits
 from semhub_lens.model.facts import Model
@@ -30,7 +31,7 @@ from semhub_lens.scores.final_states import divergence, last_states
 @checked
 def kl_to_clean(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     hooks: Hooks,
     *,
     read_at: str | SupportsIndex | Sequence[Sequence[int]] = "mean",
@@ -69,7 +70,7 @@ class CleanRun:
     def __init__(
         self,
         model: Model,
-        prompts: str | Prompt | Sequence[str | Prompt],
+        prompts: Prompts,
         *,
         read_at: str | SupportsIndex | Sequence[Sequence[int]] = "mean",
         progress: bool = True,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import encode_behind, target_ids
 from semhub_lens.lens.kernel import reduce_logits
@@ -31,7 +32,7 @@ from semhub_lens.scores.inputs import as_texts
 @checked
 def continuation_perplexity(
     model: Model,
-    prompts: str | Prompt | Sequence[str | Prompt],
+    prompts: Prompts,
     continuations: Generation | Sequence[str] | Sequence[Sequence[int]],
     *,
     progress: bool = True,
@@ -43,7 +44,7 @@ def continuation_perplexity(
 
     Args:
         model: the un-steered model, without hooks.
-        prompts: texts or `Prompt`s.
+        prompts: texts, `Prompt`s, token ids or chat messages.
         continuations: a `Generation` from these prompts (its tokens are taken as they are), or token ids for each
             prompt, or texts, which are tokenised on their own and put after the prompt as they are written. Put the
             blank between the two in front of the continuation (" two"), not at the prompt's end: there most tokenizers

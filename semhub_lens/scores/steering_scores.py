@@ -12,7 +12,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
-from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.interventions.sweep import Measure
 from semhub_lens.lens.kernel import reduce_logits
@@ -31,7 +31,7 @@ Scores = Mapping[str, Float[Tensor, " item"]]
 @checked
 def next_token(
     model: Model,
-    prompts: Sequence[str | Prompt],
+    prompts: Prompts,
     targets: Mapping[str, Target | Sequence[Target]],
     *,
     margins: Sequence[tuple[str, str]] = (),
@@ -60,7 +60,7 @@ def next_token(
         >>> list(measure(()))
         ['2', '3', '2 over 3']
     """
-    listed = as_prompts(model, list(prompts))
+    listed = as_prompts(model, prompts)
     columns = [_column(model, name, target, len(listed), variants) for name, target in targets.items()]
     names = list(targets)
     if not names or any(name not in names for pair in margins for name in pair):
@@ -93,7 +93,7 @@ def _column(model: Model, name: str, target: Any, count: int, variants: Variants
 @checked
 def continuations(
     model: Model,
-    prompts: Sequence[str | Prompt],
+    prompts: Prompts,
     score: Callable[[Generation], Scores],
     *,
     max_new_tokens: int = 32,
@@ -118,7 +118,7 @@ def continuations(
         >>> float(measure(())["characters"][0]) > 0
         True
     """
-    listed = as_prompts(model, list(prompts))
+    listed = as_prompts(model, prompts)
     require_settings(seed, max_new_tokens, temperature)
 
     def measure(hooks: Hooks) -> Scores:
@@ -139,7 +139,7 @@ def continuations(
 @checked
 def damage(
     model: Model,
-    texts: Sequence[str | Prompt],
+    texts: Prompts,
     *,
     items: int,
     read_at: str | int = "mean",
@@ -167,7 +167,7 @@ def damage(
         >>> measure(())["KL to clean"]
         tensor([0., 0., 0.])
     """
-    listed = as_prompts(model, list(texts))
+    listed = as_prompts(model, texts)
     if items < 1:
         raise SemhubError(f"Damage is measured for at least one item, got items={items}.")
     run = CleanRun(model, [listed[i % len(listed)] for i in range(items)], read_at=read_at, progress=progress)

@@ -18,7 +18,7 @@ console = Console(markup=False)
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: semhub train-spoke vision --out eyes --font NotoColorEmoji.ttf")
 def train_spoke(
     kind: Annotated[str, typer.Argument(help="vision or audio.")],
     out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],

@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_before_the_model_runs(tiny_model):
         patched(tiny_model, sources[:2], targets)
     with pytest.raises(ValueError, match="expected 4"):
         patched(tiny_model, sources, targets, [row[:3] for row in WORDS])
-    with pytest.raises(ValueError, match="no source prompt"):
+    with pytest.raises(ValueError, match="list of prompts is empty"):
         patched(tiny_model, [sources[0], [], sources[2]], targets)
     with pytest.raises(ValueError, match="residual entries from 0 to 3"):
         patched(tiny_model, sources, targets, layers=[4])

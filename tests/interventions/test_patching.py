@@ -244,7 +244,7 @@ BAD = {
     "several read positions": ({"read": "mean"}, "one position"),
     "read past the end": ({"read": 7}, "past the end"),
     "empty": ({"clean": ""}, "empty"),
-    "a list": ({"clean": [CLEAN, CLEAN]}, "takes a text or Prompt"),
+    "a list": ({"clean": [CLEAN, CLEAN]}, "takes a prompt \\(a text"),
     "metric of all positions": ({"metric": lambda logits: logits.sum()}, r"tensor \[batch\]"),
     "metric that is no tensor": ({"metric": lambda logits: 0.0}, "returned float"),
     "metric of NaN": ({"metric": lambda logits: logits[:, 0] * torch.nan}, "NaN"),
@@ -430,3 +430,38 @@ def test_hosts_whose_rows_cannot_join_a_pass_give_the_grid_of_single_runs(name, 
     assert found.effect.abs().max() > 1e-3
     slow = {"bloom", "xglm", "gemma4"}
     assert found.provenance.notes == (("rows from the start",) if name in slow else ())
+
+
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_tensors_and_metrics_of_transformer_lens_give_its_grid(backend):
+    model = models.tiny(backend)
+    tokens, metric = (CLEAN.ids[None], CORRUPTED.ids[None]), shl.metric.of_logits(at_last)
+    found = shl.patch_grid(model, *tokens, metric, progress=False)
+    torch.testing.assert_close(found.values, by_peer(model, "resid_pre").cpu(), **CLOSE)
+    assert found.metric == "at_last" and found.effect.abs().max() > 0.01
+    steep = shl.attribution_grid(model, *tokens, metric).values
+    torch.testing.assert_close(steep, shl.attribution_grid(model, CLEAN, CORRUPTED, difference).values, **CLOSE)
+
+
+def test_a_metric_of_logits_finds_them_at_the_position_that_is_read(tiny_model):
+    metric = shl.metric.of_logits(lambda logits: difference(logits[:, 4]).mean(), name="fourth")
+    assert torch.equal(grid(tiny_model, metric, read=4).values, grid(tiny_model, read=4).values)
+    longer = Prompt.from_ids([1, 44, 10, 44, 12, 40, 35, 17, 9])
+    settings = {"corrupted": longer, "positions": [(1, 2), (-1, -2)]}
+    last = shl.metric.of_logits(at_last)  # each prompt has its own length
+    torch.testing.assert_close(grid(tiny_model, last, **settings).values, grid(tiny_model, **settings).values, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "metric, error",
+    [
+        (at_last, r"failed on logits \[batch vocab\].*of_logits"),
+        (lambda logits: logits.mean(), r"returned shape \(\).*of_logits"),
+        (shl.metric.of_logits(lambda logits: logits[0, 2, 5]), "returned nan.*position 6 alone"),
+        (shl.metric.of_logits(lambda logits: logits[:, -1]), "returned a tensor of shape"),
+        (shl.metric.of_logits(lambda logits: logits[3, -1, 5]), "failed on logits.*one pair"),
+    ],
+)
+def test_a_metric_of_the_other_kind_is_told(tiny_model, metric, error):
+    with pytest.raises(shl.SemhubError, match=error):
+        grid(tiny_model, metric)

@@ -14,6 +14,8 @@ from semhub_lens import experiments
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.cli import main
+from semhub_lens.cli import printed as cli_printed
+from semhub_lens.cli.printed import summary_table
 from semhub_lens.evidence.legs import COLUMNS, ExperimentResult, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.evidence.verdict_row import VerdictRow
@@ -69,7 +71,7 @@ def of_results_page(result, folder, monkeypatch):
 def of_command_line(result, monkeypatch):
     monkeypatch.setattr(results_page, "results_page", lambda *_, **__: (main.Path("page.md"), [result]))
     console = Console(width=200, record=True)
-    monkeypatch.setattr(main, "console", console)
+    monkeypatch.setattr(cli_printed, "console", console)
     main.results(jobs=1)
     lines = [line for line in console.export_text().splitlines() if "a | leg" in line or "moved" in line]
     return [[cell.strip() for cell in line.strip("│ ").split("│")][1:] for line in lines]
@@ -112,8 +114,8 @@ def test_only_a_supported_leg_that_holds_against_every_control_is_no_surprise(re
 
 def test_on_a_terminal_of_80_columns_no_figure_is_cut(result, monkeypatch):
     console = Console(width=80, record=True)
-    monkeypatch.setattr(main, "console", console)
-    console.print(main._summary_table([result]))
+    monkeypatch.setattr(cli_printed, "console", console)
+    console.print(summary_table([result]))
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text
     for row in result.rows():

@@ -1,0 +1,103 @@
+"""A script or notebook to begin with, for a model and data of the user's own."""
+
+import json
+from pathlib import Path
+
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import require_file, user_path
+
+CELL = "# %%"
+SCRIPT = """\
+# %% [markdown]
+# Do pairs of texts that mean the same lie close together in this model, and what does it say in between?
+# Run the cells in order and change what you like. The guides of semhub_lens say what the numbers do not show.
+# %%
+{reading}import semhub_lens as shl
+{source}
+MODEL = {model!r}  # a packaged model, a folder, a GGUF file or a hub name
+model = shl.load(MODEL)
+print(shl.check(model))  # what is verified of it
+# %% [markdown]
+# Pairs: two texts that mean the same.
+# %%
+{pairs}
+left, right = (list(side) for side in zip(*pairs, strict=True))
+print(len(pairs), "pairs, such as", pairs[0])
+# %% [markdown]
+# What would the model say at every layer of the first text? Open lens.html.
+# %%
+lens = shl.logit_lens(model, left[0], top_k=5)
+print(lens)  # in a notebook, `lens` alone draws it
+shl.write_html(lens, "lens.html")
+# %% [markdown]
+# How near are two texts of a pair, next to texts of different pairs? Open similarity.html.
+# %%
+states = [shl.residual_stream(model, side, read="mean") for side in (left, right)]
+near = shl.similarity(*states)
+print(near.to_frame())
+shl.write_html(near, "similarity.html")
+# %% [markdown]
+# The direction from the left side to the right one: what does it change, and what does it cost?
+# %%
+entry = model.cfg.n_layers // 2
+direction = shl.direction.prompts(model, right, left, entry)
+steer = shl.at(entry, shl.hooks.add(direction, strength=1.0))
+print(shl.generate(model, left[:2], hooks=steer, max_new_tokens=12).texts)
+print("damage in nats:", float(shl.kl_to_clean(model, left[:8], steer).mean()))
+"""
+BUNDLED = """\
+columns = sentences()  # bundled; put pairs of your own here
+pairs = list(zip(columns["en"], columns["es"], strict=True))[:32]"""
+OWN = """\
+DATA = {data!r}  # two columns with a tab between them
+lines = Path(DATA).read_text(encoding="utf-8").splitlines()
+pairs = [tuple(line.split("\\t")[:2]) for line in lines if "\\t" in line]"""
+
+
+def starter(path: str | Path, model: str, data: str | Path | None) -> Path:
+    """Write the script (.py) or notebook (.ipynb).
+
+    Raises:
+        SemhubError: another ending, a file that is there already, a place that cannot be written, data without two
+            columns.
+    """
+    target = user_path(path)
+    if target.suffix not in (".py", ".ipynb"):
+        raise SemhubError(f"A starter is a script or a notebook: give a name that ends in .py or .ipynb, got {path!s}.")
+    if target.exists():
+        raise SemhubError(f"{target} is there already; give another name.")
+    require_file(target)
+    source, pairs, reading = "from semhub_lens.data.text.texts import sentences\n", BUNDLED, ""
+    if data is not None:
+        _require_pairs(user_path(data))
+        source, pairs, reading = "", OWN.format(data=str(data)), "from pathlib import Path\n\n"
+    text = SCRIPT.format(model=model, source=source, pairs=pairs, reading=reading)
+    target.write_text(text if target.suffix == ".py" else _notebook(text), encoding="utf-8")
+    return target
+
+
+def _require_pairs(data: Path) -> None:
+    try:
+        rows = [line for line in data.read_text(encoding="utf-8").splitlines() if "\t" in line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemhubError(f"--data takes a text file of two columns; {data} cannot be read: {error}.") from error
+    if len(rows) < 3:
+        raise SemhubError(
+            f"--data takes at least three lines of two texts with a tab between them; {data} has {len(rows)}."
+        )
+
+
+def _notebook(script: str) -> str:
+    cells = []
+    for part in script.split(CELL)[1:]:
+        head, _, body = part.partition("\n")
+        lines = body.rstrip().splitlines(keepends=True)
+        if "markdown" in head:
+            cells.append(
+                {"cell_type": "markdown", "metadata": {}, "source": [line.removeprefix("# ") for line in lines]}
+            )
+        else:
+            cells.append({"cell_type": "code", "metadata": {}, "source": lines, "outputs": [], "execution_count": None})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 4}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,22 @@
+"""The kinds of prompts that functions take."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from semhub_lens.inputs.prompts import Prompt
+
+Messages = Sequence[Mapping[str, Any]]
+"""A conversation: `{"role": ..., "content": ...}` each."""
+Encoding = Mapping[str, Any]
+"""Token ids as a tokenizer returns them: `input_ids`, and of a padded batch `attention_mask`."""
+OnePrompt = Annotated[
+    str | Prompt | Int[Tensor, "..."] | Int[np.ndarray, "..."] | Sequence[int] | Encoding | Messages,
+    "a prompt (a text, a Prompt, token ids or chat messages)",
+]
+"""One prompt: a text, a `Prompt`, one row of token ids, or a conversation."""
+Prompts = Annotated[OnePrompt | Sequence[OnePrompt], "prompts (each a text, a Prompt, token ids or chat messages)"]
+"""One prompt, a list of them, or a batch of token ids `[batch, pos]`."""
