@@ -260,3 +260,18 @@ def provenance_of(
         unembedding=values_fingerprint(unembedding_sample(model).float()),
         notes=notes,
     )
+
+
+def same_model(own: Provenance, made: Provenance) -> bool:
+    """Whether something was made for the model of this name and these weights.
+
+    Of a file of 0.1.0 or of the other backend only the unembeddings can be compared.
+    """
+    if made.weights == made.unembedding or own.model_class != made.model_class:
+        return own.model == made.model and own.unembedding == made.unembedding
+    return own.model == made.model and own.weights == made.weights
+
+
+def identity(provenance: Provenance) -> str:
+    """Which model it was, in words."""
+    return f"{provenance.model} (weights {provenance.weights}, unembedding {provenance.unembedding})"
