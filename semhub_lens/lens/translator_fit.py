@@ -1,13 +1,15 @@
 r"""One layer's translator: least squares first, then steps on the KL divergence over candidate tokens.
 
-With standardised states $z = (h - m) / s$ a map is $h + s\,(L R z + c)$, where L R has the rank asked for. The start is
-the ridge regression of the final states (scaled to the length of h where the final norm does not mind), cut to that
-rank where it costs least. Of several penalties the one is taken that agrees best on the states that are watched.
+With standardised states $z = (h - m) / s$ a map is $k h + s\,(L R z + c)$, where L R has the rank asked for. The start
+is the ridge regression of the final states (scaled to the length of h where the final norm does not mind), cut to that
+rank where it costs least. Of several penalties, and shares k of the state itself, those are taken that agree best on
+the states that are watched: a map of low rank could not take away what a state has of its own.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +21,14 @@ from semhub_lens.base.results import Part
 from semhub_lens.base.rng import generator
 from semhub_lens.model.readout import Readout
 
-SEEN = 128
+SEEN = 64
 """Training states whose likeliest tokens are candidates of every step."""
 READ = 32
 """States that are read over the whole vocabulary at a time."""
-RIDGES = (0.003, 0.03, 0.3, 3.0)
+RIDGES = (0.01, 0.1, 1.0)
 """Penalties of the start, in units of a standardised state's variance."""
+KEPT = (1.0, 0.3, 0.0)
+"""Shares of a state that a map of low rank may keep; one of full rank keeps it all."""
 WARMUP = 10
 Maps = list[Tensor]
 """The factors L `[d_model rank]` and R `[rank d_model]`, and c `[d_model]`; of full rank, L R and c."""
@@ -94,6 +98,7 @@ class Sample:
 class Candidates:
     """Tokens that stand for a vocabulary: those that are likely in a layer or at the end, and others drawn anew."""
 
+    @torch.no_grad()
     def __init__(self, reader: Readout, layer: int, train: Sample, count: int, rng: torch.Generator) -> None:
         self._count, self._device = count, reader.device
         self._always, self._others = torch.arange(reader.d_vocab), torch.arange(0)
@@ -101,8 +106,7 @@ class Candidates:
             return
         likely = torch.zeros(2, reader.d_vocab, device=reader.device, dtype=torch.float32)
         for places in train.draw(SEEN, rng).split(READ):
-            for sums, entry in zip(likely, (-1, layer), strict=True):
-                sums += reader(train.states[entry, places]).softmax(-1).sum(0)
+            likely += torch.stack([reader(train.states[entry, places]).softmax(-1).sum(0) for entry in (-1, layer)])
         self._always = likely.topk(max(1, count // 4)).indices.unique().cpu()
         among = torch.ones(reader.d_vocab, dtype=torch.bool)
         among[self._always] = False
@@ -140,18 +144,17 @@ class Fit:
             own = self._states(self._train, slice(None))[0]
             self._mean, self._scale = own.mean(0), own.std(0).clamp(min=1e-6)
             candidates = Candidates(self._reader, self._layer, self._train, setup.candidates, rng)
-            watched = slice(None), candidates.draw(rng)
-            plain = float(self._loss(self._stop, *watched, None))
-            starts = self._least_squares()
-            losses = [float(self._loss(self._stop, *watched, start)) for start in starts]
+            watched = candidates.draw(rng)
+            plain, starts = self._agreement(watched, None), self._starts()
+            losses = [self._agreement(watched, maps, keep) for keep, maps in starts]
         best = min(losses)
-        kept = starts[losses.index(best)]
+        keep, kept = starts[losses.index(best)]
         maps, at, waited = [part.clone().requires_grad_() for part in kept], 0, 0
         optimiser = torch.optim.AdamW(maps, lr=setup.learning_rate, weight_decay=setup.weight_decay)
         for step in range(1, setup.steps + 1):
             falling = min(1, step / WARMUP) * (1 - (step - 1) / setup.steps)
             optimiser.param_groups[0]["lr"] = setup.learning_rate * falling
-            loss = self._loss(self._train, self._train.draw(setup.batch, rng), candidates.draw(rng), maps)
+            loss = self._loss(self._train, self._train.draw(setup.batch, rng), candidates.draw(rng), maps, keep)
             for part, gradient in zip(maps, torch.autograd.grad(loss, maps), strict=True):
                 part.grad = gradient
             optimiser.step()
@@ -159,19 +162,25 @@ class Fit:
             if step % setup.every and step < setup.steps:
                 continue
             with torch.no_grad():
-                found, waited = float(self._loss(self._stop, *watched, maps)), waited + 1
+                found, waited = self._agreement(watched, maps, keep), waited + 1
             if found < best:
                 best, kept, at, waited = found, [part.detach().clone() for part in maps], step, 0
             if waited == setup.patience:
                 break
-        return self._packed(kept, at) if best < plain else self._packed([part * 0 for part in kept], -1)
+        if best < plain:
+            return self._packed(kept, keep, at)
+        return self._packed([torch.zeros_like(part) for part in kept], 1.0, -1)
 
     def _states(self, sample: Sample, places: slice | Tensor) -> tuple[Tensor, Tensor]:
         own, final = sample.states[self._layer, places], sample.states[-1, places]
         return own.to(self._reader.device), final.to(self._reader.device)
 
+    def _agreement(self, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float = 1.0) -> float:
+        """The loss on the states that are watched."""
+        return max(0.0, float(self._loss(self._stop, slice(None), tokens, maps, keep)))
+
     def _loss(
-        self, sample: Sample, places: slice | Tensor, tokens: tuple[Tensor, Tensor], maps: Maps | None
+        self, sample: Sample, places: slice | Tensor, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float
     ) -> Float[Tensor, ""]:
         """Mean KL divergence of the final distribution from the mapped states', over the candidates."""
         (own, final), (ids, weights) = self._states(sample, places), tokens
@@ -182,33 +191,38 @@ class Fit:
             moved = (own - self._mean) / self._scale
             for factor in reversed(factors):
                 moved = moved @ factor.T
-            own = own + self._scale * (moved + shift)
+            own = keep * own + self._scale * (moved + shift)
         read = (self._reader(own, tokens=ids) + weights).log_softmax(-1)
         return (wanted.exp() * (wanted - read)).sum(-1).mean()
 
-    def _least_squares(self) -> list[Maps]:
-        """The regression of the final states by every penalty."""
+    def _starts(self) -> list[tuple[float, Maps]]:
+        """The regressions of the final states by every penalty and share of a state that is kept."""
         own, final = self._states(self._train, slice(None))
         standard = (own - self._mean) / self._scale
         target = final * (own.norm(dim=-1, keepdim=True) / final.norm(dim=-1, keepdim=True) if self._free(final) else 1)
         gain = (self._reader.normed(final).std(0) / target.std(0)).clamp(min=1e-6).double() * self._scale
-        wanted = (target - own) / self._scale
-        shift = wanted.mean(0)
         spread = (standard.T @ standard / len(own)).double()
-        common = (standard.T @ (wanted - shift) / len(own)).double()
         one = torch.eye(len(spread), dtype=torch.float64, device=spread.device)
-        found = [torch.linalg.solve(spread + ridge * one, common).T for ridge in RIDGES]
-        return [[*self._cut(each, spread, gain), shift] for each in found]
+        found = []
+        for keep in KEPT if self._cuts(len(one)) else KEPT[:1]:
+            wanted = (target - keep * own) / self._scale
+            shift = wanted.mean(0)
+            common = (standard.T @ (wanted - shift) / len(own)).double()
+            wholes = (torch.linalg.solve(spread + ridge * one, common).T for ridge in RIDGES)
+            found += [(keep, [*self._cut(whole, spread, gain), shift]) for whole in wholes]
+        return found
+
+    def _cuts(self, width: int) -> bool:
+        return self._setup.rank is not None and self._setup.rank < width
 
     def _cut(self, whole: Tensor, spread: Tensor, gain: Tensor) -> list[Tensor]:
         """The factors of a map of the rank asked for that keep most of what the final norm lets through of it."""
-        rank = self._setup.rank
-        if rank is None or rank >= len(whole):
+        if not self._cuts(len(whole)):
             return [whole.float()]
         seen = gain[:, None] * whole
-        axes = torch.linalg.eigh(seen @ spread @ seen.T).eigenvectors[:, -rank:]
+        axes = torch.linalg.eigh(seen @ spread @ seen.T).eigenvectors[:, -self._setup.rank :]
         left, right = axes / gain[:, None], axes.T @ seen
-        even = (left.norm() / right.norm()).sqrt()  # the optimiser's steps are of one size for both
+        even = (left.norm() / right.norm().clamp(min=1e-9)).sqrt()  # the optimiser's steps are of one size for both
         return [(left / even).float(), (right * even).float()]
 
     def _free(self, final: Tensor) -> bool:
@@ -216,8 +230,8 @@ class Fit:
         few, ids = final[:8], torch.arange(min(8, self._reader.d_vocab), device=self._reader.device)
         return torch.allclose(self._reader(2 * few, tokens=ids), self._reader(few, tokens=ids), rtol=1e-2, atol=1e-3)
 
-    def _packed(self, maps: Maps, step: int) -> Float[Tensor, "row d_model"]:
-        """The columns of L, the rows of R, the bias and the step, for states as they are."""
+    def _packed(self, maps: Maps, keep: float, step: int) -> Float[Tensor, "row d_model"]:
+        """The columns of L, the rows of R, the bias, the share that is kept and the step, for states as they are."""
         *factors, shift = maps
         left, right = self._scale[:, None] * factors[0], factors[-1] / self._scale
         whole = [left / self._scale] if len(factors) == 1 else [left, right]
@@ -226,15 +240,19 @@ class Fit:
         mean = self._mean
         for factor in reversed(whole):
             mean = factor @ mean
-        rows = [whole[0].T, *whole[1:], (self._scale * shift - mean)[None], torch.full_like(mean, step)[None]]
-        return torch.cat(rows).detach().cpu()
+        ends = [self._scale * shift - mean, torch.full_like(mean, keep), torch.full_like(mean, step)]
+        return torch.cat([whole[0].T, *whole[1:], torch.stack(ends)]).detach().cpu()
 
 
-def unpacked(
-    packed: Float[Tensor, "layer row d_model"], setup: TranslatorSetup
-) -> tuple[Tensor, Tensor | None, Tensor, tuple[int, ...]]:
-    """Left and right factors, biases and steps of all layers."""
+def unpacked(packed: Float[Tensor, "layer row d_model"], setup: TranslatorSetup) -> dict[str, Any]:
+    """The fields of `Translators` that say what the maps of all layers are."""
     width, dtype = packed.shape[2], torch.bfloat16 if setup.half else torch.float32
     cut = [width] if setup.rank is None or setup.rank >= width else [setup.rank] * 2
-    left, *right = (part.to(dtype) for part in packed[:, :-2].split(cut, dim=1))
-    return left.mT.contiguous(), right[0] if right else None, packed[:, -2], tuple(packed[:, -1, 0].long().tolist())
+    left, *right = (part.to(dtype) for part in packed[:, :-3].split(cut, dim=1))
+    return {
+        "left": left.mT.contiguous(),
+        "right": right[0].contiguous() if right else None,
+        "bias": packed[:, -3].contiguous(),
+        "keep": packed[:, -2, 0].contiguous(),
+        "steps": tuple(packed[:, -1, 0].long().tolist()),
+    }

@@ -1,7 +1,7 @@
 r"""`train_translators`: affine maps by layer, trained to agree with the model's final distribution (a tuned lens).
 
 $$\min_{A_\ell,\, b_\ell}\; \operatorname{mean}_h\, D_{KL}\bigl(p_L \,\Vert\, \operatorname{softmax}
-\operatorname{readout}(h_\ell + A_\ell h_\ell + b_\ell)\bigr)$$
+\operatorname{readout}(k_\ell h_\ell + A_\ell h_\ell + b_\ell)\bigr)$$
 
 A vocabulary of many tokens would cost as much as the model. So a step sums over candidates: tokens that are likely
 under the final distribution or the plain lens, and others drawn anew, each of which stands for many. What is reported
@@ -82,7 +82,7 @@ def train_translators(
         >>> lens.provenance.norm.startswith("final + translators")
         True
     """
-    setup, rng, reader = setup or TranslatorSetup(), generator(seed), Readout(model)
+    setup, rng = setup or TranslatorSetup(), generator(seed)
     grouped = {
         group: as_prompts(model, list(listed))
         for group, listed in (texts.items() if isinstance(texts, Mapping) else [("all", texts)])
@@ -90,6 +90,7 @@ def train_translators(
     parts = _split(grouped, rng)
     own = provenance_of(model, data=", ".join(grouped), data_hash=fingerprint(grouped), seed=seed)
     store = Store(folder, {"setup": asdict(setup), "of": asdict(own), "source": source_fingerprint()})
+    reader = Readout(model)
     most = (setup.states, -(-setup.held_states // 2), setup.held_states)
     train, stop, held = (_sampled(model, parts[part], some, rng) for part, some in zip(PARTS, most, strict=True))
     with display(shown=progress) as bar:
@@ -99,9 +100,9 @@ def train_translators(
             fit = Fit(reader, layer, (train, stop), setup, seed, lambda: bar.advance(task))
             layers.append(store.tensor(f"layer-{layer:03d}", fit))
             bar.update(task, completed=(layer + 1) * setup.steps)
-    left, right, bias, steps = unpacked(torch.stack(layers), setup)
+    maps = unpacked(torch.stack(layers), setup)
     nothing = torch.zeros(2, reader.n_layers + 1, 0, dtype=torch.float32)
-    made = Translators(name, left, right, bias, nothing, (), steps, asdict(setup), provenance=own)
+    made = Translators(name, **maps, kl=nothing, settings=asdict(setup), provenance=own)
     readers = {"plain": reader, "translated": Readout(model, translator=made)}
     kl = [
         store.tensor(f"kl-{kind}", lambda read=read: _kl_by_text(read, held, progress))

@@ -265,9 +265,11 @@ def provenance_of(
 def same_model(own: Provenance, made: Provenance) -> bool:
     """Whether something was made for the model of this name and these weights.
 
-    Of a file of 0.1.0 or of the other backend only the unembeddings can be compared.
+    Of a file of 0.1.0, of the other backend or of another line of transformer-lens, which name weights in other ways,
+    only the unembeddings can be compared.
     """
-    if made.weights == made.unembedding or own.model_class != made.model_class:
+    named = [(each.model_class, each.transformer_lens.partition(".")[0]) for each in (own, made)]
+    if made.weights == made.unembedding or named[0] != named[1]:
         return own.model == made.model and own.unembedding == made.unembedding
     return own.model == made.model and own.weights == made.weights
 

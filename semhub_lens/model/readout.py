@@ -205,7 +205,7 @@ def _logits(
     if weight.dtype != dtype:
         logits = _widened_product(states, weight, tokens)
     else:
-        logits = states @ (weight if tokens is None else weight[:, tokens])
+        logits = states @ (weight if tokens is None else weight.T[tokens].T)  # tied weights lie token by token
     if bias is not None and bool((bias != 0).any()):
         logits = logits + bias
     return output_transform(model, logits).float()
@@ -241,7 +241,7 @@ def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> T
     step = max(1, WIDENED_ENTRIES // len(weight))
     for start in range(0, columns, step):
         block = slice(start, start + step)
-        part = weight[:, block if tokens is None else tokens[block]]
+        part = weight[:, block] if tokens is None else weight.T[tokens[block]].T
         if torch.is_grad_enabled():
             logits[..., block] = checkpoint(_product, states, part, use_reentrant=False, preserve_rng_state=False)
         else:

@@ -1,6 +1,6 @@
 r"""`Translators`: one affine map a layer into the last layer's space (a tuned lens), refused by another model.
 
-$$t_\ell(h) = h + A_\ell h + b_\ell$$
+$$t_\ell(h) = k_\ell h + A_\ell h + b_\ell$$
 
 A translator is trained to agree with the model's final distribution. What it reads out may be the model's own guess at
 that layer, or what the translator has learned to guess from it; agreement alone does not tell the two apart.
@@ -35,7 +35,7 @@ HUB = "AlignmentResearch/tuned-lens"
 
 @dataclass(frozen=True, eq=False)
 class Translators(Result):
-    r"""One affine map a layer into the last layer's space, $t_\ell(h) = h + A_\ell h + b_\ell$ (a tuned lens).
+    r"""One affine map a layer into the last layer's space, $t_\ell(h) = k_\ell h + A_\ell h + b_\ell$ (a tuned lens).
 
     From `train_translators`, `load`, `from_tuned_lens` or `packaged`. Give it to a read-out,
     `Readout(model, translator=translators)`, which refuses another model.
@@ -54,7 +54,9 @@ class Translators(Result):
     right: Float[Tensor, "layer rank d_model"] | None
     """The right factor of $A_\\ell$; None where `left` is $A_\\ell$ itself."""
     bias: Float[Tensor, "layer d_model"]
-    kl: Float[Tensor, "reading layer text"]
+    keep: Float[Tensor, " layer"]
+    """$k_\\ell$: 1 but for maps of low rank, which could not take away what a state has of its own."""
+    kl: Float[Tensor, "reading entry text"]
     """Of held-out texts, KL of the final distribution from the plain lens (0) and the translated one (1), in nats; mean
     over the positions that were read. No text where it was not measured."""
     groups: tuple[str, ...] = ()
@@ -75,12 +77,14 @@ class Translators(Result):
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         left, bias = self.left[layer].to(states), self.bias[layer].to(states)
         inner = states if self.right is None else states @ self.right[layer].to(states).T
-        return states + inner @ left.T + bias
+        return float(self.keep[layer]) * states + inner @ left.T + bias
 
     @property
     def signature(self) -> str:
         """The name with a fingerprint of the maps, for the provenance of what is read through them."""
-        maps = {"left": self.left, "bias": self.bias} | ({} if self.right is None else {"right": self.right})
+        maps = {"left": self.left, "bias": self.bias, "keep": self.keep} | (
+            {} if self.right is None else {"right": self.right}
+        )
         return f"{self.name} {tensors_sha256(maps)[:LENGTH]}"
 
     @checked
@@ -122,6 +126,7 @@ class Translators(Result):
         Raises:
             Unfit: there is none for these weights.
         """
+        require_model(model)
         own = provenance_of(model)
         sets = [cls.load(path) for path in sorted(FOLDER.glob("*.safetensors"))]
         for translators in sets:
@@ -174,31 +179,28 @@ class Translators(Result):
             for part in ("weight", "bias")
         )
         name = f"tuned-lens {config.get('base_model_name_or_path', source)}"
-        return cls(
-            name,
-            weight,
-            None,
-            bias,
-            torch.zeros(2, layers + 1, 0, dtype=torch.float32),
-            provenance=provenance_of(model),
-        )
+        one, nothing = torch.ones(layers, dtype=torch.float32), torch.zeros(2, layers + 1, 0, dtype=torch.float32)
+        return cls(name, weight, None, bias, one, nothing, provenance=provenance_of(model))
+
+    def by_group(self) -> dict[str, Float[Tensor, "reading entry"]]:
+        """Mean KL over every group's held-out texts, plain (0) and translated (1), in nats."""
+        chosen = {group: torch.tensor([one == group for one in self.groups]) for group in dict.fromkeys(self.groups)}
+        return {group: self.kl[:, :, mask].nanmean(-1) for group, mask in chosen.items()}
 
     def to_frame(self) -> pd.DataFrame:
         """One row per residual entry and group: mean KL over its held-out texts, plain and translated, in nats."""
-        rows = []
-        for group in dict.fromkeys(self.groups):
-            chosen = torch.tensor([one == group for one in self.groups])
-            plain, tuned = self.kl[:, :, chosen].nanmean(-1).tolist()
-            rows += [
-                (layer, group, int(chosen.sum()), *pair) for layer, pair in enumerate(zip(plain, tuned, strict=True))
-            ]
+        rows = [
+            (layer, group, self.groups.count(group), *pair)
+            for group, means in self.by_group().items()
+            for layer, pair in enumerate(means.T.tolist())
+        ]
         return pd.DataFrame(rows, columns=["layer", "group", "texts", "plain", "translated"])
 
 
 def _tuned_lens_files(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     folder = user_path(source)
     try:
-        if folder.is_dir():
+        if folder.is_dir() or folder.is_absolute():
             files = [folder / CONFIG, folder / PARAMETERS]
         else:
             from huggingface_hub import hf_hub_download
