@@ -169,7 +169,7 @@ class Fit:
                 break
         if best < plain:
             return self._packed(kept, keep, at)
-        return self._packed([torch.zeros_like(part) for part in kept], 1.0, -1)
+        return plain_rows(len(self._mean), setup)
 
     def _states(self, sample: Sample, places: slice | Tensor) -> tuple[Tensor, Tensor]:
         own, final = sample.states[self._layer, places], sample.states[-1, places]
@@ -242,6 +242,13 @@ class Fit:
             mean = factor @ mean
         ends = [self._scale * shift - mean, torch.full_like(mean, keep), torch.full_like(mean, step)]
         return torch.cat([whole[0].T, *whole[1:], torch.stack(ends)]).detach().cpu()
+
+
+def plain_rows(width: int, setup: TranslatorSetup) -> Float[Tensor, "row d_model"]:
+    """What a `Fit` returns where the plain lens is best."""
+    factors = width if setup.rank is None or setup.rank >= width else 2 * setup.rank
+    ends = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float32).expand(3, width)
+    return torch.cat([torch.zeros(factors, width, dtype=torch.float32), ends])
 
 
 def unpacked(packed: Float[Tensor, "layer row d_model"], setup: TranslatorSetup) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
 from semhub_lens.base.progress import display
 from semhub_lens.base.results import check_finite
@@ -28,9 +28,10 @@ from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.kernel import reduce_logits
-from semhub_lens.lens.translator_fit import Fit, Sample, TranslatorSetup, unpacked
+from semhub_lens.lens.translator_fit import Fit, Sample, TranslatorSetup, plain_rows, unpacked
 from semhub_lens.model.capture import prompt_states
 from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.hooking import n_layers
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.translators import Translators
@@ -46,6 +47,7 @@ def train_translators(
     texts: Sequence[str | Prompt] | Mapping[str, Sequence[str | Prompt]],
     *,
     setup: TranslatorSetup | None = None,
+    layers: Sequence[int] | None = None,
     seed: int = 0,
     name: str = "translators",
     folder: str | Path | None = None,
@@ -62,6 +64,8 @@ def train_translators(
             Entries of one place in several lists, such as translations, are never on both sides of a split. The BOS
             position, which has seen no text, is left out.
         setup: how; None takes `TranslatorSetup()`.
+        layers: the residual entries to train, 0 to L - 1; None trains all. The others keep the plain lens, and nothing
+            is measured there.
         seed: of split, batches, candidates and first weights.
         name: what they are, in words; provenances repeat it.
         folder: where finished layers are kept; a killed training goes on from it, and the parts are removed at its
@@ -69,8 +73,8 @@ def train_translators(
         progress: show a progress bar.
 
     Raises:
-        SemhubError: a group without enough texts for the three parts, states that are NaN or too large for half
-            precision, a folder that cannot be written.
+        SemhubError: an entry out of range, a group without enough texts for the three parts, states that are NaN, a
+            folder that cannot be written.
 
     **What this does not show.** See `Translators`.
 
@@ -88,33 +92,41 @@ def train_translators(
         for group, listed in (texts.items() if isinstance(texts, Mapping) else [("all", texts)])
     }
     parts = _split(grouped, rng)
+    chosen = sorted(
+        {whole_number(layer, "A layer") for layer in (range(n_layers(model)) if layers is None else layers)}
+    )
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers(model):
+        raise SemhubError(f"There are translators of residual entries 0 to {n_layers(model) - 1}, got layers={chosen}.")
     own = provenance_of(model, data=", ".join(grouped), data_hash=fingerprint(grouped), seed=seed)
-    store = Store(folder, {"setup": asdict(setup), "of": asdict(own), "source": source_fingerprint()})
+    store = Store(folder, {"setup": asdict(setup), "layers": chosen, "of": asdict(own), "source": source_fingerprint()})
     reader = Readout(model)
     most = (setup.states, -(-setup.held_states // 2), setup.held_states)
     train, stop, held = (_sampled(model, parts[part], some, rng) for part, some in zip(PARTS, most, strict=True))
+    rows = [plain_rows(train.states.shape[2], setup)] * reader.n_layers
     with display(shown=progress) as bar:
-        task = bar.add_task("training translators", total=reader.n_layers * setup.steps)
-        layers = []
-        for layer in range(reader.n_layers):
+        task = bar.add_task("training translators", total=len(chosen) * setup.steps)
+        for done, layer in enumerate(chosen, 1):
             fit = Fit(reader, layer, (train, stop), setup, seed, lambda: bar.advance(task))
-            layers.append(store.tensor(f"layer-{layer:03d}", fit))
-            bar.update(task, completed=(layer + 1) * setup.steps)
-    maps = unpacked(torch.stack(layers), setup)
+            rows[layer] = store.tensor(f"layer-{layer:03d}", fit)
+            bar.update(task, completed=done * setup.steps)
     nothing = torch.zeros(2, reader.n_layers + 1, 0, dtype=torch.float32)
-    made = Translators(name, **maps, kl=nothing, settings=asdict(setup), provenance=own)
+    made = Translators(name, **unpacked(torch.stack(rows), setup), kl=nothing, settings=asdict(setup), provenance=own)
     readers = {"plain": reader, "translated": Readout(model, translator=made)}
     kl = [
-        store.tensor(f"kl-{kind}", lambda read=read: _kl_by_text(read, held, progress))
+        store.tensor(f"kl-{kind}", lambda read=read: _kl_by_text(read, held, chosen, progress))
         for kind, read in readers.items()
     ]
     store.clear()
     return replace(made, kl=torch.stack(kl), groups=held.groups)
 
 
-def _kl_by_text(reader: Readout, held: Sample, progress: bool) -> Float[Tensor, "layer text"]:
-    read = reduce_logits(reader, held.states, ["kl_to_final"], progress=progress)["kl_to_final"]
-    return torch.stack([read[:, held.texts == text].mean(1) for text in range(len(held.groups))], dim=1)
+def _kl_by_text(reader: Readout, held: Sample, chosen: list[int], progress: bool) -> Float[Tensor, "entry text"]:
+    """Mean over the positions of every text; NaN at entries that were not chosen, and where no position was drawn."""
+    entries = [*chosen, reader.n_layers]
+    read = reduce_logits(reader, held.states, ["kl_to_final"], layers=entries, progress=progress)["kl_to_final"]
+    found = torch.full((reader.n_layers + 1, len(held.groups)), torch.nan, dtype=torch.float32)
+    found[entries] = torch.stack([read[:, held.texts == text].mean(1) for text in range(len(held.groups))], dim=1)
+    return found
 
 
 def _split(grouped: Mapping[str, list[Prompt]], rng: torch.Generator) -> dict[str, dict[str, list[Prompt]]]:
