@@ -30,12 +30,15 @@ from semhub_lens.lens.language_mass import MassResult, language_mass
 from semhub_lens.lens.language_tables import LanguageTable, language_table, script_table
 from semhub_lens.lens.logit_lens import LensResult, LogitLens, logit_lens
 from semhub_lens.lens.targets import TargetResult, target_lens
+from semhub_lens.lens.translator_fit import TranslatorSetup
+from semhub_lens.lens.translator_training import train_translators
 from semhub_lens.model.capture import Capture, residual_stream
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import residual_names
 from semhub_lens.model.host import HostCheck, check
 from semhub_lens.model.loading import load
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.translators import Translators
 from semhub_lens.model.untrained import untrained
 from semhub_lens.probes.attached import ClassResult, LinearClassifier, LinearProbe, train_probe
 from semhub_lens.probes.fitting import ProbeSetup
@@ -99,6 +102,8 @@ __all__ = [
     "TargetResult",
     "TransferResult",
     "TranslationItems",
+    "TranslatorSetup",
+    "Translators",
     "Unfit",
     "adding",
     "at",
@@ -143,6 +148,7 @@ __all__ = [
     "target_lens",
     "token_strip",
     "train_probe",
+    "train_translators",
     "transfer_matrix",
     "translation_items",
     "translation_prompt",

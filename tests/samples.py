@@ -136,6 +136,14 @@ def evaluation(model):
     )  # fmt: skip
 
 
+def translators(model):
+    return shl.Translators(
+        "test", noise(3, model.cfg.d_model, 2) / 9, noise(3, 2, model.cfg.d_model) / 9, noise(3, model.cfg.d_model),
+        torch.tensor([1.0, 0.3, 0.0], dtype=torch.float32), noise(2, 4, 3).abs(), ("en", "en", "zh"), (-1, 0, 7),
+        {"rank": 2, "half": False}, provenance=provenance_of(model),
+    )  # fmt: skip
+
+
 SAMPLES = {
     "Leg": leg,
     "ExperimentResult": experiment,
@@ -160,6 +168,7 @@ SAMPLES = {
     "LinearClassifier": classifier,
     "ClassResult": classes,
     "SteeringVector": lambda model: shl.SteeringVector.make(model, "test", {1: noise(model.cfg.d_model)}),
+    "Translators": translators,
     "TrainingCurve": curve,
     "SpokeEvaluation": evaluation,
 }

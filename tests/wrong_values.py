@@ -88,6 +88,11 @@ def saved_vector(model):
     return SteeringVector.make(model, "v", {1: torch.ones(32)}).save(path) if not path.exists() else path
 
 
+def saved_translators(model):
+    path = folder() / "translators.safetensors"
+    return samples.translators(model).save(path) if not path.exists() else path
+
+
 def host():
     path = folder() / "host"
     if not path.exists():
@@ -181,6 +186,10 @@ GOOD = {
         SteeringVector.from_tensor, lambda m: {"model": m, "source": torch.ones(32), "layer": 1},
     ),
     "SteeringVector.load": (SteeringVector.load, lambda m: {"path": saved_vector(m), "model": m}),
+    "TranslatorSetup": (shl.TranslatorSetup, lambda m: {}),
+    "Translators.from_tuned_lens": (shl.Translators.from_tuned_lens, None),
+    "Translators.load": (shl.Translators.load, lambda m: {"path": saved_translators(m), "model": m}),
+    "Translators.packaged": (shl.Translators.packaged, None),
     "adding": (shl.adding, lambda m: {"model": m}),
     "at": (shl.at, lambda m: {"layers": [1], "fn": hooks.add(torch.ones(32))}),
     "attribution_grid": (shl.attribution_grid, grid),
@@ -293,6 +302,10 @@ GOOD = {
     "target_lens": (shl.target_lens, lambda m: {"model": m, "prompts": [TEXT], "targets": ["two"], **QUIET}),
     "token_strip": (shl.token_strip, lambda m: {"result": lens(m), "layer": 1}),
     "train_probe": (shl.train_probe, lambda m: {"states": states(), "labels": labels()}),
+    "train_translators": (
+        shl.train_translators,
+        lambda m: {"model": m, "texts": [TEXT] * 8, "setup": shl.TranslatorSetup(steps=1), **QUIET},
+    ),
     "transfer_matrix": (
         shl.transfer_matrix,
         lambda m: {
@@ -325,6 +338,7 @@ STUBS = {
     "spokes.VisionEncoder": lambda m: {},
     "spokes.load": lambda m: {"name": "image"},
     "spokes.reader_for": lambda m: {"model": m, "modality": "image"},
+    "Translators.from_tuned_lens": lambda m: {"model": m, "source": folder()},
     "translation_items": lambda m: {"model": m, "sources": [("en", "fr")], "target": ("de", "es"), "n": 4, "seed": 0},
 }  # fmt: skip
 
@@ -441,7 +455,11 @@ KINDS = {
     "parts": "anything", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
     "sound": "sound", "token": "asked tokens", "messages": "messages", "ending": "optional choice",
     "thinking": "choice", "function": "function",
+    "steps": "count", "learning_rate": "budget", "weight_decay": "temperature", "candidates": "fold",
+    "held_states": "count", "every": "count", "patience": "count", "half": "flag", "folder": "folder",
     # where one name means different things
+    "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count", "Translators.load.model": "anything",
+    "Translators.from_tuned_lens.source": "path", "train_translators.texts": "prompts",
     "compare.a": "result", "compare.b": "result", "compare.names": "two names", "explore.prompt": "name",
     "Explorer.table": "optional part", "explore.table": "optional part", "picture_map.tile": "tiles of a picture",
     "LanguageTable.languages": "names", "LanguageTable.weights": "table", "LanguageTable.source": "name",
@@ -488,6 +506,7 @@ WRONG |= {
         "content": "red"}], [{"role": "user", "content": ""}], [{"role": "user", "content": HALF}]],
     "names of a template": [5, "a", [1], {1: 2}, {"nothing": 2}, {"tokenize": True}],
     "template": [5, ["a"]], "optional name": [5, b"a"],
+    "folder": [5, b"a", Of(lambda m: lexicon())],
     "any vector": [None, "a", [1.0] * 32, 5, states(0), spoilt(NAN, 32), spoilt(INF, 32)],
     "targets": ["two", 5, ["banana"], [["red house"]], [1.5], [[None]], [69], [-1], [[[]]], [None], ["\ud800"]],
     "rows of targets": [None, 5, "ab", [], [["two"]], [["two", "five"]], [["two", "five"], ["five", "banana"]]],

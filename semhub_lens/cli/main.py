@@ -85,7 +85,9 @@ def lens(
         bool, typer.Option(help="Colour by language; the table of a vocabulary is built once, then from the cache.")
     ] = True,
     top_k: Annotated[int, typer.Option(help="Alternatives to keep in each cell.")] = 10,
-    norm: Annotated[str, typer.Option(help="final (the model's norm, then unembed) or none (bare states).")] = "final",
+    norm: Annotated[
+        str, typer.Option(help="final (the model's norm), none (bare states) or tuned (translators).")
+    ] = "final",
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",

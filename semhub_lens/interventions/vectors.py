@@ -14,10 +14,10 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.files import user_path
-from semhub_lens.base.results import Provenance, Result
+from semhub_lens.base.results import Result
 from semhub_lens.interventions.hooks import add, at
 from semhub_lens.interventions.positions import Positions
-from semhub_lens.model.facts import Model, provenance_of, require_model
+from semhub_lens.model.facts import Model, identity, provenance_of, require_model, same_model
 from semhub_lens.model.hooking import Hooks, n_layers
 
 
@@ -122,10 +122,10 @@ class SteeringVector(Result):
                 f"({self.provenance.model}); this model has width {wanted[0]} and {wanted[1]} blocks."
             )
         own, made = provenance_of(model), self.provenance
-        if not any_model and (own.model != made.model or not _same_weights(own, made)):
+        if not any_model and not same_model(own, made):
             raise SemhubError(
-                f"The steering vector {self.name!r} was made for {made.model} ({_identity(made)}), this model is "
-                f"{own.model} ({_identity(own)}). Directions do not carry over between models; pass "
+                f"The steering vector {self.name!r} was made for {identity(made)}, this model is "
+                f"{identity(own)}. Directions do not carry over between models; pass "
                 "any_model=True if you mean it."
             )
 
@@ -157,17 +157,6 @@ class SteeringVector(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row per layer: the direction's norm."""
         return pd.DataFrame({"name": self.name, "layer": self.layers, "norm": self.directions.norm(dim=1).tolist()})
-
-
-def _same_weights(own: Provenance, made: Provenance) -> bool:
-    """Compare all weights; of a file of 0.1.0 or of the other backend only the unembeddings can be compared."""
-    if made.weights == made.unembedding or own.model_class != made.model_class:
-        return own.unembedding == made.unembedding
-    return own.weights == made.weights
-
-
-def _identity(provenance: Provenance) -> str:
-    return f"weights {provenance.weights}, unembedding {provenance.unembedding}"
 
 
 def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:

@@ -7,5 +7,7 @@
 - `targets`: `target_lens`: given words at chosen positions.
 - `language_mass`: `language_mass`.
 - `language_tables`: token to language and token to script.
+- `translator_fit`: how the translator of one layer is trained.
+- `translator_training`: `train_translators` (tuned lens).
 - `trajectories`: paths of states among anchors.
 """

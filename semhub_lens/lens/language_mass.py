@@ -74,7 +74,7 @@ def language_mass(
         model: any TransformerLens model.
         prompts: texts, `Prompt`s, token ids or chat messages.
         table: from `language_table(model)` or `script_table(model)`.
-        norm: "final" or "none"; see `Readout`.
+        norm: "final", "none" or "tuned"; see `Readout`.
         readout: a `Readout` of your own in place of `norm`.
         hooks: interventions to run under.
         progress: show a progress bar.

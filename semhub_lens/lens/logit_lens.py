@@ -154,7 +154,7 @@ class LogitLens:
     Args:
         model: any TransformerLens model.
         top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
-        norm: "final" or "none"; see `Readout`.
+        norm: "final", "none" or "tuned"; see `Readout`.
         readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
         quantities: what to read; see `logit_lens`.
 
@@ -221,7 +221,8 @@ def logit_lens(
         model: any TransformerLens model.
         prompt: a text, a `Prompt`, token ids or chat messages.
         top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
-        norm: "final" (the model's final norm, then the unembedding) or "none" (the bare state).
+        norm: "final" (the model's final norm, then the unembedding), "none" (the bare state) or "tuned" (through the
+            packaged translators); see `Readout`.
         readout: a `Readout` of your own in place of `norm`.
         quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
         table: from `language_table(model)`, to colour the tokens by language; see `LensResult.with_languages`.

@@ -93,7 +93,7 @@ def target_lens(
         common: targets that every item is read for as well; in the result they stand after an item's own.
         read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
             prompt, a list of positions: one item each, in order.
-        norm: "final" or "none"; see `Readout`.
+        norm: "final", "none" or "tuned"; see `Readout`.
         readout: a `Readout` of your own in place of `norm`.
         variants: which spellings of a word count; see `word_tokens`.
         first_token: let a word of several tokens stand for itself by its first token.

@@ -13,6 +13,7 @@
 - `host`: `check`: what a host model is verified to do, as a table.
 - `reads`: where a prompt's states are read.
 - `capture`: exact batches, `Capture`, `residual_stream`.
+- `translators`: `Translators`: maps of states into the last layer's space, as a file; packaged ones.
 - `readout`: `Readout`: states to logits as the model does it, checked.
 - `generation`: `generate`.
 - `untrained`: `untrained`: the same shape with random weights.

@@ -260,3 +260,20 @@ def provenance_of(
         unembedding=values_fingerprint(unembedding_sample(model).float()),
         notes=notes,
     )
+
+
+def same_model(own: Provenance, made: Provenance) -> bool:
+    """Whether something was made for the model of this name and these weights.
+
+    Of a file of 0.1.0, of the other backend or of another line of transformer-lens, which name weights in other ways,
+    only the unembeddings can be compared.
+    """
+    named = [(each.model_class, each.transformer_lens.partition(".")[0]) for each in (own, made)]
+    if made.weights == made.unembedding or named[0] != named[1]:
+        return own.model == made.model and own.unembedding == made.unembedding
+    return own.model == made.model and own.weights == made.weights
+
+
+def identity(provenance: Provenance) -> str:
+    """Which model it was, in words."""
+    return f"{provenance.model} (weights {provenance.weights}, unembedding {provenance.unembedding})"

@@ -22,8 +22,9 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import edits_of, is_hung_on
 from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
+from semhub_lens.model.translators import Translators
 
-Norm = Literal["final", "none", "paper"]
+Norm = Literal["final", "none", "paper", "tuned"]
 Precision = Literal["float32", "model"]
 WIDENED_ENTRIES = 1 << 22
 """Entries of the unembedding that are held in float32 at a time where the model is of half precision: 16 MiB."""
@@ -45,8 +46,10 @@ class Readout:
         model: any TransformerLens model.
         norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$; it
             needs unfolded weights. "paper" is "none" but for the last layer, which is normed: what the reference code
-            of the Semantic Hub paper reads, since the last of Hugging Face's hidden states is already normed.
-        translator: applied before the norm at every layer but the last (tuned lens).
+            of the Semantic Hub paper reads, since the last of Hugging Face's hidden states is already normed. "tuned"
+            is "final" through the translators that this package ships for the model.
+        translator: applied before the norm at every layer but the last: `Translators` (a tuned lens), which refuse
+            another model than their own, or any function of states and layer.
         dtype: "float32" computes norm and logits of a model of half precision in float32, from its weights as they
             are; "model" rounds as the model itself does, so that close tokens tie. Other models are always read in
             their own dtype.
@@ -54,7 +57,8 @@ class Readout:
     Raises:
         SemhubError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
             short input (the architecture does something else between them), the model does not pass through the hook
-            of that state, NaN logits, or `norm="none"` on folded weights.
+            of that state, NaN logits, `norm="none"` on folded weights, `norm="tuned"` on a model without packaged
+            translators or beside a translator, or translators of another model.
 
     Example:
         >>> readout = Readout(tiny_model)
@@ -71,16 +75,22 @@ class Readout:
         translator: Translator | None = None,
         dtype: Precision = "float32",
     ) -> None:
-        if norm not in ("final", "none", "paper"):
+        if norm not in ("final", "none", "paper", "tuned"):
             raise SemhubError(
-                f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states) or 'paper' (bare "
-                "states, but for the last layer)."
+                f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states), 'paper' (bare "
+                "states, but for the last layer) or 'tuned' (the packaged translators, then the model's own)."
             )
+        if norm == "tuned" and translator is not None:
+            raise SemhubError("norm='tuned' brings the packaged translators: give no translator beside it.")
         if dtype not in ("float32", "model"):
             raise SemhubError(
                 f"Unknown dtype {dtype!r} of a read-out; expected 'float32' or 'model' (the model's own)."
             )
         require_model(model)
+        if norm == "tuned":
+            norm, translator = "final", Translators.packaged(model)
+        elif isinstance(translator, Translators):
+            translator.check(model)
         self.norm = norm
         self.translator = translator
         self.dtype = dtype
@@ -106,7 +116,8 @@ class Readout:
     @property
     def name(self) -> str:
         """How states are read, for a result's provenance; of a model of half precision also in which dtype."""
-        name = self.norm if self.translator is None else f"{self.norm} + translator"
+        through = "translator" if not isinstance(self.translator, Translators) else self.translator.signature
+        name = self.norm if self.translator is None else f"{self.norm} + {through}"
         half = _is_half(self._model.W_U.dtype)
         return f"{name} in {str(self._dtype).removeprefix('torch.')}" if half else name
 
@@ -206,7 +217,7 @@ def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | N
     if weight.dtype != dtype:
         logits = _widened_product(states, weight, tokens)
     else:
-        logits = states @ (weight if tokens is None else weight[:, tokens])
+        logits = states @ (weight if tokens is None else weight.T[tokens].T)  # tied weights lie token by token
     if bias is not None and bool((bias != 0).any()):
         logits = logits + bias
     return output_transform(model, logits).float()
@@ -242,7 +253,7 @@ def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> T
     step = max(1, WIDENED_ENTRIES // len(weight))
     for start in range(0, columns, step):
         block = slice(start, start + step)
-        part = weight[:, block if tokens is None else tokens[block]]
+        part = weight[:, block] if tokens is None else weight.T[tokens[block]].T
         if torch.is_grad_enabled():
             logits[..., block] = checkpoint(_product, states, part, use_reentrant=False, preserve_rng_state=False)
         else:

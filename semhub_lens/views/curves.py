@@ -1,4 +1,4 @@
-"""Curves over layers: similarity, target words, language mass, and the legs of an experiment."""
+"""Curves over layers: similarity, target words, translators, language mass, and the legs of an experiment."""
 
 import math
 import textwrap
@@ -16,6 +16,7 @@ from semhub_lens.geometry.measures import MEASURES
 from semhub_lens.geometry.similarity import SimilarityResult
 from semhub_lens.lens.language_mass import MassResult
 from semhub_lens.lens.targets import TargetResult
+from semhub_lens.model.translators import Translators
 from semhub_lens.views.style import GRID, NULL_COLOUR, PALETTE, VERDICT_COLOURS, band, escape, finish, layer_axis
 
 AXES = {"cosine": "pairs above non-pairs (cosine)", "share": "retrieval and alignment"}
@@ -83,6 +84,20 @@ def target_figure(result: TargetResult) -> go.Figure:
     finish(figure, title=f"Log-probability of targets, mean of {items} items", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(layers))
     figure.update_yaxes(title="log-probability (nats)")
+    return figure
+
+
+@draws(Translators)
+def translators_figure(result: Translators) -> go.Figure:
+    """Held-out KL to the final distribution by layer and group: the plain lens dashed, the translated one solid."""
+    figure, layers = go.Figure(), len(result.bias)
+    for number, (group, means) in enumerate(result.by_group().items()):
+        for name, curve, dash in zip(("plain", "translated"), means[:, :-1], ("dash", "solid"), strict=True):
+            colour = PALETTE[number % len(PALETTE)]
+            figure.add_trace(_line(list(range(layers)), curve, colour, f"{group}, {name}", dash))
+    finish(figure, title=f"{escape(result.name)}: held-out KL", note=result.provenance.line())
+    figure.update_xaxes(**layer_axis(layers))
+    figure.update_yaxes(title="KL to the final distribution (nats)", type="log")
     return figure
 
 
