@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -134,13 +135,18 @@ def test_gloss_items_stand_right_before_their_word(one_gemma, code):
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
-def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_path):
-    """One of each kind with a random-weight model beside it; language mass on short texts of one language."""
+def test_every_experiment_runs_on_the_real_model(one_gemma, request, name, tmp_path, monkeypatch):
+    """One of each kind with a random-weight model beside it; language mass and steering on less than they measure."""
     baseline = HOOKED_LINE and name in WITH_RANDOM and request.getfixturevalue("random_gemma")
     settings = {"n": 16, "seed": 1, "baseline": baseline, "out": tmp_path / "runs", "progress": False}
     if name == "multilingual.language_mass":
         (tmp_path / "es.txt").write_text("\n".join(sentences()["es"][:16]), encoding="utf-8")
         settings["data"] = f"es={tmp_path / 'es.txt'}"
+    if name.endswith(".steering"):
+        steering = import_module("semhub_lens.experiments." + name.replace("multilingual", "languages"))
+        less = {"STRENGTHS": steering.STRENGTHS[:1], "NEW_TOKENS": 3, "PERPLEXITY_ITEMS": 2, "NAMES": {"es": "Spanish"}}
+        for constant in less.keys() & vars(steering).keys():
+            monkeypatch.setattr(steering, constant, less[constant])
     result = shl.experiments.run(name, one_gemma, **settings)
     assert result.id == name and len(result.legs) == len(result.summary()) > 0
     for leg in result.legs:
