@@ -1,12 +1,11 @@
-"""The packaged translators of Gemma 3 270M, and what a translator that was trained on English does to other languages.
+"""Translators of Gemma 3 270M to package, and what a translator trained on English does to other languages.
 
     python docs/examples/translators.py FOLDER packaged
     python docs/examples/translators.py FOLDER comparison
 
-The first trains the set that the package ships, on all bundled sentences and passages in five languages. The second
-trains two sets on the same number of states, of English alone and of five languages. It compares them on texts that
-neither saw: KL to the final distribution, and the share of English in what is read. A quarter of an hour each on one
-core; killed, they go on where they were. The figures on docs/methods/translators.md are their output.
+The first trains a set to package, on all bundled sentences and passages in five languages. The second trains two sets
+on the same number of states, of English alone and of five languages. It compares them on texts that neither saw: KL to
+the final distribution, and the share of English in what is read. Killed, both go on where they were.
 """
 
 import sys

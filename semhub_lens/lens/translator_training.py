@@ -61,12 +61,12 @@ def train_translators(
     Args:
         model: any TransformerLens model; its weights stay as they are.
         texts: what to train on; or several lists by name (languages), which then have equal shares of every step.
-            Entries of one place in several lists, such as translations, are never on both sides of a split. The BOS
-            position, which has seen no text, is left out.
+            Entries of one place in several lists, such as translations, are never on both sides of a split. Give no
+            text twice. The BOS position, which has seen no text, is left out.
         setup: how; None takes `TranslatorSetup()`.
         layers: the residual entries to train, 0 to L - 1; None trains all. The others keep the plain lens, and nothing
             is measured there.
-        seed: of split, batches, candidates and first weights.
+        seed: of split, positions, batches and candidates.
         name: what they are, in words; provenances repeat it.
         folder: where finished layers are kept; a killed training goes on from it, and the parts are removed at its
             end. None keeps nothing.
