@@ -69,7 +69,8 @@ def figure_still(figure: go.Figure) -> str:
             panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
     for (x, y), traces in panels.items():
         parts += _panel(layout, x, y, traces, height)
-    named = {t.name: _colour(t, i) for i, t in enumerate(data) if t.name and t.showlegend is not False}
+    lines = [(i, t) for i, t in enumerate(data) if t.type != "heatmap" and t.showlegend is not False]
+    named = {t.name: _colour(t, i) for i, t in lines if t.name}
     parts += _legend(named, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (
@@ -91,11 +92,14 @@ def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Itera
     bars = any(trace.type == "bar" for trace in traces)
     scale_y = _Scale(up, [v for t in traces for v in _values(t.y)] + [0] * bars, box[3], box[1], cells)
     yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
+    x, y, wide, tall = (round(v, 1) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    yield f'<svg x="{x}" y="{y}" width="{wide}" height="{tall}" viewBox="{x} {y} {wide} {tall}">'  # cuts at the axes
     for i, trace in enumerate(traces):
         if trace.type == "heatmap":
             yield from _cells(trace, scale_x, scale_y, layout[trace.coloraxis] if trace.coloraxis else trace)
         else:
             yield from (_curve if trace.type == "scatter" else _bars)(trace, scale_x, scale_y, _colour(trace, i))
+    yield "</svg>"
 
 
 class _Scale:
