@@ -23,6 +23,8 @@ Number = int | float
 
 WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
 ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
+TICK = 12
+"""Pixels that a tick needs at least."""
 MOST = 4000
 """Cells of a heat map that are drawn; a larger one is left to the page."""
 
@@ -127,7 +129,7 @@ class _Scale:
         if axis.tickvals is not None:
             texts = axis.ticktext if axis.ticktext is not None else [f"{v:g}" for v in axis.tickvals]
             pairs = list(zip(axis.tickvals, texts, strict=False))
-            return pairs[:: math.ceil(len(pairs) / 30)]
+            return pairs[:: math.ceil(len(pairs) * TICK / abs(self.end - self.start))]
         step = 10 ** math.floor(math.log10((high - low) or 1))
         step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (step * f) <= 7)
         step = max(step, least)
