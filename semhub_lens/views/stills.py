@@ -82,9 +82,9 @@ def figure_still(figure: go.Figure) -> str:
     )
 
 
-def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Iterable[str]:
-    """One pair of axes with its traces."""
-    across, up = layout[x.replace("x", "xaxis")], layout[y.replace("y", "yaxis")]
+def _panel(layout: Any, x_name: str, y_name: str, traces: list[Any], height: int) -> Iterable[str]:
+    """One pair of axes with its traces and lines across."""
+    across, up = layout[x_name.replace("x", "xaxis")], layout[y_name.replace("y", "yaxis")]
     left, right = across.domain or (0, 1)
     low, high = up.domain or (0, 1)
     box = (ROOM + left * (WIDTH - ROOM - 20), ROOM + (1 - high) * (height - ROOM - BELOW),
@@ -101,6 +101,12 @@ def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Itera
             yield from _cells(trace, scale_x, scale_y, layout[trace.coloraxis] if trace.coloraxis else trace)
         else:
             yield from (_curve if trace.type == "scatter" else _bars)(trace, scale_x, scale_y, _colour(trace, i))
+    for line in layout.shapes:
+        down, along = (line.xref, line.yref) == (x_name, f"{y_name} domain"), line.yref == y_name
+        if line.type == "line" and (down or (along and line.xref == f"{x_name} domain")):
+            path = f"M{scale_x(line.x0):.1f} {y}v{tall}" if down else f"M{x} {scale_y(line.y0):.1f}h{wide}"
+            dash = "2 3" if line.line.dash == "dot" else ""
+            yield f'<path d="{path}" stroke="{html.escape(line.line.color)}" stroke-dasharray="{dash}"/>'
     yield "</svg>"
 
 
@@ -145,7 +151,7 @@ def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: 
     for value, name in x.ticks:
         yield _text(x(value), bottom + 14, _plain(str(name))[:10], anchor="middle", fill=MUTED)
     yield _text((left + right) / 2, bottom + 30, _plain(x_title), anchor="middle", fill=MUTED)
-    yield _text(left, top - 8, _plain(y_title), fill=MUTED)
+    yield _text(left - 44, top - 6, _plain(y_title), fill=MUTED)
 
 
 def _curve(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
