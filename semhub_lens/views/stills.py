@@ -71,7 +71,7 @@ def figure_still(figure: go.Figure) -> str:
             panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
     for (x, y), traces in panels.items():
         parts += _panel(layout, x, y, traces, height)
-    lines = [(i, t) for i, t in enumerate(data) if t.type != "heatmap" and t.showlegend is not False]
+    lines = [(i, t) for i, t in enumerate(data) if t.type in ("scatter", "bar") and t.showlegend is not False]
     named = {t.name: _colour(t, i) for i, t in lines if t.name}
     parts += _legend(named, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]

@@ -134,7 +134,8 @@ def test_curves_are_cut_at_their_axes_and_lines_across_a_panel_are_drawn():
     figure.add_vline(x=1, line={"color": "#123456", "dash": "dot"})
     figure.add_hline(y=0.5, line={"color": "#654321"})
     (panel,) = [node for node in ET.fromstring(figure_still(figure)) if node.tag.endswith("svg")]
-    x, y, wide, tall = (float(panel.get(name)) for name in ("x", "y", "width", "height"))
-    assert [float(part) for part in panel.get("viewBox").split()] == [x, y, wide, tall]
+    x, y, wide, tall = (panel.get(name) for name in ("x", "y", "width", "height"))
+    assert panel.get("viewBox") == f"{x} {y} {wide} {tall}"
     lines = {node.get("stroke"): node.get("d") for node in panel if node.get("stroke") in ("#123456", "#654321")}
-    assert lines == {"#123456": f"M{x + wide / 2:.1f} {y}v{tall}", "#654321": f"M{x} {y + tall / 2:.1f}h{wide}"}
+    middle = float(x) + float(wide) / 2, float(y) + float(tall) / 2
+    assert lines == {"#123456": f"M{middle[0]:.1f} {y}v{tall}", "#654321": f"M{x} {middle[1]:.1f}h{wide}"}
