@@ -65,7 +65,7 @@ def similarity_figure(result: SimilarityResult) -> go.Figure:
 
 @draws(TargetResult)
 def target_figure(result: TargetResult) -> go.Figure:
-    """Mean log-probability of each target over items, with intervals."""
+    """Mean log-probability of each target over items, with intervals; the axis holds the layers from 2 on."""
     layers, items, targets = result.log_probs.shape
     x = list(range(layers))
     figure = go.Figure()
@@ -83,7 +83,7 @@ def target_figure(result: TargetResult) -> go.Figure:
         figure.add_trace(_line(x, result.log_probs[..., target].mean(1), colour, name))
     finish(figure, title=f"Log-probability of targets, mean of {items} items", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(layers))
-    figure.update_yaxes(title="log-probability (nats)")
+    figure.update_yaxes(title="log-probability (nats)", range=_range(result.log_probs.mean(1).T))
     return figure
 
 

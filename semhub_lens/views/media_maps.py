@@ -10,6 +10,7 @@ from semhub_lens.inputs.media import Tile
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.media import picture_part, sound_part
 from semhub_lens.views.explorer.page import document
+from semhub_lens.views.explorer.stills import media_still
 from semhub_lens.views.explorer.view import AROUND, ROW, View
 from semhub_lens.views.lens import row_of
 
@@ -106,4 +107,5 @@ def _view(result: LensResult, parts: list[dict[str, Any]], layer: int | None, ti
     layers = next(iter(result.measured.values())).shape[0]
     shown = round(2 * (layers - 1) / 3) if layer is None else row_of(result, layer)
     page = document(result, {"layer": shown, "parts": parts})
-    return View(title, page, f"{title}: {what}, {layers} layers", AROUND + ROOM + ROW * min(layers, 12))
+    height, picture = AROUND + ROOM + ROW * min(layers, 12), media_still(result, parts[0], shown)
+    return View(title, page, f"{title}: {what}, {layers} layers", height, picture)

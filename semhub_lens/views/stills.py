@@ -23,6 +23,8 @@ Number = int | float
 
 WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
 ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
+TICK = 12
+"""Pixels that a tick needs at least."""
 MOST = 4000
 """Cells of a heat map that are drawn; a larger one is left to the page."""
 
@@ -69,7 +71,8 @@ def figure_still(figure: go.Figure) -> str:
             panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
     for (x, y), traces in panels.items():
         parts += _panel(layout, x, y, traces, height)
-    named = {t.name: _colour(t, i) for i, t in enumerate(data) if t.name and t.showlegend is not False}
+    lines = [(i, t) for i, t in enumerate(data) if t.type in ("scatter", "bar") and t.showlegend is not False]
+    named = {t.name: _colour(t, i) for i, t in lines if t.name}
     parts += _legend(named, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (
@@ -79,9 +82,9 @@ def figure_still(figure: go.Figure) -> str:
     )
 
 
-def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Iterable[str]:
-    """One pair of axes with its traces."""
-    across, up = layout[x.replace("x", "xaxis")], layout[y.replace("y", "yaxis")]
+def _panel(layout: Any, x_name: str, y_name: str, traces: list[Any], height: int) -> Iterable[str]:
+    """One pair of axes with its traces and lines across."""
+    across, up = layout[x_name.replace("x", "xaxis")], layout[y_name.replace("y", "yaxis")]
     left, right = across.domain or (0, 1)
     low, high = up.domain or (0, 1)
     box = (ROOM + left * (WIDTH - ROOM - 20), ROOM + (1 - high) * (height - ROOM - BELOW),
@@ -91,11 +94,20 @@ def _panel(layout: Any, x: str, y: str, traces: list[Any], height: int) -> Itera
     bars = any(trace.type == "bar" for trace in traces)
     scale_y = _Scale(up, [v for t in traces for v in _values(t.y)] + [0] * bars, box[3], box[1], cells)
     yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
+    x, y, wide, tall = (round(v, 1) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    yield f'<svg x="{x}" y="{y}" width="{wide}" height="{tall}" viewBox="{x} {y} {wide} {tall}">'  # cuts at the axes
     for i, trace in enumerate(traces):
         if trace.type == "heatmap":
             yield from _cells(trace, scale_x, scale_y, layout[trace.coloraxis] if trace.coloraxis else trace)
         else:
             yield from (_curve if trace.type == "scatter" else _bars)(trace, scale_x, scale_y, _colour(trace, i))
+    for line in layout.shapes:
+        down, along = (line.xref, line.yref) == (x_name, f"{y_name} domain"), line.yref == y_name
+        if line.type == "line" and (down or (along and line.xref == f"{x_name} domain")):
+            path = f"M{scale_x(line.x0):.1f} {y}v{tall}" if down else f"M{x} {scale_y(line.y0):.1f}h{wide}"
+            dash = "2 3" if line.line.dash == "dot" else ""
+            yield f'<path d="{path}" stroke="{html.escape(line.line.color)}" stroke-dasharray="{dash}"/>'
+    yield "</svg>"
 
 
 class _Scale:
@@ -123,7 +135,7 @@ class _Scale:
         if axis.tickvals is not None:
             texts = axis.ticktext if axis.ticktext is not None else [f"{v:g}" for v in axis.tickvals]
             pairs = list(zip(axis.tickvals, texts, strict=False))
-            return pairs[:: math.ceil(len(pairs) / 30)]
+            return pairs[:: math.ceil(len(pairs) * TICK / abs(self.end - self.start))]
         step = 10 ** math.floor(math.log10((high - low) or 1))
         step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (step * f) <= 7)
         step = max(step, least)
@@ -139,7 +151,7 @@ def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: 
     for value, name in x.ticks:
         yield _text(x(value), bottom + 14, _plain(str(name))[:10], anchor="middle", fill=MUTED)
     yield _text((left + right) / 2, bottom + 30, _plain(x_title), anchor="middle", fill=MUTED)
-    yield _text(left, top - 8, _plain(y_title), fill=MUTED)
+    yield _text(left - 44, top - 6, _plain(y_title), fill=MUTED)
 
 
 def _curve(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import wave
+import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import numpy as np
@@ -241,3 +242,19 @@ def test_what_does_not_fit_is_said(lens, noise):
 def test_a_view_shows_itself_in_a_notebook(lens):
     bundle = picture_map(lens, torch.zeros(4, 4, 3), TILE)._repr_mimebundle_()
     assert bundle["text/html"].startswith("<iframe sandbox=") and "2 x 3 patches" in bundle["text/plain"]
+
+
+def test_the_still_of_a_view_has_the_words_of_every_place_the_first_row_on_top(lens):
+    words = [row[0] for row in lens.strings()[1]]
+    places = {"2": TILE.positions[3:], "1": TILE.positions[:3]}  # a map is written from its lowest row up
+    drawn = picture_map(lens, torch.zeros(4, 4, 3), TILE, layer=1).picture
+    shown = [node.text for node in ET.fromstring(drawn).iter() if node.tag.endswith("text")]
+    assert "layer 1" in shown[0]
+    assert shown[1:9] == [text for name, row in places.items() for text in (name, *(cut(words[p]) for p in row))]
+    drawn = sound_map(lens, (1, 2), (0.0, 0.5), layer=1).picture
+    shown = [node.text for node in ET.fromstring(drawn).iter() if node.tag.endswith("text")]
+    assert shown[2:6] == [cut(words[1]), cut(words[2]), "0.00 s", "0.50 s"]
+
+
+def cut(word):
+    return word if len(word) <= 9 else word[:8] + "…"

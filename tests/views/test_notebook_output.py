@@ -5,6 +5,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 
 import hostile
@@ -126,3 +127,15 @@ def test_nbconverts_page_shows_a_lens_and_a_curve(tiny_model, chrome, tmp_path):
     assert tab.in_frame("document.querySelectorAll('.cell').length") == 6 * len(LABELS)
     assert "tensor(" not in tab.js("document.body.textContent")
     tab.close()
+
+
+def test_curves_are_cut_at_their_axes_and_lines_across_a_panel_are_drawn():
+    figure = go.Figure(go.Scatter(x=[0, 1, 2], y=[-500, 0, 1]), {"yaxis": {"range": [0, 1]}})
+    figure.add_vline(x=1, line={"color": "#123456", "dash": "dot"})
+    figure.add_hline(y=0.5, line={"color": "#654321"})
+    (panel,) = [node for node in ET.fromstring(figure_still(figure)) if node.tag.endswith("svg")]
+    x, y, wide, tall = (panel.get(name) for name in ("x", "y", "width", "height"))
+    assert panel.get("viewBox") == f"{x} {y} {wide} {tall}"
+    lines = {node.get("stroke"): node.get("d") for node in panel if node.get("stroke") in ("#123456", "#654321")}
+    middle = float(x) + float(wide) / 2, float(y) + float(tall) / 2
+    assert lines == {"#123456": f"M{middle[0]:.1f} {y}v{tall}", "#654321": f"M{x} {middle[1]:.1f}h{wide}"}

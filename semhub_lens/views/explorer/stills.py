@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,6 +45,28 @@ def comparison_still(result: LensComparison) -> str | None:
     return _map(f"{one} | {two}: the words of {two}, coloured where {one} has another", b, _hues(b), result.changed)
 
 
+def media_still(result: LensResult, part: dict[str, Any], row: int) -> str | None:
+    """What a picture's patches, or the first moments of a sound, read as in one row of a lens; None without top tokens.
+
+    `part` is from `media.picture_part` or `media.sound_part`.
+    """
+    if STORED - result.measured.keys():
+        return None
+    rows, columns = part.get("rows", 1), part.get("columns") or min(len(part["positions"]), COLUMNS)
+    text, hues = dict(result.vocabulary), _hues(result)
+    ids, shares = result.top_ids[row, :, 0].tolist(), result.top_logprobs[row, :, 0].double().exp().sqrt().tolist()
+    words, colours = [], []
+    for first in reversed(range(0, rows * columns, columns)):
+        places = part["positions"][first : first + columns]
+        words.append([text[ids[pos]] for pos in places])
+        fills = [hues.get(ids[pos], GREY) if hues else BLUE for pos in places]
+        colours.append([mixed(WHITE, fill, 0.05 + 0.95 * shares[pos]) for fill, pos in zip(fills, places, strict=True)])
+    heads = [f"{time:.2f} s" for time in part.get("times", ())][:columns] or [str(i + 1) for i in range(columns)]
+    what = "moment" if "times" in part else "patch"
+    title = f"{part['name']}, layer {result.entries[row]}: what each {what} reads as"
+    return still(title, [str(i) for i in range(rows, 0, -1)], heads, words, colours, result.provenance.line())
+
+
 def _map(title: str, result: LensResult, hues: dict[int, Colour], coloured: Float[Tensor, "layer pos"]) -> str:
     """Each cell as strong as its token is probable; white where `coloured` is 0 or NaN."""
     positions = range(max(0, len(result.labels) - COLUMNS), len(result.labels))
@@ -67,7 +90,7 @@ def still(
 ) -> str:
     """Cells with their words, the first row at the bottom."""
     width, height = LEFT + WIDTH * len(columns) + 10, TOP + HEIGHT * len(rows) + BOTTOM
-    width = max(width, 420)
+    width = max(width, round(6.8 * len(title[:TITLE])) + 16, round(5.2 * len(note[:NOTE])) + 16)
     parts = [_text(8, 18, title[:TITLE], "#1b2330", "font-weight='bold'")]
     for row, name in enumerate(rows):
         y = TOP + HEIGHT * (len(rows) - 1 - row)

@@ -28,6 +28,8 @@ class View:
     """What it is, in a line or two."""
     height: int
     """Pixels of its frame in a notebook."""
+    picture: str | None = None
+    """A still of it as SVG, for where no script runs."""
 
     def __repr__(self) -> str:
         return f'{self.text}\nNext: write_html(view, "view.html") for the page'
@@ -37,7 +39,8 @@ class View:
         return framed(self.document, self.title, self.text, self.height)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.frame(), "text/plain": repr(self)}
+        bundle = {"text/html": self.frame(), "text/plain": repr(self)}
+        return bundle | ({"image/svg+xml": self.picture} if self.picture else {})
 
 
 def framed(document: str, title: str, text: str, height: int) -> str:
