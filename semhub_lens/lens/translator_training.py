@@ -88,7 +88,7 @@ def train_translators(
     """
     setup, rng = setup or TranslatorSetup(), generator(seed)
     grouped = {
-        group: as_prompts(model, list(listed))
+        group: as_prompts(model, listed)
         for group, listed in (texts.items() if isinstance(texts, Mapping) else [("all", texts)])
     }
     parts = _split(grouped, rng)

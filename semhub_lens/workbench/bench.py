@@ -1,6 +1,6 @@
 """The runs that answer a question to an explorer: the lens, the clean lens beside it, and how the text goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +91,9 @@ class _Leaving(Readout):
         super().__init__(model, norm=norm)
         self._stop = stop
 
-    def __call__(self, states: Tensor, layer: int | None = None, tokens: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, states: Tensor, layer: int | Sequence[int] | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
         """As the model's own."""
         self._stop()
         return super().__call__(states, layer, tokens)

@@ -235,13 +235,3 @@ def test_settings_are_checked():
     for wrong in ({"steps": 0}, {"rank": -1}, {"candidates": 1}, {"weight_decay": -0.1}, {"learning_rate": 0.0}):
         with pytest.raises(shl.SemhubError):
             shl.TranslatorSetup(**wrong)
-
-
-@pytest.mark.slow
-@pytest.mark.real
-def test_the_packaged_set_agrees_with_gemma_better_than_the_plain_lens(gemma):
-    for text in ("The old man went down to the river.", "El viejo bajó despacio hasta el río."):
-        plain, tuned = (
-            shl.logit_lens(gemma, text, norm=norm, **QUIET).kl_to_final[:, 1:].mean(1) for norm in ("final", "tuned")
-        )
-        assert bool((tuned[:-2] < plain[:-2]).all())

@@ -33,7 +33,7 @@ SPECS = {  # what a user passes; the same as a function (prompt, its index, toke
     "mask": (MASK, lambda p, i, seen: MASK[i].nonzero()[:, 0].tolist()),
     "span": ("word", lambda p, i, seen: p.spans["word"]),
     "generated": ("generated", lambda p, i, seen: range(len(p), seen)),
-    "a generated token": ([0, 5], lambda p, i, seen: [x for x in (0, 5) if x < seen]),
+    "a generated token": ([0, 4], lambda p, i, seen: [x for x in (0, 4) if x < seen]),
 }
 
 
