@@ -209,6 +209,7 @@ def test_continuations_of_other_prompts_are_refused(tiny_model):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_gemma_finds_the_rest_of_a_sentence_less_surprising_than_that_of_another(one_gemma):
     halves = [text.split(" ", 5) for text in sentences()["en"][:40] if text.count(" ") > 6]
     prompts, rest = [" ".join(half[:5]) for half in halves], [" " + half[5] for half in halves]
@@ -217,6 +218,7 @@ def test_gemma_finds_the_rest_of_a_sentence_less_surprising_than_that_of_another
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_gemma_sees_more_damage_the_stronger_the_steering(one_gemma):
     vector = torch.randn(one_gemma.cfg.d_model, generator=torch.Generator().manual_seed(0))
     texts = sentences()["en"][:8]
@@ -226,6 +228,7 @@ def test_gemma_sees_more_damage_the_stronger_the_steering(one_gemma):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_gemma_judges_praise_better_than_blame(one_gemma, language):
     rows = [row for row in sentiments() if row.language == language]

@@ -35,6 +35,7 @@ def readers(one_gemma):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["image", "audio"])
 def test_held_out_pictures_and_voices_are_named_far_above_chance(one_gemma, readers, modality):
     spoke, items = readers[modality], ITEMS[modality]()
