@@ -217,10 +217,11 @@ class Fit:
 
     def _cut(self, whole: Tensor, spread: Tensor, gain: Tensor) -> list[Tensor]:
         """The factors of a map of the rank asked for that keep most of what the final norm lets through of it."""
-        if not self._cuts(len(whole)):
+        rank = self._setup.rank
+        if rank is None or not self._cuts(len(whole)):
             return [whole.float()]
         seen = gain[:, None] * whole
-        axes = torch.linalg.eigh(seen @ spread @ seen.T).eigenvectors[:, -self._setup.rank :]
+        axes = torch.linalg.eigh(seen @ spread @ seen.T).eigenvectors[:, -rank:]
         left, right = axes / gain[:, None], axes.T @ seen
         even = (left.norm() / right.norm().clamp(min=1e-9)).sqrt()  # the optimiser's steps are of one size for both
         return [(left / even).float(), (right * even).float()]
