@@ -153,4 +153,7 @@ def source_fingerprint(folder: Path = PACKAGE) -> str:
 
 
 def _bytes(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    flat = value.detach().cpu().contiguous().reshape(-1)
+    if len(flat) == 1:  # contiguous whatever its stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy().tobytes()

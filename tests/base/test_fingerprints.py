@@ -272,3 +272,10 @@ def test_hashing_has_one_home():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             assert "hashlib" not in names, f"{path} hashes by itself; base/fingerprints.py is the home of hashing"
+
+
+def test_one_entry_with_a_stride_of_its_own_is_that_entry():
+    alone = torch.arange(4.0)[::2][:1]
+    assert alone.stride() == (2,) and alone.is_contiguous()
+    same = fingerprints.tensors_sha256({"a": torch.zeros(1)})
+    assert fingerprints.tensors_sha256({"a": alone}) == same != fingerprints.tensors_sha256({"a": torch.ones(1)})
