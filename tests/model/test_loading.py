@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 import models
@@ -107,3 +109,24 @@ def test_a_refusal_in_half_precision_says_how_to_tell_rounding_from_a_fault(tmp_
         shl.load(tmp_path, backend=backend, dtype="bfloat16")
     with pytest.raises(Unfit, match=r"differ by 1\.9\. To go on"):
         shl.load(tmp_path, backend=backend)
+
+
+@pytest.mark.parametrize("itself", [True, False])
+def test_a_tokenizer_that_begins_texts_itself_is_read_once(tmp_path, monkeypatch, itself):
+    tokenizer, read = models.tiny_tokenizer(), []
+    if itself:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+        )
+    del tokenizer.init_kwargs["add_bos_token"]
+    tokenizer.save_pretrained(tmp_path)
+    models.tiny_llama().save_pretrained(tmp_path)
+    whole = transformers.AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoTokenizer,
+        "from_pretrained",
+        lambda *given, **named: read.append(given) or whole(*given, **named),
+    )
+    model = shl.load(str(tmp_path), backend=models.BACKENDS[-1])
+    assert len(read) == (1 if itself else 2)
+    assert shl.Prompt.from_text(model, "dog cat").ids.tolist()[0] == tokenizer.bos_token_id
