@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_file, user_path
+from semhub_lens.base.files import require_file, user_path, write_aside
 
 CELL = "# %%"
 SCRIPT = """\
@@ -72,8 +72,8 @@ def starter(path: str | Path, model: str, data: str | Path | None) -> Path:
         _require_pairs(user_path(data))
         source, pairs, reading = "", OWN.format(data=str(data)), "from pathlib import Path\n\n"
     text = SCRIPT.format(model=model, source=source, pairs=pairs, reading=reading)
-    target.write_text(text if target.suffix == ".py" else _notebook(text), encoding="utf-8")
-    return target
+    whole = text if target.suffix == ".py" else _notebook(text)
+    return write_aside(target, lambda aside: aside.write_text(whole, encoding="utf-8"))
 
 
 def _require_pairs(data: Path) -> None:

@@ -58,7 +58,7 @@ class Translators(Result):
     """$k_\\ell$: 1 but for maps of low rank, which could not take away what a state has of its own."""
     kl: Float[Tensor, "reading entry text"]
     """Of held-out texts, KL of the final distribution from the plain lens (0) and the translated one (1), in nats; mean
-    over the positions that were read. No text where it was not measured."""
+    over the positions that were read, NaN for a text of which none was. No text where it was not measured."""
     groups: tuple[str, ...] = ()
     """The group (a language) of every held-out text."""
     steps: tuple[int, ...] = ()
@@ -189,8 +189,9 @@ class Translators(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per residual entry and group: mean KL over its held-out texts, plain and translated, in nats."""
+        read = ~self.kl[0].isnan()
         rows = [
-            (layer, group, self.groups.count(group), *pair)
+            (layer, group, sum(read[layer, i].item() for i, one in enumerate(self.groups) if one == group), *pair)
             for group, means in self.by_group().items()
             for layer, pair in enumerate(means.T.tolist())
         ]

@@ -75,6 +75,11 @@ def test_held_out_kl_is_that_of_a_plain_softmax_and_lower_than_the_lens_at_every
     assert bool((means[1, :3] < 0.95 * means[0, :3]).all()) and means[:, 3].tolist() == [0, 0]
     frame = made.to_frame().set_index(["layer", "group"])
     assert frame.loc[(1, "two"), "translated"] == pytest.approx(float(made.kl[1, 1, 4:].mean()))
+    unread = made.kl.clone()
+    unread[:, 2, 5:7] = torch.nan
+    frame = replace(made, kl=unread).to_frame().set_index(["layer", "group"])
+    assert frame.texts[(2, "two")] == 2 and frame.texts[(1, "two")] == frame.texts[(2, "one")] == 4
+    assert frame.loc[(2, "two"), "plain"] == pytest.approx(float(made.kl[0, 2, [4, 7]].mean()))
 
 
 def test_translations_of_a_held_out_text_are_not_trained_on():
@@ -235,3 +240,13 @@ def test_settings_are_checked():
     for wrong in ({"steps": 0}, {"rank": -1}, {"candidates": 1}, {"weight_decay": -0.1}, {"learning_rate": 0.0}):
         with pytest.raises(shl.SemhubError):
             shl.TranslatorSetup(**wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_the_packaged_set_agrees_with_gemma_better_than_the_plain_lens(gemma):
+    for text in ("The old man went down to the river.", "El viejo bajó despacio hasta el río."):
+        plain, tuned = (
+            shl.logit_lens(gemma, text, norm=norm, **QUIET).kl_to_final[:, 1:].mean(1) for norm in ("final", "tuned")
+        )
+        assert bool((tuned[:-2] < plain[:-2]).all())
