@@ -5,6 +5,7 @@
 - `loading`: `load`.
 - `hooked_weights`: what a `HookedTransformer` takes over from a Hugging Face model.
 - `packaged`: weights from packages, converted once.
+- `gguf_reading`: a GGUF file is read once for all that transformers takes from it.
 - `prefix`: a key-value prefix that rows share.
 - `resolve`: what a user passes, turned into prompts that fit.
 - `hooking`: hook names, hooked runs, the window of positions.

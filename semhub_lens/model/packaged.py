@@ -27,6 +27,7 @@ from semhub_lens.base.fingerprints import files_sha256
 from semhub_lens.base.foreign import NAME_OR_PATH
 from semhub_lens.base.progress import display, no_other_bars
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.model.gguf_reading import read_once
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
 
@@ -189,7 +190,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     import transformers
     from transformers import AutoConfig, AutoTokenizer, modeling_gguf_pytorch_utils
 
-    with display() as bar, no_other_bars():
+    with display() as bar, no_other_bars(), read_once():
         named = f"converting {harmless(folder.name.removesuffix('.partial'))} once"
         task = bar.add_task(named, total=None)
         shown = patch.object(

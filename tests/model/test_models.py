@@ -117,6 +117,18 @@ def test_parts_are_joined_and_their_hash_names_the_folder(gguf_file, cache, tmp_
     assert len(leftovers(cache)) == 2
 
 
+def test_a_gguf_file_is_read_once_for_config_tokenizer_and_weights(gguf_file, cache, monkeypatch):
+    import gguf
+
+    opened = []
+    begin = gguf.GGUFReader.__init__
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda self, path: (opened.append(path), begin(self, path))[1])
+    plain_folder("small", [gguf_file])
+    assert len(opened) == 1
+    plain_folder("small", [gguf_file])
+    assert len(opened) == 1 and gguf.GGUFReader(gguf_file).fields  # put back as it was
+
+
 @pytest.mark.parametrize("how", ["half", "tail", "head", "empty", "text", "flipped"])
 def test_a_damaged_gguf_file_is_refused_and_leaves_nothing(gguf_file, cache, tmp_path, how):
     with pytest.raises(ValueError, match="could not be read as a language model"):
