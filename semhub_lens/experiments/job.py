@@ -1,10 +1,8 @@
 """What an experiment is given: the model, the settings of the run, what reads media, and where parts are kept."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -17,22 +15,24 @@ from semhub_lens.base.store import Store
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.inputs.tokens import Target, Variants
-from semhub_lens.lens.targets import target_lens
+from semhub_lens.lens.kernel import contrast_targets, reduce_logits
+from semhub_lens.lens.targets import states_at, target_lens, target_sets
 from semhub_lens.model import checks
 from semhub_lens.model.capture import residual_reads, residual_stream
 from semhub_lens.model.facts import Model, provenance_of, weights_of
 from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
+from semhub_lens.model.reads import spread
+from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.untrained import untrained
 
 Convention = Literal["corrected", "paper"]
 Text = str | Prompt
-LEVELS = 16
+LEVELS = 8
 """Positions whose log-probabilities are read in full, for the height of curves whose differences are read alone."""
 COLUMNS = "Words are compared by their own columns of the unembedding: at one state the normaliser cancels."
 FEW = f"{COLUMNS} The height of the log-probability curves is that of the first {LEVELS} items."
-WHOLE = "Probabilities are averaged over positions, so every one is read from the whole vocabulary."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class RunSettings:
     """Measure a random-weight model of the same shape as well."""
     reader: str | None = None
     """Name and hash of what reads pictures or sound."""
+    positions: int | None = None
+    """At how many positions of each text the whole vocabulary is read, where that is every one; None takes them all."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +83,16 @@ class Job:
     def data(self) -> str | None:
         """The user's own corpus, if any."""
         return self.settings.data
+
+    def places(self, positions: Sequence[int]) -> list[int]:
+        """Those of the positions of an item at which the whole vocabulary is read."""
+        return spread(positions, self.settings.positions)
+
+    @property
+    def whole(self) -> str:
+        """What provenance says of an average over such positions."""
+        read = "every one" if self.settings.positions is None else f"at most {self.settings.positions} of each stretch"
+        return f"Probabilities are averaged over positions: the whole vocabulary is read at {read}."
 
     @property
     def baseline(self) -> bool:
@@ -146,12 +158,11 @@ class Job:
         read_at: Sequence[Sequence[int]] | None = None,
         variants: Variants = "all",
         first_token: bool = False,
-        contrast: bool = False,
     ) -> Float[Tensor, "layer item target"]:
         """Log-probabilities of targets at every layer: at the last token, or at `read_at` positions of each prompt.
 
         `targets` has one entry per position read, or none; the targets in `common` are read at every position, after
-        its own. With `contrast` only their differences at one position are read; see `target_lens`.
+        its own.
         """
         wanted = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
         grouped, start = [], 0
@@ -171,12 +182,11 @@ class Job:
                 readout=self.readout,
                 variants=variants,
                 first_token=first_token,
-                contrast=contrast,
                 quantities=(),
                 progress=self.progress,
             ).log_probs
 
-        named = self._named(name, variants, first_token, contrast, fingerprint(list(common)))
+        named = self._named(name, variants, first_token, fingerprint(list(common)))
         return self.store.tensors(named, grouped, measure)
 
     def compared(
@@ -190,31 +200,51 @@ class Job:
         variants: Variants = "all",
     ) -> Float[Tensor, "layer item target"]:
         """As `lens`, where only differences at one position and means over items matter: their height is `level`'s."""
-        settings: dict[str, Any] = {"common": common, "read_at": read_at, "variants": variants}
+        settings: dict[str, Any] = {"common": common, "variants": variants}
         if (len(prompts) if read_at is None else sum(map(len, read_at))) <= LEVELS:
-            return self.lens(name, prompts, targets, **settings)
-        return self.lens(name, prompts, targets, **settings, contrast=True) + self.level(
-            name, prompts, targets, **settings
-        )
+            return self.lens(name, prompts, targets, read_at=read_at, **settings)
+        states = self.states_at(name, prompts, read_at)
+        return self.contrast(states, targets, **settings) + self.level(states, targets, **settings)
+
+    def states_at(
+        self, name: str, prompts: Sequence[Text], read_at: Sequence[Sequence[int]] | None = None
+    ) -> Float[Tensor, "layer item d_model"]:
+        """Residual states at positions of prompts (None: at their last token), in one run each."""
+        wanted = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
+
+        def measure(part: Sequence[tuple[Text, list[int]]]) -> Tensor:
+            listed, places = zip(*part, strict=True)
+            return states_at(self.model, as_prompts(self.model, list(listed)), places, progress=self.progress)
+
+        return self.store.tensors(self._named(name, "at"), list(zip(prompts, wanted, strict=True)), measure)
+
+    def contrast(
+        self,
+        states: Float[Tensor, "layer item d_model"],
+        targets: Sequence[Sequence[Target]],
+        *,
+        common: Sequence[Target] = (),
+        variants: Variants = "all",
+    ) -> Float[Tensor, "layer item target"]:
+        """How the log-probabilities of targets differ at each state."""
+        sets = target_sets(self.model, targets, common, states.shape[1], variants, first_token=False)
+        return contrast_targets(self.readout, states, sets.own, sets.common, progress=self.progress)
 
     def level(
         self,
-        name: str,
-        prompts: Sequence[Text],
-        targets: Sequence[Sequence[Target]] = (),
+        states: Float[Tensor, "layer item d_model"],
+        targets: Sequence[Sequence[Target]],
         *,
         common: Sequence[Target] = (),
-        read_at: Sequence[Sequence[int]] | None = None,
         variants: Variants = "all",
     ) -> Float[Tensor, "layer 1 1"]:
-        """Mean log-probability of all targets at the first positions (about `LEVELS`), read in full."""
-        ends = list(accumulate([1] * len(prompts) if read_at is None else map(len, read_at)))
-        few = bisect_left(ends, LEVELS) + 1
-        at = None if read_at is None else read_at[:few]
-        own = targets[: ends[min(few, len(ends)) - 1]]
-        return self.lens(f"{name}-level", prompts[:few], own, common=common, read_at=at, variants=variants).mean(
-            (1, 2), keepdim=True
+        """Mean log-probability of all targets at the first `LEVELS` states, read in full."""
+        few = states[:, :LEVELS]
+        sets = target_sets(self.model, targets[:LEVELS], common, few.shape[1], variants, first_token=False)
+        read = reduce_logits(
+            self.readout, few, ["targets"], targets=sets.own, common=sets.common, progress=self.progress
         )
+        return read["targets"].mean((1, 2), keepdim=True)
 
     def continuations(
         self,

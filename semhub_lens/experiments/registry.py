@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.stats import FEWEST_ITEMS
@@ -107,6 +107,7 @@ def run(
     baseline: bool | Model = True,
     out: str | Path | None = None,
     reader: MediaReader | None = None,
+    positions: int | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
     """Run an experiment on a model.
@@ -125,6 +126,8 @@ def run(
             finished one is read, not repeated.
         reader: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
             text model, `readers.ProcessorReader` for a multimodal one.
+        positions: where an experiment reads the whole vocabulary at every position of a text, read so many instead,
+            evenly spaced (of random weights one); None reads all.
         progress: show progress bars.
 
     Raises:
@@ -140,6 +143,8 @@ def run(
     require_model(model)
     if n is not None and n < FEWEST_ITEMS:  # before a folder is made
         raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    if positions is not None and whole_number(positions, "positions=") < 1:
+        raise SemhubError(f"positions= is how many positions of each text are read, at least 1, got {positions}.")
     generator(seed)
     settings = RunSettings(
         n=chosen.n if n is None else n,
@@ -149,6 +154,7 @@ def run(
         data=None if data is None else str(data),
         baseline=baseline is not False,
         reader=f"{reader.name} {reader.hash}" if reader is not None and chosen.modality else None,
+        positions=positions,
     )
     job = Job(
         model=model,

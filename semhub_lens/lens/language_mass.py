@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
@@ -24,6 +24,7 @@ from semhub_lens.model.checks import batch_notes
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
+from semhub_lens.model.reads import spread
 from semhub_lens.model.resolve import as_prompts
 
 
@@ -59,6 +60,7 @@ def language_mass(
     prompts: Prompts,
     table: LanguageTable,
     *,
+    positions: int | None = None,
     norm: Norm = "final",
     readout: Readout | None = None,
     hooks: Hooks = (),
@@ -74,6 +76,7 @@ def language_mass(
         model: any TransformerLens model.
         prompts: texts, `Prompt`s, token ids or chat messages.
         table: from `language_table(model)` or `script_table(model)`.
+        positions: read so many of each prompt's positions, evenly spaced; None reads all. The mean is of those alone.
         norm: "final", "none" or "tuned"; see `Readout`.
         readout: a `Readout` of your own in place of `norm`.
         hooks: interventions to run under.
@@ -92,13 +95,16 @@ def language_mass(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
             "for this model."
         )
+    if positions is not None and whole_number(positions, "positions=") < 1:
+        raise SemhubError(f"positions= is how many positions of each prompt are read, at least 1, got {positions}.")
     reader = make_readout(model, norm, readout)
+    places = [spread(range(_first(prompt), len(prompt)), positions) for prompt in listed]
     item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages), dtype=torch.float32)
-    counts = torch.tensor([len(p) - _first(p) for p in listed])
+    counts = torch.tensor([len(chosen) for chosen in places])
     bar = tqdm(total=len(listed), desc="language mass", unit="prompt", disable=not progress, leave=False)
     with bar:
         for batch in prompt_states(model, listed, hooks):
-            texts = [states[:, _first(listed[item]) :] for item, states in batch]
+            texts = [states[:, places[item]] for item, states in batch]
             joined = torch.cat(texts, dim=1)
             check_finite(joined, "The residual stream")
             mass = reduce_logits(reader, joined, ["mass"], table=table.weights)["mass"]

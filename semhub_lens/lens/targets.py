@@ -22,8 +22,8 @@ from semhub_lens.inputs.tokens import Target, Variants, target_ids
 from semhub_lens.lens.kernel import contrast_targets, reduce_logits, require_quantities
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
-from semhub_lens.model.checks import batch_notes
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.checks import batch_notes, right_padding
+from semhub_lens.model.facts import Model, provenance_of, rope_differs
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
@@ -124,14 +124,7 @@ def target_lens(
         _require_contrast(sets, quantities)
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
-    read: dict[int, Tensor] = {}
-    bar = tqdm(total=len(listed), desc="target lens", unit="prompt", disable=not progress, leave=False)
-    with bar:
-        for batch in prompt_states(model, listed, hooks):
-            read.update((item, states[:, list(wanted[item])]) for item, states in batch)
-            bar.update(len(batch))
-    states = torch.cat([read[i] for i in range(len(listed))], dim=1)
-    check_finite(states, "The residual stream")
+    states = states_at(model, listed, wanted, hooks, progress=progress)
     if contrast:
         measured = {"targets": contrast_targets(reader, states, sets.own, sets.common, progress=progress)}
     else:
@@ -145,6 +138,41 @@ def target_lens(
         measured=measured,
         provenance=provenance_of(model, norm=reader.name, bos=listed[0].bos, notes=batch_notes(model, listed)),
     )
+
+
+def states_at(
+    model: Model,
+    prompts: Sequence[Prompt],
+    wanted: Sequence[Sequence[int]],
+    hooks: Hooks = (),
+    *,
+    progress: bool = True,
+) -> Float[Tensor, "layer item d_model"]:
+    """Residual states at positions of each prompt (counted from its start): one item a position, in order.
+
+    What stands behind the last of them is not run where it cannot matter: without hooks, in a model that is verified
+    to be causal.
+    """
+    ends = [max(places, default=0) + 1 for places in wanted]
+    if not hooks and any(end < len(prompt) for end, prompt in zip(ends, prompts, strict=True)):
+        fixed = rope_differs(model, min(ends), max(map(len, prompts))) is None
+        if fixed and right_padding(model).packing == "padded":
+            prompts = [_head(prompt, end) for end, prompt in zip(ends, prompts, strict=True)]
+    read: dict[int, Tensor] = {}
+    with tqdm(total=len(prompts), desc="target lens", unit="prompt", disable=not progress, leave=False) as bar:
+        for batch in prompt_states(model, prompts, hooks):
+            read.update((item, states[:, list(wanted[item])]) for item, states in batch)
+            bar.update(len(batch))
+    states = torch.cat([read[i] for i in range(len(prompts))], dim=1)
+    check_finite(states, "The residual stream")
+    return states
+
+
+def _head(prompt: Prompt, length: int) -> Prompt:
+    """The first tokens alone; pictures, sound and embeddings are not cut."""
+    if prompt.media is not None or prompt.embeddings:
+        return prompt
+    return Prompt(ids=prompt.ids[:length], bos=prompt.bos)
 
 
 def _require_contrast(sets: "TargetSets", quantities: Sequence[str]) -> None:

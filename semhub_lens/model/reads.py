@@ -1,5 +1,6 @@
 """Where a prompt's states are read: a position, or a mean over several."""
 
+from collections.abc import Sequence
 from typing import SupportsIndex
 
 import torch
@@ -37,6 +38,18 @@ def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]
             "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
         )
     return prompt.spans[name][-1:] if last else prompt.spans[name]
+
+
+def spread(places: Sequence[int], count: int | None) -> list[int]:
+    """The middles of `count` equal stretches of positions; all of them where there are no more, or for None.
+
+    Example:
+        >>> spread(range(1, 10), 3), spread([4, 5], None)
+        ([2, 5, 8], [4, 5])
+    """
+    if count is None or count >= len(places):
+        return list(places)
+    return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]
 
 
 class ReadOfBatch:

@@ -19,6 +19,8 @@ from semhub_lens.spokes import fitting
 QUICK = 32
 """Items of each experiment at the quick size, or all of its own number where that is smaller. It was chosen by time
 alone, the same for all."""
+POSITIONS = 2
+"""Positions of each text at which the quick size reads the whole vocabulary, where the full one reads all."""
 USUAL = 15.0
 """Seconds that an experiment takes at the quick size: the first guess of the time left, before one is done."""
 INTERVENING = (".steering", ".patching")
@@ -114,7 +116,14 @@ class Plan:
             shared = {"baseline": random, "reader": self.readers.get(experiment.modality)}
             try:
                 result = experiments.run(
-                    experiment.id, self.model, n=sizes[experiment.id], seed=seed, out=out, progress=False, **shared
+                    experiment.id,
+                    self.model,
+                    n=sizes[experiment.id],
+                    seed=seed,
+                    out=out,
+                    progress=False,
+                    positions=POSITIONS if quick else None,
+                    **shared,
                 )
             except (Unfit, Missing) as error:
                 unmeasured[experiment.id] = str(error)

@@ -48,9 +48,13 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     targets = [[next_id] for pair in following for next_id in pair]
     first = torch.zeros(len(prompts), dtype=torch.long)
 
+    at_places = {
+        on: on.states_at("commas", prompts, read_at) for on in ([job, job.random()] if job.baseline else [job])
+    }
+
     def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
         """At the comma: how log-probabilities differ; " and" over other words more than elsewhere; over the next."""
-        log_probs = on.lens("commas", prompts, targets, common=WORDS, read_at=read_at, variants="exact", contrast=True)
+        log_probs = on.contrast(at_places[on], targets, common=WORDS, variants="exact")
         comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
         return comma, contrast - control, comma[..., 1] - comma[..., 0]
@@ -64,8 +68,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     placebos = legs_of(job.random())[1] if job.baseline else None
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
     provenance = job.provenance(corpus, origins, lens=FEW, bos=prompts[0].bos)
-    at_commas = [places[:1] for places in read_at]
-    level = job.level("commas", prompts, targets[::2], common=WORDS, read_at=at_commas, variants="exact")
+    level = job.level(at_places[job][:, ::2], targets[::2], common=WORDS, variants="exact")
     curves = {
         name: (comma + level)[..., i].mean(1) for i, name in enumerate(("next token", *(f'"{w}"' for w in WORDS)))
     }

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
@@ -173,7 +175,7 @@ def run_language_mass(job: Job) -> ExperimentResult:
 
 
 def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], source: str) -> Leg:
-    masses = _masses(job, table, code, texts)
+    masses = _masses(job, table, code, texts, job.settings.positions)
     names = table.languages
     english, own = names.index("en"), names.index(code)
     rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
@@ -181,7 +183,8 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
     effect, draw = paired_contrast(masses[..., rivals], first, masses[..., own])
     controls = {"beyond the embedding layer": effect - effect[0]}
     if job.baseline:
-        random = _masses(job.random(), table, code, texts)
+        few = None if job.settings.positions is None else 1  # of noise, one position tells what many do
+        random = _masses(job.random(), table, code, texts, few)
         controls["beyond random weights"] = effect - (random[..., english] - random[..., own])
     mass = masses.mean(1)
     unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
@@ -189,7 +192,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
         effect,
         draw,
         replace(MASS, title=f"{NAMES[code]} text"),
-        provenance=job.provenance(f"{source}, {code}", texts, lens=True),
+        provenance=job.provenance(f"{source}, {code}", texts, lens=job.whole),
         seed=job.seed,
         curves={
             "English": mass[:, english],
@@ -202,10 +205,13 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
     )
 
 
-def _masses(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> torch.Tensor:
-    """Mass of every language in each text, `[layer item lang]`."""
-    return job.measured(
-        f"mass-{code}",
-        texts,
-        lambda part: language_mass(job.model, list(part), table, readout=job.readout, progress=job.progress).item_mass,
-    )
+def _masses(
+    job: Job, table: LanguageTable, code: str, texts: Sequence[str], positions: int | None
+) -> Float[Tensor, "layer item lang"]:
+    """Mass of every language in each text, at so many of its positions."""
+
+    def measure(part: Sequence[str]) -> Tensor:
+        listed, settings = list(part), {"positions": positions, "readout": job.readout, "progress": job.progress}
+        return language_mass(job.model, listed, table, **settings).item_mass
+
+    return job.measured(f"mass-{code}", texts, measure)

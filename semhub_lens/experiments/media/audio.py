@@ -13,7 +13,7 @@ from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.data.media.vggsound import label_words, read_vggsound
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS
-from semhub_lens.experiments.job import WHOLE, Job
+from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.media.legs import (
     ADAPTER,
     LANGUAGES,
@@ -166,7 +166,7 @@ def _legs(
     for code, labelled in by_language.items():
         own = [rows[item.key] for item in labelled.items]
         names = [*labelled.names, *map(name_of, labelled.items)]
-        provenance = media_provenance(job, kind, [shown[i] for i in own], names, lens=WHOLE, data=data)
+        provenance = media_provenance(job, kind, [shown[i] for i in own], names, lens=job.whole, data=data)
         part = reading.of(own, [every.index(words) for words in labelled.words])
         title = f"{LANGUAGES[code]} names"
         legs.append(names_leg(job, kind, title, part, labelled.names, labelled.key, provenance, apart=labelled.apart))

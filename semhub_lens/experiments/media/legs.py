@@ -213,7 +213,7 @@ def at_positions(
     job: Job, span: str, part: str, shown: Sequence[Prompt], targets: Sequence[Target]
 ) -> Float[Tensor, "layer item key"]:
     """Log of the mean probability of every target over the positions of a span."""
-    positions = [list(prompt.spans[span]) for prompt in shown]
+    positions = [job.places(prompt.spans[span]) for prompt in shown]
     log_probs = job.lens(part, shown, common=targets, read_at=positions)
     parts = log_probs.split([len(listed) for listed in positions], dim=1)
     return torch.stack([one.logsumexp(1) - math.log(one.shape[1]) for one in parts], dim=1)

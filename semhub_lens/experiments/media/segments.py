@@ -16,7 +16,7 @@ from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import SegmentedPicture, composed_pictures, squared, squared_mask
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, NullDraw, paired_contrast
-from semhub_lens.experiments.job import WHOLE, Job
+from semhub_lens.experiments.job import Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media.legs import ADAPTER, reader_of
 from semhub_lens.experiments.media.vision import NOT_NOISE, QUESTION
@@ -164,7 +164,7 @@ def segment_result(
     provenance = job.provenance(
         f"{corpus} through {reader.name}",
         [[i.prompt for i in items], [(i.label, i.inside) for i in items]],
-        lens=WHOLE,
+        lens=job.whole,
         bos=items[0].prompt.bos,
     )
     prompts = [item.prompt for item in items]
@@ -212,10 +212,11 @@ def read_patches(
     job: Job, name: str, items: Sequence[SegmentItem], prompts: Sequence[Prompt], names: Sequence[str]
 ) -> Float[Tensor, "side layer item key"]:
     """Log of the mean probability of every name over the patches inside and outside each item's segment."""
-    positions = [[*item.inside, *item.outside] for item in items]
+    sides = [[job.places(item.inside), job.places(item.outside)] for item in items]
+    positions = [[*inside, *outside] for inside, outside in sides]
     targets = [list(names) for listed in positions for _ in listed]
     log_probs = job.lens(name, list(prompts), targets, read_at=positions)
-    sizes = [size for item in items for size in (len(item.inside), len(item.outside))]
+    sizes = [len(side) for item in sides for side in item]
     means = [patches.logsumexp(1) - math.log(patches.shape[1]) for patches in log_probs.split(sizes, dim=1)]
     return rearrange(means, "(item side) layer key -> side layer item key", side=2)
 

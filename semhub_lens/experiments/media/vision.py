@@ -14,7 +14,7 @@ from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
-from semhub_lens.experiments.job import FEW, WHOLE, Job
+from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.media.legs import (
     ADAPTER,
@@ -117,7 +117,7 @@ def _caption_legs(
     for code, kept in named.items():
         names = [name_of(item, code) for item in kept]
         own = [rows[item.key] for item in kept]
-        provenance = _provenance(job, [shown[i] for i in own], names, lens=WHOLE)
+        provenance = _provenance(job, [shown[i] for i in own], names, lens=job.whole)
         part = reading.of(own, [every.index(name) for name in names])
         key = torch.arange(len(kept))
         legs.append(names_leg(job, PICTURES, f"{LANGUAGES[code]} names", part, names, key, provenance))
@@ -132,7 +132,7 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     key = torch.tensor([colours.index(item.concept) for item in items])
-    provenance = _provenance(job, shown, [item.concept for item in items], lens=WHOLE)
+    provenance = _provenance(job, shown, [item.concept for item in items], lens=job.whole)
     reading = read_names(job, PICTURES, "colours", shown, colours)
     leg = names_leg(job, PICTURES, "colour words", reading, colours, key, provenance)
     title = f"{len(items)} pictures of one colour each"
