@@ -43,13 +43,20 @@ MeasuredStates = tuple[Tensor, Tensor | None, Tensor]
 """States, those of the random-weight model, and the bag of embeddings."""
 
 
-def measure_stacks(job: Job, texts: Mapping[str, Sequence[Text]], read: str = "last") -> dict[str, MeasuredStates]:
-    """Per data type: its states, those of the random-weight model (if wanted), and its bag of embeddings."""
-    measured = {}
+def measure_stacks(
+    job: Job, texts: Mapping[str, Sequence[Text]], reads: Sequence[str] = ("last",)
+) -> dict[str, dict[str, MeasuredStates]]:
+    """Per read and data type: its states, those of the random-weight model (if wanted), and its bag of embeddings.
+
+    All reads are of the same passes.
+    """
+    measured: dict[str, dict[str, MeasuredStates]] = {read: {} for read in reads}
     for name, listed in texts.items():
-        reads = job.reads(name, listed, ["mean"] if read == "mean" else ["mean", read])
-        random = job.random().states(name, listed, read) if job.baseline else None
-        measured[name] = (reads[read], random, reads["mean"][:1])
+        own = job.reads(name, listed, ["mean", *(read for read in reads if read != "mean")])
+        random = job.random().reads(name, listed, reads) if job.baseline else dict.fromkeys(reads)
+        for read in reads:
+            bag = own["mean" if read == "last" else read][:1]
+            measured[read][name] = (own[read], random[read], bag)
     return measured
 
 

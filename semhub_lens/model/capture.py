@@ -48,10 +48,17 @@ class Batch:
     """Pictures and sound, as keyword arguments of the model."""
 
 
-def batches(prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing = "padded") -> list[Batch]:
+PASS = 24
+"""Tokens that cost about what it costs to begin one more pass."""
+
+
+def batches(
+    prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing = "padded", *, per_pass: int = PASS
+) -> list[Batch]:
     """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
 
-    `packing` says which prompts may share one.
+    `packing` says which prompts may share one. Of all such packings it is the cheapest, where a pass costs its tokens,
+    padding included, and `per_pass` more.
 
     Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
     positions in both directions, and padding would be among them.
@@ -63,14 +70,19 @@ def batches(prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing 
         raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
     max_tokens = 0 if packing == "single" else max_tokens
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
-    groups: list[list[int]] = []
-    for i in order:
-        fits = bool(groups) and (len(groups[-1]) + 1) * len(prompts[i]) <= max_tokens
-        if fits and kinds[groups[-1][-1]] == kinds[i]:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return [_batch([prompts[i] for i in group], group) for group in groups]
+    cheapest: list[tuple[int, int]] = [(0, 0)]  # of the first so many in this order: the cost, where the last begins
+    for end, item in enumerate(order, 1):
+        length, begin = len(prompts[item]), end - 1
+        best = (cheapest[begin][0] + length + per_pass, begin)
+        while begin and (end - begin + 1) * length <= max_tokens and kinds[order[begin - 1]] == kinds[item]:
+            begin -= 1
+            best = min(best, (cheapest[begin][0] + (end - begin) * length + per_pass, begin))
+        cheapest.append(best)
+    groups, end = [], len(order)
+    while end:
+        groups.append(order[cheapest[end][1] : end])
+        end = cheapest[end][1]
+    return [_batch([prompts[i] for i in group], group) for group in reversed(groups)]
 
 
 def _batch(prompts: list[Prompt], items: list[int]) -> Batch:

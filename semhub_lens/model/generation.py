@@ -117,7 +117,7 @@ def generate(
     watched: list[tuple[str, HookFunction]] = [*hooks, (residual_names(model)[-1], keep_last)]
     bar = tqdm(total=len(listed), desc="generating", unit="prompt", disable=not progress, leave=False)
     with bar, hooked(model, watched) as run:
-        for batch in batches(listed, max(1, max_tokens - max_new_tokens), packing):
+        for batch in batches(listed, max(1, max_tokens - max_new_tokens), packing, per_pass=max_tokens):
             rows = [listed[i] for i in batch.window.items.tolist()]
             cache = new_cache(model, len(rows)) if cached else None
             decoder = _Decoder(model, run, readout, ends, last, temperature, cache, batch.inputs)

@@ -1,5 +1,8 @@
 """Residual states: exact batches, the reading rules, probes in runs of the user's own, and clean exits."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
@@ -59,6 +62,23 @@ def test_batches_hold_every_prompt_once_within_the_budget():
     for batch in packed:
         for row, item, length in zip(batch.tokens, batch.window.items, batch.window.lengths, strict=True):
             assert row[:length].tolist() == prompts[item].ids.tolist()
+
+
+@pytest.mark.parametrize("per_pass", [0, 3, 1000])
+def test_no_packing_of_neighbours_is_cheaper(per_pass):
+    lengths = [2, 2, 3, 5, 9, 9, 14]
+    packed = batches([shl.Prompt.from_ids(range(1, n + 1)) for n in lengths], 30, per_pass=per_pass)
+    cuts = [[0, *chosen, 7] for k in range(7) for chosen in itertools.combinations(range(1, 7), k)]
+    costs = [
+        sum(
+            (end - begin) * lengths[end - 1] + per_pass
+            if end - begin == 1 or (end - begin) * lengths[end - 1] <= 30
+            else math.inf
+            for begin, end in itertools.pairwise(cut)
+        )
+        for cut in cuts
+    ]
+    assert sum(batch.tokens.numel() + per_pass for batch in packed) == min(costs)
 
 
 def test_the_states_are_those_of_hugging_face(tiny_model):

@@ -24,14 +24,10 @@ def test_the_mass_is_that_of_these_positions_alone(tiny_model):
     whole = language_mass(tiny_model, [text], table, progress=False)
     assert whole.positions.tolist() == [6] and torch.equal(states[1], whole.mass) and torch.equal(states[2], whole.mass)
     (middle,) = spread(range(1, 7), 1)
-    alone = shl.logit_lens(tiny_model, text, top_k=table.weights.shape[0], progress=False)
-    by_hand = [
-        sum(
-            table.weights[i] * p.exp() for i, p in zip(alone.top_ids[layer, middle], alone.top_log_probs[layer, middle])
-        )
-        for layer in range(len(whole.mass))
-    ]
-    torch.testing.assert_close(states[0], torch.stack(by_hand), atol=1e-5, rtol=0)
+    alone = shl.logit_lens(tiny_model, text, top_k=len(table.weights), progress=False)
+    ids, probs = alone.top_ids[:, middle], alone.top_logprobs[:, middle].exp()
+    by_hand = torch.einsum("lv,lvs->ls", probs, table.weights[ids])
+    torch.testing.assert_close(states[0], by_hand, atol=1e-5, rtol=0)
 
 
 def test_no_position_is_refused_before_the_model_runs(tiny_model):

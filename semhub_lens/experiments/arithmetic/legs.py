@@ -64,7 +64,7 @@ def run_similarity(job: Job) -> ExperimentResult:
         items = [every[i] for i in sample(len(every), job.n, job.seed)]
         texts = {"symbols": [e.symbols for e in items], "words": [e.words for e in items]}
         provenance = job.provenance(f"generated {name}", texts)
-        measured = measure_stacks(job, {f"{name}-{key}": listed for key, listed in texts.items()})
+        measured = measure_stacks(job, {f"{name}-{key}": listed for key, listed in texts.items()})["last"]
         stacks = pair_stacks(
             job.model, measured, f"{name}-symbols", f"{name}-words", {f"{name}-{k}": v for k, v in texts.items()}
         )

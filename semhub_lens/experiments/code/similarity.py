@@ -11,7 +11,7 @@ from semhub_lens.data.code.source_files import source_id
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText
 from semhub_lens.evidence.stats import FEWEST_ITEMS
 from semhub_lens.experiments.job import Job
-from semhub_lens.experiments.legs_in_common import measure_stacks, pair_stacks, similarity_legs
+from semhub_lens.experiments.legs_in_common import MeasuredStates, measure_stacks, pair_stacks, similarity_legs
 from semhub_lens.experiments.sampling import sample
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model
@@ -50,14 +50,14 @@ def run_similarity(job: Job) -> ExperimentResult:
         "renamed": [rename_shared(pair.program, pair.instruction) for pair in pairs],
     }
     provenance = job.provenance(corpus, texts)
-    measured = {}
+    measured: dict[str, dict[str, MeasuredStates]] = {"mean": {}, "last": {}}
+    for name in ("instruction", "program") if job.paper else texts:
+        every_read = measure_stacks(job, {name: texts[name]}, ("mean",) if name == "renamed" else ("mean", "last"))
+        for read, states in every_read.items():
+            measured[read].update(states)
     legs: list[Leg] = []
     for program, read, centred, title in LEGS[-1:] if job.paper else LEGS:
-        names = ("instruction", program)
-        for name in names:
-            if (name, read) not in measured:
-                measured[name, read] = measure_stacks(job, {name: texts[name]}, read)[name]
-        stacks = pair_stacks(job.model, {name: measured[name, read] for name in names}, *names, texts)
+        stacks = pair_stacks(job.model, measured[read], "instruction", program, texts)
         text, labels = replace(SIMILARITY, title=title), texts["instruction"]
         legs += similarity_legs(stacks, text, provenance, job.seed, labels=labels, centred=centred)
     changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))

@@ -1,6 +1,6 @@
 """Languages: similarity of translations, English glosses in the lens, and the mass of each language."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from semhub_lens.experiments.job import FEW, Job
 from semhub_lens.experiments.languages.sources import parallel, plain, running
 from semhub_lens.experiments.legs_in_common import (
     LensItems,
+    MeasuredStates,
     Preference,
     measure_stacks,
     pair_stacks,
@@ -21,8 +22,12 @@ from semhub_lens.experiments.legs_in_common import (
     similarity_legs,
 )
 from semhub_lens.experiments.sampling import GlossItems, gloss_items, sample
+from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.language_mass import language_mass
 from semhub_lens.lens.language_tables import UNKNOWN, LanguageTable, language_table
+from semhub_lens.model.checks import right_padding
+from semhub_lens.model.reads import read_positions
+from semhub_lens.model.resolve import as_prompts
 
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
 OTHERS = ("fr", "es", "de", "zh")
@@ -78,15 +83,14 @@ def run_similarity(job: Job) -> ExperimentResult:
     rows = sample(len(texts["en"]), job.n, job.seed)
     provenance = job.provenance(source, [texts, rows])
     legs: list[Leg] = []
+    chosen = {code: [texts[code][i] for i in rows] for code in ("en", *others)}
+    measured = _both_reads(job, chosen)
     for read, centred, name in READS[1:] if job.paper else READS:
-        chosen = {
-            code: [texts[code][i] + (SUFFIX[code] if read == "last" else "") for i in rows] for code in ("en", *others)
-        }
-        measured = measure_stacks(job, chosen, read)
         for code in others:
-            stacks = pair_stacks(job.model, measured, "en", code, chosen)
+            stacks = pair_stacks(job.model, measured[read], "en", code, _as_read(chosen, read))
             text = replace(SIMILARITY, title=f"{NAMES[code]}, {name}")
-            legs += similarity_legs(stacks, text, provenance, job.seed, labels=chosen[code], centred=centred)
+            labels = _as_read(chosen, read)[code]
+            legs += similarity_legs(stacks, text, provenance, job.seed, labels=labels, centred=centred)
     notes = (
         "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
         "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
@@ -94,6 +98,41 @@ def run_similarity(job: Job) -> ExperimentResult:
     )
     title = f"translations of {len(rows)} sentences"
     return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=provenance)
+
+
+def _as_read(texts: Mapping[str, Sequence[str]], read: str) -> dict[str, list[str]]:
+    """Sentences as they are, or for their last token with the continuation."""
+    return {code: [text + (SUFFIX[code] if read == "last" else "") for text in texts[code]] for code in texts}
+
+
+def _both_reads(job: Job, texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, MeasuredStates]]:
+    """Per read and language: states of the sentence's own tokens, and of the last token after the continuation.
+
+    In a causal model a sentence's states do not know what follows, so one pass gives both.
+    """
+    if job.paper:
+        return measure_stacks(job, _as_read(texts, "last"))
+    longer = {
+        code: [
+            Prompt.from_text(job.model, whole, spans={"sentence": (0, len(text))})
+            for text, whole in zip(texts[code], listed, strict=True)
+        ]
+        for code, listed in _as_read(texts, "last").items()
+    }
+    if right_padding(job.model).holds and all(
+        _begins_with(prompt, alone)
+        for code, listed in texts.items()
+        for prompt, alone in zip(longer[code], as_prompts(job.model, list(listed)), strict=True)
+    ):
+        both = measure_stacks(job, longer, ("sentence", "last"))
+        return {"mean": both["sentence"], "last": both["last"]}
+    return measure_stacks(job, texts, ("mean",)) | measure_stacks(job, _as_read(texts, "last"))
+
+
+def _begins_with(prompt: Prompt, sentence: Prompt) -> bool:
+    """Whether the span of the sentence is what a mean over the sentence alone would read."""
+    own = read_positions(sentence, "mean")
+    return prompt.spans["sentence"] == own and torch.equal(prompt.ids[: len(sentence)], sentence.ids)
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
