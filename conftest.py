@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent / "tests"))
 import pytest
 
 import checking
+import commands
+import lines
 
 checking.check("semhub_lens")
-
-import models  # noqa: E402 - it imports the package
+sys.modules["rfc3987_syntax"] = None  # jsonschema would make its grammar of addresses for eight seconds, for no test
 
 
 def pytest_collection_modifyitems(items):
@@ -41,22 +42,28 @@ def pytest_xdist_make_scheduler(config, log):
     return OneReader(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-@pytest.fixture(scope="session", params=models.BACKENDS)
+@pytest.fixture(scope="session", params=lines.BACKENDS)
 def tiny_model(request):
     """A random three-layer Llama with a word-level tokenizer, on every backend of the installed line."""
+    import models  # here, as this file is also read by the process that only hands out the tests
+
     return models.tiny(request.param)
 
 
-@pytest.fixture(scope="session", params=models.BACKENDS)
+@pytest.fixture(scope="session", params=lines.BACKENDS)
 def gemma(request):
     """Gemma 3 270M, the packaged real model, on every backend of the installed line."""
+    import models
+
     return models.gemma(request.param)
 
 
 @pytest.fixture(scope="session")
 def one_gemma():
     """Gemma 3 270M on the line's own backend (`HookedTransformer` where there is one): for what takes minutes."""
-    return models.gemma(models.BACKENDS[0])
+    import models
+
+    return models.gemma(lines.BACKENDS[0])
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +72,14 @@ def random_gemma(one_gemma):
     import semhub_lens as shl
 
     return shl.untrained(one_gemma, seed=1)
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory):
+    """Runs commands: see `commands.Forks`."""
+    forks = commands.Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
 
 
 PACKAGE = str(Path(__file__).parent / "semhub_lens") + os.sep
@@ -127,5 +142,7 @@ _MODEL: list = []
 
 def _doctest_model():
     if not _MODEL:
+        import models
+
         _MODEL.append(models.tiny())
     return _MODEL[0]

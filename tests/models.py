@@ -1,7 +1,6 @@
 """Small models for shapes and identities, and the packaged real one."""
 
 from functools import cache
-from importlib.metadata import version
 
 import torch
 import transformers
@@ -9,14 +8,14 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lines import BACKENDS, HOOKED_LINE  # noqa: F401 - other tests take them from here
+
 LISTED = (
     "zero one two three four five six seven eight nine plus minus is equals red blue green "
     "dog cat house chat perro = + 1 2 3 4 5 "
     "<script>alert(1)</script> <b>bold</b> 朋友 مرحبا"
 )
 WORDS = LISTED.split()
-HOOKED_LINE = int(version("transformer-lens").split(".")[0]) < 4
-BACKENDS = ["hooked", "bridge"] if HOOKED_LINE else ["bridge"]
 
 
 @cache

@@ -136,6 +136,8 @@ def _sample(value: Tensor) -> Tensor:
     step = entries // SAMPLED
     while math.gcd(step, entries) > 1:
         step += 1
+    if value.is_contiguous():
+        return value.view(-1)[::step]
     flat = torch.arange(0, entries, step, device=value.device)
     return value[torch.unravel_index(flat, value.shape)]
 

@@ -128,22 +128,26 @@ def cache_passed_on(model: Model) -> Iterator[None]:
     transformers 5.24 passes it as `cache`; the attention of transformer-lens's bridges (3.9 and 4.3) looks for
     `past_key_values`. It gets both names; a part of transformers inside it gets its own alone, without a warning.
     """
+    if not is_bridge(model) or _cache_name(model) != NEW_CACHE:
+        yield
+        return
     from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 
-    def both(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return args, {OLD_CACHE: inputs[NEW_CACHE]} | inputs if NEW_CACHE in inputs else inputs
-
-    def new_alone(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return args, {name: value for name, value in inputs.items() if name != OLD_CACHE or NEW_CACHE not in inputs}
-
-    renamed = is_bridge(model) and _cache_name(model) == NEW_CACHE
-    parts = [part for part in model.modules() if isinstance(part, AttentionBridge)] if renamed else []
+    parts = [part for part in model.modules() if isinstance(part, AttentionBridge)]
     inner = [part.original_component for part in parts if part.original_component is not None]
-    hooks = [(part, both) for part in parts] + [(part, new_alone) for part in inner]
+    hooks = [(part, _both_names) for part in parts] + [(part, _new_alone) for part in inner]
     with ExitStack() as stack:
         for part, hook in hooks:
             stack.callback(part.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
+
+
+def _both_names(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return args, {OLD_CACHE: inputs[NEW_CACHE]} | inputs if NEW_CACHE in inputs else inputs
+
+
+def _new_alone(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    return args, {name: value for name, value in inputs.items() if name != OLD_CACHE or NEW_CACHE not in inputs}
 
 
 def recording_cache(model: Model) -> Any:

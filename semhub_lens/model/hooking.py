@@ -17,6 +17,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
+from semhub_lens.base.foreign import listed_once
 from semhub_lens.inputs.media import ENTRY, Writes
 from semhub_lens.model.facts import (
     Model,
@@ -166,11 +167,6 @@ class _Done(Exception):
     """Raised by our own last hook to leave the forward pass before the unembedding."""
 
 
-def _contexts(model: Model) -> list[dict]:
-    """The context of every hook point (several names share one)."""
-    return list({id(point.ctx): point.ctx for point in model.hook_dict.values()}.values())
-
-
 @contextmanager
 def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
     """Let all hook points see a window, `NOWHERE` at first; yields the function that sets the next one.
@@ -178,7 +174,8 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
     Raises:
         SemhubError: another run of the library on this model is under way; its window stays.
     """
-    contexts = _contexts(model)
+    points = model.hook_dict
+    contexts = list({id(point.ctx): point.ctx for point in points.values()}.values())  # several names share one
     mine = replace(NOWHERE)
     if contexts[0].setdefault(WINDOW, mine) is not mine:  # one step, so that of two threads one is refused
         raise SemhubError(
@@ -193,7 +190,8 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
 
     try:
         show(mine)
-        yield show
+        with listed_once(model, points):
+            yield show
     finally:
         for context in contexts:
             context.pop(WINDOW, None)

@@ -1,13 +1,11 @@
 """Freed memory that is kept is not faulted in again; importing the library changes nothing."""
 
-import subprocess
 import sys
 
 import pytest
 
 PROGRAM = """
 import resource, torch
-import semhub_lens
 from semhub_lens.base.allocator import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
@@ -19,16 +17,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(keep):
-    program = PROGRAM.format(keep=keep)
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+def faults(fork, folder, keep):
+    printed = fork("-c", PROGRAM.format(keep=keep), cwd=folder).stdout.decode().split()
     return printed[:-1], int(printed[-1])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_large_tensors_fault_their_pages_in_once():
-    _, plain = faults(False)
-    said, kept = faults(True)
+def test_large_tensors_fault_their_pages_in_once(fork, tmp_path):
+    _, plain = faults(fork, tmp_path, False)
+    said, kept = faults(fork, tmp_path, True)
     assert said == ["True"]
     assert kept < 0.2 * plain
 

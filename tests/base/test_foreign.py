@@ -31,6 +31,15 @@ def processors():
     return [LlavaNextProcessor, LlavaOnevisionProcessor]
 
 
+def bridge_is_listed_as_said():
+    """A bridge asks `_add_aliases_to_hooks` for the other names of its hook points, and again after the context."""
+    bridge = models.tiny("bridge")
+    usual = bridge.hook_dict
+    with foreign.listed_once(bridge, usual | {"another": None}):
+        within = bridge.hook_dict
+    return within == usual | {"another": None} and bridge.hook_dict == usual
+
+
 NAMES = {
     "_forward_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_hooks")),
     "_forward_pre_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_pre_hooks")),
@@ -40,6 +49,7 @@ NAMES = {
         lambda: SupportsIndex._is_protocol and not getattr(int, "_is_protocol", False),
     ),
     "_weights_processed": ("transformer-lens", lambda: models.tiny("bridge")._weights_processed is False),
+    "_add_aliases_to_hooks": ("transformer-lens", lambda: bridge_is_listed_as_said()),
     "_original_component": (
         "transformer-lens",
         lambda: any(foreign.WRAPPED in name for name, _ in models.tiny("bridge").named_parameters()),

@@ -4,9 +4,6 @@ The calls run in a process of their own: the test suite checks annotations, user
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -92,13 +89,11 @@ def outcome(call, model, kind, path):
 
 
 @pytest.fixture(scope="module")
-def outcomes():
-    root = Path(models.__file__).parent
-    paths = os.pathsep.join([str(root.parent), str(root)])
-    made = subprocess.run(
-        [sys.executable, __file__], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
-    )
-    (line,) = [line for line in made.stdout.splitlines() if line.startswith("OUTCOMES")]
+def outcomes(fork, tmp_path_factory):
+    paths = [str(Path(models.__file__).parent)]
+    code = f"import runpy, sys; sys.path[:0] = {paths}; runpy.run_path({__file__!r}, run_name='__main__')"
+    made = fork("-c", code, cwd=tmp_path_factory.mktemp("numpy"))
+    (line,) = [line for line in made.stdout.decode().splitlines() if line.startswith("OUTCOMES")]
     return json.loads(line.removeprefix("OUTCOMES"))
 
 

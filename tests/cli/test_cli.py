@@ -31,15 +31,11 @@ LISTS = [["experiments"], ["models"]]
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
 
 
-def semhub(*arguments, cwd):
-    command = [sys.executable, "-m", "semhub_lens.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, env=ENVIRONMENT, check=False)
-
-
+MAIN = "semhub_lens.cli.main"
 ONE_BY_ONE = """
-import contextlib, io, json, os, sys
+import contextlib, io, json, os, pathlib, sys
 from semhub_lens.cli.main import main
-for folder, arguments in json.load(sys.stdin):
+for folder, arguments in json.loads(pathlib.Path("asked.json").read_text()):
     os.makedirs(folder); os.chdir(folder)
     sys.argv = ["semhub", *arguments]
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
@@ -52,23 +48,22 @@ for folder, arguments in json.load(sys.stdin):
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def here(tmp_path_factory, fork):
     """Exit status, words printed and files left of each command that runs no model; one process, a folder for each."""
     folder = tmp_path_factory.mktemp("commands")
     asked = [[str(folder / str(i)), arguments] for i, arguments in enumerate([*map(list, REFUSED), *LISTS])]
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_BY_ONE], input=json.dumps(asked), capture_output=True, text=True, check=True,
-        env=ENVIRONMENT,
-    )  # fmt: skip
+    (folder / "asked.json").write_text(json.dumps(asked))
+    done = fork("-c", ONE_BY_ONE, cwd=folder, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr.decode()
     answers = map(json.loads, done.stdout.splitlines())
     return {tuple(arguments): answer for (_, arguments), answer in zip(asked, answers, strict=True)}
 
 
 @pytest.mark.real
-def test_the_lens_command_shows_english_before_spanish(tmp_path):
-    done = semhub("lens", "El color del cielo es", "--html", "out.html", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = {m[1]: m[0] for m in re.finditer(r"│\s*(\d+|emb) │.*", done.stdout)}
+def test_the_lens_command_shows_english_before_spanish(tmp_path, fork):
+    done = fork("-m", MAIN, "lens", "El color del cielo es", "--html", "out.html", cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr.decode()
+    rows = {m[1]: m[0] for m in re.finditer(r"│\s*(\d+|emb) │.*", done.stdout.decode())}
     assert rows["18"].rstrip(" │").endswith("␣un")
     assert any(re.search(r"␣(a|always|not|is)\s*│?$", rows[str(layer)].rstrip(" │")) for layer in range(11, 16))
     assert 50_000 < (tmp_path / "out.html").stat().st_size < 500_000
@@ -82,7 +77,9 @@ def test_bad_input_is_one_message_and_leaves_no_file(here, arguments, message):
 
 
 def test_bad_input_is_no_traceback_in_a_shell(tmp_path):
-    done = semhub("lens", "  ", cwd=tmp_path)
+    """A process of its own from its start."""
+    command = [sys.executable, "-m", MAIN, "lens", "  "]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, env=ENVIRONMENT)
     assert done.returncode == 2 and "prompt text is empty" in done.stdout and "Traceback" not in done.stderr
 
 
@@ -106,9 +103,10 @@ def test_the_lists_name_every_experiment_and_packaged_model(here):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_run_saves_table_result_and_figure(tmp_path):
-    done = semhub("run", "arithmetic.logit_lens", "--n", "16", "--out", "runs", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_run_saves_table_result_and_figure(tmp_path, fork):
+    run = ["run", "arithmetic.logit_lens", "--n", "16", "--out", "runs"]
+    done = fork("-m", MAIN, *run, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr.decode()
     folder = tmp_path / "runs" / "arithmetic.logit_lens"
     result = shl.ExperimentResult.load(folder / "result.safetensors")
     assert {path.name for path in folder.iterdir()} == {
@@ -117,7 +115,7 @@ def test_run_saves_table_result_and_figure(tmp_path):
         "run.json",
         "figure.html",
     }
-    assert all(leg.verdict.status in done.stdout for leg in result.legs)
+    assert all(leg.verdict.status in done.stdout.decode() for leg in result.legs)
 
 
 @pytest.mark.real
@@ -146,10 +144,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(tiny_mo
         report(tiny_model, tmp_path / "file" / "report.html")
 
 
-def test_importing_the_package_does_not_wait_for_what_few_functions_need():
-    code = (
-        "import sys, transformer_lens; before = set(sys.modules); import semhub_lens; "
-        "print(*{'sklearn', 'scipy.stats', 'plotly.express', 'circuitsvis', 'jinja2'} & (set(sys.modules) - before))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
-    assert done.stdout.split() == []
+def test_importing_the_package_does_not_wait_for_what_few_functions_need(fork, tmp_path):
+    late = {"sklearn", "scipy.stats", "plotly.express", "circuitsvis", "jinja2"}
+    done = fork("-c", f"print('semhub_lens' in imported, *{late} & imported)", cwd=tmp_path)
+    assert done.stdout.split() == [b"True"]

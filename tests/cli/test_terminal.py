@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from semhub_lens.cli import main as command
 from semhub_lens.cli.lens_shown import AROUND, HUES, WIDEST_CELL, lens_table
 from semhub_lens.lens.language_tables import script_table
 
-SMALL = """
+SMALL = f"""
 import sys
+sys.path.insert(0, {str(Path(models.__file__).parent)!r})
 import models
 from semhub_lens.cli import main
 from semhub_lens.lens.language_tables import script_table
@@ -32,19 +32,10 @@ main.main()
 """
 
 
-def small(*arguments, cwd, encoding="utf-8"):
-    """The command on the tiny model, in a process of its own."""
-    root = Path(models.__file__).parent
-    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "COLUMNS": "120", "HOME": str(cwd)}
-    paths = {"PYTHONPATH": os.pathsep.join([str(root.parent), str(root)])}
-    return subprocess.run(
-        [sys.executable, "-c", SMALL, *arguments], capture_output=True, cwd=cwd, env=os.environ | environment | paths
-    )
-
-
 @pytest.mark.parametrize(("encoding", "page"), [("ascii", "run[seed=1].html"), ("cp1252", "~/[red]朋友.html")])
-def test_a_narrow_encoding_costs_neither_the_page_nor_its_name(encoding, page, tmp_path):
-    done = small("lens", "two 朋友 dog", "--html", page, cwd=tmp_path, encoding=encoding)
+def test_a_narrow_encoding_costs_neither_the_page_nor_its_name(encoding, page, tmp_path, fork):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "120", "HOME": str(tmp_path)}
+    done = fork("-c", SMALL, "lens", "two 朋友 dog", "--html", page, cwd=tmp_path, env=environment)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert (tmp_path / page.removeprefix("~/")).is_file()
     shown = page.replace("~", str(tmp_path)).encode(encoding, errors="replace")
