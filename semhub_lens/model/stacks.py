@@ -31,7 +31,7 @@ WINDOW = 4096
 """Items that are read, sorted by length, run and written together, at most."""
 LEAST = 256
 """And at least, however large their states are: batches of a few items would be full of padding."""
-BYTES = 1 << 27
+BYTES = 1 << 26
 """Size of a shard in between."""
 DAMAGED = (OSError, SafetensorError, KeyError)
 
