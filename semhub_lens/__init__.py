@@ -8,6 +8,7 @@
 from semhub_lens import experiments, spokes
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance, Result, load_result
+from semhub_lens.data.text.columns import Column
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.geometry.cosine import CosineResult, CosineTo
 from semhub_lens.geometry.similarity import SimilarityResult, similarity
@@ -32,12 +33,14 @@ from semhub_lens.lens.logit_lens import LensResult, LogitLens, logit_lens
 from semhub_lens.lens.targets import TargetResult, target_lens
 from semhub_lens.lens.translator_fit import TranslatorSetup
 from semhub_lens.lens.translator_training import train_translators
-from semhub_lens.model.capture import Capture, residual_stream
+from semhub_lens.model.capture import Capture
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import residual_names
 from semhub_lens.model.host import HostCheck, check
 from semhub_lens.model.loading import load
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.residual import residual_stream
+from semhub_lens.model.stacks import StateStack, open_states
 from semhub_lens.model.translators import Translators
 from semhub_lens.model.untrained import untrained
 from semhub_lens.probes.attached import ClassResult, LinearClassifier, LinearProbe, train_probe
@@ -66,6 +69,7 @@ __all__ = [
     "Capture",
     "Choice",
     "ClassResult",
+    "Column",
     "ConceptPatchResult",
     "Controls",
     "CosineResult",
@@ -97,6 +101,7 @@ __all__ = [
     "SentimentClassifier",
     "SentimentFrame",
     "SimilarityResult",
+    "StateStack",
     "SteeringVector",
     "SweepResult",
     "TargetResult",
@@ -131,6 +136,7 @@ __all__ = [
     "load_result",
     "logit_lens",
     "metric",
+    "open_states",
     "patch_grid",
     "picture_map",
     "printable",

@@ -93,6 +93,10 @@ def saved_translators(model):
     return samples.translators(model).save(path) if not path.exists() else path
 
 
+def saved_states(model):
+    return shl.residual_stream(model, [TEXT], out=folder() / "states", **QUIET).folder
+
+
 def host():
     path = folder() / "host"
     if not path.exists():
@@ -156,6 +160,7 @@ def labels():
 # name -> (function, its right arguments)
 GOOD = {
     "Capture": (shl.Capture, lambda m: {"model": m, "layers": [0]}),
+    "Column": (shl.Column, lambda m: {"rows": [{"text": TEXT}]}),
     "Controls": (shl.Controls, lambda m: {}),
     "CosineTo": (shl.CosineTo, lambda m: {"model": m, "references": states(4, 2, 32), "names": ["a", "b"]}),
     "LanguageTable": (
@@ -254,6 +259,7 @@ GOOD = {
     "metric.log_prob": (metric.log_prob, lambda m: {"model": m, "word": " two"}),
     "metric.logit_difference": (metric.logit_difference, lambda m: {"model": m, "right": " two", "wrong": " five"}),
     "metric.read_position": (metric.read_position, lambda m: {"prompt": prompt(m), "read": "last"}),
+    "open_states": (shl.open_states, lambda m: {"folder": saved_states(m)}),
     "patch_grid": (shl.patch_grid, lambda m: {**grid(m), **QUIET}),
     "picture_map": (
         shl.picture_map, lambda m: {"result": lens(m), "picture": pixels(), "tile": Tile((0, 1, 2, 3), 2, 2)},
@@ -457,7 +463,9 @@ KINDS = {
     "thinking": "choice", "function": "function",
     "steps": "count", "learning_rate": "budget", "weight_decay": "temperature", "candidates": "fold",
     "held_states": "count", "every": "count", "patience": "count", "half": "flag", "folder": "folder",
+    "rows": "data set", "limit": "optional count",
     # where one name means different things
+    "open_states.folder": "path",
     "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count", "Translators.load.model": "anything",
     "Translators.from_tuned_lens.source": "path", "train_translators.texts": "prompts",
     "compare.a": "result", "compare.b": "result", "compare.names": "two names", "explore.prompt": "name",
@@ -506,7 +514,7 @@ WRONG |= {
         "content": "red"}], [{"role": "user", "content": ""}], [{"role": "user", "content": HALF}]],
     "names of a template": [5, "a", [1], {1: 2}, {"nothing": 2}, {"tokenize": True}],
     "template": [5, ["a"]], "optional name": [5, b"a"],
-    "folder": [5, b"a", Of(lambda m: lexicon())],
+    "data set": [None, 5, "a", {"a": 1}], "folder": [5, b"a", Of(lambda m: lexicon())],
     "any vector": [None, "a", [1.0] * 32, 5, states(0), spoilt(NAN, 32), spoilt(INF, 32)],
     "targets": ["two", 5, ["banana"], [["red house"]], [1.5], [[None]], [69], [-1], [[[]]], [None], ["\ud800"]],
     "rows of targets": [None, 5, "ab", [], [["two"]], [["two", "five"]], [["two", "five"], ["five", "banana"]]],
@@ -588,7 +596,8 @@ def public():
     return found
 
 
-RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "TranslationItems", "hooks.PositionedHook",
+RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "StateStack", "TranslationItems",
+    "hooks.PositionedHook",
     "metric.Metric", "metric.LogitsMetric", "experiments.Experiment", "spokes.Encoder"}  # fmt: skip
 """What functions return, and types: nobody calls these to get something."""
 

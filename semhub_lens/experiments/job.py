@@ -18,13 +18,14 @@ from semhub_lens.inputs.tokens import Target, Variants
 from semhub_lens.lens.kernel import contrast_targets, reduce_logits
 from semhub_lens.lens.targets import states_at, target_lens, target_sets
 from semhub_lens.model import checks
-from semhub_lens.model.capture import residual_reads, residual_stream
+from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.facts import Model, provenance_of, weights_of
 from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
 from semhub_lens.model.reads import spread
 from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.residual import residual_stream
 from semhub_lens.model.untrained import untrained
 
 Convention = Literal["corrected", "paper"]

@@ -23,6 +23,7 @@ from semhub_lens.base.results import Provenance, check_finite, unnamed
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import LEVEL
 from semhub_lens.geometry.measures import CHUNK, MEASURES, Draws, Pair
+from semhub_lens.model.stacks import States
 
 ASK = {
     quantity: f"measures=[{name!r}]"
@@ -136,8 +137,8 @@ class SimilarityResult(Quantities):
 
 @checked
 def similarity(
-    a: Float[Tensor, "layer item d_model"],
-    b: Float[Tensor, "layer item d_model"],
+    a: States,
+    b: States,
     *,
     measures: Sequence[str] = tuple(MEASURES),
     seed: int = 0,
@@ -147,7 +148,8 @@ def similarity(
     """Compare states of paired inputs at every layer; item i of `a` belongs to item i of `b`.
 
     Args:
-        a, b: residual states from `residual_stream`, equally many items of two data types, on any device.
+        a, b: residual states `[layer item d_model]` from `residual_stream`, equally many items of two data types, on
+            any device or in a folder (a `StateStack`, of which one layer at a time is read where it is large).
         measures: names in `geometry.measures.MEASURES`; nothing else is computed.
         seed: for the bootstrap and the permutations.
         draws: permuted pairings, and at least as many bootstrap samples.
@@ -179,15 +181,16 @@ def similarity(
     draw, n = Draws(a.shape[1], seed, draws), a.shape[1]
     layers = max(1, CHUNK // (n * max(n, a.shape[2], b.shape[2])))  # one by one, where they are large
     parts: dict[str, list[Tensor]] = {}
-    for stacks in zip(a.detach().split(layers), b.detach().split(layers), strict=True):
-        pair = Pair(a=stacks[0].cpu(), b=stacks[1].cpu(), draw=draw)
+    for start in range(0, len(a), layers):
+        some = slice(start, start + layers)
+        pair = Pair(a=a[some].detach().cpu(), b=b[some].detach().cpu(), draw=draw)
         for quantity, measure in asked.items():
             parts.setdefault(quantity, []).append(measure(pair))
     measured = {name: torch.cat(part, dim=int(name in NULLS)) for name, part in parts.items()}
     return SimilarityResult(measured=measured, provenance=provenance or unnamed(seed))
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def _check(a: States, b: States) -> None:
     if a.shape != b.shape:
         raise SemhubError(
             f"Unequal pairs: a has shape {tuple(a.shape)}, b {tuple(b.shape)}; expected the same [layer item d_model], "
@@ -195,11 +198,11 @@ def _check(a: Tensor, b: Tensor) -> None:
         )
     if a.shape[1] < 3:
         raise SemhubError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
-    check_finite(a, "a")
-    check_finite(b, "b")
     for name, states in (("a", a), ("b", b)):
-        zero = (states.norm(dim=-1) == 0).nonzero()
-        if len(zero):
-            raise SemhubError(
-                f"{name} holds a zero state at [layer, item] = {zero[0].tolist()}: its cosine is undefined."
-            )
+        for layer, own in enumerate(states):
+            check_finite(own, f"{name}[{layer}]")
+            zero = (own.norm(dim=-1) == 0).nonzero()
+            if len(zero):
+                raise SemhubError(
+                    f"{name} holds a zero state at [layer, item] = {[layer, int(zero[0])]}: its cosine is undefined."
+                )

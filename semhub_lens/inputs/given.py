@@ -1,6 +1,6 @@
 """The kinds of prompts that functions take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,5 +18,5 @@ OnePrompt = Annotated[
     "a prompt (a text, a Prompt, token ids or chat messages)",
 ]
 """One prompt: a text, a `Prompt`, one row of token ids, or a conversation."""
-Prompts = Annotated[OnePrompt | Sequence[OnePrompt], "prompts (each a text, a Prompt, token ids or chat messages)"]
-"""One prompt, a list of them, or a batch of token ids `[batch, pos]`."""
+Prompts = Annotated[OnePrompt | Iterable[OnePrompt], "prompts (each a text, a Prompt, token ids or chat messages)"]
+"""One prompt, an iterable of them (a list, a generator, a data set's `Column`), or a batch of ids `[batch, pos]`."""

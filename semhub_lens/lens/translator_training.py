@@ -11,7 +11,7 @@ Every layer is trained by itself, from the same draws, so a killed training goes
 the same maps to the last bit on the same machine and number of threads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ SHARE = 0.15
 @checked
 def train_translators(
     model: Model,
-    texts: Sequence[str | Prompt] | Mapping[str, Sequence[str | Prompt]],
+    texts: Iterable[str | Prompt] | Mapping[str, Iterable[str | Prompt]],
     *,
     setup: TranslatorSetup | None = None,
     layers: Sequence[int] | None = None,

@@ -1,4 +1,4 @@
-"""Residual states of many prompts: exact batches, and `Capture`, the probe that keeps what passes a hook point.
+"""Residual states of many prompts: exact batches, reads of them, and `Capture`, the probe that keeps what hooks see.
 
 Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
 mask. `checks` verifies it of each model; of one that is not causal only prompts of equal length share a batch.
@@ -208,45 +208,6 @@ def prompt_states(
             yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
 
-@checked
-def residual_stream(
-    model: Model,
-    prompts: Prompts,
-    *,
-    read: str | SupportsIndex = "last",
-    hooks: Hooks = (),
-    max_tokens: int = 1024,
-    progress: bool = True,
-) -> Float[Tensor, "layer item d_model"]:
-    r"""Return one residual-stream vector per prompt at every layer.
-
-    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
-    time. Of a model that is not causal, only prompts of equal length share a batch.
-
-    Args:
-        model: any TransformerLens model.
-        prompts: texts, `Prompt`s, token ids or chat messages.
-        read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
-            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
-            because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
-            mean. A span's name: as "mean", over that span; "NAME:last": the state of the span's last token.
-        hooks: interventions to run under, as `(hook name, function)` pairs.
-        max_tokens: token budget of a batch, padding included.
-        progress: show a progress bar.
-
-    Returns:
-        Float32 on CPU, `n_layers + 1` entries on the layer axis, all before the final norm.
-
-    Raises:
-        SemhubError: empty input, unknown span, position past the end, NaN states, a hook that never fired.
-
-    Example:
-        >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
-        2
-    """
-    return residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)[0]
-
-
 def residual_reads(
     model: Model,
     prompts: Prompts,
@@ -256,8 +217,11 @@ def residual_reads(
     hooks: Hooks = (),
     max_tokens: int = 1024,
     progress: bool = True,
+    bar: Any = None,
 ) -> Float[Tensor, "read layer item d_model"]:
     """As `residual_stream`, for several reads of the same runs, and of these residual entries only (None: all).
+
+    `bar` is a progress bar of the caller's, which is told of each batch; None makes one.
 
     Raises:
         SemhubError: as `residual_stream`.
@@ -283,8 +247,9 @@ def residual_reads(
 
     readers = [(name, reader(layer)) for layer, name in enumerate(names)]
     packing = batching(model, listed)
-    bar = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=not progress, leave=False)
-    with torch.no_grad(), bar, hooked(model, [*hooks, *readers]) as run:
+    hidden = not progress or bar is not None
+    own = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=hidden, leave=False)
+    with torch.no_grad(), own, hooked(model, [*hooks, *readers]) as run:
         for batch in batches(listed, max_tokens, packing):
             items = batch.window.items
             means[:] = [
@@ -295,7 +260,7 @@ def residual_reads(
             ]
             run(batch.tokens, batch.window, **batch.inputs)
             out[:, :, items] = _together(taken)
-            bar.update(len(batch.tokens))
+            (own if bar is None else bar).update(len(batch.tokens))
     for states in out:
         check_finite(states, "The residual stream")
     return out

@@ -1,7 +1,9 @@
 """What a user passes as prompts, turned into prompts that fit the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -16,24 +18,51 @@ from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, require_media, require_model
 
 ENCODED = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "offset_mapping", "length")
+AT_ONCE = 1 << 17
+"""Prompts that are held at once of an iterable that does not say how many it has: it may be endless."""
 
 
 def as_prompts(model: Model, prompts: Prompts) -> list[Prompt]:
     """Turn what a user passes into prompts.
 
     One prompt is a text, a `Prompt`, token ids (a list, a tensor `[pos]` or `[1, pos]`) or chat messages
-    (`Prompt.from_chat`). Several are a list of these, a tensor `[batch, pos]`, or what the tokenizer returns for them
-    (`input_ids`, `attention_mask`), whose padding is left out. A batch without its mask is taken whole where no row is
-    padded, and refused where that cannot be told.
+    (`Prompt.from_chat`). Several are a list or any other iterable of these (a generator, a data set's `Column`), a
+    tensor `[batch, pos]`, or what the tokenizer returns for them (`input_ids`, `attention_mask`), whose padding is left
+    out. A batch without its mask is taken whole where no row is padded, and refused where that cannot be told.
 
     Raises:
-        SemhubError: an empty list, an entry that is none of these, padding without a mask, ids that the model lacks.
+        SemhubError: no prompts, an entry that is none of these, padding without a mask, ids that the model lacks, more
+            than `AT_ONCE` prompts of an iterable without a length.
     """
     require_model(model)
-    built = _several(model, prompts)
-    for prompt in built:
-        _check_fits(model, prompt)
-    return [prompt if prompt.bos is not None else _looked_at(model, prompt) for prompt in built]
+    return [_fitting(model, prompt) for prompt in _several(model, prompts)]
+
+
+def prompt_windows(model: Model, prompts: Prompts, size: int) -> Iterator[list[Prompt]]:
+    """Prompts in their order, at most `size` at a time; nothing is read before it is asked for.
+
+    Raises:
+        SemhubError: as `as_prompts`, when it comes to the entry, which is named by its number.
+    """
+    require_model(model)
+    entries, start = iter(prompts if _one_by_one(prompts) else as_prompts(model, prompts)), 0
+    while window := list(islice(entries, size)):
+        yield [_numbered(model, entry, start + i) for i, entry in enumerate(window)]
+        start += len(window)
+    if not start:
+        raise _nothing(prompts)
+
+
+def prompt_count(prompts: Prompts) -> int | None:
+    """How many prompts there are at most, or None where that is not known before they are read."""
+    return (length_hint(prompts, 0) or None) if _one_by_one(prompts) else None
+
+
+def _numbered(model: Model, entry: Any, number: int) -> Prompt:
+    try:
+        return _fitting(model, _one(model, entry))
+    except SemhubError as error:
+        raise type(error)(f"Item {number} (from 0): {error}") from error
 
 
 def one_prompt(model: Model, prompt: Prompts, reader: str) -> Prompt:
@@ -57,13 +86,40 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
         return _batch(model, prompts)
     if isinstance(prompts, Mapping):
         return _encoded(model, prompts)
-    if isinstance(prompts, Sequence) and not isinstance(prompts, str | bytes) and not _is_one(prompts):
-        if not prompts:
-            raise SemhubError("The list of prompts is empty; give at least one text or Prompt.")
-        if all(isinstance(row, list | tuple) and row and is_index(row[0]) for row in prompts):
-            return _batch(model, prompts)
-        return [_one(model, entry) for entry in prompts]
+    if _one_by_one(prompts):
+        counted = isinstance(prompts, Sequence) or length_hint(prompts, 0)
+        listed = list(prompts if counted else islice(prompts, AT_ONCE + 1))
+        if not listed:
+            raise _nothing(prompts)
+        if not counted and len(listed) > AT_ONCE:
+            raise SemhubError(
+                f"{type(prompts).__name__} has more than {AT_ONCE} prompts and does not say how many, so it may be "
+                "endless: take a part, itertools.islice(prompts, n) or shl.Column(data, name, limit=n)."
+            )
+        return [_one(model, entry) for entry in listed]
+    if _is_rows(prompts):
+        return _batch(model, prompts)
     return [_one(model, prompts)]
+
+
+def _one_by_one(prompts: Any) -> bool:
+    """Whether every entry is a prompt of its own, also where nothing but an iterator is known of them."""
+    if isinstance(prompts, set | frozenset):
+        raise SemhubError(f"A set has no order, so nobody knows whose numbers come out; give a list, not {prompts!r}.")
+    if isinstance(prompts, str | bytes | Mapping | Tensor | np.ndarray | Prompt) or not isinstance(prompts, Iterable):
+        return False
+    return not (isinstance(prompts, Sequence) and (_is_one(prompts) or _is_rows(prompts)))
+
+
+def _is_rows(prompts: Any) -> bool:
+    """Whether it is a list of rows of token ids."""
+    listed = isinstance(prompts, Sequence) and not isinstance(prompts, str | bytes) and len(prompts)
+    return bool(listed) and all(isinstance(row, list | tuple) and row and is_index(row[0]) for row in prompts)
+
+
+def _nothing(prompts: Any) -> SemhubError:
+    read = "" if isinstance(prompts, Sequence) else " (or was read before: a generator can be read once)"
+    return SemhubError(f"The list of prompts is empty{read}; give at least one text or Prompt.")
 
 
 def _batch(model: Model, ids: Any) -> list[Prompt]:
@@ -106,7 +162,8 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
     if "input_ids" not in encoding or set(encoding) - set(ENCODED):
         raise SemhubError(
             f"A mapping gives token ids as a tokenizer returns them, input_ids and attention_mask, got "
-            f"{shown(dict(encoding))}; pictures and sound go through Prompt.from_processor, chat messages are a list."
+            f"{shown(dict(encoding))}; pictures and sound go through Prompt.from_processor, chat messages are a list. "
+            f"Of a data set name the column, shl.Column(data, name): one of {', '.join(map(str, encoding))[:80]}."
         )
     ids, mask = encoding["input_ids"], encoding.get("attention_mask")
     if mask is None:
@@ -118,7 +175,11 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
     return [Prompt.from_ids(row, mask=own) for row, own in zip(rows, masks, strict=True)]
 
 
-def _looked_at(model: Model, prompt: Prompt) -> Prompt:
+def _fitting(model: Model, prompt: Prompt) -> Prompt:
+    """The prompt, if the model can read it, with its BOS looked for."""
+    _check_fits(model, prompt)
+    if prompt.bos is not None:
+        return prompt
     return replace(prompt, bos=opens(getattr(model, "tokenizer", None), int(model.cfg.d_vocab), int(prompt.ids[0])))
 
 

@@ -14,6 +14,7 @@ from semhub_lens.base.results import Provenance, Result, unnamed
 from semhub_lens.model.capture import Capture
 from semhub_lens.model.facts import Model
 from semhub_lens.model.facts import provenance_of as describe
+from semhub_lens.model.stacks import States
 from semhub_lens.probes.fitting import ProbeSetup, Standard
 from semhub_lens.probes.items import Key, Keys, check_classes, check_states, keys
 from semhub_lens.probes.probe import items_of, unrelated
@@ -56,7 +57,7 @@ class LinearClassifier(Result):
 
 @checked
 def train_probe(
-    states: Float[Tensor, "layer item d_model"],
+    states: States,
     labels: Keys,
     *,
     setup: ProbeSetup | None = None,
@@ -81,7 +82,8 @@ def train_probe(
     (items,), classes = items_of([states], [keys(labels, states.shape[1], "labels")], unrelated([states]))
     check_classes(items, classes, 1, "states")
     means, weights, biases = [], [], []
-    for layer in states.detach().double().cpu().numpy():
+    for own in states:
+        layer = own.detach().double().cpu().numpy()
         space = Standard(layer)
         directions, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
         means.append(torch.as_tensor(space.mean).float())

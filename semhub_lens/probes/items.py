@@ -6,12 +6,13 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import generator
+from semhub_lens.model.stacks import States
 
 Key: TypeAlias = str | int
 """A label or the name of a group."""
@@ -23,7 +24,7 @@ Keys: TypeAlias = Sequence[str] | Sequence[int] | Tensor | np.ndarray
 class Items:
     """States of one data type with the class and the group of each item, as codes."""
 
-    states: Float[Tensor, "layer item d_model"]
+    states: States
     labels: Int[Tensor, " item"]
     groups: Int[Tensor, " item"]
 
@@ -58,7 +59,7 @@ def coded(lists: Sequence[list[Key]], name: str) -> tuple[tuple[Key, ...], list[
     return distinct, [torch.tensor([place[key] for key in each]) for each in lists]
 
 
-def check_states(states: Float[Tensor, "layer item d_model"], name: str, like: Tensor | None = None) -> None:
+def check_states(states: States, name: str, like: States | None = None) -> None:
     """Refuse states that are not [layer item d_model], not finite, or of other layers or width than `like`.
 
     Raises:
@@ -71,7 +72,8 @@ def check_states(states: Float[Tensor, "layer item d_model"], name: str, like: T
             f"{name} has {states.shape[0]} layers of width {states.shape[2]}, the training states {like.shape[0]} of "
             f"width {like.shape[2]}; both must come from one model."
         )
-    check_finite(states, name)
+    for layer, own in enumerate(states):
+        check_finite(own, f"{name}, layer {layer},")
 
 
 def check_classes(items: Items, classes: Sequence[Key], folds: int, name: str) -> None:

@@ -9,11 +9,12 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.model.stacks import States
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
 from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, coded, keys
 from semhub_lens.probes.predictions import Predictions, probe_types
 
-Test = tuple[Float[Tensor, "layer other d_model"], Keys] | tuple[Float[Tensor, "layer other d_model"], Keys, Keys]
+Test = tuple[States, Keys] | tuple[States, Keys, Keys]
 """States and labels of the data type to test on, and its groups where `groups` is given."""
 
 
@@ -80,7 +81,7 @@ class ProbeResult(Result):
 
 @checked
 def linear_probe(
-    states: Float[Tensor, "layer item d_model"],
+    states: States,
     labels: Keys,
     *,
     test: Test | None = None,
@@ -104,7 +105,7 @@ def linear_probe(
     may come from a mere offset between them (see `centre`).
 
     Args:
-        states: residual states from `residual_stream`.
+        states: residual states `[layer item d_model]` from `residual_stream`, in memory or in a folder.
         labels: one string or integer per item.
         test: `(states, labels)` of another data type, or `(states, labels, groups)` if `groups` is given.
         groups: items of one group (copies; one sentence in several languages) are never on both sides of a split. None:
@@ -167,14 +168,14 @@ def linear_probe(
     )
 
 
-def unrelated(stacks: list[Tensor]) -> list[list[Key]]:
+def unrelated(stacks: list[States]) -> list[list[Key]]:
     """A group of its own for every item of every stack."""
     starts = [sum(stack.shape[1] for stack in stacks[:i]) for i in range(len(stacks))]
     return [list(range(start, start + stack.shape[1])) for start, stack in zip(starts, stacks, strict=True)]
 
 
 def items_of(
-    stacks: list[Tensor], labels: list[list[Key]], groups: list[list[Key]]
+    stacks: list[States], labels: list[list[Key]], groups: list[list[Key]]
 ) -> tuple[list[Items], tuple[Key, ...]]:
     """Stacks with their labels and groups as codes that are common to all, and the classes."""
     classes, label_codes = coded(labels, "labels")

@@ -12,6 +12,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.model.stacks import States
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
 from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, keys
 from semhub_lens.probes.predictions import Peak, Predictions, probe_types
@@ -130,7 +131,7 @@ class TransferResult(Result):
 
 @checked
 def transfer_matrix(
-    stacks: Mapping[str, Float[Tensor, "layer _ d_model"]],
+    stacks: Mapping[str, States],
     labels: Mapping[str, Keys],
     *,
     groups: Mapping[str, Keys] | Literal["rows", "none"],
@@ -201,12 +202,12 @@ def transfer_matrix(
 def pool(parts: list[Items]) -> Items:
     """All items of all types as one, with the type as the class."""
     of_type = torch.cat([torch.full_like(part.labels, i) for i, part in enumerate(parts)])
-    states = torch.cat([part.states.float() for part in parts], 1)
+    states = torch.cat([part.states[:].float() for part in parts], 1)
     return Items(states, of_type, torch.cat([part.groups for part in parts]))
 
 
 def _parts(
-    stacks: Mapping[str, Tensor], labels: Mapping[str, Keys], groups: Mapping[str, Keys] | str
+    stacks: Mapping[str, States], labels: Mapping[str, Keys], groups: Mapping[str, Keys] | str
 ) -> tuple[list[Items], tuple[Key, ...]]:
     if len(stacks) < 2:
         raise SemhubError(f"A transfer matrix needs at least two data types, got {len(stacks)}.")
@@ -230,7 +231,7 @@ def _parts(
     return items_of(states, label_lists, group_lists)
 
 
-def _same_names(stacks: Mapping[str, Tensor], other: Mapping[str, Keys], name: str) -> None:
+def _same_names(stacks: Mapping[str, States], other: Mapping[str, Keys], name: str) -> None:
     if set(stacks) != set(other):
         raise SemhubError(
             f"stacks has the types {sorted(stacks)}, {name} has {sorted(other) or 'none'}; expected the same."

@@ -10,9 +10,9 @@ from semhub_lens.interventions import direction
 from semhub_lens.interventions.hooks import add, at, project_out, replace
 from semhub_lens.interventions.vectors import SteeringVector
 from semhub_lens.lens.logit_lens import DISTANCES
-from semhub_lens.model.capture import residual_stream
 from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import Hooks
+from semhub_lens.model.residual import residual_stream
 
 Where = int | list[int] | str | None
 

@@ -206,16 +206,13 @@ def _role_words(job: Job, name: str, prompts: Sequence[RolePrompt]) -> tuple[Ten
     In the reference code it is the probability, which needs the whole vocabulary.
     """
     words = [(" " if job.paper else "") + role for role in ROLES]
-    log_probs = job.lens(
-        name,
-        [prompt.prefix for prompt in prompts],
-        common=words,
-        read_at=[[prompt.earlier, len_of(prompt.prefix, job.model) - 1] for prompt in prompts],
-        variants="exact" if job.paper else "all",
-        first_token=job.paper,
-        contrast=not job.paper,
-    )
-    values = log_probs.exp() if job.paper else log_probs
+    prefixes = [prompt.prefix for prompt in prompts]
+    at = [[prompt.earlier, len_of(prompt.prefix, job.model) - 1] for prompt in prompts]
+    if job.paper:
+        read = job.lens(name, prefixes, common=words, read_at=at, variants="exact", first_token=True)
+        values = read.exp()
+    else:
+        values = job.contrast(job.states_at(name, prefixes, at), (), common=words)
     earlier, here = rearrange(values, "layer (item place) role -> place layer item role", place=2)
     return here, earlier
 

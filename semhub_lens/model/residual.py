@@ -1,0 +1,124 @@
+"""`residual_stream`: one state per prompt at every layer, in memory or in a folder."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any, SupportsIndex, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
+from semhub_lens.inputs.given import Prompts
+from semhub_lens.inputs.prompts import Prompt
+from semhub_lens.model.capture import residual_reads
+from semhub_lens.model.checks import notes, right_padding
+from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.hooking import Hooks, residual_names
+from semhub_lens.model.reads import read_positions
+from semhub_lens.model.resolve import prompt_count, prompt_windows
+from semhub_lens.model.stacks import States, StateStack, window_size, write_states
+
+
+@overload
+def residual_stream(
+    model: Model,
+    prompts: Prompts,
+    *,
+    read: str | SupportsIndex = "last",
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+    out: None = None,
+) -> Float[Tensor, "layer item d_model"]: ...
+
+
+@overload
+def residual_stream(
+    model: Model,
+    prompts: Prompts,
+    *,
+    read: str | SupportsIndex = "last",
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+    out: str | Path,
+) -> StateStack: ...
+
+
+@checked
+def residual_stream(
+    model: Model,
+    prompts: Prompts,
+    *,
+    read: str | SupportsIndex = "last",
+    hooks: Hooks = (),
+    max_tokens: int = 1024,
+    progress: bool = True,
+    out: str | Path | None = None,
+) -> States:
+    r"""Return one residual-stream vector per prompt at every layer.
+
+    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
+    time. Of a model that is not causal, only prompts of equal length share a batch.
+
+    **With `out`** the states go to that folder as they are measured, and a `StateStack` is returned. Prompts are read,
+    checked, sorted by length and run a window at a time (`stacks.WINDOW` items, fewer where their states are large), so
+    memory does not grow with their number, and items keep their order. The numbers are those of each window on its own.
+    A call that was interrupted goes on when it is made again: it reads the prompts once more and measures only what is
+    not there. A prompt that cannot be read ends the call when it comes to it; what is written stays.
+
+    Args:
+        model: any TransformerLens model.
+        prompts: texts, `Prompt`s, token ids or chat messages: a list, a generator, a data set's `Column`.
+        read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
+            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
+            because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
+            mean. A span's name: as "mean", over that span; "NAME:last": the state of the span's last token.
+        hooks: interventions to run under, as `(hook name, function)` pairs; not with `out`.
+        max_tokens: token budget of a batch, padding included.
+        progress: show a progress bar.
+        out: a folder; None keeps the states in memory.
+
+    Returns:
+        Float32 on CPU, `n_layers + 1` entries on the layer axis, all before the final norm.
+
+    Raises:
+        SemhubError: empty input, unknown span, position past the end, NaN states, a hook that never fired; a folder
+            with states of another model, read, version or other prompts.
+
+    Example:
+        >>> residual_stream(tiny_model, ["three plus two", "five"], progress=False).shape[1]
+        2
+    """
+    if out is not None:
+        return _written(model, prompts, read, hooks, max_tokens, progress, user_path(out))
+    return residual_reads(model, prompts, [read], hooks=hooks, max_tokens=max_tokens, progress=progress)[0]
+
+
+def _written(
+    model: Model, prompts: Any, read: str | SupportsIndex, hooks: Hooks, max_tokens: int, progress: bool, out: Path
+) -> StateStack:
+    if len(hooks):
+        raise SemhubError(
+            "out= takes no hooks=: a folder is gone on with only where all that its numbers depend on can be compared, "
+            "and what a hook does cannot. Measure under hooks in memory, some prompts at a time."
+        )
+    size = window_size(len(residual_names(model)), int(model.cfg.d_model))
+    settings = {"read": read if isinstance(read, str) else int(read), "max_tokens": max_tokens, "window": size}
+    windows = prompt_windows(model, prompts, size)
+    first = next(windows)  # what is wrong with it is said before anything runs or is written
+    for prompt in first:
+        read_positions(prompt, read)
+    provenance = provenance_of(model, notes=notes(right_padding(model).packing))
+    total = prompt_count(prompts)
+
+    def measure(window: list[Prompt]) -> Float[Tensor, "layer item d_model"]:
+        return residual_reads(model, window, [read], max_tokens=max_tokens, bar=bar)[0]
+
+    with tqdm(total=total, desc="residual stream", unit="prompt", disable=not progress, leave=False) as bar:
+        settings["torch"] = torch.__version__
+        return write_states(out, chain([first], windows), measure, settings, provenance, bar.update)
