@@ -30,6 +30,7 @@ from semhub_lens.cli.options import (
     Items,
     ModelName,
     Quiet,
+    ReportPage,
     Seed,
     TextCommand,
     cell,
@@ -195,9 +196,7 @@ def run(
 @app.command(rich_help_panel=MEASURE, epilog=example("report --out semhub_report.html"))
 def report(
     model: ModelName = DEFAULT,
-    out: Annotated[
-        Path | None, typer.Option(help="The page to write; default: semhub_report.html, semhub_comparison.html.")
-    ] = None,
+    out: ReportPage = None,
     compare: Compare = None,
     runs: Annotated[
         Path | None, typer.Option(help="Folder of saved runs, to go on from; default: beside the page.")

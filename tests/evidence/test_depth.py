@@ -1,4 +1,4 @@
-"""The share of depth at which all legs hold: counted by hand, against a slow second way, and absent for shuffled items."""
+"""The share of depth where all legs hold: by hand, against a slow second way, absent for shuffled items."""
 
 from dataclasses import replace
 

@@ -122,7 +122,7 @@ def test_it_is_written_with_the_page_while_the_page_fills(tmp_path, monkeypatch)
     record = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     jsonschema.validate(record, SCHEMA)
     assert not record["complete"] and "it broke" in record["stopped"] and len(record["experiments"]) == 1
-    with pytest.raises(SemhubError, match="the name of its report.json"):
+    with pytest.raises(SemhubError, match=r"the name of its report\.json"):
         report(models.tiny("bridge"), tmp_path / "page.json", only=IDS, progress=False)
 
 
