@@ -37,7 +37,7 @@ class LegComparison(Part):
 
     rows: tuple[VerdictRow, VerdictRow]
     """The verdict in a and in b."""
-    curves: tuple[Float[Tensor, "figure depth"], Float[Tensor, "figure depth"]]
+    curves: tuple[Float[Tensor, "figure depth_a"], Float[Tensor, "figure depth_b"]]
     """Of a and of b: depth (0 embedding, 1 last layer), mean effect, and its 95 % interval."""
     layers: tuple[int, int]
     """L of both models."""
@@ -46,7 +46,8 @@ class LegComparison(Part):
     @property
     def depths(self) -> tuple[str, str]:
         """Where both verdicts were read, as printed: a share of the depth."""
-        return tuple(f"{row.layer / last:.2f}" for row, last in zip(self.rows, self.layers, strict=True))  # type: ignore[return-value]
+        a, b = (f"{row.layer / last:.2f}" for row, last in zip(self.rows, self.layers, strict=True))
+        return a, b
 
     @property
     def printed(self) -> tuple[str, str]:
@@ -148,10 +149,8 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
 def _reported(leg: Leg) -> Int[Tensor, " item"] | None:
     """The items that did not choose the layer; None where the split is not that of the leg's seed."""
     _, report = halves(leg.effect.shape[1], leg.provenance.seed or 0)
-    same = abs(float(leg.effect[leg.verdict.row, report].mean()) - leg.verdict.estimate) < 1e-4 * (
-        1 + abs(leg.verdict.estimate)
-    )
-    return report if same else None
+    estimate = float(leg.effect[leg.verdict.row, report].mean())
+    return report if abs(estimate - leg.verdict.estimate) < 1e-4 * (1 + abs(estimate)) else None
 
 
 def side_by_side(a: Provenance, b: Provenance) -> Provenance:

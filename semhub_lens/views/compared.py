@@ -47,7 +47,6 @@ def _panel(figure: go.Figure, leg: LegComparison, names: tuple[str, str], cell: 
     lines = list(zip(names, leg.curves, PALETTE[:2], ("solid", "solid"), strict=True))
     if leg.difference.curve is not None:
         lines.append(("difference, same items", leg.difference.curve, INK, "dot"))
-    figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, **cell)
     for name, (depth, mean, low, high), colour, dash in lines:
         group = {"legendgroup": name, "showlegend": False}
         figure.add_trace(band(depth.tolist(), low.tolist(), high.tolist(), colour, escape(name), 0.16, **group), **cell)
@@ -57,6 +56,7 @@ def _panel(figure: go.Figure, leg: LegComparison, names: tuple[str, str], cell: 
             x=depth.tolist(), y=mean.tolist(), mode="lines", name=escape(name), line=line, hovertemplate=shown
         )
         figure.add_trace(trace.update(legendgroup=name, showlegend=not _named(figure, name)), **cell)
+    figure.add_hline(y=0, line={"color": NULL_COLOUR, "width": 1}, **cell)
     for row, last, colour in zip(leg.rows, leg.layers, PALETTE, strict=False):
         figure.add_vline(x=row.layer / last, line={"color": colour, "width": 1, "dash": "dot"}, **cell)
     if leg.rows[0].unit == "nats":

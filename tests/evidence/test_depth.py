@@ -67,7 +67,7 @@ def test_sweeps_and_probes_are_left_out():
     assert share_of(replace(probe, wording=replace(probe.wording, data_type="probing"))) == []
 
 
-def noisy(seed, data_hash="h", size=0.3):
+def noisy(seed, data_hash="h", size=0.6):
     effect = size + torch.randn(7, 24, generator=generator(seed))
     left = effect - 0.1 * torch.randn(7, 24, generator=generator(seed + 50)).abs()
     own = replace(WHERE, data_hash=data_hash)
@@ -99,16 +99,16 @@ def test_interval_and_share_equal_a_loop_over_resampled_items():
 def test_shuffled_items_hold_nowhere_and_their_right_partners_do():
     rng, layers, items = generator(3), 13, 48
     states = torch.randn(layers, items, 8, generator=rng)
-    partner = states + 0.7 * torch.randn(layers, items, 8, generator=rng)
-    matrix = torch.nn.functional.cosine_similarity(states[:, :, None], partner[:, None], dim=-1)
-    found = []
-    for order in (torch.arange(items), torch.randperm(items, generator=rng)):
-        shuffled = matrix[:, :, order]
-        effect, draw = paired_contrast(shuffled, torch.arange(items), other_keys(shuffled, torch.arange(items)))
-        legs = [make_leg(effect, draw, leg_text(), provenance=WHERE, seed=0, curves={})]
-        found += share_of(*legs)
-    assert found[0].share == 1.0 and found[0].low > 0.9
-    assert found[1].share <= 1 / 12 and found[1].high <= 0.25
+    right, shuffled, own = [], [], torch.arange(items)
+    for name in ("one", "two"):
+        partner = states + 0.7 * torch.randn(layers, items, 8, generator=rng)
+        matrix = torch.nn.functional.cosine_similarity(states[:, :, None], partner[:, None], dim=-1)
+        for legs, order in ((right, own), (shuffled, torch.randperm(items, generator=rng))):
+            effect, draw = paired_contrast(matrix[:, :, order], own, other_keys(matrix[:, :, order], own))
+            legs.append(make_leg(effect, draw, leg_text(name), provenance=WHERE, seed=0, curves={}))
+    (planted,), (absent,) = share_of(*right), share_of(*shuffled)
+    assert planted.share == 1.0 and planted.low > 0.9
+    assert (absent.share, absent.low) == (0.0, 0.0) and absent.high <= 1 / 12 + 1e-6 and absent.peak is None
 
 
 def test_p_counts_the_draws_that_reach_the_effect_at_any_layer():

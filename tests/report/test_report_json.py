@@ -65,16 +65,15 @@ def written(folder, name, results, model, **settings):
 def pair(tmp_path_factory):
     """Two reports of a model of 4 and one of 7 entries: one leg on the same items, one on other items."""
     folder, model = tmp_path_factory.mktemp("pair"), models.tiny("bridge")
-    deeper = models.tiny("bridge")
-    deeper.cfg.n_layers = 6
     one = [experiment(IDS[0], planted("m1", 4, 1.0)), experiment(IDS[1], planted("m1", 4, 0.0))]
     two = [
         experiment(IDS[0], planted("m2", 7, 0.5, 1)),
         experiment(IDS[1], planted("m2", 7, 0.5, 1, data="other", data_hash="x")),
     ]
-    made = written(folder, "one", one, model), written(folder, "two", two, deeper), one, two
-    deeper.cfg.n_layers = 3
-    return made
+    first = written(folder, "one", one, model)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(model.cfg, "n_layers", 6)
+        return first, written(folder, "two", two, model), one, two
 
 
 def test_the_record_beside_a_page_is_what_its_schema_says(pair):
