@@ -154,7 +154,8 @@ def _reported(leg: Leg) -> Int[Tensor, " item"] | None:
 
 
 def side_by_side(a: Provenance, b: Provenance) -> Provenance:
-    """Both provenances as one: what differs stands beside the other."""
+    """Both provenances as one, without the data of one leg: what differs stands beside the other."""
+    a, b = (replace(own, data=None, data_hash=None, notes=()) for own in (a, b))
     named = {field.name: (getattr(a, field.name), getattr(b, field.name)) for field in fields(Provenance)}
     return replace(a, **{k: f"{x} | {y}" for k, (x, y) in named.items() if x != y and isinstance(x, str)})
 

@@ -93,8 +93,8 @@ def _share(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> Dept
     holds = (own > 1).double().mean(1)
     strength, resampled = own.amin(0), drawn.amin(0)
     share, depth = float((strength > 1).double().mean()), len(strength)
-    low, high = (float(edge) for edge in percentiles((resampled > 1).float().mean(0)))
-    peak_low, peak_high = (float(edge) for edge in percentiles((1 + resampled.argmax(0)).float() / depth))
+    low, high = (float(edge) for edge in percentiles((resampled > 1).float().mean(0)[None]))
+    peak_low, peak_high = (float(edge) for edge in percentiles((1 + resampled.argmax(0))[None].float() / depth))
     weakest = int(holds.argmin())
     return DepthShare(
         data_type=data_type,

@@ -11,7 +11,7 @@ from semhub_lens.base.results import draws
 from semhub_lens.evidence.comparison import LegComparison, ReportComparison
 from semhub_lens.views.style import INK, NULL_COLOUR, PALETTE, band, escape, finish
 
-COLUMNS, ROW, TOP, BOTTOM = 3, 330, 110, 90
+COLUMNS, ROW, TOP, BOTTOM = 3, 330, 50, 100
 """Panels in a row; pixels of a row, and of the margins."""
 LATER = 0.12
 """Depth from which on axes in nats are scaled: lenses of the first layers differ by hundreds."""
@@ -20,10 +20,13 @@ LATER = 0.12
 @draws(ReportComparison)
 def comparison_figure(result: ReportComparison) -> go.Figure:
     """Every leg of both reports."""
-    return compared_figure(result.legs, result.names, note=result.provenance.line())
+    title = f"{result.names[0]} beside {result.names[1]}"
+    return compared_figure(result.legs, result.names, title, result.provenance.line())
 
 
-def compared_figure(legs: Sequence[LegComparison], names: tuple[str, str], note: str = "") -> go.Figure:
+def compared_figure(
+    legs: Sequence[LegComparison], names: tuple[str, str], title: str = "", note: str = ""
+) -> go.Figure:
     """A panel a leg: both effects with their intervals over depth, the chosen layers dotted, and the difference."""
     columns = min(COLUMNS, len(legs))
     rows = math.ceil(len(legs) / columns)
@@ -36,8 +39,8 @@ def compared_figure(legs: Sequence[LegComparison], names: tuple[str, str], note:
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
         _panel(figure, leg, names, {"row": row + 1, "col": column + 1})
-    title = f"{names[0]} beside {names[1]}"
-    finish(figure, title=title, note=note, height=plot + TOP + BOTTOM, top=TOP, bottom=BOTTOM)
+    top = TOP + 40 * bool(title)
+    finish(figure, title=title, note=note, height=plot + top + BOTTOM, top=top, bottom=BOTTOM)
     figure.update_xaxes(range=[-0.02, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], showticklabels=True)
     figure.update_xaxes(title="depth", row=rows)
     return figure
