@@ -1,8 +1,10 @@
 """`semhub report --compare A B`: two saved reports on one page."""
 
+from itertools import groupby
 from pathlib import Path
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from semhub_lens.base.errors import SemhubError
@@ -26,11 +28,15 @@ def compared(a: Path, b: Path, out: Path | None, as_json: bool, quiet: bool, *, 
         typer.echo(in_json({"models": found.names, "legs": rows, "page": str(out.resolve())}))
     if as_json or quiet:
         return
-    table = Table("leg", *(cell(name) for name in found.names), "difference", padding=(0, 1))
-    for leg in found.legs:
-        verdicts = [f"{row.effect} at {depth}, {row.status}" for row, depth in zip(leg.rows, leg.depths, strict=True)]
-        mean, interval = leg.printed
-        shown = f"{mean} [{interval}]" if mean else ""
-        table.add_row(*map(cell, (f"{leg.rows[0].experiment}: {leg.rows[0].title}", *verdicts, shown)))
+    table = Table(title="effect at its depth", box=SIMPLE)
+    for header in ("leg", *found.names, "difference [95 %]"):
+        table.add_column(cell(header))
+    for name, legs in groupby(found.legs, lambda leg: leg.rows[0].experiment):
+        table.add_section()
+        table.add_row(cell(name, "bold"))
+        for leg in legs:
+            sides = [f"{row.status}, {row.effect} at {at}" for row, at in zip(leg.rows, leg.depths, strict=True)]
+            mean, interval = leg.printed
+            table.add_row(*map(cell, (leg.rows[0].title, *sides, f"{mean} [{interval}]" if mean else "")))
     console.print(table)
     say(f"The page is at {out.resolve()}")

@@ -1,6 +1,5 @@
 """Two reports side by side: every leg of both, and the difference where both measured the same items."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import pandas as pd
@@ -158,8 +157,3 @@ def side_by_side(a: Provenance, b: Provenance) -> Provenance:
     a, b = (replace(own, data=None, data_hash=None, notes=()) for own in (a, b))
     named = {field.name: (getattr(a, field.name), getattr(b, field.name)) for field in fields(Provenance)}
     return replace(a, **{k: f"{x} | {y}" for k, (x, y) in named.items() if x != y and isinstance(x, str)})
-
-
-def depth_curve(layers: Sequence[int], last: int, figures: Sequence[Tensor]) -> Float[Tensor, "figure depth"]:
-    """Depth and figures of some layers as one tensor."""
-    return torch.stack([torch.tensor(layers, dtype=torch.float32) / last, *(figure.float() for figure in figures)])

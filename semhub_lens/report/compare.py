@@ -12,7 +12,6 @@ from semhub_lens.evidence.comparison import (
     Difference,
     LegComparison,
     ReportComparison,
-    depth_curve,
     difference,
     side_by_side,
 )
@@ -87,10 +86,9 @@ def _compared(a: SavedReport, b: SavedReport) -> ReportComparison:
 def _leg(a: SavedReport, b: SavedReport, key: tuple[str, str], names: tuple[str, str]) -> LegComparison:
     absent = [name for side, name in zip((a, b), names, strict=True) if key not in side.legs]
     gone = Difference(paired_by="", reason=GONE.format(" and ".join(absent)))
-    one, two = (depth_curve(side.curves[key][0], side.layers, side.curves[key][1]) for side in (a, b))
     return LegComparison(
         rows=(a.rows[key], b.rows[key]),
-        curves=(one, two),
+        curves=(a.curves[key], b.curves[key]),
         layers=(a.layers, b.layers),
         difference=gone if absent else difference(a.legs[key], b.legs[key]),
     )

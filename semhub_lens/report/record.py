@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
@@ -119,8 +120,8 @@ class SavedReport:
     shares: tuple[DepthShare, ...]
     rows: Mapping[tuple[str, str], VerdictRow]
     """By experiment and leg."""
-    curves: Mapping[tuple[str, str], tuple[list[int], list[Tensor]]]
-    """Layers, and mean effect with its interval; of a sweep at the chosen strength."""
+    curves: Mapping[tuple[str, str], Float[Tensor, "figure depth"]]
+    """Depth, mean effect, and its interval; of a sweep at the chosen strength."""
     legs: Mapping[tuple[str, str], Leg]
     """What holds the items, where the saved run is the one that was reported."""
 
@@ -166,14 +167,14 @@ def _decoded(path: Path, record: dict[str, Any], results: Sequence[ExperimentRes
             chosen = [i for i, at in enumerate(leg["strengths"] or leg["layers"]) if at == leg["strength"]]
             chosen = chosen if leg["strengths"] else list(range(len(leg["layers"])))
             figures = [torch.tensor(leg["curves"][name], dtype=torch.float32) for name in ("effect", "low", "high")]
-            curves[key] = ([leg["layers"][i] for i in chosen], [figure[chosen] for figure in figures])
+            depth = torch.tensor(leg["layers"], dtype=torch.float32) / record["model"]["n_layers"]
+            curves[key] = torch.stack([depth, *figures])[:, chosen]
             found = held.get(leg["leg"])
             if found is not None and _same(found, leg):
                 legs[key] = found
     provenance = Provenance(**record["provenance"] | {"notes": tuple(record["provenance"]["notes"])})
     shares = tuple(DepthShare(**share | {"left_out": tuple(share["left_out"])}) for share in record["shares"])
-    layers = int(record["model"]["n_layers"])
-    return SavedReport(path, provenance, record["size"], layers, shares, rows, curves, legs)
+    return SavedReport(path, provenance, record["size"], record["model"]["n_layers"], shares, rows, curves, legs)
 
 
 def _same(leg: Leg, record: dict[str, Any]) -> bool:

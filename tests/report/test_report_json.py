@@ -88,6 +88,10 @@ def test_the_record_beside_a_page_is_what_its_schema_says(pair):
     assert leg["p"] == first.legs[0].p_value == pytest.approx(1 / 501)
     assert leg["curves"]["effect"] == pytest.approx(first.legs[0].mean.tolist(), rel=1e-5)
     assert len(leg["behind"]["raw"]) == len(leg["layers"]) == 4
+    (share,) = record["shares"]
+    assert (share["data_type"], share["legs"], share["share"]) == ("languages", 2, 0.0)
+    row = page.read_text(encoding="utf-8").partition('<tr class="share">')[2].partition("</tr>")[0]
+    assert "all 2 legs hold" in row and share["weakest"] in row and "0.00" in row
     assert not list(page.parent.glob(".*partial"))
 
 
