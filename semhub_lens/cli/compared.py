@@ -12,6 +12,9 @@ from semhub_lens.base.json_text import in_json
 from semhub_lens.cli.options import cell, console, say
 from semhub_lens.report.compare import compare_reports
 
+WIDEST_ID = 27
+"""Columns that the longest id of an experiment takes."""
+
 
 def compared(a: Path, b: Path, out: Path | None, as_json: bool, quiet: bool, *, measuring: bool) -> None:
     """Write the page; print every leg of both as JSON, or the table, or nothing.
@@ -30,7 +33,7 @@ def compared(a: Path, b: Path, out: Path | None, as_json: bool, quiet: bool, *, 
         return
     table = Table(title="effect at its depth", box=SIMPLE)
     for header in ("leg", *found.names, "difference [95 %]"):
-        table.add_column(cell(header))
+        table.add_column(cell(header), min_width=WIDEST_ID if header == "leg" else None)
     for name, legs in groupby(found.legs, lambda leg: leg.rows[0].experiment):
         table.add_section()
         table.add_row(cell(name, "bold"))
