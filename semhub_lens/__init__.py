@@ -9,6 +9,7 @@ from semhub_lens import experiments, spokes
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Provenance, Result, load_result
 from semhub_lens.data.text.columns import Column
+from semhub_lens.evidence.comparison import ReportComparison
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.geometry.cosine import CosineResult, CosineTo
 from semhub_lens.geometry.similarity import SimilarityResult, similarity
@@ -48,6 +49,7 @@ from semhub_lens.probes.fitting import ProbeSetup
 from semhub_lens.probes.predictions import Peak, Predictions
 from semhub_lens.probes.probe import ProbeResult, linear_probe
 from semhub_lens.probes.transfer import TransferResult, transfer_matrix
+from semhub_lens.report.compare import compare_reports
 from semhub_lens.scores import steering_scores
 from semhub_lens.scores.classifier import SentimentClassifier, sentiment
 from semhub_lens.scores.damage import kl_to_clean
@@ -95,6 +97,7 @@ __all__ = [
     "Prompt",
     "Provenance",
     "Readout",
+    "ReportComparison",
     "Result",
     "SemhubError",
     "SentenceEncoder",
@@ -116,6 +119,7 @@ __all__ = [
     "calibrate",
     "check",
     "compare",
+    "compare_reports",
     "concept_patch",
     "continuation_perplexity",
     "direct_attribution",

@@ -1,5 +1,8 @@
 """A small result of every class; a class without one here fails the tests of saved files."""
 
+import tempfile
+from pathlib import Path
+
 import torch
 
 import semhub_lens as shl
@@ -123,6 +126,25 @@ def experiment(model):
     return shl.ExperimentResult("test", "a test", (leg(model),), ("a note",), extras, provenance=provenance_of(model))
 
 
+def saved_report(model, page):
+    """A report's page and report.json, without runs, of one leg."""
+    from semhub_lens.report.hub_page import HubPage
+    from semhub_lens.report.orchestration import Measured
+    from semhub_lens.report.record import ReportFiles
+
+    one = leg(model)
+    result = shl.ExperimentResult("test", "a test", (one,), (), provenance=one.provenance)
+    files = ReportFiles(HubPage(where=one.provenance, size="small"), page, page.with_suffix(""), model)
+    files.write(Measured(results=[result], unmeasured={}))
+    return page, [result]
+
+
+def report_comparison(model):
+    with tempfile.TemporaryDirectory() as folder:
+        made = saved_report(model, Path(folder) / "page.html")
+        return shl.compare_reports(made, made)
+
+
 def curve(model):
     return TrainingCurve(noise(7), {"new_item": ((3, 1.5), (7, 1.0))}, provenance=provenance_of(model))
 
@@ -147,6 +169,7 @@ def translators(model):
 SAMPLES = {
     "Leg": leg,
     "ExperimentResult": experiment,
+    "ReportComparison": report_comparison,
     "LensResult": lambda model: shl.logit_lens(model, TEXT, top_k=3, **QUIET),
     "AttributionResult": lambda model: shl.direct_attribution(model, TEXT),
     "LensComparison": lambda model: shl.compare(

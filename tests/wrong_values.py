@@ -97,6 +97,11 @@ def saved_states(model):
     return shl.residual_stream(model, [TEXT], out=folder() / "states", **QUIET).folder
 
 
+def saved_report(model):
+    page = folder() / "report.html"
+    return page if page.exists() else samples.saved_report(model, page)[0]
+
+
 def host():
     path = folder() / "host"
     if not path.exists():
@@ -207,6 +212,7 @@ GOOD = {
     ),
     "check": (shl.check, lambda m: {"model": m}),
     "compare": (shl.compare, lambda m: {"a": lens(m), "b": lens(m)}),
+    "compare_reports": (shl.compare_reports, lambda m: {"a": saved_report(m), "b": saved_report(m)}),
     "concept_patch": (
         shl.concept_patch, lambda m: {"model": m, **concepts(m), "names": ("x", "y"), "seed": 0, **QUIET},
     ),
@@ -468,7 +474,9 @@ KINDS = {
     "open_states.folder": "path",
     "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count", "Translators.load.model": "anything",
     "Translators.from_tuned_lens.source": "path", "train_translators.texts": "prompts",
-    "compare.a": "result", "compare.b": "result", "compare.names": "two names", "explore.prompt": "name",
+    "compare.a": "result", "compare.b": "result", "compare.names": "two names",
+    "compare_reports.a": "report", "compare_reports.b": "report", "compare_reports.path": "optional new path",
+    "explore.prompt": "name",
     "Explorer.table": "optional part", "explore.table": "optional part", "picture_map.tile": "tiles of a picture",
     "LanguageTable.languages": "names", "LanguageTable.weights": "table", "LanguageTable.source": "name",
     "LanguageTable.names": "names", "Controls.seed": "seed", "Capture.site": "choice", "LinearProbe.classifier": "part",
@@ -546,6 +554,9 @@ WRONG |= {
     "one place": [None, 1.5, 99, "nothing", ESC], "sound positions": [None, 5, "a", [], [99], [0], ["a", "b"], [0,
     1.5]],
     "sound times": [None, 5, "a", [], [0.0], ["a", "b"], [NAN, 1.0], [1.0, 0.0]],
+    "report": [None, 5, b"a", (5, []), Of(lambda m: folder() / "nothing.html"), Of(lambda m: lexicon())],
+    "optional new path": [5, b"a", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html"),
+        Of(lambda m: saved_report(m))],
     "two names": [None, 5, "ab", ["a"], ["a", "b", "c"], [5, 6]],
     "align": [None, 5, "middle", "", [5], ["ab"], [([0],)], [([], [0])], [(["a"], [0])], [([0.5], [0])], [([-1], [0])],
         [([0], [99])], [([1], [1]), ([0], [0])]],
@@ -625,7 +636,7 @@ COMMANDS = {
     },
     "report": {
         "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
-        "steering": FREE, "full": FREE,
+        "steering": FREE, "full": FREE, "compare": ["a.html"],
     },
     "results": {
         "n": NO_NUMERALS, "seed": NO_NUMERALS,

@@ -8,6 +8,7 @@
 - `progress`: the progress display of long work.
 - `store`: finished parts of a long run, kept on disk.
 - `fingerprints`: the one home of hashing.
+- `json_text`: values as JSON, what is undefined as null.
 - `foreign`: the private names of other libraries.
 - `shown_text`: text of others, harmless to show.
 - `rng`: random draws from explicit seeds.

@@ -2,6 +2,7 @@
 
 - `main`: its commands.
 - `lens_shown`: a lens as a coloured table or as JSON.
+- `compared`: two saved reports on one page.
 - `printed`: tables and JSON of results.
 - `starter`: the script or notebook that `semhub new` writes.
 - `options`: what the commands share.

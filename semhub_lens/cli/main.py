@@ -16,17 +16,21 @@ from semhub_lens import spokes
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path
+from semhub_lens.base.json_text import in_json
 from semhub_lens.base.progress import said
+from semhub_lens.cli.compared import compared
 from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
     DEFAULT,
     Backend,
+    Compare,
     Device,
     Dtype,
     InJson,
     Items,
     ModelName,
     Quiet,
+    ReportPage,
     Seed,
     TextCommand,
     cell,
@@ -35,7 +39,7 @@ from semhub_lens.cli.options import (
     load_model,
     say,
 )
-from semhub_lens.cli.printed import answer, in_json
+from semhub_lens.cli.printed import answer
 from semhub_lens.cli.starter import starter
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import Convention
@@ -192,7 +196,8 @@ def run(
 @app.command(rich_help_panel=MEASURE, epilog=example("report --out semhub_report.html"))
 def report(
     model: ModelName = DEFAULT,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("semhub_report.html"),
+    out: ReportPage = None,
+    compare: Compare = None,
     runs: Annotated[
         Path | None, typer.Option(help="Folder of saved runs, to go on from; default: beside the page.")
     ] = None,
@@ -211,6 +216,9 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
+    if compare is not None:
+        return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n))
+    out = out or Path("semhub_report.html")
     said(f"Loading {model}.", shown=not quiet)
     loaded = load_model(model, backend, device, dtype)
     try:

@@ -1,5 +1,6 @@
 """What the commands share: options, what they print, and loading a model by their values."""
 
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -22,6 +23,12 @@ Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
 InJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")]
+ReportPage = Annotated[
+    Path | None, typer.Option(help="The page; default: semhub_report.html, with --compare semhub_comparison.html.")
+]
+Compare = Annotated[
+    tuple[Path, Path] | None, typer.Option(help="Two reports, or their report.json, on one page; measures nothing.")
+]
 DEFAULT = "gemma-3-270m"
 
 

@@ -1,14 +1,12 @@
 """What the commands print of results: tables for people, one JSON object for scripts."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import typer
 from rich.box import HEAVY_HEAD, SIMPLE
 from rich.table import Table
 
+from semhub_lens.base.json_text import in_json
 from semhub_lens.cli.options import cell, console, say
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
@@ -49,19 +47,6 @@ def answer(
     elif not quiet:
         console.print(summary_table(results))
         say(note)
-
-
-def in_json(whole: Mapping[str, Any] | Sequence[Any]) -> str:
-    """JSON of ASCII; what is undefined is null."""
-    return json.dumps(_finite(whole), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _short(row: VerdictRow) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
-from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, halves, null_curves, verdict
+from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, corrected_p, halves, null_curves, verdict
 from semhub_lens.evidence.verdict_row import VerdictRow
 
 NULL_DRAWS = 500
@@ -75,6 +76,14 @@ class Leg(Result):
     """The residual layer of every row."""
     strengths: tuple[float, ...]
     """The strength of every row of a grid of interventions; empty where nothing is changed."""
+    placebos: int = 0
+    """How many of the controls are placebos: the last ones."""
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "Leg":
+        """Files without the number of placebos name them "absent ..."."""
+        absent = sum(name.startswith("absent") for name in fields["control_names"])
+        return cls(**({"placebos": absent} | fields))
 
     @property
     def title(self) -> str:
@@ -95,6 +104,18 @@ class Leg(Result):
     def strength(self) -> float | None:
         """The strength that one half of the items chose, for interventions."""
         return self.strengths[self.verdict.row] if self.strengths else None
+
+    @property
+    def p_value(self) -> float:
+        """How often effect-free pairings of all items reach the effect at the verdict's row, at any row."""
+        return corrected_p(self.mean, self.null, self.verdict.row, first=int(not self.strengths))
+
+    @cached_property
+    def lower(self) -> Float[Tensor, "effect layer"]:
+        """Lower 95 % bound over all items of the effect and of what each control but a placebo leaves of it."""
+        controls = self.controls[: len(self.controls) - self.placebos]
+        lows = [bootstrap_mean(left, seed=self.provenance.seed or 0).low for left in controls]
+        return torch.stack([self.low, *lows])
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer (and strength) and item."""
@@ -219,6 +240,7 @@ def make_leg(
         labels=tuple(labels),
         layers=tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
         strengths=tuple(float(strength) for _, strength in grid),
+        placebos=len(placebos),
         provenance=provenance,
     )
 

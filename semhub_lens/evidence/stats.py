@@ -166,6 +166,27 @@ def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Te
     return centre, scale, (null - centre) / scale
 
 
+def corrected_p(mean: Float[Tensor, " layer"], null: Float[Tensor, "draw layer"], row: int, *, first: int = 1) -> float:
+    r"""How often effect-free pairings reach the effect of a row at any row, +1 in both counts.
+
+    $p = (1 + \#\{\max_{\ell \ge f} z^{null}_\ell \ge z_r\}) / (1 + draws)$, with z in units of each row's null as in
+    `verdict`.
+
+    Args:
+        mean: effect of every row, over the items of the null.
+        null: mean effects under effect-free pairings.
+        row: the row r that is judged.
+        first: the first row f that could have been chosen.
+
+    Example:
+        >>> corrected_p(torch.tensor([0.0, 9.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]), 1)
+        0.25
+    """
+    centre, scale, standard = _standardised(null)
+    reached = standard[:, first:].amax(1) >= (mean[row] - centre[row]) / scale[row]
+    return (1 + int(reached.sum())) / (1 + len(null))
+
+
 def paired_contrast(
     matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], reference: Float[Tensor, "layer item"]
 ) -> tuple[Float[Tensor, "layer item"], NullDraw]:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from semhub_lens.base.results import Part
+
 
 @dataclass(frozen=True, kw_only=True)
-class VerdictRow:
+class VerdictRow(Part):
     """The figures of one leg, on the half of the items that did not choose the layer.
 
     A field that is added here stands in `ExperimentResult.summary` and in run.json without further ado.

@@ -24,8 +24,8 @@ from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
 from semhub_lens.model.reads import spread
-from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.residual import residual_stream
+from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.untrained import untrained
 
 Convention = Literal["corrected", "paper"]

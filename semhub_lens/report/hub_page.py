@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from semhub_lens.base.progress import duration
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.evidence.depth import DepthShare
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.registry import EXPERIMENTS
@@ -44,12 +45,13 @@ class HubPage:
     _begun: float = field(default_factory=time.monotonic, init=False)
     _drawn: dict[int, tuple[Any, str]] = field(default_factory=dict, init=False)
 
-    def html(self, measured: Measured, stopped: str = "") -> str:
+    def html(self, measured: Measured, stopped: str = "", shares: Sequence[DepthShare] = ()) -> str:
         """The page.
 
         Args:
             measured: what there is, and what is to come.
             stopped: why and how to go on, where the work ended before its end.
+            shares: the share of depth of every data type.
         """
         results = measured.results
         rows = [row for result in results for row in result.rows()]
@@ -66,6 +68,7 @@ class HubPage:
             size=self.size,
             cards=_cards(rows),
             rows=rows,
+            shares=shares,
             colours=VERDICT_COLOURS,
             missing=_missing(measured),
             lenses=[self._of(lens) for lens in self.lenses],

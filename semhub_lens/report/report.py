@@ -18,8 +18,8 @@ from semhub_lens.lens.logit_lens import LensResult, logit_lens
 from semhub_lens.model.facts import Model
 from semhub_lens.report.hub_page import Drawable, HubPage
 from semhub_lens.report.orchestration import QUICK, Measured, Plan, choose, reasons, watched
+from semhub_lens.report.record import ReportFiles, json_beside
 from semhub_lens.views.media_maps import picture_map
-from semhub_lens.views.page import write_page
 
 SHOWN = {
     IMAGE.name: lambda: squared(next(item for item in bundled_pictures() if item.concept == "dog").open()),
@@ -54,7 +54,8 @@ def report(
     """Run the experiments on a model and write the page, anew after each of them.
 
     The page is there after the lens of two prompts. While it fills, it says what is measured, what is running, what is
-    to come and how long that will take. It is whole at any moment, and needs no network.
+    to come and how long that will take. It is whole at any moment, and needs no network. report.json beside it (the
+    page's name, ".json") holds the same figures as data.
 
     Args:
         model: any TransformerLens model with a tokenizer.
@@ -78,6 +79,7 @@ def report(
         Stopped: a KeyboardInterrupt, after the page is written.
     """
     path = require_file(path)
+    json_beside(path)
     chosen = choose(only, steering=steering)
     runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
     require_place(runs)
@@ -86,21 +88,22 @@ def report(
         raise SemhubError(" ".join(reasons(plan.unreadable)))
     lenses = [logit_lens(model, prompt, progress=False) for prompt in LENS_PROMPTS]
     page = HubPage(where=lenses[0].provenance, size=size_in_words(n, full), lenses=lenses)
+    files = ReportFiles(page, path, runs, model)
     coming = [experiment.id for experiment in chosen if experiment.id not in plan.unreadable]
     measured = Measured(results=[], unmeasured=dict(plan.unreadable), coming=coming)
     try:
-        write_page(page.html(measured), path)
+        files.write(measured)
         said(f"The report is at {path.resolve()}\nIt fills while the experiments run.", shown=progress)
         page.glimpses = [shown for reader in plan.readers.values() for shown in glimpse(model, reader)]
         for measured in watched(plan.run(n=n, seed=seed, out=runs, quick=not full), progress):
             if measured.results and measured.results[-1].id == NEEDS_TABLE:
                 page.lenses = _by_language(model, lenses)
-            write_page(page.html(measured), path)
+            files.write(measured)
     except BaseException as error:
         why = INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"An error ended it: {error}"
         go_on = GO_ON.format(runs=runs)
         with suppress(SemhubError):  # a full disk, say: the page that is there stays
-            write_page(page.html(measured, f"{why} {go_on}"), path)
+            files.write(measured, f"{why} {go_on}")
         if isinstance(error, KeyboardInterrupt):
             raise Stopped(f"{why} What is done is in {path.resolve()}\n{go_on}") from error
         raise

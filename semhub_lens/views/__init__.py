@@ -8,6 +8,7 @@
 - `lens`: the logit-lens heat map.
 - `token_strip`: tokens coloured by a lens quantity.
 - `curves`: curves over layers, legs, experiments.
+- `compared`: two reports side by side.
 - `sign_map`: the sign of a leg's effect.
 - `media_maps`: the lens on pictures and sound.
 - `probes`: probes and transfer.

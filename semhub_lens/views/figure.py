@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import Result, drawn
 from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
+    compared,
     concepts,
     curves,
     generation,

@@ -110,7 +110,7 @@ def layer_axis(layers: int) -> dict:
 
 
 def band(
-    x: Sequence[int],
+    x: Sequence[int] | Sequence[float],
     low: Sequence[float],
     high: Sequence[float],
     colour: str,

@@ -1,0 +1,159 @@
+"""Two reports side by side: every leg of both, and the difference where both measured the same items."""
+
+from dataclasses import dataclass, fields, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_lens.base.results import Part, Provenance, Result
+from semhub_lens.evidence.depth import DepthShare
+from semhub_lens.evidence.legs import Leg
+from semhub_lens.evidence.stats import bootstrap_mean, halves
+from semhub_lens.evidence.verdict_row import VerdictRow, number
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Difference(Part):
+    """One leg of a less that of b, item by item."""
+
+    paired_by: str
+    """What says that the items are the same; empty where they are not, and then there are no figures."""
+    reason: str = ""
+    """Why there is no figure, or none of the verdicts."""
+    curve: Float[Tensor, "figure depth"] | None = None
+    """Depth, mean difference, and its 95 % bootstrap interval over items; None for sweeps of interventions."""
+    verdicts: tuple[float, float, float] | None = None
+    """The effects at both chosen layers: difference, low, high, on items that chose neither layer."""
+    items: int = 0
+    """Behind `verdicts`."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LegComparison(Part):
+    """One leg of two reports."""
+
+    rows: tuple[VerdictRow, VerdictRow]
+    """The verdict in a and in b."""
+    curves: tuple[Float[Tensor, "figure depth_a"], Float[Tensor, "figure depth_b"]]
+    """Of a and of b: depth (0 embedding, 1 last layer), mean effect, and its 95 % interval."""
+    layers: tuple[int, int]
+    """L of both models."""
+    difference: Difference
+
+    @property
+    def depths(self) -> tuple[str, str]:
+        """Where both verdicts were read, as printed: a share of the depth."""
+        a, b = (f"{row.layer / last:.2f}" for row, last in zip(self.rows, self.layers, strict=True))
+        return a, b
+
+    @property
+    def printed(self) -> tuple[str, str]:
+        """The difference of the verdicts and its interval, as printed; empty where there is none."""
+        if self.difference.verdicts is None:
+            return "", ""
+        mean, low, high = map(number, self.difference.verdicts)
+        return mean, f"{low} to {high}"
+
+
+@dataclass(frozen=True, eq=False)
+class ReportComparison(Result):
+    """Two reports side by side; `compare_reports` makes it."""
+
+    names: tuple[str, str]
+    legs: tuple[LegComparison, ...]
+    shares: tuple[tuple[DepthShare, ...], tuple[DepthShare, ...]]
+    """The share of depth of every data type, in a and in b."""
+    only: tuple[str, ...]
+    """What one report alone holds, in words."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per leg."""
+        rows = []
+        for leg in self.legs:
+            row: dict[str, object] = {"experiment": leg.rows[0].experiment, "leg": leg.rows[0].title}
+            for side, own, last in zip("ab", leg.rows, leg.layers, strict=True):
+                figures = {"verdict": own.status, "effect": own.estimate, "low": own.low, "high": own.high}
+                row |= {f"{name}_{side}": value for name, value in (figures | {"depth": own.layer / last}).items()}
+            figures = leg.difference.verdicts or (float("nan"),) * 3
+            row |= dict(zip(("difference", "low", "high"), figures, strict=True))
+            rows.append(row | {"paired by": leg.difference.paired_by, "items": leg.difference.items})
+        return pd.DataFrame(rows)
+
+
+def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
+    """The place in b of every item of a, with what says that they are the same; or None, with why they are not.
+
+    The items are the same where the hash of the data and the labels are. Where the hash differs, because it holds
+    tokens, they are those of equal labels, if no label occurs twice and both legs have all of them.
+    """
+    ours, theirs = a.effect.shape[1], b.effect.shape[1]
+    hashes = (a.provenance.data_hash, b.provenance.data_hash)
+    if ours == theirs and hashes[0] is not None and hashes[0] == hashes[1] and a.labels == b.labels:
+        return torch.arange(ours), "the same data"
+    if a.provenance.data != b.provenance.data:
+        return None, f"other data: {a.provenance.data} and {b.provenance.data}"
+    if not a.labels or len({*a.labels}) < ours or len({*b.labels}) < theirs:
+        return None, f"other items: {ours} and {theirs}, which no labels tell apart"
+    if {*a.labels} != {*b.labels}:
+        return None, f"other items: {len({*a.labels} & {*b.labels})} in both of {ours} and {theirs}"
+    place = {label: i for i, label in enumerate(b.labels)}
+    return torch.tensor([place[label] for label in a.labels]), "the same labels"
+
+
+def nearest_entries(ours: int, theirs: int) -> tuple[Int[Tensor, " depth"], Int[Tensor, " depth"]]:
+    """For every entry of the model with fewer, the nearest of the other by depth; of two as near, the lower.
+
+    Example:
+        >>> from semhub_lens.evidence.comparison import nearest_entries
+        >>> [entries.tolist() for entries in nearest_entries(3, 6)]
+        [[0, 1, 2], [0, 2, 5]]
+    """
+    fewer, more = min(ours, theirs) - 1, max(ours, theirs) - 1
+    entries = torch.arange(fewer + 1)
+    nearest = (entries[:, None] * more - torch.arange(more + 1) * fewer).abs().argmin(1)
+    return (entries, nearest) if ours <= theirs else (nearest, entries)
+
+
+def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
+    r"""One leg of model a less that of model b over the same items: mean of $e^a_{\ell i} - e^b_{m(\ell) i}$.
+
+    The bootstrap draws items, the same of both models. $m(\ell)$ is the nearest entry by depth (`nearest_entries`). The
+    difference of the verdicts is that of the effects at each model's own chosen layer, over the items that chose in
+    neither.
+    """
+    order, why = same_items(a, b)
+    if order is None:
+        return Difference(paired_by="", reason=why)
+    theirs = b.effect[:, order]
+    found = Difference(paired_by=why, reason="the items that chose the layers are not known")
+    if not a.strengths and not b.strengths:
+        one, two = nearest_entries(len(a.effect), len(theirs))
+        interval = bootstrap_mean(a.effect[one] - theirs[two], seed=seed)
+        depth = torch.arange(len(one)).float() / (len(one) - 1)
+        found = replace(found, curve=torch.stack([depth, interval.mean, interval.low, interval.high]))
+    reported = [_reported(leg) for leg in (a, b)]
+    if reported[0] is None or reported[1] is None:
+        return found
+    both = reported[0][torch.isin(order[reported[0]], reported[1])]
+    if not len(both):
+        return replace(found, reason="no item is in the reporting half of both")
+    left = (a.effect[a.verdict.row] - theirs[b.verdict.row])[None, both]
+    interval = bootstrap_mean(left, seed=seed)
+    figures = (float(interval.mean), float(interval.low), float(interval.high))
+    return replace(found, reason="", verdicts=figures, items=len(both))
+
+
+def _reported(leg: Leg) -> Int[Tensor, " item"] | None:
+    """The items that did not choose the layer; None where the split is not that of the leg's seed."""
+    _, report = halves(leg.effect.shape[1], leg.provenance.seed or 0)
+    estimate = float(leg.effect[leg.verdict.row, report].mean())
+    return report if abs(estimate - leg.verdict.estimate) < 1e-4 * (1 + abs(estimate)) else None
+
+
+def side_by_side(a: Provenance, b: Provenance) -> Provenance:
+    """Both provenances as one, without the data of one leg: what differs stands beside the other."""
+    a, b = (replace(own, data=None, data_hash=None, notes=()) for own in (a, b))
+    named = {field.name: (getattr(a, field.name), getattr(b, field.name)) for field in fields(Provenance)}
+    return replace(a, **{k: f"{x} | {y}" for k, (x, y) in named.items() if x != y and isinstance(x, str)})

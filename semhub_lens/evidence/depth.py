@@ -1,0 +1,129 @@
+r"""The hub in one number: the share of depth at which every leg of a data type holds.
+
+A leg **holds** at a layer where the lower bound of the 95 % bootstrap interval, over all items, lies above 0 for its
+effect and for what each control leaves of it. With mean $m$ and lower bound $b$ of the effect and of each control, the
+leg's strength at layer l is $s_\ell = \min m_\ell / (m_\ell - b_\ell)$; it holds where $s_\ell > 1$. A leg with a
+placebo that fails holds nowhere. `docs/methods/depth.md` says what this hides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.results import Part
+from semhub_lens.evidence.legs import ExperimentResult, Leg
+from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
+
+NO_DATA_TYPE = ("probing",)
+"""What legs name as their data type that compare data types with each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthShare(Part):
+    """Over which share of the depth every leg of one data type holds."""
+
+    data_type: str
+    share: float
+    """Of the layers 1 to L, those where every leg holds."""
+    low: float
+    high: float
+    """95 % of the shares of resampled items, widened to hold the share itself."""
+    peak: float | None
+    """Depth (0 embedding, 1 last layer) at which the weakest leg is strongest; None where no layer holds."""
+    peak_low: float | None
+    peak_high: float | None
+    """95 % of the peaks of resampled items."""
+    legs: int
+    items: int
+    """Of the leg with the fewest."""
+    weakest: str
+    """The leg that holds at the fewest layers."""
+    weakest_share: float
+    left_out: tuple[str, ...]
+    """Legs that are not measured at every layer: sweeps of interventions."""
+
+    @property
+    def printed(self) -> str:
+        """The share, as it is printed."""
+        return f"{self.share:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """Its interval, as it is printed."""
+        return f"{self.low:.2f} to {self.high:.2f}"
+
+    @property
+    def at(self) -> str:
+        """The depth of the peak, as it is printed; empty where nothing holds."""
+        return "" if self.peak is None else f"{self.peak:.2f}"
+
+
+def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> list[DepthShare]:
+    """The share of depth of every data type that these experiments of one model measure.
+
+    Args:
+        results: of one model.
+        draws: samples of items. Legs on the same data are resampled together, others apart. Each margin $m - b$ is
+            that of the items as they are.
+
+    Example:
+        >>> from semhub_lens.evidence.depth import depth_shares
+        >>> depth_shares([])
+        []
+    """
+    grouped: dict[str, list[tuple[str, Leg]]] = {}
+    for result in results:
+        for leg in result.legs:
+            if leg.wording.data_type not in NO_DATA_TYPE:
+                grouped.setdefault(leg.wording.data_type, []).append((f"{result.id}: {leg.title}", leg))
+    shares = [_share(data_type, named, draws) for data_type, named in grouped.items()]
+    return [share for share in shares if share is not None]
+
+
+def _share(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> DepthShare | None:
+    measured = [(name, leg) for name, leg in named if not leg.strengths]
+    if not measured:
+        return None
+    data = list(dict.fromkeys(_data(name, leg) for name, leg in measured))
+    found = [_strengths(leg, draws, data.index(_data(name, leg))) for name, leg in measured]
+    own, drawn = (torch.stack([pair[which] for pair in found]) for which in (0, 1))  # [leg layer], [leg layer draw]
+    holds = (own > 1).double().mean(1)
+    strength, resampled = own.amin(0), drawn.amin(0)
+    share, depth = float((strength > 1).double().mean()), len(strength)
+    low, high = (float(edge) for edge in percentiles((resampled > 1).float().mean(0)[None]))
+    peak_low, peak_high = (float(edge) for edge in percentiles((1 + resampled.argmax(0))[None].float() / depth))
+    weakest = int(holds.argmin())
+    return DepthShare(
+        data_type=data_type,
+        share=share,
+        low=min(low, share),
+        high=max(high, share),
+        peak=(1 + int(strength.argmax())) / depth if share else None,
+        peak_low=peak_low if share else None,
+        peak_high=peak_high if share else None,
+        legs=len(measured),
+        items=min(leg.effect.shape[1] for _, leg in measured),
+        weakest=measured[weakest][0],
+        weakest_share=float(holds[weakest]),
+        left_out=tuple(name for name, leg in named if leg.strengths),
+    )
+
+
+def _data(name: str, leg: Leg) -> tuple[str, int]:
+    """What legs share that are resampled together: their items."""
+    return leg.provenance.data_hash or name, leg.effect.shape[1]
+
+
+def _strengths(leg: Leg, draws: int, number: int) -> tuple[Float[Tensor, " layer"], Float[Tensor, "layer draw"]]:
+    """Strength at the layers 1 to L, of the items and of resampled ones."""
+    rows = torch.cat([leg.effect[None], leg.controls[: len(leg.lower) - 1]])[:, 1:]
+    weights = bootstrap_weights(rows.shape[-1], draws, leg.provenance.seed or 0)
+    means, mean = rows @ weights.T / rows.shape[-1], rows.mean(-1, keepdim=True)
+    margin = (mean - leg.lower[:, 1:, None]).clamp(min=0)
+    placebos = set(leg.control_names[len(leg.lower) - 1 :])
+    scale = float(not any(check.name in placebos and not check.holds for check in leg.checks))
+    own, drawn = (torch.nan_to_num(each / margin, nan=0.0).amin(0) * scale for each in (mean, means))
+    return own[:, 0], drawn.roll(number, -1)  # rolled, so that the draws of other data are other ones
