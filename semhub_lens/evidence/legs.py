@@ -83,7 +83,8 @@ class Leg(Result):
     def from_fields(cls, fields: dict[str, Any]) -> "Leg":
         """Files without the number of placebos name them "absent ..."."""
         absent = sum(name.startswith("absent") for name in fields["control_names"])
-        return cls(**({"placebos": absent} | fields))
+        whole: dict[str, Any] = {"placebos": absent} | fields
+        return cls(**whole)
 
     @property
     def title(self) -> str:

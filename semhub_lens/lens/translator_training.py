@@ -14,6 +14,7 @@ the same maps to the last bit on the same machine and number of threads.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -87,10 +88,8 @@ def train_translators(
         True
     """
     setup, rng = setup or TranslatorSetup(), generator(seed)
-    grouped = {
-        group: as_prompts(model, listed)
-        for group, listed in (texts.items() if isinstance(texts, Mapping) else [("all", texts)])
-    }
+    named: Any = texts if isinstance(texts, Mapping) else {"all": texts}
+    grouped = {str(group): as_prompts(model, listed) for group, listed in named.items()}
     parts = _split(grouped, rng)
     chosen = sorted(
         {whole_number(layer, "A layer") for layer in (range(n_layers(model)) if layers is None else layers)}

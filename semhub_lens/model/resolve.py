@@ -45,7 +45,8 @@ def prompt_windows(model: Model, prompts: Prompts, size: int) -> Iterator[list[P
         SemhubError: as `as_prompts`, when it comes to the entry, which is named by its number.
     """
     require_model(model)
-    entries, start = iter(prompts if _one_by_one(prompts) else as_prompts(model, prompts)), 0
+    several: Any = prompts if _one_by_one(prompts) else as_prompts(model, prompts)
+    entries, start = iter(several), 0
     while window := list(islice(entries, size)):
         yield [_numbered(model, entry, start + i) for i, entry in enumerate(window)]
         start += len(window)

@@ -161,9 +161,11 @@ def _decoded(path: Path, record: dict[str, Any], results: Sequence[ExperimentRes
         held = {leg.title: leg for result in saved for leg in result.legs}
         for leg in experiment["legs"]:
             key = (experiment["id"], leg["leg"])
-            known = {field.name: leg[field.name] for field in fields(VerdictRow) if field.name != "title"}
-            tuples = {name: tuple(leg[name]) for name in ("holds", "fails")}
-            rows[key] = VerdictRow(**known | tuples, title=leg["leg"])
+            known: dict[str, Any] = {
+                field.name: leg[field.name] for field in fields(VerdictRow) if field.name != "title"
+            }
+            known |= {name: tuple(leg[name]) for name in ("holds", "fails")}
+            rows[key] = VerdictRow(**known, title=leg["leg"])
             chosen = [i for i, at in enumerate(leg["strengths"] or leg["layers"]) if at == leg["strength"]]
             chosen = chosen if leg["strengths"] else list(range(len(leg["layers"])))
             figures = [torch.tensor(leg["curves"][name], dtype=torch.float32) for name in ("effect", "low", "high")]

@@ -3,9 +3,11 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+from torch import Tensor
 
 from semhub_lens.base.results import draws
 from semhub_lens.evidence.comparison import LegComparison, ReportComparison
@@ -46,8 +48,10 @@ def compared_figure(
     return figure
 
 
-def _panel(figure: go.Figure, leg: LegComparison, names: tuple[str, str], cell: dict[str, int]) -> None:
-    lines = list(zip(names, leg.curves, PALETTE[:2], ("solid", "solid"), strict=True))
+def _panel(figure: go.Figure, leg: LegComparison, names: tuple[str, str], cell: dict[str, Any]) -> None:
+    lines: list[tuple[str, Tensor, str, str]] = [
+        (name, curve, colour, "solid") for name, curve, colour in zip(names, leg.curves, PALETTE[:2], strict=True)
+    ]
     if leg.difference.curve is not None:
         lines.append(("difference, same items", leg.difference.curve, INK, "dot"))
     for name, (depth, mean, low, high), colour, dash in lines:
@@ -70,4 +74,5 @@ def _panel(figure: go.Figure, leg: LegComparison, names: tuple[str, str], cell: 
 
 
 def _named(figure: go.Figure, name: str) -> bool:
-    return any(trace.showlegend and trace.name == escape(name) for trace in figure.data)
+    traces: Any = figure.data
+    return any(trace.showlegend and trace.name == escape(name) for trace in traces)
