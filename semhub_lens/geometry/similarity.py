@@ -23,7 +23,7 @@ from semhub_lens.base.results import Provenance, check_finite, unnamed
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.stats import LEVEL
 from semhub_lens.geometry.measures import CHUNK, MEASURES, Draws, Pair
-from semhub_lens.model.stacks import States
+from semhub_lens.model.stacks import States, StateStack
 
 ASK = {
     quantity: f"measures=[{name!r}]"
@@ -190,7 +190,7 @@ def similarity(
     return SimilarityResult(measured=measured, provenance=provenance or unnamed(seed))
 
 
-def _check(a: States, b: States) -> None:
+def _check(a: Tensor | StateStack, b: Tensor | StateStack) -> None:
     if a.shape != b.shape:
         raise SemhubError(
             f"Unequal pairs: a has shape {tuple(a.shape)}, b {tuple(b.shape)}; expected the same [layer item d_model], "
@@ -200,7 +200,7 @@ def _check(a: States, b: States) -> None:
         raise SemhubError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
     for name, states in (("a", a), ("b", b)):
         for layer, own in enumerate(states):
-            check_finite(own, f"{name}[{layer}]")
+            check_finite(own, f"{name} at layer {layer}")
             zero = (own.norm(dim=-1) == 0).nonzero()
             if len(zero):
                 raise SemhubError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import generator
-from semhub_lens.model.stacks import States
+from semhub_lens.model.stacks import States, StateStack
 
 Key: TypeAlias = str | int
 """A label or the name of a group."""
@@ -59,7 +59,7 @@ def coded(lists: Sequence[list[Key]], name: str) -> tuple[tuple[Key, ...], list[
     return distinct, [torch.tensor([place[key] for key in each]) for each in lists]
 
 
-def check_states(states: States, name: str, like: States | None = None) -> None:
+def check_states(states: Tensor | StateStack, name: str, like: Tensor | StateStack | None = None) -> None:
     """Refuse states that are not [layer item d_model], not finite, or of other layers or width than `like`.
 
     Raises:
