@@ -1,6 +1,7 @@
 """`linear_probe`: one label, decoded at every layer, within a data type and in another."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pandas as pd
 from jaxtyping import Float
@@ -9,12 +10,13 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, unnamed
-from semhub_lens.model.stacks import States
+from semhub_lens.model.stacks import States, StateStack
 from semhub_lens.probes.fitting import Centre, ProbeSetup, check_centre
 from semhub_lens.probes.items import Items, Key, Keys, check_classes, check_states, coded, keys
 from semhub_lens.probes.predictions import Predictions, probe_types
 
-Test = tuple[States, Keys] | tuple[States, Keys, Keys]
+Other: TypeAlias = Float[Tensor, "layer other d_model"] | StateStack
+Test = tuple[Other, Keys] | tuple[Other, Keys, Keys]
 """States and labels of the data type to test on, and its groups where `groups` is given."""
 
 
