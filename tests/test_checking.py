@@ -11,6 +11,8 @@ from semhub_lens.lens import kernel
 from semhub_lens.model import hooking
 
 MODULE = """
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +25,11 @@ def outer(x: int):
     def shaped(z: Float[Tensor, "a b"]):
         return z
     return plain, shaped
+
+@dataclass(frozen=True)
+class Pair:
+    a: Float[Tensor, "item d"]
+    b: Float[Tensor, "item d"]
 
 class Held:
     def size(self, values: list[int]) -> int:
@@ -53,6 +60,13 @@ def test_plain_types_are_checked_in_functions_and_methods(module):
     assert module.Held().size([1, 2]) == 2
 
 
+def test_the_fields_of_a_dataclass_are_checked_together(module):
+    assert module.Pair(torch.zeros(2, 3), torch.zeros(2, 3)).a.shape == (2, 3)
+    for wrong in (torch.zeros(2), torch.zeros(4, 3), torch.zeros(2, 3, dtype=torch.long), "a"):
+        with pytest.raises(TypeCheckError):
+            module.Pair(torch.zeros(2, 3), wrong)
+
+
 def test_a_function_inside_a_function_is_checked_where_it_names_a_shape(module):
     plain, shaped = module.outer(1)
     assert plain("a") == "a" and not hasattr(plain, "__wrapped__")
@@ -69,3 +83,5 @@ def test_the_package_runs_under_these_checks():
     assert vars(kernel)["__checked__"] is vars(hooking)["__checked__"] is checked
     with pytest.raises(TypeCheckError):
         kernel.contrast_targets(None, torch.zeros(2))
+    with pytest.raises(TypeCheckError):
+        hooking.Window(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2), ())
