@@ -11,8 +11,8 @@ torch.set_num_threads(1)
 if {keep}:
     print(keep_freed_memory())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(20_000_000)
+for _ in range(60):
+    torch.ones(10_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
