@@ -170,11 +170,20 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
         for spelled in {word, word[:1].upper() + word[1:]}:
             texts += [spelled, " " + spelled]
             weights += [frequency / 2] * 2
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    encoded = _encoded(tokenizer, texts)
     counts = np.zeros(size)
     flat = np.fromiter((i for ids in encoded for i in ids), dtype=np.int64)
     np.add.at(counts, flat, np.repeat(weights, [len(ids) for ids in encoded]))
     return counts
+
+
+def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids as `tokenizer` gives them; of a fast one without its wrapping of each text, which takes longer."""
+    first = tokenizer(texts[:1], add_special_tokens=False)["input_ids"]  # it also ends padding and cutting
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        return first + tokenizer(texts[1:], add_special_tokens=False)["input_ids"]
+    return [encoding.ids for encoding in fast.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _has_letters(tokenizer: Any, size: int) -> np.ndarray:

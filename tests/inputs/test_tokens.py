@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 import models
 import semhub_lens as shl
 from semhub_lens.inputs.tokens import collisions, encode, is_single_token, spellings, target_ids, token_id, token_texts
+from semhub_lens.lens import language_tables
 from semhub_lens.lens.language_tables import LanguageTable, script
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
 
@@ -211,6 +212,16 @@ def test_the_language_table_is_bayes_rule_on_word_frequencies(monkeypatch, tmp_p
         for i in ids_of(word, "▁" + word):
             torch.testing.assert_close(table.weights[i], expected, atol=1e-4, rtol=0)
     assert table.weights[ids_of("3")[0]].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_words_are_tokenised_as_the_tokenizer_does_whatever_it_was_set_to():
+    texts = ["dog", " cat", "three plus two", "nothing known"]
+    tokenizer = models.tiny_tokenizer()
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer(texts, padding=True, truncation=True, max_length=2)  # stays with it until another call
+    assert language_tables._encoded(tokenizer, texts) == expected
+    assert language_tables._encoded(lambda *given, **settings: tokenizer(*given, **settings), texts) == expected
 
 
 def test_the_language_table_is_the_same_from_the_cache_and_unknown_may_be_spread(monkeypatch, tmp_path):
