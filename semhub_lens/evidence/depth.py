@@ -23,7 +23,7 @@ NO_DATA_TYPE = ("probing",)
 
 @dataclass(frozen=True, kw_only=True)
 class DepthShare(Part):
-    """Over which share of the depth every leg of one data type holds."""
+    """Over which share of the depth every leg of one data type, or of one kind of its legs, holds."""
 
     data_type: str
     share: float
@@ -44,6 +44,13 @@ class DepthShare(Part):
     weakest_share: float
     left_out: tuple[str, ...]
     """Legs that are not measured at every layer: sweeps of interventions."""
+    kind: str = ""
+    """Of which legs alone ("similarity", "readability", ...); empty for all of them."""
+
+    @property
+    def name(self) -> str:
+        """What it is the share of, as it is printed."""
+        return f"{self.data_type}, {self.kind}" if self.kind else self.data_type
 
     @property
     def printed(self) -> str:
@@ -62,7 +69,7 @@ class DepthShare(Part):
 
 
 def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> list[DepthShare]:
-    """The share of depth of every data type that these experiments of one model measure.
+    """The share of depth of every data type that these experiments of one model measure, and of its kinds of legs.
 
     Args:
         results: of one model.
@@ -79,16 +86,31 @@ def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> 
         for leg in result.legs:
             if leg.wording.data_type not in NO_DATA_TYPE:
                 grouped.setdefault(leg.wording.data_type, []).append((f"{result.id}: {leg.title}", leg))
-    shares = [_share(data_type, named, draws) for data_type, named in grouped.items()]
-    return [share for share in shares if share is not None]
+    return [share for data_type, named in grouped.items() for share in _shares(data_type, named, draws)]
 
 
-def _share(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> DepthShare | None:
+def _shares(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> list[DepthShare]:
+    """Of all legs, and where they are of several kinds, of each kind."""
     measured = [(name, leg) for name, leg in named if not leg.strengths]
-    if not measured:
-        return None
+    left_out = tuple(name for name, leg in named if leg.strengths)
     data = list(dict.fromkeys(_data(name, leg) for name, leg in measured))
     found = [_strengths(leg, draws, data.index(_data(name, leg))) for name, leg in measured]
+    kinds = list(dict.fromkeys(leg.wording.kind for _, leg in measured))
+    shares = []
+    for kind in ["", *kinds] if len(kinds) > 1 else [""] * len(kinds):
+        chosen = [i for i, (_, leg) in enumerate(measured) if kind in ("", leg.wording.kind)]
+        some = [measured[i] for i in chosen], [found[i] for i in chosen]
+        shares.append(_share(data_type, kind, *some, () if kind else left_out))
+    return shares
+
+
+def _share(
+    data_type: str,
+    kind: str,
+    measured: Sequence[tuple[str, Leg]],
+    found: Sequence[tuple[Tensor, Tensor]],
+    left_out: tuple[str, ...],
+) -> DepthShare:
     own, drawn = (torch.stack([pair[which] for pair in found]) for which in (0, 1))  # [leg layer], [leg layer draw]
     holds = (own > 1).double().mean(1)
     strength, resampled = own.amin(0), drawn.amin(0)
@@ -98,6 +120,7 @@ def _share(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> Dept
     weakest = int(holds.argmin())
     return DepthShare(
         data_type=data_type,
+        kind=kind,
         share=share,
         low=min(low, share),
         high=max(high, share),
@@ -108,7 +131,7 @@ def _share(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> Dept
         items=min(leg.effect.shape[1] for _, leg in measured),
         weakest=measured[weakest][0],
         weakest_share=float(holds[weakest]),
-        left_out=tuple(name for name, leg in named if leg.strengths),
+        left_out=left_out,
     )
 
 

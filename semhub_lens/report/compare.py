@@ -108,8 +108,8 @@ def _page(compared: ReportComparison, a: SavedReport, b: SavedReport) -> str:
     shown = {
         name: [one[name] for one in settings] for name in settings[0] if name not in ("data", "data_hash", "notes")
     }
-    types = {share.data_type: None for shares in compared.shares for share in shares}
-    shares = {name: [next((s for s in own if s.data_type == name), None) for own in compared.shares] for name in types}
+    types = {share.name: None for shares in compared.shares for share in shares}
+    shares = {name: [next((s for s in own if s.name == name), None) for own in compared.shares] for name in types}
     return filled(
         "compare.html",
         names=compared.names,

@@ -17,7 +17,7 @@ from semhub_lens.lens.language_tables import language_table
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
 from semhub_lens.model.facts import Model
 from semhub_lens.report.hub_page import Drawable, HubPage
-from semhub_lens.report.orchestration import QUICK, Measured, Plan, choose, reasons, watched
+from semhub_lens.report.orchestration import POSITIONS, QUICK, Measured, Plan, choose, reasons, watched
 from semhub_lens.report.record import ReportFiles, json_beside
 from semhub_lens.views.media_maps import picture_map
 
@@ -116,7 +116,8 @@ def size_in_words(n: int | None, full: bool) -> str:
         return f"{n} items in each experiment"
     if full:
         return "full: each experiment's own number of items"
-    return f"quick: at most {QUICK} items in each experiment (semhub report --full measures more of them)"
+    where = f"the whole vocabulary at {POSITIONS} positions of each"
+    return f"quick: at most {QUICK} items in each experiment, {where} (semhub report --full measures more)"
 
 
 def _by_language(model: Model, lenses: Sequence[LensResult]) -> list[LensResult]:

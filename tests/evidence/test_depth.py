@@ -67,6 +67,17 @@ def test_sweeps_and_probes_are_left_out():
     assert share_of(replace(probe, wording=replace(probe.wording, data_type="probing"))) == []
 
 
+def test_each_kind_of_legs_has_a_share_of_its_own_where_there_are_several():
+    near, read = leg_of([UP, UP, UP, DOWN]), leg_of([UP, DOWN, UP, UP], title="second")
+    read = replace(read, wording=replace(read.wording, kind="readability"))
+    third = 1 / 3
+    found = {share.name: share for share in share_of(near, read)}
+    assert list(found) == ["languages", "languages, similarity", "languages, readability"]
+    assert [share.share for share in found.values()] == pytest.approx([third, 2 * third, 2 * third])
+    assert [share.legs for share in found.values()] == [2, 1, 1]
+    assert [share.name for share in share_of(read)] == ["languages"]
+
+
 def noisy(seed, data_hash="h", size=0.6):
     effect = size + torch.randn(7, 24, generator=generator(seed))
     left = effect - 0.1 * torch.randn(7, 24, generator=generator(seed + 50)).abs()
