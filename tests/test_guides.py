@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from semhub_lens.workbench.explorer import Explorer
+
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -46,6 +48,9 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, one_gemma, monkeypatch
     for line, code, reason in blocks(page):
         if not reason:
             exec(compile("\n" * line + code, str(page), "exec"), names)
+    for shown in names.values():
+        if isinstance(shown, Explorer):
+            shown.wait()  # it answers in a thread, on the model that the next page runs
 
 
 def test_a_block_that_is_not_run_says_why(tmp_path):
