@@ -54,7 +54,7 @@ class RunSettings:
     reader: str | None = None
     """Name and hash of what reads pictures or sound."""
     positions: int | None = None
-    """At how many positions of each text the whole vocabulary is read, where that is every one; None takes them all."""
+    """At how many positions of an item probabilities are averaged; None takes all."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

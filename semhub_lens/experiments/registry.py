@@ -61,6 +61,11 @@ _ROWS = (
     ("audio.steering", "an animal heard, another one's name added", 24, audio_steering.run_steering, CLIPS),
     ("probing", "linear probes within and across data types", 100, probing.run_probing),
 )  # fmt: skip
+AVERAGED = (
+    "multilingual.language_mass", "vision.logit_lens_caption", "vision.logit_lens_color", "vision.logit_lens_segments",
+    "audio.logit_lens",
+)  # fmt: skip
+"""Those that average probabilities over positions, and take `positions`; a saved run of any other does not name it."""
 EXPERIMENTS = {row[0]: Experiment(*cast(Any, row)) for row in _ROWS}
 
 
@@ -154,7 +159,7 @@ def run(
         data=None if data is None else str(data),
         baseline=baseline is not False,
         reader=f"{reader.name} {reader.hash}" if reader is not None and chosen.modality else None,
-        positions=positions,
+        positions=positions if experiment in AVERAGED else None,
     )
     job = Job(
         model=model,

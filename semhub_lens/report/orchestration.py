@@ -122,7 +122,7 @@ class Plan:
                     seed=seed,
                     out=out,
                     progress=False,
-                    positions=POSITIONS if quick else None,
+                    positions=POSITIONS if quick and n is None else None,
                     **shared,
                 )
             except (Unfit, Missing) as error:

@@ -1,9 +1,12 @@
 """Evenly spaced positions, and what reads them."""
 
+import inspect
+
 import pytest
 import torch
 
 import semhub_lens as shl
+from semhub_lens.experiments import registry
 from semhub_lens.lens.language_mass import language_mass
 from semhub_lens.model.reads import spread
 
@@ -35,3 +38,12 @@ def test_no_position_is_refused_before_the_model_runs(tiny_model):
         language_mass(tiny_model, ["dog"], shl.script_table(tiny_model), positions=0, progress=False)
     with pytest.raises(shl.SemhubError, match="at least 1, got 0"):
         shl.experiments.run("multilingual.language_mass", tiny_model, positions=0, progress=False)
+
+
+@pytest.mark.parametrize("name, changed", [("arithmetic.trajectories", False), ("multilingual.language_mass", True)])
+def test_only_experiments_that_average_over_positions_depend_on_how_many(tiny_model, monkeypatch, name, changed):
+    asked = []
+    monkeypatch.setattr(registry, "run_experiment", lambda chosen, job, out: asked.append(job.settings))
+    for positions in (None, 2):
+        inspect.unwrap(registry.run)(name, tiny_model, positions=positions, progress=False)
+    assert set(registry.AVERAGED) < set(registry.EXPERIMENTS) and (asked[0] != asked[1]) == changed
