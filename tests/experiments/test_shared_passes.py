@@ -55,3 +55,6 @@ def test_several_reads_of_the_same_texts_are_those_of_each_alone(tiny_model, mon
     )
     assert (few, many) == (12, 24)
     alike(both, each)
+    for read in ("mean", "last"):  # the bag is the mean of the embeddings, whatever else is read
+        bag = shl.residual_stream(tiny_model, TEXTS["en"], read="mean", progress=False)[:1]
+        torch.testing.assert_close(both[read]["en"][2], bag, atol=1e-6, rtol=0)
