@@ -1,3 +1,4 @@
+# make bench : time this library, its peers and the bare operations in turn (ARGS="lens similarity" for some)
 # make demo : create a virtual environment, install, write and name the hub report (ARGS=--full for the large one)
 # make families : measure every family of models and write the line's columns of docs/models.md
 # make audit : ask for known vulnerabilities of the tested versions (tests/locks)
@@ -19,7 +20,7 @@ KILLS ?= 50
 SLOW ?= slow
 NEWEST ?= transformers==5.24.0
 
-.PHONY: demo test test-slow test-newest families kill lint types docs lock audit clean
+.PHONY: bench demo test test-slow test-newest families kill lint types docs lock audit clean
 
 $(VENV)/ready: pyproject.toml
 	@echo "Installing into $(VENV): some two minutes."
@@ -50,6 +51,9 @@ test-newest: $(VENV)/ready-dev
 	$(PIP) --no-deps --upgrade --target .venv-newest "$(NEWEST)"
 	PYTHONPATH=$(CURDIR)/.venv-newest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real" \
 		tests/model/test_cache_names.py tests/model/test_checks.py tests/model/test_generation.py tests/base/test_foreign.py
+
+bench: $(VENV)/ready-dev
+	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 kill: $(VENV)/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/interruption.py $(KILLS)

@@ -3,16 +3,14 @@
 Both write the same tokens greedily; that they do is checked on the prompts that the peer runs.
 """
 
-import time
-
 import torch
 
 import semhub_lens as shl
-from benchmarks.table import Row, as_transformer_lens_makes_it
+from benchmarks.table import Row, as_transformer_lens_makes_it, in_turn
 from semhub_lens import Prompt
 from semhub_lens.data.text.texts import sentences
 
-PROMPTS, NEW_TOKENS, PEER_PROMPTS = 64, 24, 8
+PROMPTS, NEW_TOKENS, PEER_PROMPTS = 64, 24, 4
 STRENGTH = 20.0
 
 
@@ -49,23 +47,20 @@ def measure(model=None) -> list[Row]:
     model = as_transformer_lens_makes_it(shl.load("gemma-3-270m")) if model is None else model
     listed = prompts(model)
     sample = list(range(0, PROMPTS, PROMPTS // PEER_PROMPTS))
-    peer(model, listed[0]), ours(model, listed[:2])  # warm up
-    start = time.perf_counter()
-    theirs = [peer(model, listed[i]) for i in sample]
-    peer_seconds = (time.perf_counter() - start) * PROMPTS / len(sample)
-    start = time.perf_counter()
-    found = ours(model, listed)
-    our_seconds = time.perf_counter() - start
-    same = sum(found.token_ids[i] == tokens for i, tokens in zip(sample, theirs, strict=True))
+    theirs: list[tuple[int, ...]] = []
+    found: list[shl.Generation] = []
+
+    def run_theirs() -> None:
+        theirs[:] = [peer(model, listed[i]) for i in sample]
+
+    took = in_turn({"ours": lambda: found.append(ours(model, listed)), "peer": run_theirs}, 1)
+    same = sum(found[-1].token_ids[i] == tokens for i, tokens in zip(sample, theirs, strict=True))
     lengths = sorted(map(len, listed))
     note = (
         f"{PROMPTS} prompts of {lengths[0]} to {lengths[-1]} tokens, {NEW_TOKENS} new ones; peer: model.generate under "
         f"model.hooks one by one, timed on {len(sample)} prompts and scaled; same tokens on {same} of these; "
         f"{torch.get_num_threads()} threads"
     )
-    return [Row("steered generation", peer_seconds, our_seconds, note)]
-
-
-if __name__ == "__main__":
-    for row in measure():
-        print(f"{row.name}: peer {row.peer:.1f} s, ours {row.ours:.1f} s, x{row.ratio:.1f} ({row.note})")
+    return [
+        Row("steered generation", took["ours"], took["peer"].times(PROMPTS / len(sample)), bar="3 times", note=note)
+    ]

@@ -1,12 +1,10 @@
 """`patch_grid` against `transformer_lens.patching` on Gemma 3 270M: 20 tokens, all layers and positions.
 
 The peer's cells take equally long (each is one forward pass of all tokens), so a random sample of them is timed and
-scaled to the grid. The same cells serve to compare the numbers. Rounds of ours and of the peer alternate, and each
-side's fastest round counts, because other processes may share the machine.
+scaled to the grid. The same cells serve to compare the numbers.
 """
 
 import sys
-import time
 
 import pandas as pd
 import torch
@@ -14,7 +12,7 @@ from transformer_lens import patching as peer
 
 import models
 import semhub_lens as shl
-from benchmarks.table import Row, as_transformer_lens_makes_it, extra_memory
+from benchmarks.table import Row, as_transformer_lens_makes_it, extra_memory, in_turn
 from semhub_lens import Prompt
 
 ROUNDS, CELLS, TOKENS = 3, 8, 20
@@ -49,46 +47,34 @@ def sample(shape, seed):
 
 @torch.no_grad()
 def by_peer(model, corrupted, cache, site, cells):
-    """The peer's values of some cells; wall and processor seconds per cell."""
+    """The peer's values of some cells."""
     name, setter = PEERS[site]
-    start = time.perf_counter(), time.process_time()
-    found = peer.generic_activation_patch(model, corrupted.ids[None], cache, at_last, setter, name, index_df=cells)
-    taken = time.perf_counter() - start[0], time.process_time() - start[1]
-    return found.cpu(), [seconds / len(cells) for seconds in taken]
+    return peer.generic_activation_patch(model, corrupted.ids[None], cache, at_last, setter, name, index_df=cells).cpu()
 
 
 def compare(model, backend, site, shared):
     """One row: the peer's time scaled to the whole grid, ours, the largest difference and the extra memory."""
     clean, corrupted = prompts(shared)
     metric = shl.metric.logit_difference(model, RIGHT, WRONG)
-    kept, errors, peers, ours = [], [], [], []
+    kept: list[shl.PatchResult] = []
 
     def grid():
         kept[:] = [shl.patch_grid(model, clean, corrupted, metric, site=site, progress=False)]
 
     with torch.no_grad():
         model(clean.ids[None])  # weights that were mapped from a file become resident
-    memory = extra_memory(grid)
-    with torch.no_grad():
+        memory = extra_memory(grid)
         _, cache = model.run_with_cache(clean.ids[None], names_filter=lambda hook: hook.startswith("blocks."))
-    for seed in range(ROUNDS):
-        start = time.perf_counter(), time.process_time()
-        grid()
-        ours.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        cells = sample(kept[0].values.shape, seed)
-        values, seconds = by_peer(model, corrupted, cache, site, cells)
-        peers.append(seconds)
-        errors += [
-            abs(float(kept[0].values[tuple(map(int, c))] - v)) for c, v in zip(cells.values, values, strict=True)
-        ]
-    count = kept[0].values.numel()
-    (each, each_cpu), (wall, cpu) = ([min(side) for side in zip(*rounds, strict=True)] for rounds in (peers, ours))
-    note = (
-        f"{count} cells; peer {each:.3f} s a cell ({len(errors)} timed, scaled); processor time "
-        f"{each_cpu * count:.0f} : {cpu:.1f} s = {each_cpu * count / cpu:.1f}; largest difference {max(errors):.1e}; "
-        f"extra memory {memory:.0f} MB"
+    cells = sample(kept[0].values.shape, 0)
+    values: list[torch.Tensor] = []
+    took = in_turn({"ours": grid, "peer": lambda: values.append(by_peer(model, corrupted, cache, site, cells))}, ROUNDS)
+    error = max(
+        abs(float(kept[0].values[tuple(map(int, c))] - v)) for c, v in zip(cells.values, values[-1], strict=True)
     )
-    row = Row(f"`patch_grid` {site}, {backend}, {shared} of {TOKENS} tokens shared", each * count, wall, note)
+    count = kept[0].values.numel()
+    note = f"{count} cells, {len(cells)} of the peer's timed and scaled; largest difference {error:.1e}"
+    name = f"`patch_grid` {site}, {backend}, {shared} of {TOKENS} tokens shared"
+    row = Row(name, took["ours"], took["peer"].times(count / len(cells)), bar="25 times", memory=memory, note=note)
     print(row, file=sys.stderr, flush=True)
     return row
 

@@ -1,37 +1,60 @@
-"""Run the benchmarks and print their ratios: `python tests/benchmarks/run.py [patching] [generation] ...`.
+"""Run the benchmarks: `python tests/benchmarks/run.py [lens] [similarity] ... [--out bench.json]`.
 
-Every peer is timed in the same process as this library, one after the other.
+Peer, floor and library run in the same process, in turn. Without names everything runs that is not `ALONE`.
 """
 
 import importlib
+import json
 import os
 import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
+import typer
 
-from benchmarks.table import show
+from benchmarks.table import products_a_second, show
 
 SCRIPTS = Path(__file__).parent
 NAMES = sorted(p.stem for p in SCRIPTS.glob("*.py") if "def measure(" in p.read_text() and p.stem != "run")
 
 
-def main(chosen: list[str]) -> None:
-    """Measure what was named, or everything."""
-    if unknown := set(chosen) - set(NAMES):
+def machine() -> dict[str, str | float]:
+    """What the figures were measured on."""
+    named = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "processor": named[0].partition(": ")[2] if named else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gflop_s": round(products_a_second() / 1e9),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformer-lens", "transformers", "semhub-lens")},
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def main(chosen: Annotated[list[str] | None, typer.Argument()] = None, out: Path = Path("bench.json")) -> None:
+    """Measure what was named, or everything; print the table and write it as JSON."""
+    if unknown := set(chosen or []) - set(NAMES):
         raise SystemExit(f"Unknown benchmark {', '.join(sorted(unknown))}; expected {', '.join(NAMES)}.")
-    print(
-        f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, transformer-lens {version('transformer-lens')}, transformers {version('transformers')}\n"
-    )
-    rows = [row for name in chosen or NAMES for row in importlib.import_module(f"benchmarks.{name}").measure()]
+    listed = {name: importlib.import_module(f"benchmarks.{name}") for name in chosen or NAMES}
+    where = machine()
+    print("; ".join(f"{name} {value}" for name, value in where.items()) + "\n")
+    rows = []
+    for name, module in listed.items():
+        if chosen or not getattr(module, "ALONE", False):
+            rows += module.measure()
+            print(f"{name} measured", file=sys.stderr, flush=True)
     print(show(rows))
+    out.write_text(json.dumps({"machine": where, "rows": [row.as_dict() for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)
