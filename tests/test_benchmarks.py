@@ -58,7 +58,7 @@ def test_the_plain_null_of_cka_is_the_same_statistic():
 def test_one_by_one_gives_the_same_states():
     model = models.tiny("bridge")
     listed = [shl.Prompt.from_text(model, text) for text in ("three plus two", "dog")]
-    ours = shl.residual_stream(model, listed, read="mean", progress=False)
+    ours = shl.residual_stream(model, listed, read="raw_mean", progress=False)
     assert torch.allclose(extraction.one_by_one(model, listed)[:-1], ours[:-1], atol=1e-5)  # the last one is normed
 
 

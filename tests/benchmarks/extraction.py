@@ -29,7 +29,7 @@ def measure(model: Any = None, *, count: int = SENTENCES, peer: int = PEER, roun
     listed = [shl.Prompt.from_text(model, text) for text in texts]
     some = listed[:: count // peer]
     sides = {
-        "ours": lambda: shl.residual_stream(model, listed, read="mean", progress=False),
+        "ours": lambda: shl.residual_stream(model, listed, read="raw_mean", progress=False),
         "peer": lambda: one_by_one(model, some),
     }
     took = in_turn(sides, rounds)
