@@ -13,7 +13,8 @@
 - `agreement`: how far a model is from the Hugging Face model whose weights it has.
 - `host`: `check`: what a host model is verified to do, as a table.
 - `reads`: where a prompt's states are read.
-- `capture`: exact batches, `Capture`, `residual_reads`.
+- `batches`: exact batches, halved where the device has no memory for them.
+- `capture`: `Capture`, `residual_reads`.
 - `stacks`: states of a corpus in the files of a folder, `StateStack`.
 - `residual`: `residual_stream`, in memory or to a folder.
 - `translators`: `Translators`: maps of states into the last layer's space, as a file; packaged ones.

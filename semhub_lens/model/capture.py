@@ -1,16 +1,11 @@
-"""Residual states of many prompts: exact batches, reads of them, and `Capture`, the probe that keeps what hooks see.
-
-Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
-mask. `checks` verifies it of each model; of one that is not causal only prompts of equal length share a batch.
-"""
+"""Residual states of many prompts, reads of them, and `Capture`, the probe that keeps what hooks see."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,15 +13,14 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.given import Prompts
-from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.checks import Packing, batching
+from semhub_lens.model.batches import Batch, run_batches
+from semhub_lens.model.checks import batching
 from semhub_lens.model.facts import Model, input_device
 from semhub_lens.model.hooking import (
     HookFunction,
     Hooks,
     PassCounter,
-    Window,
     hook_names,
     hooked,
     n_layers,
@@ -36,61 +30,6 @@ from semhub_lens.model.hooking import (
 )
 from semhub_lens.model.reads import ReadOfBatch, read_positions
 from semhub_lens.model.resolve import as_prompts
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Prompts of similar length as one right-padded block of tokens."""
-
-    tokens: Int[Tensor, "batch pos"]
-    window: Window
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    """Pictures and sound, as keyword arguments of the model."""
-
-
-PASS = 24
-"""Tokens that cost about what it costs to begin one more pass."""
-
-
-def batches(
-    prompts: Sequence[Prompt], max_tokens: int = 1024, packing: Packing = "padded", *, per_pass: int = PASS
-) -> list[Batch]:
-    """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
-
-    `packing` says which prompts may share one. Of all such packings it is the cheapest, where a pass costs its tokens,
-    padding included, and `per_pass` more.
-
-    Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
-    positions in both directions, and padding would be among them.
-    """
-    kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
-    if packing == "equal":
-        kinds = [(len(prompt), kind) for prompt, kind in zip(prompts, kinds, strict=True)]
-    if max_tokens < 1:
-        raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
-    max_tokens = 0 if packing == "single" else max_tokens
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
-    cheapest: list[tuple[int, int]] = [(0, 0)]  # of the first so many in this order: the cost, where the last begins
-    for end, item in enumerate(order, 1):
-        length, begin = len(prompts[item]), end - 1
-        best = (cheapest[begin][0] + length + per_pass, begin)
-        while begin and (end - begin + 1) * length <= max_tokens and kinds[order[begin - 1]] == kinds[item]:
-            begin -= 1
-            best = min(best, (cheapest[begin][0] + (end - begin) * length + per_pass, begin))
-        cheapest.append(best)
-    groups, end = [], len(order)
-    while end:
-        groups.append(order[cheapest[end][1] : end])
-        end = cheapest[end][1]
-    return [_batch([prompts[i] for i in group], group) for group in reversed(groups)]
-
-
-def _batch(prompts: list[Prompt], items: list[int]) -> Batch:
-    lengths = torch.tensor([len(p) for p in prompts])
-    tokens = torch.nn.utils.rnn.pad_sequence([p.ids for p in prompts], batch_first=True)
-    spans, writes = tuple(p.spans for p in prompts), tuple(p.writes for p in prompts)
-    window = Window(torch.tensor(items), torch.zeros_like(lengths), lengths, spans, writes=writes)
-    return Batch(tokens, window, joined([p.media for p in prompts]))
 
 
 def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) -> None:
@@ -203,8 +142,11 @@ def prompt_states(
     check_edits(hooks, prompts)
     capture, packing = Capture(model, layers), batching(model, prompts)
     with hooked(model, [*hooks, *capture.hooks]) as run:
-        for batch in batches(prompts, max_tokens, packing):
+
+        def one_pass(batch: Batch) -> None:
             run(batch.tokens, batch.window, **batch.inputs)
+
+        for batch in run_batches(model, prompts, one_pass, max_tokens, packing):
             yield [(item, capture.take(item)) for item in batch.window.items.tolist()]
 
 
@@ -250,16 +192,17 @@ def residual_reads(
     hidden = not progress or bar is not None
     own = tqdm(total=len(listed), desc="residual stream", unit="prompt", disable=hidden, leave=False)
     with torch.no_grad(), own, hooked(model, [*hooks, *readers]) as run:
-        for batch in batches(listed, max_tokens, packing):
-            items = batch.window.items
+
+        def one_pass(batch: Batch) -> None:
+            items, columns = batch.window.items.tolist(), batch.tokens.shape[1]
             means[:] = [
-                ReadOfBatch(
-                    [positions[item] for item in items.tolist()], batch.tokens.shape[1], read, input_device(model)
-                )
+                ReadOfBatch([positions[item] for item in items], columns, read, input_device(model))
                 for read, positions in zip(reads, wanted, strict=True)
             ]
             run(batch.tokens, batch.window, **batch.inputs)
-            out[:, :, items] = _together(taken)
+
+        for batch in run_batches(model, listed, one_pass, max_tokens, packing):
+            out[:, :, batch.window.items] = _together(taken)
             (own if bar is None else bar).update(len(batch.tokens))
     for states in out:
         check_finite(states, "The residual stream")

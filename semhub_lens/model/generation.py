@@ -20,7 +20,8 @@ from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.media import extended
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import decode_behind
-from semhub_lens.model.capture import batches, check_edits
+from semhub_lens.model.batches import Batch, run_batches
+from semhub_lens.model.capture import check_edits
 from semhub_lens.model.checks import decoding, notes
 from semhub_lens.model.facts import Model, new_cache, provenance_of, step_inputs
 from semhub_lens.model.hooking import (
@@ -117,13 +118,18 @@ def generate(
     watched: list[tuple[str, HookFunction]] = [*hooks, (residual_names(model)[-1], keep_last)]
     bar = tqdm(total=len(listed), desc="generating", unit="prompt", disable=not progress, leave=False)
     with bar, hooked(model, watched) as run:
-        for batch in batches(listed, max(1, max_tokens - max_new_tokens), packing, per_pass=max_tokens):
-            rows = [listed[i] for i in batch.window.items.tolist()]
-            cache = new_cache(model, len(rows)) if cached else None
+
+        def decode(batch: Batch) -> None:
+            items = batch.window.items.tolist()
+            cache = new_cache(model, len(items)) if cached else None
             decoder = _Decoder(model, run, readout, ends, last, temperature, cache, batch.inputs)
-            new = decoder.decode(rows, batch.window, [seed + i for i in batch.window.items.tolist()], max_new_tokens)
-            continuations.update(zip(batch.window.items.tolist(), new, strict=True))
-            bar.update(len(rows))
+            seeds = [seed + item for item in items]
+            new = decoder.decode([listed[item] for item in items], batch.window, seeds, max_new_tokens)
+            continuations.update(zip(items, new, strict=True))
+
+        budget = max(1, max_tokens - max_new_tokens)
+        for batch in run_batches(model, listed, decode, budget, packing, per_pass=max_tokens):
+            bar.update(len(batch.tokens))
     ids = tuple(tuple(continuations[i]) for i in range(len(listed)))
     before = [prompt.ids.tolist() for prompt in listed]
     texts = (decode_behind(model.tokenizer, *both, special=show_special) for both in zip(before, ids, strict=True))

@@ -8,7 +8,8 @@ import torch
 
 import models
 import semhub_lens as shl
-from semhub_lens.model.capture import batches, residual_reads
+from semhub_lens.model.batches import batches
+from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.hooking import Window, hooked, residual_names, site_name
 
 RAGGED = ["three plus two equals", "dog", "red house", "chat perro is seven eight nine minus one", "two two", "green"]
