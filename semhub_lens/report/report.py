@@ -81,7 +81,7 @@ def report(
     """
     path = require_file(path)
     json_beside(path)
-    chosen = choose(only, steering=steering)
+    chosen = choose(only, steering=steering, quick=not full)
     runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
     require_place(runs)
     plan = Plan.of(str(model.cfg.model_name), model, chosen, readers)
