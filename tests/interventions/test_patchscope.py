@@ -42,8 +42,8 @@ def test_every_cell_equals_a_run_of_its_own_with_a_plain_hook(tiny_model):
     states, names = stack(tiny_model), shl.residual_names(tiny_model)
     for reading in (middle(tiny_model), end(tiny_model)):
         place = reading.spans["slot"][-1]
-        found = scoped(tiny_model, reading=reading, target_entries=[2, 0, 3, 1], max_tokens=12)
-        assert found.cells == tuple((own, target) for own in range(4) for target in (2, 0, 3, 1))
+        found = scoped(tiny_model, reading=reading, target_entries=[2, 0, 3], max_tokens=12)
+        assert found.cells == tuple((own, target) for own in range(4) for target in (2, 0, 3))
         for row, (own, target) in enumerate(found.cells):
             for item in range(len(TEXTS)):
 
