@@ -130,7 +130,7 @@ def reader_leg(
     words = items.words[code]
     read = partial(_read, words=words, code=code, target=target)
     own = read(job, "words", states[SOURCE])
-    random = read(job, "random", direction.random_like(states[SOURCE], seed=job.seed))
+    random = read(job, "random", direction.random_like(states[SOURCE], seed=job.seed), level=False)
     native = read(job, "native", states[code])
     key = torch.arange(len(words))
     effect, draw = paired_contrast(own, key, other_keys(own, key))
@@ -156,7 +156,6 @@ def reader_leg(
         curves={
             "its translation": own[:, key, key].mean(1),
             "translations of other words": other_keys(own, key).mean(1),
-            "its translation, random state": random[:, key, key].mean(1),
             f"its translation, read of the {NAMES[code]} word's own state": native[:, key, key].mean(1),
         },
         controls={
