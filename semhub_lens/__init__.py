@@ -23,6 +23,8 @@ from semhub_lens.interventions.concepts import ConceptPatchResult, concept_patch
 from semhub_lens.interventions.hooks import at
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.interventions.patching import attribution_grid, patch_grid
+from semhub_lens.interventions.patchscope import PatchscopeResult, patchscope
+from semhub_lens.interventions.readings import reading_prompt
 from semhub_lens.interventions.sweep import Controls, adding, sweep
 from semhub_lens.interventions.sweep_result import Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
@@ -90,6 +92,7 @@ __all__ = [
     "MassResult",
     "Media",
     "PatchResult",
+    "PatchscopeResult",
     "Peak",
     "Predictions",
     "ProbeResult",
@@ -142,8 +145,10 @@ __all__ = [
     "metric",
     "open_states",
     "patch_grid",
+    "patchscope",
     "picture_map",
     "printable",
+    "reading_prompt",
     "relevance",
     "residual_names",
     "residual_stream",

@@ -83,6 +83,11 @@ def concepts(model):
     return concept_patch(model, [one, two], [two, one], words, names=("one", "other"), seed=0, **QUIET)
 
 
+def scoped(model):
+    reading = shl.Prompt.from_text(model, "one is one two is", spans={"slot": (11, 14)})
+    return shl.patchscope(model, [TEXT, "dog"], ["two", 5], reading=reading, new_tokens=1, **QUIET)
+
+
 def cosine(model):
     probe = CosineTo(model, states("two", "five")(model), names=["two", "five"])
     model.run_with_hooks(torch.tensor([[1, 4, 5]]), fwd_hooks=probe.hooks)
@@ -185,6 +190,7 @@ SAMPLES = {
     "SweepResult": sweep_result,
     "MassResult": lambda model: shl.language_mass(model, [TEXT, "dog"], shl.script_table(model), **QUIET),
     "ConceptPatchResult": concepts,
+    "PatchscopeResult": scoped,
     "CosineResult": cosine,
     "PatchResult": lambda model: patch_grid(model, TEXT, "five plus two", difference(model), **QUIET),
     "ApproximatePatchResult": lambda model: attribution_grid(model, TEXT, "five plus two", difference(model)),

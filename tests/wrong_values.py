@@ -267,10 +267,15 @@ GOOD = {
     "metric.read_position": (metric.read_position, lambda m: {"prompt": prompt(m), "read": "last"}),
     "open_states": (shl.open_states, lambda m: {"folder": saved_states(m)}),
     "patch_grid": (shl.patch_grid, lambda m: {**grid(m), **QUIET}),
+    "patchscope": (
+        shl.patchscope,
+        lambda m: {"model": m, "source": [TEXT], "words": ["two", "five"], "reading": OTHER, "slot": -1, **QUIET},
+    ),
     "picture_map": (
         shl.picture_map, lambda m: {"result": lens(m), "picture": pixels(), "tile": Tile((0, 1, 2, 3), 2, 2)},
     ),
     "printable": (shl.printable, lambda m: {"tokenizer": m.tokenizer, "ids": [1, 4]}),
+    "reading_prompt": (shl.reading_prompt, lambda m: {"model": m}),
     "relevance": (shl.relevance, None),
     "residual_names": (shl.residual_names, lambda m: {"model": m}),
     "residual_stream": (shl.residual_stream, lambda m: {"model": m, "prompts": [TEXT], **QUIET}),
@@ -470,7 +475,11 @@ KINDS = {
     "steps": "count", "learning_rate": "budget", "weight_decay": "temperature", "candidates": "fold",
     "held_states": "count", "every": "count", "patience": "count", "half": "flag", "folder": "folder",
     "rows": "data set", "limit": "optional count",
+    "reading": "optional prompt", "slot": "one read", "source_entries": "entries", "target_entries": "entries",
+    "new_tokens": "natural", "kind": "choice",
     # where one name means different things
+    "patchscope.source": "prompts or states", "patchscope.words": "candidates",
+    "reading_prompt.words": "words to repeat",
     "open_states.folder": "path",
     "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count", "Translators.load.model": "anything",
     "Translators.from_tuned_lens.source": "path", "train_translators.texts": "prompts",
@@ -516,6 +525,14 @@ KINDS = {
 }  # fmt: skip
 
 WRONG |= {
+    "optional prompt": [5, b"red", ["red", "dog"], "", HALF, [69], Of(lambda m: many())],
+    "prompts or states": [
+        None, 5, b"red", [], *EMPTY_TEXTS, [None], HALF, [69], states(4, 0, 32), states(3, 2, 32), states(4, 2, 31),
+        states(4, 32), spoilt(NAN, 4, 2, 32),
+    ],
+    "candidates": [None, 5, "two", [], ["banana"], ["red house"], [None], [69], [-1], [1.5]],
+    "entries": ["a", [], [99], [-1], ["a"], [1.5], [None], 1.5],
+    "words to repeat": [5, "red", [], [""], [5], [HALF]],
     "sources of concepts": [None, 5, b"red", [], *EMPTY_TEXTS, ["red", ""], [5], [None], {"a": "red"}, HALF],
     "messages": [None, 5, "red", [], ["red"], [{"role": "user"}], [{"content": "red"}], [{"role": 5, "content": "red"}],
         [{"role": "user", "content": 5}], [{"role": "user", "content": [{"type": "image"}]}], [{"role": "a:b",

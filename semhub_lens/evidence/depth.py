@@ -17,6 +17,8 @@ from semhub_lens.base.results import Part
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 
+NO_SHARE = ("patchscope",)
+"""Kinds of legs that no share counts: another way to read what the lens reads, and the last entries give nothing."""
 NO_DATA_TYPE = ("probing",)
 """What legs name as their data type that compare data types with each other."""
 
@@ -43,7 +45,7 @@ class DepthShare(Part):
     """The leg that holds at the fewest layers."""
     weakest_share: float
     left_out: tuple[str, ...]
-    """Legs that are not measured at every layer: sweeps of interventions."""
+    """Legs that are not measured at every layer (sweeps of interventions), and patchscopes."""
     kind: str = ""
     """Of which legs alone ("similarity", "readability", ...); empty for all of them."""
 
@@ -91,8 +93,8 @@ def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> 
 
 def _shares(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> list[DepthShare]:
     """Of all legs, and where they are of several kinds, of each kind."""
-    measured = [(name, leg) for name, leg in named if not leg.strengths]
-    left_out = tuple(name for name, leg in named if leg.strengths)
+    measured = [(name, leg) for name, leg in named if not _is_left_out(leg)]
+    left_out = tuple(name for name, leg in named if _is_left_out(leg))
     data = list(dict.fromkeys(_data(name, leg) for name, leg in measured))
     found = [_strengths(leg, draws, data.index(_data(name, leg))) for name, leg in measured]
     kinds = list(dict.fromkeys(leg.wording.kind for _, leg in measured))
@@ -102,6 +104,10 @@ def _shares(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> lis
         some = [measured[i] for i in chosen], [found[i] for i in chosen]
         shares.append(_share(data_type, kind, *some, () if kind else left_out))
     return shares
+
+
+def _is_left_out(leg: Leg) -> bool:
+    return bool(leg.strengths) or leg.wording.kind in NO_SHARE
 
 
 def _share(

@@ -28,7 +28,7 @@ class LegText(Part):
     data_type: str
     """"languages", "arithmetic", "code", ..."""
     kind: str
-    """"similarity" (Eq. 1), "readability" (Eq. 2), "language mass", "causality", "probing"."""
+    """"similarity" (Eq. 1), "readability" (Eq. 2), "language mass", "causality", "probing", "patchscope"."""
     claim: str
     """What a positive effect means, in plain words."""
     control: str

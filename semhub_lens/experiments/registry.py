@@ -19,7 +19,7 @@ from semhub_lens.experiments.code import similarity as code_similarity
 from semhub_lens.experiments.code import steering as code_steering
 from semhub_lens.experiments.job import Convention, Job, RunSettings
 from semhub_lens.experiments.languages import legs as languages
-from semhub_lens.experiments.languages import steering
+from semhub_lens.experiments.languages import patchscope, steering
 from semhub_lens.experiments.media import audio, audio_steering, patching, vision, vision_steering
 from semhub_lens.experiments.media.segments import run_logit_lens_segments
 from semhub_lens.experiments.runs import Experiment, run_experiment
@@ -39,6 +39,7 @@ _ROWS = (
     ("multilingual.similarity", "translations against unrelated sentences", 150, languages.run_similarity, GALE),
     ("multilingual.logit_lens", "English glosses in running text", 100, languages.run_logit_lens, GLOSSES),
     ("multilingual.language_mass", "probability mass of each language", 20, languages.run_language_mass, TEXTS),
+    ("multilingual.patchscope", "French words read in other languages", 64, patchscope.run_patchscope, "", False),
     ("multilingual.steering", "an English direction on text in other languages", 40, steering.run_steering, LABELLED),
     ("arithmetic.similarity", "expressions against number words", 200, arithmetic.run_similarity),
     ("arithmetic.logit_lens", "number words where a digit comes next", 120, arithmetic.run_logit_lens),

@@ -39,6 +39,8 @@ class Experiment:
     run: Callable[[Job], ExperimentResult]
     takes: str = ""
     """What `data=` may name; empty where the items are always generated or bundled."""
+    quick: bool = True
+    """Whether the quick report measures it."""
 
     @property
     def modality(self) -> str:

@@ -10,6 +10,8 @@
 - `patch_results`: what they return.
 - `concepts`: `concept_patch`.
 - `concept_items`: translation prompts for it.
+- `patchscope`: `patchscope`, states in the slot of a reading prompt.
+- `readings`: reading prompts for it.
 - `sweep`: layer x strength, with controls.
 - `sweep_result`: what it returns.
 - `calibration`: the strength of a given damage.

@@ -24,6 +24,7 @@ from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT, VERDICT_COLOURS
 
 LONG = "{names}: not measured here. A sweep takes some minutes; semhub report --steering includes them."
+FULL = "{names}: not measured here; semhub report --full includes it."
 Drawable = LensResult | View | go.Figure
 
 
@@ -127,8 +128,13 @@ def _drawn(shown: Any) -> str:
 def _missing(measured: Measured) -> list[str]:
     """What the page will not hold, and why."""
     planned = {measured.running, *measured.coming, *(result.id for result in measured.results)}
-    left = [name for name in EXPERIMENTS if name.endswith(INTERVENING) and name not in planned | {*measured.unmeasured}]
-    return [*([LONG.format(names=", ".join(left))] if left else []), *reasons(measured.unmeasured)]
+    left = [name for name in EXPERIMENTS if name not in planned | {*measured.unmeasured}]
+    sorts = {
+        LONG: [name for name in left if name.endswith(INTERVENING)],
+        FULL: [name for name in left if not EXPERIMENTS[name].quick],
+    }
+    said = [text.format(names=", ".join(names)) for text, names in sorts.items() if names]
+    return [*said, *reasons(measured.unmeasured)]
 
 
 def _cards(rows: Sequence[VerdictRow]) -> Mapping[str, list[str]]:

@@ -27,8 +27,10 @@ INTERVENING = (".steering", ".patching")
 """How the ids of experiments end that change states: a grid of runs for each item."""
 
 
-def choose(only: Sequence[str] | None, *, steering: bool) -> list[Experiment]:
+def choose(only: Sequence[str] | None, *, steering: bool, quick: bool = False) -> list[Experiment]:
     """The experiments of some ids; None takes all, or without `steering` all but those that intervene.
+
+    With `quick`, None leaves those out that the quick report does not measure.
 
     Raises:
         SemhubError: unknown ids, or an empty list.
@@ -40,7 +42,8 @@ def choose(only: Sequence[str] | None, *, steering: bool) -> list[Experiment]:
     """
     if only is not None:
         return require_experiments(only)
-    return [entry for name, entry in experiments.EXPERIMENTS.items() if steering or not name.endswith(INTERVENING)]
+    chosen = [entry for entry in experiments.EXPERIMENTS.values() if entry.quick or not quick]
+    return [entry for entry in chosen if steering or not entry.id.endswith(INTERVENING)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -63,7 +63,8 @@ def report(
         n: items per experiment; None takes at most 32 of each and reads the whole vocabulary at two positions of each
             text or picture, or with `full` takes each experiment's own number and all positions.
         seed: for items, bootstrap, nulls and splits.
-        full: the large size. Intervals are narrower, and more effects differ from their null.
+        full: the large size, with what the quick one leaves out (`multilingual.patchscope`). Intervals are narrower,
+            and more effects differ from their null.
         only: ids of experiments; None runs all but those that intervene, on pictures and sound where a reader is there.
         steering: run the steering sweeps and `vision.patching` as well, up to ten minutes each on two cores.
         runs: folder of saved runs: finished ones there are read, killed ones go on. None takes one beside the page,
@@ -81,7 +82,7 @@ def report(
     """
     path = require_file(path)
     json_beside(path)
-    chosen = choose(only, steering=steering)
+    chosen = choose(only, steering=steering, quick=not full)
     runs = path.with_name(f"{path.stem}_runs") if runs is None else user_path(runs)
     require_place(runs)
     plan = Plan.of(str(model.cfg.model_name), model, chosen, readers)

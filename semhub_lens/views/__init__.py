@@ -14,6 +14,7 @@
 - `probes`: probes and transfer.
 - `patching`: patch grids.
 - `concepts`: concept patching.
+- `patchscope`: states read in a prompt.
 - `sweep`: steering sweeps and vectors.
 - `trajectories`: paths among anchors.
 - `generation`: prompts and continuations.

@@ -14,6 +14,7 @@ from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
     generation,
     lens,
     patching,
+    patchscope,
     probes,
     stills,
     sweep,

@@ -58,11 +58,15 @@ def test_a_placebo_that_fails_takes_its_leg_away_and_one_that_holds_does_not():
     assert Leg.from_fields(fields).placebos == 1  # a file that does not say so
 
 
-def test_sweeps_and_probes_are_left_out():
+def test_sweeps_patchscopes_and_probes_are_left_out():
     grid = leg_of([UP, UP], grid=[(1, 2.0), (2, 2.0)], title="sweep")
     (found,) = share_of(leg_of([UP, UP, DOWN]), grid)
     assert (found.share, found.legs, found.left_out) == (0.5, 1, ("code.similarity: sweep",))
     assert share_of(grid) == []
+    scoped = leg_of([DOWN, DOWN], title="scoped")
+    scoped = replace(scoped, wording=replace(scoped.wording, kind="patchscope"))
+    (found,) = share_of(leg_of([UP, UP, DOWN]), scoped)
+    assert (found.share, found.legs, found.left_out) == (0.5, 1, ("code.similarity: scoped",))
     probe = leg_of([UP, UP])
     assert share_of(replace(probe, wording=replace(probe.wording, data_type="probing"))) == []
 

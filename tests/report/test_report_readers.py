@@ -14,7 +14,7 @@ from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.inputs.media import Tile
-from semhub_lens.report.orchestration import INTERVENING
+from semhub_lens.report.orchestration import INTERVENING, choose
 from semhub_lens.report.report import report
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -60,8 +60,9 @@ def modalities(names):
 
 def test_without_a_spoke_pictures_and_sound_are_listed_as_not_run(asked, tiny_model, tmp_path):
     path, _ = report(tiny_model, tmp_path / "page.html", progress=False)
-    assert modalities(asked) == {""}
+    assert modalities(asked) == {""} and "multilingual.patchscope" not in asked
     page = path.read_text()
+    assert "multilingual.patchscope: not measured here; semhub report --full includes it." in page
     asked_for = [name for name in experiments.EXPERIMENTS if not name.endswith(INTERVENING)]
     left = [name for name in asked_for if experiments.EXPERIMENTS[name].modality == "image"]
     assert f"{', '.join(left)}: not measured. No packaged spoke was trained through this model" in page
@@ -81,3 +82,10 @@ def test_an_experiment_that_was_asked_for_and_cannot_be_read_is_an_error(asked, 
     with pytest.raises(ValueError, match=r"vision\.similarity: not measured\. No packaged spoke"):
         report(tiny_model, tmp_path / "page.html", only=["vision.similarity"], progress=False)
     assert not asked and not any(tmp_path.iterdir())
+
+
+def test_only_the_quick_size_leaves_out_what_it_does_not_measure():
+    every = {entry.id for entry in choose(None, steering=True)}
+    assert every == {*experiments.EXPERIMENTS}
+    assert every - {entry.id for entry in choose(None, steering=True, quick=True)} == {"multilingual.patchscope"}
+    assert [entry.id for entry in choose(["multilingual.patchscope"], steering=False, quick=True)]

@@ -1,1 +1,1 @@
-"""Languages: similarity of translations, the lens in running text, language mass, steering."""
+"""Languages: similarity of translations, the lens in running text, language mass, patchscopes, steering."""

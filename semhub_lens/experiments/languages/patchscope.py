@@ -1,0 +1,207 @@
+"""Patchscopes across languages: does a French word's state, read in another language, give the concept in that one?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_lens.base.errors import Unfit
+from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.data.text.texts import concepts
+from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
+from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
+from semhub_lens.experiments.job import FEW, LEVELS, Job
+from semhub_lens.experiments.languages.legs import NAMES
+from semhub_lens.experiments.legs_in_common import NOT_RANDOM
+from semhub_lens.experiments.sampling import sample
+from semhub_lens.inputs.speller import encode
+from semhub_lens.inputs.tokens import is_single_token, word_tokens
+from semhub_lens.interventions import direction
+from semhub_lens.interventions.patchscope import patchscope
+from semhub_lens.interventions.readings import SHOWN, reading_prompt
+from semhub_lens.model.facts import Model
+from semhub_lens.model.hooking import n_layers
+
+SOURCE, READERS = "fr", ("en", "zh")
+FRAMES = {"fr": "Voici un mot : {}", "en": "Here is a word: {}", "zh": "这是一个词：{}"}
+"""Whose last token is the word's."""
+OTHERS = "beyond other words' states"
+RANDOM_STATES = "beyond random states of the same norms"
+EMBEDDING = "beyond the embedding layer"
+
+
+@dataclass(frozen=True)
+class WordItems:
+    """Translations of the same concepts, by language."""
+
+    words: dict[str, list[str]]
+    dropped: dict[str, int]
+    """Concepts left out, by reason."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Into which entry of the reading prompt a state is put."""
+
+    name: str
+    entries: tuple[int, ...] | None
+    """None: into its own."""
+
+
+def run_patchscope(job: Job) -> ExperimentResult:
+    r"""Read the state of a French word's last token through reading prompts in English and in Chinese.
+
+    With $p_{\ell i}(w)$ the probability of a word at the end of the reading prompt, whose slot holds the state of item
+    i at entry l, and $w_j$ the reader's word for item j:
+
+    $$e_{\ell i} = \log p_{\ell i}(w_i) - \operatorname{mean}_{j \ne i} \log p_{\ell i}(w_j)$$
+
+    Two legs a reader: the state goes into its own entry, and into the one at a quarter of the depth.
+
+    Raises:
+        Unfit: too few concepts whose words are one token.
+    """
+    items = word_items(job.model, job.n, job.seed)
+    quarter = n_layers(job.model) // 4
+    targets = (Target("same entry", None), Target(f"entry {quarter}", (quarter,)))
+    states = {code: _states(job, items, code) for code in (SOURCE, *READERS)}
+    untrained = _states(job.random(), items, SOURCE) if job.baseline else None
+    legs = tuple(reader_leg(job, items, states, untrained, code, target) for code in READERS for target in targets)
+    count = len(items.words[SOURCE])
+    notes = (
+        f"{count} concepts; dropped: " + ", ".join(f"{number} {reason}" for reason, number in items.dropped.items()),
+        "A positive effect says that later blocks can make the concept's word of the state in a prompt that asks for a "
+        "word of that language. It does not say that the model's own run does so.",
+        "At the last entry a patch before the last position is read by nothing: every state then gives the same.",
+        FEW,
+    )
+    return ExperimentResult(
+        "multilingual.patchscope", f"{count} French words", legs, notes, provenance=legs[0].provenance
+    )
+
+
+def word_items(model: Model, n: int, seed: int) -> WordItems:
+    """Concepts whose word has a one-token spelling in each reader's language, none of a French token.
+
+    Raises:
+        Unfit: too few of them.
+    """
+    columns = concepts()
+    dropped = {"shown in the reading prompts": SHOWN, "several tokens": 0, "shared token": 0}
+    kept = []
+    for row in range(SHOWN, len(columns[SOURCE])):
+        reason = _unfit(model, columns[SOURCE][row], [columns[code][row] for code in READERS])
+        if reason:
+            dropped[reason] += 1
+        else:
+            kept.append(row)
+    if len(kept) < FEWEST_ITEMS:
+        raise Unfit(
+            f"Only {len(kept)} concepts have a one-token word in {' and '.join(NAMES[code] for code in READERS)}; this "
+            "tokenizer splits the words."
+        )
+    rows = [kept[i] for i in sample(len(kept), n, seed)]
+    return WordItems({code: [columns[code][row] for row in rows] for code in (SOURCE, *READERS)}, dropped)
+
+
+def _unfit(model: Model, french: str, words: Sequence[str]) -> str | None:
+    if not all(is_single_token(model.tokenizer, word) for word in words):
+        return "several tokens"
+    own = {token for text in (french, " " + french) for token in encode(model.tokenizer, text)}
+    return "shared token" if any(own & {*word_tokens(model.tokenizer, word).ids} for word in words) else None
+
+
+def _states(job: Job, items: WordItems, code: str) -> Float[Tensor, "layer item d_model"]:
+    return job.states(f"words-{code}", [FRAMES[code].format(word) for word in items.words[code]])
+
+
+def reader_leg(
+    job: Job,
+    items: WordItems,
+    states: dict[str, Float[Tensor, "layer item d_model"]],
+    untrained: Float[Tensor, "layer item d_model"] | None,
+    code: str,
+    target: Target,
+) -> Leg:
+    """The effect in one reader's language, with its controls."""
+    words = items.words[code]
+    read = partial(_read, words=words, code=code, target=target)
+    own = read(job, "words", states[SOURCE])
+    random = read(job, "random", direction.random_like(states[SOURCE], seed=job.seed), level=False)
+    native = read(job, "native", states[code])
+    key = torch.arange(len(words))
+    effect, draw = paired_contrast(own, key, other_keys(own, key))
+    placebos = {}
+    if untrained is not None:
+        absent = read(job.random(), "words", untrained, level=False)
+        placebos[NOT_RANDOM] = paired_contrast(absent, key, other_keys(absent, key))
+    text = LegText(
+        title=f"{NAMES[code]} reader, into {'the ' * (target.entries is None)}{target.name}",
+        data_type="languages",
+        kind="patchscope",
+        claim=f"the state of a French word gives its {NAMES[code]} translation rather than other {NAMES[code]} words",
+        control="words exchanged between items",
+        unit="nats",
+        curve_unit="log-probability",
+    )
+    return make_leg(
+        effect,
+        draw,
+        text,
+        provenance=job.provenance("bundled nouns", [items.words, FRAMES, target.name]),
+        seed=job.seed,
+        curves={
+            "its translation": own[:, key, key].mean(1),
+            "translations of other words": other_keys(own, key).mean(1),
+            f"its translation, read of the {NAMES[code]} word's own state": native[:, key, key].mean(1),
+        },
+        controls={
+            EMBEDDING: effect - effect[0],
+            OTHERS: effect - of_others(own),
+            RANDOM_STATES: effect - (random[:, key, key] - other_keys(random, key)),
+        },
+        placebos=placebos,
+        labels=[f"{french} = {word}" for french, word in zip(items.words[SOURCE], words, strict=True)],
+    )
+
+
+def of_others(matrix: Float[Tensor, "layer item word"]) -> Float[Tensor, "layer word"]:
+    """Each word's score above the other words', in the mean over the states of all items but its own."""
+    words = matrix.shape[2]
+    above = matrix - (matrix.sum(2, keepdim=True) - matrix) / (words - 1)
+    return (above.sum(1) - above.diagonal(dim1=1, dim2=2)) / (words - 1)
+
+
+def _read(
+    job: Job,
+    name: str,
+    states: Float[Tensor, "layer item d_model"],
+    *,
+    words: list[str],
+    code: str,
+    target: Target,
+    level: bool = True,
+) -> Float[Tensor, "layer item word"]:
+    """How the words' log-probabilities differ at every state, at the height of the first items' where asked for."""
+    reading = reading_prompt(job.model, "identity", code)
+
+    def measure(part: Sequence[int], contrast: bool = True) -> Tensor:
+        return patchscope(
+            job.model,
+            states[:, list(part)],
+            words,
+            reading=reading,
+            target_entries=target.entries,
+            contrast=contrast,
+            progress=job.progress,
+        ).log_probs
+
+    named = f"patchscope-{name}-{code}-{target.name}-{fingerprint(words)}"
+    differences = job.measured(named, range(len(words)), measure)
+    if not level:
+        return differences
+    few = job.measured(f"{named}-level", range(min(LEVELS, len(words))), partial(measure, contrast=False))
+    return differences + few.mean((1, 2), keepdim=True)
