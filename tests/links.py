@@ -27,7 +27,7 @@ LABEL = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 """A target that MyST knows and code hosts do not."""
 ROLE = re.compile(r"\{(py:obj|term|doc)\}`(?:[^`<]*<)?~?([^`>]+)>?`")
 ADDRESS = re.compile(r"https?://[^\s`\"'<>)\]}\\|]+[^\s`\"'<>)\]}\\|.,;:]")
-GONE = re.compile(r"\b(404|410)\b")
+GONE = re.compile(r"\b(404|410) Client Error")
 
 
 def pages():
@@ -151,7 +151,7 @@ def asked(listed, folder):
 def judged(rows):
     """Addresses that are gone, and those of which nothing is known, with the reason."""
     failed = {row["uri"]: row["info"] for row in rows if row["status"] in ("broken", "timeout")}
-    gone = {uri: info for uri, info in failed.items() if GONE.search(info.replace(uri, ""))}
+    gone = {uri: info for uri, info in failed.items() if GONE.search(info)}
     return gone, {uri: info for uri, info in failed.items() if uri not in gone}
 
 
