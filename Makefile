@@ -3,7 +3,9 @@
 # make families : measure every family of models and write the line's columns of docs/models.md
 # make audit : ask for known vulnerabilities of the tested versions (tests/locks)
 # make kill : kill a saved run, a conversion and a page 50 times each (KILLS), and go on
+# make links : ask for every address that pages, notebooks and docstrings name
 # make lock : write the versions of this line's environment to tests/locks
+# make release-check : build wheel and sdist, try the wheel in an empty environment
 # make test-newest : test cached runs with the newest transformers (NEWEST), beside the installed one
 # make test : run the tests (TL=4 for the newest transformer-lens line; default is 3.9, which has HookedTransformer)
 
@@ -20,7 +22,7 @@ KILLS ?= 50
 SLOW ?= slow
 NEWEST ?= transformers==5.24.0
 
-.PHONY: bench demo test test-slow test-newest families kill lint types docs lock audit clean
+.PHONY: bench demo test test-slow test-newest families kill lint types docs links lock audit release-check clean
 
 $(VENV)/ready: pyproject.toml
 	@echo "Installing into $(VENV): some two minutes."
@@ -67,6 +69,12 @@ types: $(VENV)/ready-dev
 
 docs: $(VENV)/ready-dev
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+
+links: $(VENV)/ready-dev
+	$(BIN)/python tests/links.py
+
+release-check: $(VENV)/ready-dev
+	$(BIN)/python .ci/release
 
 lock: $(VENV)/ready-dev
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' >tests/locks/tl$(TL).txt

@@ -169,7 +169,7 @@ def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypa
             given = [] if isinstance(entry, typer.core.TyperArgument) else wrong.NEEDED.get(name, [])
             words = [made] if isinstance(entry, typer.core.TyperArgument) else [entry.opts[0], made]
             if option in ("backend", "device", "dtype") and "model" in OPTIONS[name]:
-                words += ["--model", str(wrong.host())] if name != "check" else [str(wrong.host())]
+                words += ["--model", str(wrong.host())] if name not in ("check", "info") else [str(wrong.host())]
             ended = CliRunner().invoke(command.app, [name, *given, *words])
             said = str(ended.exception) if isinstance(ended.exception, SemhubError) else ended.output
             if ended.exit_code not in (1, 2) or not isinstance(ended.exception, SemhubError | SystemExit):

@@ -107,6 +107,7 @@ def test_a_lens_is_stored_as_its_picture_a_figure_as_its_still_and_a_small_table
     assert notebooks.light(new_output("display_data", {"text/html": "<iframe>"})) is None
 
 
+@pytest.mark.notebook
 @pytest.mark.real
 @pytest.mark.slow
 @every_notebook

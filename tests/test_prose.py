@@ -1,20 +1,25 @@
-"""Pages are plain English: no sentence is too long to read once, no word is worn out, odd or vague.
+"""What a user reads is plain English: no sentence is too long to read once, no word is worn out, odd or vague.
 
-The changelog and the generated tables keep what was true of their day; the reference comes from docstrings.
+The linter is proselint, with words of our own added and rules for typesetting left out.
 """
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from proselint.checks import __register__ as proselint
+from proselint.registry.checks import Check, CheckFlags, types
+from proselint.tools import LintFile
+
+import links
 
 ROOT = Path(__file__).parent.parent
-GENERATED = {"docs/results.md", "docs/results/verdicts.md", "docs/models.md", "docs/changelog.md"}
-PAGES = {
-    str(page.relative_to(ROOT)): page
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    if "_build" not in page.parts and str(page.relative_to(ROOT)) not in GENERATED and page.parent.name != "api"
-}
+GENERATED = {"docs/results.md", "docs/results/verdicts.md", "docs/models.md"}
+PAGES = {name: text for name, text in links.pages().items() if name.endswith(".md") and name not in GENERATED}
+PAGES["docs/changelog.md"] = PAGES["docs/changelog.md"].partition("\n## 0.1.0")[0]
+ERRORS = {"SemhubError", "Unfit", "Missing", "Stopped"}
 LONGEST = 30
 """Words of a sentence. Long ones hold two ideas."""
 BANNED = {
@@ -50,7 +55,25 @@ BANNED = {
     "whereby": "by which",
     "wherein": "where",
 }
-ALLOWED = {"this very model": "a fixed phrase: no other model"}
+ALLOWED = {
+    "this very model": "a fixed phrase: no other model",
+    "in a word's place": "no cliché: a word's position in a prompt",
+    "go up go up": "a model's answer",
+    "X x X": "a product of two names that stand in backticks",
+}
+LEFT_OUT = {
+    "restricted": "words for children",
+    "typography": "pages are written in plain ASCII",
+    "uncomparables": "slow: nine tenths of the time",
+    "weasel_words": "our own list has the word",
+}
+OURS = Check(
+    check_type=types.PreferredFormsSimple(items=BANNED),
+    path="semhub.worn_out",
+    message="{1}: {0}",
+    flags=CheckFlags(allow_quotes=True),
+)
+RULES = [OURS, *(rule for rule in proselint if rule.path_segments[0] not in LEFT_OUT)]
 BLOCKS = re.compile(r"^(`{3,}|:{3,}).*?^\1\s*$|<!--.*?-->|^\$\$.*?\$\$$", re.DOTALL | re.MULTILINE)
 ENDS = re.compile(r"(?<=[.!?:])[\"')*]*\s+(?=[\"'(*\[`$A-Z0-9])|(?<=;)\s+")
 
@@ -80,20 +103,84 @@ def too_long(text):
 
 
 def worn_out(text):
-    prose = "\n".join(paragraphs(text)).lower()
+    """What the linter says of the prose, each with the words around it."""
+    prose = "\n\n".join(paragraphs(text))
     for phrase in ALLOWED:
-        prose = prose.replace(phrase, "")
-    return [f"{word}: {better}" for word, better in BANNED.items() if re.search(rf"\b{re.escape(word)}\b", prose)]
+        prose = prose.replace(phrase, "X")
+    page = LintFile("page", prose or "X")
+    found = (
+        (result, max(result.span[0] - 20, 0), result.span[1] + 20)
+        for rule in RULES
+        for result in rule.check_with_flags(page.content)
+        if rule.flags.allow_quotes or not page.is_quoted_pos(result.span[0])
+    )
+    return [f"{result.message} (...{' '.join(page.content[low:high].split())}...)" for result, low, high in found]
+
+
+@cache
+def said():
+    """By module, what the command line and errors say: help texts, and messages with a name for what is filled in."""
+    found = {}
+    for name, nodes in links.modules().items():
+        calls = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS)
+        values = [argument for call in calls for argument in call.args[:1]]
+        values += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "help"]
+        found[name] = "\n\n".join(filter(None, map(written, values)))
+    return {name: text for name, text in found.items() if text}
+
+
+def written(node):
+    """The text of a literal, a formatted literal or a sum of them."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(written(value) or f"Q{id(value)}" for value in node.values)
+    return f"{written(node.left)}{written(node.right)}" if isinstance(node, ast.BinOp) else ""
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_plain_english(page):
-    text = PAGES[page].read_text(encoding="utf-8")
-    assert [*worn_out(text), *too_long(text)] == []
+    assert [*worn_out(PAGES[page]), *too_long(PAGES[page])] == []
+
+
+def test_what_the_command_line_and_errors_say_is_plain_english():
+    assert len(said()) > 80
+    assert {name: wrong for name, text in said().items() if (wrong := [*worn_out(text), *too_long(text)])} == {}
+
+
+def told(docstring):
+    """The prose of docstrings: no examples, lists of errors and listings; what is said of an argument stands alone."""
+    text = re.sub(r"^ *>>> .*(\n.*\S)*|^\S+/\S+ {2,}.*$", "", docstring, flags=re.MULTILINE)
+    text = re.sub(r"^Raises:\n(?: +\S.*\n?|\n(?= ))*", "\n", text, flags=re.MULTILINE)
+    return re.sub(r"^(?:[A-Z]\w+:$| {4}[\w, *]+: )", "\n\n", text, flags=re.MULTILINE)
+
+
+def test_docstrings_are_plain_english():
+    rooms = {}
+    for name, text in links.docstrings().items():
+        rooms[name.split("/")[1]] = f"{rooms.get(name.split('/')[1], '')}\n\n{told(text)}"
+    assert {room: wrong for room, text in rooms.items() if (wrong := [*worn_out(text), *too_long(text)])} == {}
+
+
+def many(count):
+    return " ".join(f"a{number}b" for number in range(count))
+
+
+def test_of_a_docstring_the_prose_is_read():
+    arguments = f"Args:\n    a: one.\n    b: {many(40)}.\n\nRaises:\n    SemhubError: {many(50)}.\n\n"
+    text = told(f"What.\n\n{arguments}Example:\n    >>> very")
+    (found,) = too_long(text)
+    assert found.startswith("40 words") and worn_out(text) == []
+
+
+def test_the_linter_finds_what_is_odd_and_takes_no_quotation():
+    assert worn_out("The layer is very deep.") == ["very: leave it out (...The layer is very deep....)"]
+    assert any("lexical illusion" in each for each in worn_out("It is is here."))
+    assert worn_out('It says "the the" and `very`.') == []
 
 
 def test_what_is_no_prose_is_not_read():
-    code = "```python\nvery = 1\n```\n| very | wide |\n\n`very` and [very](very.md) good. Long " + "word " * 38 + "end."
-    assert worn_out(code) == ["very: leave it out"]
+    code = f"```python\nvery = 1\n```\n| very | wide |\n\n`very` and [very](very.md) good. Long {many(38)} end."
+    assert [found.split(" (")[0] for found in worn_out(code)] == ["very: leave it out"]
     assert [found.split(":")[0] for found in too_long(code)] == ["40 words"]
     assert too_long("- " + "word " * 20 + "end.\n- " + "word " * 20 + "end.") == []

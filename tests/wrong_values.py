@@ -660,7 +660,7 @@ COMMANDS = {
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "only": ["nothing", ESC],
         "jobs": ["a", "0", "-1"],
     },
-    "experiments": {}, "models": {}, "train-spoke": {},
+    "experiments": {}, "info": {}, "models": {}, "train-spoke": {},
 }  # fmt: skip
 """By command and option, wrong values; `SHARED` has those of options that several commands have."""
 NEEDED = {"lens": ["red"], "new": ["start.py"], "run": ["arithmetic.logit_lens"]}

@@ -33,7 +33,9 @@ def user_path(path: Any) -> Path:
     except TypeError as error:
         raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
     except RuntimeError as error:
-        raise SemhubError(f"The path {str(path)!r} names a home folder that is not known; write it out.") from error
+        raise SemhubError(
+            f"The path {str(path)!r} names a home folder that is not known; write the whole path."
+        ) from error
 
 
 def inside(folder: Path, name: str) -> Path:

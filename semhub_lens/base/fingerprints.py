@@ -31,9 +31,9 @@ UNCOUNTED = (".pyc", ".safetensors")
 def fingerprint(value: Any) -> str:
     """Fingerprint of content: two values have one fingerprint only if they hold the same.
 
-    Numbers, texts, None, lists and tuples (which count as one kind), mappings with text keys in any order, dataclasses
-    (such as `Prompt`) by their fields, tensors, arrays and pictures by dtype, shape and every entry, bytes, and paths
-    by their text. A dataclass field declared with `compare=False` is no content.
+    Numbers, texts, bytes, None, lists and tuples count (the last two as one kind), and mappings with text keys in any
+    order. Dataclasses (such as `Prompt`) count by their fields, and paths by their text. Tensors, arrays and pictures
+    count by dtype, shape and every entry. A dataclass field declared with `compare=False` is no content.
 
     Raises:
         SemhubError: something else inside, whose content cannot be read; the message names its type.
@@ -117,9 +117,9 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def weights_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
     """Fingerprint of a model: of every parameter and buffer the name, the shape and a sample of the entries.
 
-    Up to `SAMPLED` entries are all read. Of a larger one every s-th is, with s coprime to all its axes, so that the
-    sample wraps through rows, columns, heads and experts alike: whatever zeroes or adds to a block of a matrix, or a
-    row of a bias, is seen. Values count, not the dtype that stores them.
+    Up to `SAMPLED` entries are all read. Of a larger one every s-th is, with s coprime to all its axes. So the sample
+    wraps through rows, columns, heads and experts alike. It sees whatever zeroes or adds to a block of a matrix, or to
+    a row of a bias. Values count, not the dtype that stores them.
     """
     whole = hashlib.sha256()
     for name, value in named:

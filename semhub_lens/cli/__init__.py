@@ -1,6 +1,7 @@
 """The command `semhub`.
 
 - `main`: its commands.
+- `about`: versions, facts and checks to paste into a report of a fault; the packaged models.
 - `lens_shown`: a lens as a coloured table or as JSON.
 - `compared`: two saved reports on one page.
 - `printed`: tables and JSON of results.

@@ -1,6 +1,5 @@
-"""The command `semhub`: new, lens, check, run, report, results, experiments, models, train-spoke."""
+"""The command `semhub`: new, lens, check, run, report, results, experiments, info, models, train-spoke."""
 
-import importlib.util
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path
 from semhub_lens.base.json_text import in_json
 from semhub_lens.base.progress import said
+from semhub_lens.cli.about import checks, findings, packaged, told
 from semhub_lens.cli.compared import compared
 from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
@@ -33,7 +33,6 @@ from semhub_lens.cli.options import (
     ReportPage,
     Seed,
     TextCommand,
-    cell,
     console,
     example,
     load_model,
@@ -46,7 +45,7 @@ from semhub_lens.experiments.job import Convention
 from semhub_lens.lens.language_tables import language_table
 from semhub_lens.lens.logit_lens import logit_lens
 from semhub_lens.model import host
-from semhub_lens.model.packaged import PACKAGED, PackagedModel
+from semhub_lens.model.packaged import PACKAGED
 from semhub_lens.model.readout import Norm
 from semhub_lens.model.sources import resolve
 from semhub_lens.report import report as hub_report
@@ -128,19 +127,18 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Verify MODEL; the exit code is 1 where its read-out or its agreement with Hugging Face fails."""
-    expected = host.recorded(model, dtype) if reference else None
-    found = host.check(load_model(model, backend, device, dtype, check=False), reference=expected)
-    table = Table("what", "verified", "deviation", "at most", "what runs do", padding=(0, 1))
-    for row in found.findings:
-        figures = ("" if value is None else f"{value:.1e}" for value in (row.figure, row.tolerance))
-        table.add_row(row.what, row.verified, *figures, cell(row.runs))
+    found = _verified(model, backend, device, dtype, reference)
     if as_json:
-        findings = [vars(row) for row in found.findings]
-        typer.echo(in_json({"model": found.provenance.model, "sound": found.sound, "findings": findings}))
+        typer.echo(in_json({"model": found.provenance.model, "sound": found.sound, "findings": findings(found)}))
     elif not quiet:
-        console.print(table)
+        console.print(checks(found))
     if not found.sound:
         raise typer.Exit(1)
+
+
+def _verified(model: str, backend: str, device: str | None, dtype: str, reference: bool = True) -> host.HostCheck:
+    expected = host.recorded(model, dtype) if reference else None
+    return host.check(load_model(model, backend, device, dtype, check=False), reference=expected)
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("run arithmetic.logit_lens -n 40 --out out"))
@@ -266,24 +264,22 @@ def experiments(as_json: InJson = False) -> None:
     console.print(table)
 
 
+@app.command(rich_help_panel=LISTS, epilog=example("info gemma-3-270m"))
+def info(
+    model: Annotated[str | None, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = None,
+    backend: Backend = "auto",
+    device: Device = None,
+    dtype: Dtype = "float32",
+    as_json: InJson = False,
+) -> None:
+    """Print what to paste into a report of a fault: versions, and the facts and checks of MODEL."""
+    told(None if model is None else _verified(model, backend, device, dtype), as_json)
+
+
 @app.command(rich_help_panel=LISTS, epilog=example("models --json"))
 def models(as_json: InJson = False) -> None:
     """List the packaged offline models, and whether their weights are installed."""
-    rows = [(entry.name, _installed(entry), entry.install, entry.licence) for entry in PACKAGED.values()]
-    if as_json:
-        typer.echo(in_json([dict(zip(("name", "installed", "install", "licence"), row, strict=True)) for row in rows]))
-        return
-    table = Table("name", "installed", "how to install", "licence")
-    for name, here, install, licence in rows:
-        table.add_row(name, "yes" if here else "no", install, licence)
-    console.print(table)
-    console.print(
-        "Also: any local folder, GGUF file, or Hugging Face name that the installed transformer-lens supports."
-    )
-
-
-def _installed(entry: PackagedModel) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module, _ in entry.parts)
+    packaged(as_json)
 
 
 @app.command("train-spoke", rich_help_panel=LISTS, add_help_option=False, context_settings=PASSED_ON)

@@ -1,9 +1,9 @@
 r"""The hub in one number: the share of depth at which every leg of a data type holds.
 
-A leg **holds** at a layer where the lower bound of the 95 % bootstrap interval, over all items, lies above 0 for its
-effect and for what each control leaves of it. With mean $m$ and lower bound $b$ of the effect and of each control, the
-leg's strength at layer l is $s_\ell = \min m_\ell / (m_\ell - b_\ell)$; it holds where $s_\ell > 1$. A leg with a
-placebo that fails holds nowhere. `docs/methods/depth.md` says what this hides.
+A leg **holds** at a layer where two lower bounds lie above 0: that of its effect, and that of what each control leaves
+of it. They are those of the 95 % bootstrap interval over all items. With mean $m$ and lower bound $b$ of the effect and
+of each control, the leg's strength at layer l is $s_\ell = \min m_\ell / (m_\ell - b_\ell)$; it holds where
+$s_\ell > 1$. A leg with a placebo that fails holds nowhere. `docs/methods/depth.md` says what this hides.
 """
 
 from collections.abc import Sequence

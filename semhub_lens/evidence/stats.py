@@ -106,7 +106,7 @@ def verdict(
     r"""Judge a leg without choosing and reporting on the same items.
 
     Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and
-    standard deviation of the null at that layer, because raw effects differ in scale from layer to layer (early lens
+    standard deviation of the null at that layer. Raw effects differ in scale from layer to layer (early lens
     distributions by a hundred nats). On one half of the items the layer with the largest z is chosen, among those with
     a positive mean if there are any; layer 0, the embedding, is a baseline and cannot be chosen. On the other half:
     *supported* if the 95 % bootstrap interval lies above 0 and z exceeds the 95th percentile of the standardised null's
@@ -228,9 +228,9 @@ def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, "
       e_{\ell i} = M'_{\ell i k_i} - \operatorname{mean}_{r \ne k_i} M'_{\ell i r}$$
 
     A key that always scores high gains nothing by it. Every key g that occurs weighs alike in the centring, however
-    many items have it. All items enter it, an item's own score included: where all keys are equally frequent, centring
-    leaves the mean of e as it is, and elsewhere that mean is 0 in expectation for scores that do not depend on the
-    item's key.
+    many items have it. All items enter it, an item's own score included. Where all keys are equally frequent, centring
+    leaves the mean of e as it is. Elsewhere that mean is 0 in expectation for scores that do not depend on the item's
+    key.
 
     Args:
         matrix: score of every item with every key.

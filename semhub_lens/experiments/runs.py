@@ -101,7 +101,7 @@ def _file_hash(data: str | None) -> str | None:
 
 
 def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
-    """The saved result, if these very settings made it; one of other settings may be replaced."""
+    """The saved result, if these settings made it; one of other settings may be replaced."""
     path = folder / RECORD
     if not path.exists():
         return None

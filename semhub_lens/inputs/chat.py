@@ -72,14 +72,16 @@ def rendered(
         try:
             return tokenizer.apply_chat_template([dict(one) for one in given], tokenize=False, **known)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise SemhubError(f"The chat template refuses these messages: {error}. Change them or it.") from error
+            raise SemhubError(
+                f"The chat template refuses these messages: {error}. Change the messages or the template."
+            ) from error
 
     text = applied(marked)
     missing = _missing(text, pieces, thinking)
     if MARK.sub(lambda mark: pieces[int(mark[1])].text, text) != applied(messages):
         raise SemhubError(
-            "The chat template rewrites the texts of these messages, so where they lie cannot be told: give what "
-            "tokenizer.apply_chat_template(messages, tokenize=False) returns to Prompt.from_text, with spans of yours."
+            "The chat template rewrites the texts of these messages, so nothing says where they lie. Give "
+            "Prompt.from_text what tokenizer.apply_chat_template(messages, tokenize=False) returns, with your spans."
         )
     for number in missing if thinking == "keep" else ():
         text = _kept(text, number, pieces)
@@ -173,8 +175,8 @@ def _kept(text: str, number: int, pieces: list[_Piece]) -> str:
             behind = piece.tags[len(piece.tags.rstrip()) :] + _sign(other)  # blanks that the template may have left
             return text.replace(behind if behind in text else _sign(other), piece.tags + _sign(other))
     raise SemhubError(
-        f"The chat template leaves out the thought of message {piece.message}, which says nothing behind it; pass "
-        "thinking='template' to leave it out."
+        f"The chat template leaves out the thought of message {piece.message}, because no text follows it. Pass "
+        "thinking='template' to accept that."
     )
 
 

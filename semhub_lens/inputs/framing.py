@@ -91,9 +91,9 @@ def require_alike(tokenizer: Any, rows: Sequence[Sequence[int]]) -> None:
     edges = {(row[0] == pad, row[-1] == pad) for row in rows if len(row)}
     if pad is not None and len(edges) > 1:
         raise SemhubError(
-            f"Some of these {len(rows)} rows of token ids begin or end in {tokenizer.pad_token!r} and some do not, so "
-            "which of it is padding cannot be told: give the batch with its mask, "
-            "{'input_ids': ids, 'attention_mask': mask}, as the tokenizer returns it."
+            f"Some of these {len(rows)} rows of token ids begin or end in {tokenizer.pad_token!r} and some do not. "
+            "Nothing says which of it is padding. Give the batch with its mask, as the tokenizer returns it: "
+            "{'input_ids': ids, 'attention_mask': mask}."
         )
 
 

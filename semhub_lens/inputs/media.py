@@ -52,7 +52,7 @@ class Tile:
             (5,)
         """
         if not self.whole:
-            raise SemhubError("The tile shows a part of the picture, and a mask lies over the whole; take the whole's.")
+            raise SemhubError("A mask is of the whole picture, but this tile shows a part; use the tile of the whole.")
         if not mask.numel() or not 0 <= share < 1:
             raise SemhubError(f"Expected a mask with pixels and a share from 0 to below 1, got {mask.shape}, {share}.")
         height, width = mask.shape

@@ -64,8 +64,8 @@ def pixels(picture: Any) -> np.ndarray:
         return array.astype(np.uint8)
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
         raise SemhubError(
-            f"Pixels are integers from 0 to 255 or floats from 0 to 1, these are {array.dtype} from {array.min():.6g} "
-            f"to {array.max():.6g}: give the picture before a processor has normalised it, in 8 bits."
+            f"Pixels are integers from 0 to 255 or floats from 0 to 1; these are {array.dtype} from {array.min():.6g} "
+            f"to {array.max():.6g}. Give the picture in 8 bits, before a processor has normalised it."
         )
     scale = 255 if array.dtype.kind == "f" and array.max() <= 1 else 1
     return np.rint(array.astype(np.float64) * scale).astype(np.uint8)

@@ -40,7 +40,7 @@ def calibrate(
 ) -> Calibration:
     r"""Find the largest strength before the mean damage first reaches a budget.
 
-    The strength is doubled from `start` until the damage reaches the budget, then that last bracket is bisected until
+    The strength is doubled from `start` until the damage reaches the budget. Then that last bracket is bisected until
     the damage at its lower end is within `tolerance` of the budget. Damage need not grow with strength: it may fall
     again further out, or cross the budget and come back between two doublings, which is not seen.
 

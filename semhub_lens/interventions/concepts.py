@@ -10,7 +10,7 @@ A rise shows that the patched states suffice for that output. It does not show t
 apart by itself, nor at which layer it computes either: the patch covers all later entries. Few-shot prompts can be
 answered in part by copying, which is why a random other source is patched as control.
 
-With `whole=True` all positions of a span are patched: the states of a picture's positions into another picture's, a
+With `whole=True` all positions of a span are patched. The states of a picture's positions go into another picture's, a
 word's state into all positions of a picture, or a picture's mean state into a word.
 
 Source: Dumas et al. 2024, "Separating Tongue from Thought" (arXiv 2411.08745).

@@ -1,12 +1,12 @@
 """The engine behind `patch_grid`: a batch whose rows join at the layer where they are patched.
 
 A pass starts with one row, the corrupted prompt. At the input of block l, one copy of it joins for every cell of layer
-l and is patched there, so no block runs for a cell below its layer. Passes take cells sorted by position and run only
-the columns from their first patched position on, behind the keys and values of the corrupted prompt, up to the
-position that is read. Both are exact in a causal model, and each pass checks its first row against the corrupted run.
+l and is patched there. So no block runs for a cell below its layer. Passes take cells sorted by position. They run only
+the columns from the first patched position to the position that is read, behind the keys and values of the corrupted
+prompt. Both are exact in a causal model, and each pass checks its first row against the corrupted run.
 
-A model whose masks, ALiBi or shared keys are made for the rows that a pass starts with takes all rows from the start
-and runs all columns: slower, and as exact.
+Some models make masks, ALiBi or shared keys for the rows that a pass starts with. They take all rows from the start and
+run all columns, which is slower and as exact.
 """
 
 from collections.abc import Iterator, Sequence

@@ -146,7 +146,7 @@ def _require_one_vocabulary(a: LensResult, b: LensResult) -> None:
         )
     if not shared and a.provenance.unembedding != b.provenance.unembedding:
         raise SemhubError(
-            "The lenses hold no token in common, so it cannot be told whether their vocabularies are one: read a "
+            "The lenses hold no token in common, so nothing says whether their vocabularies are the same. Read a "
             "larger top_k, or one prompt with both models."
         )
 
@@ -157,8 +157,8 @@ def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
             raise SemhubError(f"align= takes 'start', 'end' or pairs of spans, got {align!r}.")
         if align == "start" and a != b:
             raise SemhubError(
-                f"The prompts have {a} and {b} tokens: say how they stand, align='end' (last token beside last token) "
-                "or align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
+                f"The prompts have {a} and {b} tokens. Say how to align them: align='end' (last token beside last "
+                "token), or align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
             )
         return tuple(_ending_together(range(a), range(b)))
     columns: list[tuple[int, int]] = []
@@ -168,7 +168,7 @@ def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
         for i, (span, length) in enumerate(zip(spans, (a, b), strict=True)):
             if not span or span[0] < done[i] or span[-1] >= length:
                 raise SemhubError(
-                    f"Spans come in their order, without overlap and within the prompt of {length} tokens; got {span} "
+                    f"Spans come in order, without overlap and within the prompt of {length} tokens; got {span} "
                     f"for {'ab'[i]}, where {done[i]} tokens are taken."
                 )
         columns += _ending_together(*(range(done[i], spans[i][0]) for i in (0, 1)))

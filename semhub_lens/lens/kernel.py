@@ -171,8 +171,8 @@ class LogitBlock:
 
     `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` their sum, `log_total` its log. A
     log-probability is logits - peak - log_total, in this order: logits in the thousands less their log sum exp would
-    lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below: together they weigh
-    under 1e-29, and denormal numbers, which early layers produce by the hundred thousand, would slow every later pass
+    lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below; together they weigh
+    under 1e-29. Early layers would produce denormal numbers by the hundred thousand, which slow every later pass
     several times.
     """
 

@@ -1,8 +1,8 @@
 """Token -> language and token -> script tables: how a lens distribution is counted per language.
 
-The table holds p(language | token) with a uniform prior over languages. p(token | language) is estimated by tokenising
-a language's most frequent words, weighted by their frequency, so that pieces of words and characters count as well.
-What no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
+The table holds p(language | token) with a uniform prior over languages. To estimate p(token | language), a language's
+most frequent words are tokenised and weighted by their frequency. So pieces of words and characters count as well. What
+no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
 """
 
 import unicodedata
@@ -75,9 +75,9 @@ def language_table(
     $$p(\ell \mid v) = \frac{p(v \mid \ell)}{\sum_{\ell'} p(v \mid \ell')},\qquad p(v \mid \ell) \propto \sum_w
     f_\ell(w)\, n_v(w)$$
 
-    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word, spelled
-    in lower case and capitalised, with and without a leading space (Latin-script words of a language written otherwise
-    are left out). Loanwords and names make soft posteriors; Chinese and Japanese share characters.
+    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word. A word
+    is spelled in lower case and capitalised, with and without a leading space. Latin-script words of a language written
+    otherwise are left out. Loanwords and names make soft posteriors; Chinese and Japanese share characters.
 
     Args:
         model: its tokenizer and vocabulary size are used.

@@ -2,8 +2,9 @@ r"""One layer's translator: least squares first, then steps on the KL divergence
 
 With standardised states $z = (h - m) / s$ a map is $k h + s\,(L R z + c)$, where L R has the rank asked for. The start
 is the ridge regression of the final states (scaled to the length of h where the final norm does not mind), cut to that
-rank where it costs least. Of several penalties, and shares k of the state itself, those are taken that agree best on
-the states that are watched: a map of low rank could not take away what a state has of its own.
+rank where it costs least. Several penalties, and shares k of the state itself, are tried; those are taken that agree
+best on the states that are watched. The share is needed because a map of low rank could not take away what a state has
+of its own.
 """
 
 import math

@@ -7,8 +7,8 @@ A vocabulary of many tokens would cost as much as the model. So a step sums over
 under the final distribution or the plain lens, and others drawn anew, each of which stands for many. What is reported
 is read in full, on texts that neither trained nor stopped anything.
 
-Every layer is trained by itself, from the same draws, so a killed training goes on with the layer it was at and gives
-the same maps to the last bit on the same machine and number of threads.
+Every layer is trained by itself, from the same draws. So a killed training goes on with the layer that it was at. On
+the same machine and number of threads it gives the same maps to the last bit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

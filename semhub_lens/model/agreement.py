@@ -90,7 +90,7 @@ def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Refere
         logits, states = out.logits, out.hidden_states or ()
     except IMPOSSIBLE as error:
         raise Unfit(
-            f"{type(hf).__name__} gives no logits of tokens alone, so nothing compares to it: {error}"
+            f"{type(hf).__name__} gives no logits of tokens alone, so nothing can be compared with it: {error}"
         ) from error
     kept = tuple(state.float().cpu() for state in states[:-1])
     return Reference(ids.cpu(), logits.float().log_softmax(-1).cpu(), kept)

@@ -293,8 +293,8 @@ class PassCounter:
     """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
 
     The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV
-    cache). A one-token prompt directly after another one is taken for its continuation, and without a cache every
-    longer pass counts as a prompt of its own: use new hooks for each such run, or `semhub_lens.generate`.
+    cache). A one-token prompt directly after another one is taken for its continuation. Without a cache, every longer
+    pass counts as a prompt of its own. Use new hooks for each such run, or `semhub_lens.generate`.
     """
 
     def __init__(self) -> None:

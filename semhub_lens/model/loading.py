@@ -57,10 +57,11 @@ def load(
 ) -> Any:
     """Load a model with raw (unfolded, uncentred) weights.
 
-    What transformer-lens made of the model is compared, on 4 to 64 tokens (more than a short sliding window), with what
-    Hugging Face computes: the log-probabilities, and the states of every layer where both have the same. Faults behind
-    these tokens do not show, and small ones not in half precision. A multimodal model is compared on text. Not compared
-    are quantised models, hub names that only transformer-lens can read, and models that need pictures or sound to run.
+    What transformer-lens made of the model is compared with what Hugging Face computes, on 4 to 64 tokens (more than a
+    short sliding window). Compared are the log-probabilities, and the states of every layer where both have the same.
+    Faults behind these tokens do not show, and small ones not in half precision. A multimodal model is compared on
+    text. Not compared are quantised models, hub names that only transformer-lens can read, and models that need
+    pictures or sound to run.
 
     Args:
         name: a packaged offline model (`gemma-3-270m`, `smollm2-135m`), a local folder, a GGUF file, or a hub name.

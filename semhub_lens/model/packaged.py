@@ -103,7 +103,7 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
     """Return the safetensors folder for a GGUF file, converting it on first use.
 
     The conversion runs under a file lock in a folder aside that is renamed when complete, so an interrupted one is
-    simply done again.
+    done again.
 
     Args:
         name: label of the cache folder.

@@ -45,9 +45,9 @@ class Readout:
     Args:
         model: any TransformerLens model.
         norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$; it
-            needs unfolded weights. "paper" is "none" but for the last layer, which is normed: what the reference code
-            of the Semantic Hub paper reads, since the last of Hugging Face's hidden states is already normed. "tuned"
-            is "final" through the translators that this package ships for the model.
+            needs unfolded weights. "paper" is "none" but for the last layer, which is normed. The reference code of the
+            Semantic Hub paper reads so, since the last of Hugging Face's hidden states is already normed. "tuned" is
+            "final" through the translators that this package ships for the model.
         translator: applied before the norm at every layer but the last: `Translators` (a tuned lens), which refuse
             another model than their own, or any function of states and layer.
         dtype: "float32" computes norm and logits of a model of half precision in float32, from its weights as they

@@ -104,7 +104,7 @@ def _written(
 ) -> StateStack:
     if len(hooks):
         raise SemhubError(
-            "out= takes no hooks=: a folder is gone on with only where all that its numbers depend on can be compared, "
+            "out= takes no hooks=. A run goes on in a folder only if all that its numbers depend on can be compared, "
             "and what a hook does cannot. Measure under hooks in memory, some prompts at a time."
         )
     size = window_size(len(residual_names(model)), int(model.cfg.d_model))

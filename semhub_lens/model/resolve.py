@@ -106,7 +106,7 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
 def _one_by_one(prompts: Any) -> bool:
     """Whether every entry is a prompt of its own, also where nothing but an iterator is known of them."""
     if isinstance(prompts, set | frozenset):
-        raise SemhubError(f"A set has no order, so nobody knows whose numbers come out; give a list, not {prompts!r}.")
+        raise SemhubError(f"A set has no order, so no number would belong to a prompt; give a list, not {prompts!r}.")
     if isinstance(prompts, str | bytes | Mapping | Tensor | np.ndarray | Prompt) or not isinstance(prompts, Iterable):
         return False
     return not (isinstance(prompts, Sequence) and (_is_one(prompts) or _is_rows(prompts)))

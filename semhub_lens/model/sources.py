@@ -74,7 +74,7 @@ def require_decoder(config: Any, name: str) -> None:
         )
     if config is not None and not multimodal(config) and not (readable(config) or hasattr(config, "auto_map")):
         raise Unfit(
-            f"{name!r} is a {config.model_type} model, which transformers has no causal language model for. Take a "
+            f"{name!r} is a {config.model_type} model, for which transformers has no causal language model. Take a "
             "decoder-only language model."
         )
 

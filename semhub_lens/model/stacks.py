@@ -112,7 +112,7 @@ def open_states(folder: str | Path) -> StateStack:
         whole = len(list(folder.glob("states-*.safetensors")))
         raise SemhubError(
             f"The states in {folder} are not finished ({whole} parts of up to {index['settings'].get('window')} items "
-            "are there): make the same call again, it goes on. Of prompts without an end take as many as are there."
+            "are there). Make the same call again, and it goes on. Of endless prompts, take as many as are there."
         )
     shape = torch.Size(index["shape"])
     for number, items in enumerate(index["shards"]):
@@ -122,7 +122,9 @@ def open_states(folder: str | Path) -> StateStack:
         except DAMAGED:
             found = None
         if found != [shape[0], items, shape[2]]:
-            raise SemhubError(f"{path} is missing or damaged: make the call that wrote it again, to mend it alone.")
+            raise SemhubError(
+                f"{path} is missing or damaged. Make the call that wrote it again; it measures this part alone."
+            )
     made = index["provenance"]
     provenance = Provenance.from_fields(made | {"notes": tuple(made["notes"])})
     return StateStack(folder, tuple(index["shards"]), shape, provenance)

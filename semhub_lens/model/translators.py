@@ -97,7 +97,7 @@ class Translators(Result):
             raise SemhubError(
                 f"The translators {self.name!r} were made for {identity(made)} with {shape[0]} blocks of width "
                 f"{shape[1]}; this model is {identity(own)} with {wanted[0]} blocks of width {wanted[1]}. Train some "
-                "on this model (shl.train_translators). To read it through them nevertheless, hide whose they are: "
+                "on this model (shl.train_translators). To read it through them anyway, wrap them in a function: "
                 "Readout(model, translator=lambda states, layer: translators(states, layer))."
             )
 

@@ -97,8 +97,8 @@ def linear_probe(
 
     $\hat y_i = \arg\max_k\,(W z_i + b)_k$ with $z$ the states, standardised by mean and standard deviation of the
     training part alone, and $W, b$ as `ProbeSetup` says. The folds are stratified by class. Every item of `test` is
-    predicted once, by one of the same probes: the one of its group's fold where `states` has that group, else the one
-    of a random fold. So `accuracy` and `transfer` speak of the same probes.
+    predicted once, by one of the same probes. It is the probe of its group's fold where `states` has that group, else
+    that of a random fold. So `accuracy` and `transfer` speak of the same probes.
 
     **What this does not show.** Accuracy says that a class can be decoded linearly, not that the model uses it
     (Belinkov 2022), and what goes along with the label (length, one word) decodes as well. Shuffled labels show what

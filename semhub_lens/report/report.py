@@ -61,7 +61,7 @@ def report(
         model: any TransformerLens model with a tokenizer.
         path: the HTML file.
         n: items per experiment; None takes at most 32 of each and reads the whole vocabulary at two positions of each
-            text or picture, or with `full` takes each experiment's own number and all positions.
+            text or picture. With `full` it takes each experiment's own number and all positions.
         seed: for items, bootstrap, nulls and splits.
         full: the large size, with what the quick one leaves out (`multilingual.patchscope`). Intervals are narrower,
             and more effects differ from their null.

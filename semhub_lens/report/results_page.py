@@ -51,7 +51,7 @@ def results_page(
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:
-        raise SemhubError("Expected at least one model, got none; shl.load says which names there are.")
+        raise SemhubError("Expected at least one model, got none; `semhub models` lists the packaged ones.")
     if jobs < 1:
         raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
     require_file(path)

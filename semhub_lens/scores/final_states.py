@@ -2,8 +2,8 @@
 
 Sums over a vocabulary are in float64: in float32 the probabilities of 262,000 tokens sum to 1.00005.
 
-Only the states of the last layer are kept, and logits exist for a few positions at a time: with a vocabulary of 262,000
-tokens the logits of one long text fill a gigabyte.
+Only the states of the last layer are kept, and logits exist for a few positions at a time. With a vocabulary of 262,000
+tokens, the logits of one long text fill a gigabyte.
 """
 
 from collections.abc import Sequence

@@ -47,8 +47,8 @@ def continuation_perplexity(
         prompts: texts, `Prompt`s, token ids or chat messages.
         continuations: a `Generation` from these prompts (its tokens are taken as they are), or token ids for each
             prompt, or texts, which are tokenised on their own and put after the prompt as they are written. Put the
-            blank between the two in front of the continuation (" two"), not at the prompt's end: there most tokenizers
-            make a token of it, and what is measured is the word behind that token, which models seldom see.
+            blank between the two in front of the continuation (" two"), not at the prompt's end. There most tokenizers
+            make a token of it; the word behind that token would be measured, which models seldom see.
         progress: show a progress bar.
 
     Returns:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
+from semhub_lens.base.json_text import in_json
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.loading import load
 from semhub_lens.training.recipes import audio_plan, run_plan, vision_plan
@@ -57,16 +58,20 @@ def train_spoke(
     seed: Annotated[int, typer.Option(help="Chooses items, views and starting weights.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the frozen model in training; tests run in float32.")] = "bfloat16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")] = False,
 ) -> None:
     """Train and test a projector that gives a text-only model eyes or ears."""
-    kept = cache or out / "features"
+    kept, shown = cache or out / "features", not quiet
     styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
     if kind == "vision":
         if font is None:
             raise SemhubError("A vision spoke learns from emoji; give a colour font with --font.")
-        plan = vision_plan(font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed)
+        plan = vision_plan(
+            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
+        )
     elif kind == "audio":
-        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed)
+        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed, progress=shown)
     else:
         raise SemhubError(f"Unknown kind {kind!r}; expected vision or audio.")
     joint = kind == "audio" or embeddings is not None
@@ -89,12 +94,15 @@ def train_spoke(
         rank=rank,
         every=every,
         judge=None if dtype == "float32" else load(model, device=device),
+        progress=shown,
     )
     write_html(curve, out / "curve.html")
-    console.print(harmless(result.summary().round(3).to_string(index=False), kept="\n"))
-    console.print(
-        f"saved: {harmless(str(user_path(out)))}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv"
-    )
+    table, saved = result.summary(), str(user_path(out))
+    if as_json:
+        typer.echo(in_json({"results": table.to_dict("records"), "saved": saved}))
+    elif not quiet:
+        console.print(harmless(table.round(3).to_string(index=False), kept="\n"))
+        console.print(f"saved: {harmless(saved)}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
 
 
 def _style(entry: str) -> tuple[str, str]:

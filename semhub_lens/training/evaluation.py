@@ -1,11 +1,11 @@
 r"""How often a spoke's prompt makes the language model say the right name, over its full vocabulary.
 
-The rank of an item is the number of tokens with a higher logit than the best of its accepted tokens, at the last
-position of a prompt such as `<image> This is a picture of a`. **First-token rule**: accepted are the first tokens of
-all names of the item in the prompt's language, with and without a leading space, as they are, in lower case and
-capitalised; `single` marks items whose first name is one token. Three chance levels go along: `blind` (the same prompt
-with the mean vectors of all items, so what the template alone gives), `mismatched` (the right tokens of another item)
-and a projector trained on shuffled pairs (`Settings.shuffle_pairs`), which has to be trained.
+The rank of an item is read at the last position of a prompt such as `<image> This is a picture of a`. It is the number
+of tokens with a higher logit than the best of its accepted tokens. **First-token rule**: the first tokens of all names
+of the item in the prompt's language are accepted, with and without a leading space. They count as they are, in lower
+case and capitalised; `single` marks items whose first name is one token. Three chance levels go along: `blind` (the
+same prompt with the mean vectors of all items, so what the template alone gives), `mismatched` (the right tokens of
+another item) and a projector trained on shuffled pairs (`TrainingSettings.shuffle_pairs`), which has to be trained.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

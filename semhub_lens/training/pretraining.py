@@ -23,7 +23,7 @@ WARMUP = 0.1
 
 
 def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = None, progress: bool = True) -> float:
-    """Train the hidden layer as a classifier of names for `Settings.pretraining` steps.
+    """Train the hidden layer as a classifier of names for `TrainingSettings.pretraining` steps.
 
     Args:
         projector: its norm, first layer and codes change in place.

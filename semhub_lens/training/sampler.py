@@ -152,7 +152,7 @@ class Sampler:
         return self.some(generator(self.settings.seed * PRIME - step - 1))
 
     def some(self, rng: torch.Generator) -> list[int]:
-        """`Settings.regions` of the vectors, drawn at random; all where it does not apply."""
+        """`TrainingSettings.regions` of the vectors, drawn at random; all where it does not apply."""
         few = self.settings.regions
         if not 0 < few < self._count:
             return list(range(self._count))
@@ -191,7 +191,7 @@ class Sampler:
         Args:
             rng: of the draw.
             count: number of items.
-            mixed: whether `Settings.mixup` applies.
+            mixed: whether `TrainingSettings.mixup` applies.
             without: leaves out the items of this fold.
         """
         odds = self._odds if without is None else self._odds * (self.fold != without)

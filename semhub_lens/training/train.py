@@ -4,14 +4,14 @@ For a picture x with a name of tokens $t_1 \dots t_m$ after a template,
 
 $$\mathcal L = -\frac1m \sum_j \log \frac{\exp z_{t_j}}{\sum_{c \in C} \exp z_c}$$
 
-with the model's logits z at the position before each token and candidate tokens C: all tokens of the training names,
-the tokens that the model itself expects after the templates, and the commonest of its vocabulary. With
-`Settings.summed` the gradient is that of the sum over the name's tokens, without 1/m. The full vocabulary
-would cost as much as the model. The loss sits at the name, behind all blocks: what a lens reads at the picture's own
+with the model's logits z at the position before each token and candidate tokens C. These are all tokens of the training
+names, the tokens that the model itself expects after the templates, and the commonest of its vocabulary. With
+`TrainingSettings.summed` the gradient is that of the sum over the name's tokens, without 1/m. The full vocabulary would
+cost as much as the model. The loss sits at the name, behind all blocks. What a lens reads at the picture's own
 positions is not put there directly.
 
-Every step draws its batch from a generator of its own (seed and step), so a killed run that goes on gives the same
-weights to the last bit on the same machine and number of threads.
+Every step draws its batch from a generator of its own (seed and step). So a killed run that goes on gives the same
+weights to the last bit, on the same machine and number of threads.
 """
 
 import math

@@ -146,8 +146,8 @@ class Explorer:
 def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = None) -> Explorer:
     """Explore a model in a notebook: type a prompt, change its run, and see lens, difference and continuation.
 
-    The form offers what to read, at which layers, and interventions: steer by a word pair or a saved vector, project a
-    word pair out, patch one position from another prompt. A run that is overtaken is stopped. What is shown is in
+    The form offers what to read and at which layers. Its interventions steer by a word pair or a saved vector, project
+    a word pair out, or patch one position from another prompt. A newer request stops an older run. What is shown is in
     `explorer.result`, `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
 
     Args:

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -97,6 +98,18 @@ def test_a_check_is_json_or_a_status(tiny_model, monkeypatch):
     assert found["sound"] is True and {"what", "verified"} <= found["findings"][0].keys()
     quiet = semhub("check", "x", "--no-reference", "--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_what_to_paste_into_a_report_of_a_fault_names_versions_facts_and_checks(tiny_model, monkeypatch):
+    printed = semhub("info").output
+    assert all(f"\n{name}: {version(name)}" in printed for name in ("semhub-lens", "transformer-lens", "torch"))
+    monkeypatch.setattr("semhub_lens.cli.main.load_model", lambda *settings, **named: tiny_model)
+    monkeypatch.setattr("semhub_lens.cli.main.host.recorded", lambda *settings: None)
+    found = shl.check(tiny_model)
+    assert semhub("info", "x").output == f"{printed}\n{found!r}\n\n{found.provenance.line()}\n"
+    told = json.loads(semhub("info", "x", "--json").output)
+    assert told["torch"] == version("torch") and told["provenance"]["weights"] == found.provenance.weights
+    assert [row["what"] for row in told["findings"]] == [row.what for row in found.findings]
 
 
 def test_a_run_is_json_or_quiet(monkeypatch, here):

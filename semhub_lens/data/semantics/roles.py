@@ -1,8 +1,8 @@
 """Sentences that break off before a proper name: does the state there hold the role that the name will have?
 
 A role word read at the token before the name can reflect the position or the preceding word instead of the role. So
-every role comes in plain constructions, where these differ by role, and in pseudo-clefts ("The one who ... was NAME"),
-where position and preceding word are the same for every role and only the earlier words tell them apart.
+every role comes in two forms. In plain constructions, position and preceding word differ by role. In pseudo-clefts
+("The one who ... was NAME") they are the same for every role, and only the earlier words tell the roles apart.
 
 What the left context fixes: after "was helped by" a name is the agent. A few continuations against it stay possible
 ("gave NAME to ..." makes the name a theme). What it cannot fix: the role of a subject, which the verb decides later.

@@ -32,8 +32,8 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
         FOLDER/source/.../NAME.zho.su.tdf        or under FOLDER/data/
         FOLDER/translation/.../NAME.eng.su.tdf
 
-    Files belong together by what stands before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a `.tdf` file
-    lines that begin with `;;` are comments, a first line that begins with `file;unicode` names the columns, and the
+    Files belong together by what stands before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a `.tdf` file,
+    lines that begin with `;;` are comments, and a first line that begins with `file;unicode` names the columns. The
     other lines are tab-separated: start and end in columns 3 and 4, the text in column 8. In a `.tsv` or `.tab` file
     lines are `segment id <tab> text`. Both files must have equally many segments, with equal times or ids in the same
     order. A pair with an empty side is left out.

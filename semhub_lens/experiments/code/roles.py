@@ -63,8 +63,8 @@ class Role:
 def run_logit_lens_roles(job: Job) -> ExperimentResult:
     """Eq. 2 before an argument of a call: is the first token of the parameter's name more probable than the argument's?
 
-    Two legs for names that the program so far does not show, and two for names that could be copied from it: the name
-    against the argument that comes next, and against the names of other calls' parameters.
+    There are two legs for names that the program so far does not show, and two for names that could be copied from it.
+    One compares the name with the argument that comes next, the other with the names of other calls' parameters.
     """
     groups, report = role_items(job.model, call_arguments(job.data), job.n, job.seed, paper=job.paper)
     corpus = source_id() if job.data is None else f"Python files in {job.data}"

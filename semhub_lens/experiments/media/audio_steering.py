@@ -64,8 +64,8 @@ def run_steering(job: Job) -> ExperimentResult:
     class. The score is P(Yes) / (P(Yes) + P(No)), or its complement, whichever is predicted to rise.
     `convention="paper"` adds the raw difference times 10 to 80 at the middle layer.
 
-    Nothing is read where the vector is added, so the control at the last layer adds it at the last token, where the
-    answer is read: what the vector does to the output by itself.
+    Nothing is read where the vector is added. So the control at the last layer adds it at the last token, where the
+    answer is read. It shows what the vector does to the output by itself.
 
     Raises:
         SemhubError: fewer than 16 animals of a class whose name is one token, or answers that are several tokens.

@@ -65,8 +65,8 @@ class SegmentItem:
 def run_logit_lens_segments(job: Job) -> ExperimentResult:
     r"""Do the patches of a segment read as its label?
 
-    With $\bar p_\ell(w, P)$ the mean probability of a word over the patches P, S the patches that the segment covers by
-    more than half, T the others, and A the labels that do not occur in the picture:
+    Let $\bar p_\ell(w, P)$ be the mean probability of a word over the patches P. S are the patches that the segment
+    covers by more than half, T the others, and A the labels that do not occur in the picture:
 
     $$e_{\ell i} = \log \bar p_\ell(w_i, S_i) - \frac1{|A_i|} \sum_{a \in A_i} \log \bar p_\ell(a, S_i)$$
 

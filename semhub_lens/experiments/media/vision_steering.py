@@ -81,9 +81,9 @@ def run_steering(job: Job) -> ExperimentResult:
     h_{e,p} \leftarrow h_{e,p} + s\,\bar n_e\,v \quad\text{or}\quad h_{e,p} \leftarrow \bar n_e\,v
     \qquad\text{for all } e \ge \ell \text{ and } p \text{ of that half}$$
 
-    with $\bar n_e$ the mean norm of the states at the pictures' positions at entry e. Read at the end of "The color on
-    the left is": log p(new) - log p(old), and whether the most probable next token is the new colour, the old one or
-    neither. The prompt's own positions are never changed.
+    with $\bar n_e$ the mean norm of the states at the pictures' positions at entry e. At the end of "The color on the
+    left is" two things are read. One is log p(new) - log p(old). The other is whether the most probable next token is
+    the new colour, the old one or neither. The prompt's own positions are never changed.
 
     Raises:
         SemhubError: fewer than 16 items or five colour words of one token; a reader whose positions are no grid.
