@@ -35,7 +35,8 @@ def launched(count, work, limit=120):
                 _child(index, count, port, work, answer, limit)
             children.append(child)
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        return [json.loads(answer.read_text()) if code == 0 else code for answer, code in zip(answers, ended, strict=True)]
+        codes = zip(answers, ended, strict=True)
+        return [json.loads(answer.read_text()) if code == 0 else code for answer, code in codes]
 
 
 def _child(index, count, port, work, answer, limit):

@@ -307,7 +307,8 @@ def main() -> None:
         with one_voice():
             app()
     except SemhubError as error:
-        say(f"semhub: {error}", "red")
+        if is_main():  # in a launch it is the error of all
+            say(f"semhub: {error}", "red")
         sys.exit(2)
 
 

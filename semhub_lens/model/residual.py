@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
-from semhub_lens.base.processes import is_main, place
+from semhub_lens.base.processes import in_step, is_main, place
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import residual_reads
@@ -112,9 +112,10 @@ def _written(
     size = window_size(len(residual_names(model)), int(model.cfg.d_model))
     settings = {"read": read if isinstance(read, str) else int(read), "max_tokens": max_tokens, "window": size}
     windows = prompt_windows(model, prompts, size)
-    first = list(islice(windows, 1))  # what is wrong with it is said before anything runs or is written
-    for prompt in chain(*first):
-        read_positions(prompt, read)
+    with in_step(f"prompts for {out}"):  # what is wrong with the first is said before anything runs or is written
+        first = list(islice(windows, 1))
+        for prompt in chain(*first):
+            read_positions(prompt, read)
     provenance = provenance_of(model, notes=notes(right_padding(model).packing))
     known = prompt_count(prompts)
     total = None if known is None else -(-known // place()[1])

@@ -1,4 +1,4 @@
-"""Processes of one launch: each does its share, the numbers are those of one, a death loses an unfinished part alone."""
+"""Processes of one launch: each does its share, the numbers are those of one, a death loses an unfinished part."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import torch
 
 from launched import launched
 from semhub_lens.base import processes
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.errors import Unfit
 from semhub_lens.base.processes import in_step, is_main, place, share, together_in
 from semhub_lens.base.store import CHUNK, Store
 
@@ -38,7 +38,7 @@ def test_every_part_falls_to_one_process_whatever_their_number(count, monkeypatc
     for index in range(count):
         monkeypatch.setattr(processes, "place", lambda index=index: (index, count))
         dealt.append(list(share(range(PARTS))))
-    assert sorted(sum(dealt, [])) == list(range(PARTS))
+    assert sorted(part for parts in dealt for part in parts) == list(range(PARTS))
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
 
 
@@ -75,7 +75,8 @@ def test_a_process_that_is_killed_loses_its_unfinished_part_and_another_number_g
     *expected, _ = kept(tmp_path / "one", 0)
     first = launched(count, lambda index: kept(tmp_path / "many", index, die=(1, 2)))
     assert first[1] == -signal.SIGKILL
-    assert all("has ended before its work was done. Give the same command again" in told for told in first[:1] + first[2:])
+    said = "has ended before its work was done. Give the same command again"
+    assert all(said in told for told in first[:1] + first[2:])
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "many").rglob("squares*")}
     lost = len(range(1, PARTS, count)) - 1
     assert len(there) == PARTS - lost, "only the killed one's unfinished part and those behind it are missing"
