@@ -7,6 +7,7 @@
 - `files`: files that appear only when complete.
 - `progress`: the progress display of long work.
 - `store`: finished parts of a long run, kept on disk.
+- `processes`: the processes of one launch, which share a run.
 - `fingerprints`: the one home of hashing.
 - `json_text`: values as JSON, what is undefined as null.
 - `foreign`: the private names of other libraries.

@@ -2,11 +2,13 @@
 
 A store belongs to one set of settings: its parts lie in a folder named by their hash, so parts of other settings are
 never read. A part appears only when complete. Without a folder nothing is kept, and the numbers are the same.
+Parts do not depend on how many processes measure them, so neither do the numbers.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +20,10 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, sha256, tensors_sha256
+from semhub_lens.base.processes import in_step, place, share
 
 Item = TypeVar("Item")
+Kept = TypeVar("Kept")
 CHUNK = 32
 """Items of one part: what a killed run repeats at most."""
 
@@ -30,6 +34,7 @@ class Store:
     Args:
         folder: where the parts lie; None keeps nothing.
         settings: everything that the numbers depend on.
+        shared: the processes of a launch share the parts. All of them must ask for the same ones, in one order.
 
     Raises:
         SemhubError: the folder cannot be written.
@@ -39,14 +44,46 @@ class Store:
         tensor(42.)
     """
 
-    def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:
-        self.settings = dict(settings or {})
+    def __init__(
+        self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None, *, shared: bool = False
+    ) -> None:
+        self.settings, self._shared = dict(settings or {}), shared
         self.folder = None if folder is None else user_path(folder) / f"parts-{fingerprint(self.settings)}"
         if self.folder is not None:
             require_folder(self.folder)
 
     def tensor(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """The part of that name; computed and kept where it is missing or damaged."""
+        return next(self.each([(name, compute)]))
+
+    def each(self, parts: Sequence[tuple[str, Callable[[], Tensor]]]) -> Iterator[Tensor]:
+        """As `tensor`, for several parts, one after another."""
+        return self._each(self._tensor, parts)
+
+    def rows(self, name: str, compute: Callable[[], Sequence[Any]]) -> list[Any]:
+        """As `tensor`, for a list of what JSON can hold (texts, token ids)."""
+        return next(self._each(self._rows, [(name, compute)]))
+
+    def _each(
+        self, keep: Callable[[str, Callable[[], Any]], Kept], parts: Sequence[tuple[str, Callable[[], Any]]]
+    ) -> Iterator[Kept]:
+        """Keep parts; of several processes each one sees to its share, and then all read all of them."""
+        if self._shared and self.folder is not None and place()[1] > 1:
+            names = [name for name, _ in parts]
+            with in_step(f"{names[0]} ({len(names)} parts, {fingerprint([self.folder.name, names])})"):
+                for name, compute in share(parts):
+                    keep(name, compute)
+            parts = [(name, partial(self._unseen, name)) for name in names]
+        for name, compute in parts:
+            yield keep(name, compute)
+
+    def _unseen(self, name: str) -> Any:
+        raise SemhubError(
+            f"The part {name!r} that another process has written is not in {self.folder}: the processes of a launch "
+            "need one folder that all of them see."
+        )
+
+    def _tensor(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         if self.folder is None:
             return compute()
         path = self.folder / f"{_plain(name)}.safetensors"
@@ -57,8 +94,7 @@ class Store:
         write_aside(path, lambda aside: save_file(whole, aside, metadata={"sha256": tensors_sha256(whole)}))
         return part
 
-    def rows(self, name: str, compute: Callable[[], Sequence[Any]]) -> list[Any]:
-        """As `tensor`, for a list of what JSON can hold (texts, token ids)."""
+    def _rows(self, name: str, compute: Callable[[], Sequence[Any]]) -> list[Any]:
         if self.folder is None:
             return json.loads(json.dumps(list(compute())))
         path = self.folder / f"{_plain(name)}.rows"
@@ -79,16 +115,11 @@ class Store:
 
         The parts are the same with and without a folder, so a resumed run gives the same numbers to the last bit.
         """
-        return torch.cat(
-            [self.tensor(part, lambda chunk=chunk: measure(chunk)) for part, chunk in _parts(name, items)], dim=axis
-        )
+        return torch.cat(list(self.each(_parts(name, items, measure))), dim=axis)
 
     def lists(self, name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], Sequence[Any]]) -> list[Any]:
         """As `tensors`, for one JSON value an item."""
-        rows = []
-        for part, chunk in _parts(name, items):
-            rows += self.rows(part, lambda chunk=chunk: measure(chunk))
-        return rows
+        return [row for rows in self._each(self._rows, _parts(name, items, measure)) for row in rows]
 
     def clear(self) -> None:
         """Forget the parts, when the run they belong to is saved."""
@@ -106,11 +137,13 @@ def _kept(path: Path) -> Tensor | None:
     return part if saved == tensors_sha256({"part": part}) else None
 
 
-def _parts(name: str, items: Sequence[Item]) -> list[tuple[str, Sequence[Item]]]:
+def _parts(
+    name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], Kept]
+) -> list[tuple[str, Callable[[], Kept]]]:
     if not items:
         raise SemhubError(f"There are no items to measure for {name!r}.")
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    return [(f"{name}-{i:03d}-{fingerprint(list(chunk))}", chunk) for i, chunk in enumerate(chunks)]
+    return [(f"{name}-{i:03d}-{fingerprint(list(chunk))}", partial(measure, chunk)) for i, chunk in enumerate(chunks)]
 
 
 def _plain(name: str) -> str:

@@ -1,10 +1,8 @@
 """The command `semhub`: new, lens, check, run, report, results, experiments, info, models, train-spoke."""
 
 import io
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -16,6 +14,7 @@ from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path
 from semhub_lens.base.json_text import in_json
+from semhub_lens.base.processes import is_main
 from semhub_lens.base.progress import said
 from semhub_lens.cli.about import checks, findings, packaged, told
 from semhub_lens.cli.compared import compared
@@ -36,6 +35,8 @@ from semhub_lens.cli.options import (
     console,
     example,
     load_model,
+    one_voice,
+    only_ours,
     say,
 )
 from semhub_lens.cli.printed import answer
@@ -217,7 +218,7 @@ def report(
     if compare is not None:
         return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n))
     out = out or Path("semhub_report.html")
-    said(f"Loading {model}.", shown=not quiet)
+    said(f"Loading {model}.", shown=is_main() and not quiet)
     loaded = load_model(model, backend, device, dtype)
     try:
         path, measured = hub_report.report(
@@ -299,17 +300,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # narrow encodings must not cost what was measured
     try:
-        app()
+        with one_voice():
+            app()
     except SemhubError as error:
-        say(f"semhub: {error}", "red")
+        if is_main():  # in a launch it is the error of all
+            say(f"semhub: {error}", "red")
         sys.exit(2)
-
-
-def only_ours() -> None:
-    """Keep the warnings and notes of other libraries off the terminal, unless Python was told to show warnings."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,11 @@
 """What the commands share: options, what they print, and loading a model by their values."""
 
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -9,6 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.processes import in_step, is_main
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.model import loading
 from semhub_lens.model.facts import Model
@@ -68,6 +75,24 @@ def cell(text: str, style: str = "") -> Text:
 def say(text: str, style: str = "") -> None:
     """Print lines as they are but for other control characters; long ones are not broken."""
     console.print(Text(harmless(text, kept="\n"), style=style), soft_wrap=True)
+
+
+def only_ours() -> None:
+    """Keep the warnings and notes of other libraries off the terminal, unless Python was told to show warnings."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Of the processes of a launch the main one prints; what goes wrong in another becomes its error as well."""
+    with in_step("the command"):
+        if is_main():
+            yield
+            return
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
 
 
 def load_model(name: str, backend: str, device: str | None, dtype: str, check: bool = True) -> Model:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import alone_in, require_folder, user_path, write_aside
+from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
+from semhub_lens.base.processes import in_step, is_main, together_in
 from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Job
@@ -52,6 +53,8 @@ class Experiment:
 def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = None) -> ExperimentResult:
     """Run an experiment; with `out`, go on from what a killed run left there, and save the result.
 
+    The processes of a launch share the parts of a run with `out`; the main one saves the result, and all return it.
+
     Raises:
         SemhubError: the experiment takes no data; the folder cannot be written, another process is writing there, or
             what lies there is damaged or not of this library.
@@ -72,16 +75,18 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     if folder is None:
         return experiment.run(replace(job, store=Store()))
     require_folder(folder)
-    with alone_in(folder):
-        finished = _finished(folder, used)
-        store = Store(folder, used)
-        if finished is not None:
-            store.clear()  # a kill may have come between the record and this
-            return finished
+    with together_in(folder, f"{experiment.id} {fingerprint(used)}"):
         begun = time.monotonic()
-        result = experiment.run(replace(job, store=store))
-        save_run(result, folder, used, seconds=time.monotonic() - begun)
-        store.clear()
+        with in_step(f"the measurements of {experiment.id}"):
+            finished = _finished(folder, used)
+            store = Store(folder, used, shared=True)
+            shown = job.progress and is_main()
+            result = finished or experiment.run(replace(job, store=store, progress=shown))
+        with in_step(f"the files of {experiment.id}"):
+            if is_main():
+                if finished is None:
+                    save_run(result, folder, used, seconds=time.monotonic() - begun)
+                store.clear()  # also of a finished run: a kill may have come between its record and this
         return result
 
 

@@ -7,9 +7,9 @@ suffices to move a score, not that the model uses it; and some directions move a
 direction cannot tell: take several (`Controls(random=8)`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from numbers import Real
 
 import torch
@@ -137,15 +137,18 @@ def sweep(
     _check_items(vectors, items, cells.names, damage)
     conditions = list(vectors)
     scores = torch.empty(len(conditions), len(layers), len(strengths), *clean.shape, dtype=torch.float32)
-    bar = tqdm(total=scores[..., 0, 0].numel(), desc=harmless(name), unit="cell", disable=not progress, leave=False)
-    with bar:
-        for c, condition in enumerate(conditions):
-            for i, layer in enumerate(layers):
-                vector, entry = vectors[condition][i], last if condition == LAST else layer
-                for j, strength in enumerate(strengths):
-                    key = f"{entry}-{float(strength)!r}-{fingerprint(vector)}"
-                    scores[c, i, j] = cells.get(key, lambda v=vector, s=strength, e=entry: recipe(v, s, e))
-                    bar.update()
+    keys: dict[tuple[int, int, int], str] = {}
+    hooks: dict[str, Callable[[], Hooks]] = {}
+    for c, condition in enumerate(conditions):
+        for i, layer in enumerate(layers):
+            vector, entry = vectors[condition][i], last if condition == LAST else layer
+            for j, strength in enumerate(strengths):
+                keys[c, i, j] = f"{entry}-{float(strength)!r}-{fingerprint(vector)}"
+                hooks.setdefault(keys[c, i, j], partial(recipe, vector, strength, entry))
+    bar = tqdm(cells.each(hooks), total=len(hooks), desc=harmless(name), unit="cell", disable=not progress, leave=False)
+    found = dict(zip(hooks, bar, strict=True))
+    for place, key in keys.items():
+        scores[place] = found[key]
     return SweepResult(
         conditions=tuple(conditions),
         layers=tuple(layers),
@@ -160,11 +163,10 @@ def sweep(
 
 
 class _Cells:
-    """Measured cells by name: kept in the store, and each measured once even where two conditions share it."""
+    """Measured cells by name, kept in the store."""
 
     def __init__(self, measure: Measure, store: Store, name: str) -> None:
         self._measure, self._store, self._name = measure, store, name
-        self._scores: dict[str, Tensor] = {}
         self.names: tuple[str, ...] = ()
 
     def clean(self) -> Float[Tensor, "score item"]:
@@ -173,12 +175,12 @@ class _Cells:
         self.names = tuple(self._store.rows(f"{self._name}-names", lambda: list(run())))
         return self._store.tensor(f"{self._name}-clean", lambda: self._stacked(run()))
 
-    def get(self, key: str, hooks: Callable[[], Hooks]) -> Float[Tensor, "score item"]:
-        """The scores under hooks, which are made only where the cell is missing."""
-        if key not in self._scores:
-            part = f"{self._name}-{key}"
-            self._scores[key] = self._store.tensor(part, lambda: self._stacked(_checked(self._measure(hooks()))))
-        return self._scores[key]
+    def each(self, hooks: Mapping[str, Callable[[], Hooks]]) -> Iterator[Float[Tensor, "score item"]]:
+        """The scores of cells under their hooks, which are made only where the cell is missing."""
+        return self._store.each([(f"{self._name}-{key}", partial(self._under, made)) for key, made in hooks.items()])
+
+    def _under(self, hooks: Callable[[], Hooks]) -> Float[Tensor, "score item"]:
+        return self._stacked(_checked(self._measure(hooks())))
 
     def _stacked(self, measured: Mapping[str, Tensor]) -> Float[Tensor, "score item"]:
         shapes = {tuple(values.shape) for values in measured.values()}

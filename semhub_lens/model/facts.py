@@ -254,7 +254,7 @@ def provenance_of(
         weights=weights_of(model),
         model_class=type(model).__name__,
         dtype=str(model.W_U.dtype).removeprefix("torch."),
-        device=str(input_device(model)),
+        device=input_device(model).type,  # not which of several: the processes of a launch each have their own
         processing=weight_processing(model),
         bos=bool(model.cfg.default_prepend_bos) if bos is None else bos,
         norm=norm,

@@ -117,12 +117,12 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 def _device(device: str | None) -> str:
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        found = torch.empty(1, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise SemhubError(f"The device {device!r} is not available here: {error}. Try device='cpu'.") from error
-    return device
+    return str(found) if found.type == "cuda" else device  # for transformer-lens "cuda" is the first one
 
 
 def _backend(backend: str) -> str:

@@ -1,6 +1,6 @@
 """`residual_stream`: one state per prompt at every layer, in memory or in a folder."""
 
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
+from semhub_lens.base.processes import in_step, is_main, place
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import residual_reads
@@ -69,7 +70,8 @@ def residual_stream(
     checked, sorted by length and run a window at a time (`stacks.WINDOW` items, fewer where their states are large), so
     memory does not grow with their number, and items keep their order. The numbers are those of each window on its own.
     A call that was interrupted goes on when it is made again: it reads the prompts once more and measures only what is
-    not there. A prompt that cannot be read ends the call when it comes to it; what is written stays.
+    not there. A prompt that cannot be read ends the call when it comes to it; what is written stays. The processes of a
+    launch share the windows, when all of them make the call.
 
     Args:
         model: any TransformerLens model.
@@ -110,15 +112,18 @@ def _written(
     size = window_size(len(residual_names(model)), int(model.cfg.d_model))
     settings = {"read": read if isinstance(read, str) else int(read), "max_tokens": max_tokens, "window": size}
     windows = prompt_windows(model, prompts, size)
-    first = next(windows)  # what is wrong with it is said before anything runs or is written
-    for prompt in first:
-        read_positions(prompt, read)
+    with in_step(f"prompts for {out}"):  # what is wrong with the first is said before anything runs or is written
+        first = list(islice(windows, 1))
+        for prompt in chain(*first):
+            read_positions(prompt, read)
     provenance = provenance_of(model, notes=notes(right_padding(model).packing))
-    total = prompt_count(prompts)
+    known = prompt_count(prompts)
+    total = None if known is None else -(-known // place()[1])
 
     def measure(window: list[Prompt]) -> Float[Tensor, "layer item d_model"]:
         return residual_reads(model, window, [read], max_tokens=max_tokens, bar=bar)[0]
 
-    with tqdm(total=total, desc="residual stream", unit="prompt", disable=not progress, leave=False) as bar:
+    hidden = not (progress and is_main())
+    with tqdm(total=total, desc="residual stream", unit="prompt", disable=hidden, leave=False) as bar:
         settings["torch"] = torch.__version__
-        return write_states(out, chain([first], windows), measure, settings, provenance, bar.update)
+        return write_states(out, chain(first, windows), measure, settings, provenance, bar.update)

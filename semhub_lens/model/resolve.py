@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError, Unfit, is_index
+from semhub_lens.base.processes import is_main, share
 from semhub_lens.inputs.framing import opens, require_alike, require_unpadded
 from semhub_lens.inputs.given import Encoding, Prompts
 from semhub_lens.inputs.prompts import Prompt
@@ -41,16 +42,19 @@ def as_prompts(model: Model, prompts: Prompts) -> list[Prompt]:
 def prompt_windows(model: Model, prompts: Prompts, size: int) -> Iterator[list[Prompt]]:
     """Prompts in their order, at most `size` at a time; nothing is read before it is asked for.
 
+    Of several processes each one gets its share of the windows; it passes over the others without making their prompts.
+
     Raises:
         SemhubError: as `as_prompts`, when it comes to the entry, which is named by its number.
     """
     require_model(model)
     several: Any = prompts if _one_by_one(prompts) else as_prompts(model, prompts)
-    entries, start = iter(several), 0
-    while window := list(islice(entries, size)):
-        yield [_numbered(model, entry, start + i) for i, entry in enumerate(window)]
-        start += len(window)
-    if not start:
+    entries = enumerate(several)
+    windows, none = iter(lambda: list(islice(entries, size)), []), True
+    for window in share(windows):
+        yield [_numbered(model, entry, i) for i, entry in window]
+        none = False
+    if none and is_main():  # the first window is its own
         raise _nothing(prompts)
 
 

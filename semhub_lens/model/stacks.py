@@ -6,9 +6,9 @@ DIR/rows/rows-00000.parquet      of each item its number, tokens, characters and
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
-from semhub_lens.base.files import alone_in, require_place, user_path, write_aside
+from semhub_lens.base.files import require_place, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, tensors_sha256
+from semhub_lens.base.processes import in_step, is_main, share, together_in
 from semhub_lens.base.results import Provenance
 from semhub_lens.inputs.prompts import Prompt
 
@@ -147,9 +148,9 @@ def write_states(
 
     Args:
         folder: where; made when there is something to write.
-        windows: prompts in their order, read one window at a time.
+        windows: prompts in their order, read one window at a time; of a launch, this process's share.
         measure: the states of a window.
-        settings: besides the provenance, what the numbers depend on.
+        settings: besides the provenance, what the numbers depend on; `window` is the size of the windows.
         provenance: of the model.
         kept: is told how many items a shard has that need not be measured.
 
@@ -158,36 +159,42 @@ def write_states(
     """
     run = json.loads(json.dumps({**asdict(replace(provenance, notes=())), **settings}))
     require_place(folder)
-    with alone_in(folder):
-        _require_same(folder, run)
-        counts: list[int] = []
-        hashes: list[str] = []
-        begun = False
-        for number, prompts in enumerate(windows):
-            prints = [fingerprint(prompt) for prompt in prompts]
-            path = _shard(folder, number)
-            if _is_kept(path, prints, fingerprint(run), sum(counts)) and _rows(folder, number).is_file():
-                kept(len(prompts))
-            else:
-                states = measure(prompts).contiguous()
-                if not begun:
-                    begun = bool(_write_json(folder / INDEX, {"settings": run}))
-                _write_rows(_rows(folder, number), prompts, prints, sum(counts))
-                _write_shard(path, states, prints, fingerprint(run))
-                del states  # before the next window's
-            counts.append(len(prompts))
-            hashes.append(fingerprint(prints))
-        if _shard(folder, len(counts)).exists():
-            raise SemhubError(
-                f"{folder} holds more items than these {sum(counts)}: give all of them, or another folder."
-            )
-        layers, _, width = _states(_shard(folder, 0)).shape
-        made = asdict(replace(provenance, data_hash=fingerprint(hashes)))
-        _write_json(
-            folder / INDEX,
-            {"settings": run, "shape": [layers, sum(counts), width], "shards": counts, "provenance": made},
-        )
+    with together_in(folder, f"states of {fingerprint(run)}"):
+        with in_step(f"the states in {folder}") as shards:
+            _require_same(folder, run)
+            begun = False
+            for number, prompts in zip(share(count()), windows, strict=False):
+                prints, start = [fingerprint(prompt) for prompt in prompts], number * settings["window"]
+                path = _shard(folder, number)
+                if _is_kept(path, prints, fingerprint(run), start) and _rows(folder, number).is_file():
+                    kept(len(prompts))
+                else:
+                    states = measure(prompts).contiguous()
+                    if not begun:
+                        begun = bool(_write_json(folder / INDEX, {"settings": run}))
+                    _write_rows(_rows(folder, number), prompts, prints, start)
+                    _write_shard(path, states, prints, fingerprint(run))
+                    del states  # before the next window's
+                shards.append((number, len(prompts), fingerprint(prints)))
+        with in_step(f"the index of {folder}"):
+            if is_main():
+                _write_index(folder, run, sorted(shards), provenance)
     return open_states(folder)
+
+
+def _write_index(
+    folder: Path, run: dict[str, Any], shards: Sequence[tuple[int, int, str]], provenance: Provenance
+) -> None:
+    """Say that all shards are there: of each its number, how many items it has, and the fingerprint of its prompts."""
+    counts = [items for _, items, _ in shards]
+    if _shard(folder, len(counts)).exists():
+        raise SemhubError(f"{folder} holds more items than these {sum(counts)}: give all of them, or another folder.")
+    layers, _, width = _states(_shard(folder, 0)).shape
+    made = asdict(replace(provenance, data_hash=fingerprint([prints for *_, prints in shards])))
+    _write_json(
+        folder / INDEX,
+        {"settings": run, "shape": [layers, sum(counts), width], "shards": counts, "provenance": made},
+    )
 
 
 def _require_same(folder: Path, run: dict[str, Any]) -> None:

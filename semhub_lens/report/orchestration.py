@@ -7,6 +7,7 @@ from pathlib import Path
 
 from semhub_lens import experiments
 from semhub_lens.base.errors import Missing, SemhubError, Unfit
+from semhub_lens.base.processes import is_main
 from semhub_lens.base.progress import display_in_words, duration
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.experiments.registry import require_experiments
@@ -164,7 +165,7 @@ class _Pace:
 
 def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
     """The same steps, shown on the terminal in one line; a new step is shown before it is handed on."""
-    with display_in_words(shown=shown) as bar:
+    with display_in_words(shown=shown and is_main()) as bar:
         task = bar.add_task("experiments", total=None, rate="", left="")
         for step in steps:
             done = len(step.results) + len(step.unmeasured)

@@ -16,6 +16,7 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import inside, require_file, user_path, write_aside
 from semhub_lens.base.json_text import in_json
+from semhub_lens.base.processes import is_main
 from semhub_lens.base.results import Provenance
 from semhub_lens.evidence.depth import DepthShare, depth_shares
 from semhub_lens.evidence.legs import ExperimentResult, Leg, describe
@@ -54,7 +55,9 @@ class ReportFiles:
     model: Model
 
     def write(self, measured: Measured, stopped: str = "") -> None:
-        """Write both anew, with what is measured by now."""
+        """Write both anew, with what is measured by now; of the processes of a launch the main one does."""
+        if not is_main():
+            return
         shares = depth_shares(measured.results)
         text = in_json(self._record(measured, stopped, shares)) + "\n"
         write_aside(json_beside(self.path), lambda aside: aside.write_text(text, encoding="utf-8"))

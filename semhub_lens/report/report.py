@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path
+from semhub_lens.base.processes import is_main
 from semhub_lens.base.progress import said
 from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
@@ -95,7 +96,7 @@ def report(
     measured = Measured(results=[], unmeasured=dict(plan.unreadable), coming=coming)
     try:
         files.write(measured)
-        said(f"The report is at {path.resolve()}\nIt fills while the experiments run.", shown=progress)
+        said(f"The report is at {path.resolve()}\nIt fills while the experiments run.", shown=progress and is_main())
         page.glimpses = [shown for reader in plan.readers.values() for shown in glimpse(model, reader)]
         for measured in watched(plan.run(n=n, seed=seed, out=runs, quick=not full), progress):
             if measured.results and measured.results[-1].id == NEEDS_TABLE:

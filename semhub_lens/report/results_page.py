@@ -14,6 +14,7 @@ import torch
 from semhub_lens.base.allocator import keep_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path, write_aside
+from semhub_lens.base.processes import is_main, place
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 from semhub_lens.experiments.runs import RECORD, RESULT
@@ -46,14 +47,16 @@ def results_page(
         progress: show one progress display; not with several `jobs`.
 
     Raises:
-        SemhubError: no model, unknown model or experiment, `jobs` below 1, a model that no experiment fits, or a path
-            that cannot be written.
+        SemhubError: no model, unknown model or experiment, `jobs` below 1 or, in a launch, above it, a model that no
+            experiment fits, or a path that cannot be written.
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:
         raise SemhubError("Expected at least one model, got none; `semhub models` lists the packaged ones.")
     if jobs < 1:
         raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
+    if jobs > 1 and place()[1] > 1:
+        raise SemhubError(f"jobs={jobs} starts processes of its own; the {place()[1]} of this launch share each model.")
     require_file(path)
     require_place(Path(runs))
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -64,7 +67,9 @@ def results_page(
     options += [f"-n {n}"] if n else []
     options += [f"--jobs {jobs}"] if jobs > 1 else []
     page = filled("results.md", command=" ".join(["semhub results", *options]), runs=runs, sections=sections)
-    written = write_aside(Path(path), lambda aside: aside.write_text(page, encoding="utf-8"))
+    written = user_path(path)
+    if is_main():
+        write_aside(written, lambda aside: aside.write_text(page, encoding="utf-8"))
     return written, [result for section in sections for result in section.results]
 
 
