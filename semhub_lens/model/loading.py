@@ -138,6 +138,8 @@ def _placing(device: str | None, device_map: DeviceMap | None, backend: str) -> 
         return {"device": _device(device)}
     if device is not None:
         raise SemhubError(f"Give either device= ({device!r}) or device_map= ({device_map!r}), not both.")
+    if not device_map:
+        raise SemhubError("device_map= is empty; give 'auto', or the device of every module ({'': 'cpu'}).")
     if backend == "hooked":
         raise SemhubError("device_map= places the modules of a bridge; use backend='bridge', or device=.")
     return {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}

@@ -101,7 +101,8 @@ def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tupl
                 source, dtype=dtype, attn_implementation="eager", local_files_only=offline, device_map=device_map
             ).eval()
     except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
-        raise SemhubError(f"{where} does not hold a complete model: {error}") from error
+        how = "does not hold a complete model" if device_map is None else f"cannot be spread by {device_map=}"
+        raise SemhubError(f"{where} {how}: {error}") from error
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files

@@ -136,7 +136,7 @@ def _tied(weights: Mapping[str, Weight]) -> bool:
     rows = slice(None, None, max(1, len(one) // 256))
     if one.shape != other.shape:
         return False
-    return float(cosine_similarity(one[rows].flatten().double(), other[rows].flatten().double(), dim=0)) > 0.999
+    return float(cosine_similarity(*(side[rows].flatten().double().cpu() for side in (one, other)), dim=0)) > 0.999
 
 
 def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:

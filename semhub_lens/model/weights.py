@@ -6,7 +6,7 @@ outside a pass reads it through this module.
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.hooks import add_hook_to_module, remove_hook_from_module
@@ -20,6 +20,21 @@ from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
 
 READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Kinds of numbers of a matrix that can be read as it is stored."""
+
+
+class Source(NamedTuple):
+    """Where accelerate keeps an offloaded weight."""
+
+    hook: Any
+    name: str
+    """In the module that the hook belongs to."""
+
+    def value(self) -> Tensor:
+        """The weight; in memory always the same tensor, from a disk a new one."""
+        try:
+            return self.hook.weights_map[self.name]
+        except KeyError:
+            raise _without_values([self.name]) from None
 
 
 @contextmanager
@@ -54,7 +69,7 @@ def _take_back(module: Module, hook: Any, device: Any, stack: ExitStack) -> None
     stack.callback(put_back)
     for name in names:
         place = hook.execution_device if device is None else device
-        set_module_tensor_to_device(module, name, place, value=_value(hook, name))
+        set_module_tensor_to_device(module, name, place, value=Source(hook, name).value())
 
 
 def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
@@ -75,10 +90,14 @@ def editions(model: Module) -> tuple:
     if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
         return tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
     return tuple(
-        (0 if volatile else part.data_ptr(), edits_of(part), id(volatile))
-        for name, weight, volatile in _kept(model)
-        for _, part in _parts(name, weight)
+        edition for name, weight, source in _kept(model) for edition in _editions(_parts(name, weight), weight, source)
     )
+
+
+def _editions(parts: Iterable[tuple[str, Tensor]], weight: Tensor, source: Source | None) -> Iterator[tuple]:
+    """Of one weight; what is read from a disk anew at every look lies elsewhere each time."""
+    anew = source is not None and source.value() is not weight
+    yield from ((0 if anew else part.data_ptr(), edits_of(part), id(source.hook) if source else 0) for _, part in parts)
 
 
 def home_of(model: Module, weight: Tensor) -> torch.device:
@@ -148,7 +167,8 @@ def require_readable(model: Any) -> None:
         Unfit: one of them is.
     """
     for what in ("embed", "unembed"):
-        for _, weight in _tensors(getattr(model, what)):
+        part = getattr(model, what, None)
+        for _, weight in () if part is None else _tensors(part):
             if weight.ndim > 1 and not _is_readable(weight):
                 raise Unfit(
                     f"The {what}ding is quantised (a {type(weight).__name__} of {weight.dtype}, "
@@ -175,35 +195,26 @@ def _is_readable(weight: Tensor) -> bool:
     return weight.dtype in READABLE and not hasattr(weight, "__tensor_flatten__")
 
 
-def _kept(model: Module) -> Iterator[tuple[str, Tensor, Any]]:
-    """Name, values and, where every look reads them from a disk anew, the hook that reads them."""
-    kept = {}
+def _kept(model: Module) -> Iterator[tuple[str, Tensor, Source | None]]:
+    """Name and values of every parameter and buffer, and where accelerate keeps them if it does."""
+    kept: dict[int, Source] = {}
     for module in _trees(model):
         if (hook := _offloading(module)) is not None:
             held = named_module_tensors(module, recurse=hook.place_submodules)
-            kept |= {id(weight): (hook, name) for name, weight in held if weight.is_meta}
+            kept |= {id(weight): Source(hook, name) for name, weight in held if weight.is_meta}
     tied = _tied_names(model) if kept else {}
     seen: dict[str, Tensor] = {}
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:
-        volatile = None
+        source = kept.get(id(weight))
         if weight.is_meta:
-            if id(weight) not in kept:
+            if source is None:
                 raise _without_values([name])
-            hook, own = kept[id(weight)]
-            weight = _value(hook, own)
-            volatile = None if _value(hook, own) is weight else hook
+            weight = source.value()
             first = seen.get(tied.get(name.replace(WRAPPED, ""), ""))
             if first is not None and _alike(first, weight):  # one tensor, where nothing is offloaded
                 continue
         seen[name.replace(WRAPPED, "")] = weight
-        yield name, weight, volatile
-
-
-def _value(hook: Any, name: str) -> Tensor:
-    try:
-        return hook.weights_map[name]
-    except KeyError:
-        raise _without_values([name]) from None
+        yield name, weight, source
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
