@@ -29,7 +29,7 @@ from semhub_lens.model.facts import (
 from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
 from semhub_lens.model.translators import Translators
-from semhub_lens.model.weights import editions, unembedding, unembedding_bias, unembedding_device
+from semhub_lens.model.weights import editions, require_readable, unembedding, unembedding_bias, unembedding_device
 
 Norm = Literal["final", "none", "paper", "tuned"]
 Precision = Literal["float32", "model"]
@@ -209,6 +209,7 @@ def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
 
 def output_size(model: Model) -> int:
     """Number of tokens that the model predicts; a model of an algorithm may read others."""
+    require_readable(model)
     return int(model.W_U.shape[1])
 
 

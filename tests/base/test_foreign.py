@@ -42,9 +42,9 @@ def bridge_is_listed_as_said():
 
 
 def hook_of_accelerate():
-    """accelerate keeps the hook that moves a module's weights in the module, and says where they are kept."""
-    module = cpu_offload(nn.Linear(2, 2), torch.device("cpu"))
-    return foreign.device_hook(module).weights_map["weight"].shape == (2, 2) and foreign.device_hook(nn.ReLU()) is None
+    """accelerate keeps the hook that moves a module's weights in the module itself."""
+    module = nn.Sequential(cpu_offload(nn.Linear(2, 2), torch.device("cpu")))
+    return foreign.device_hook(module) is None and bool(foreign.device_hook(module[0]).hooks)
 
 
 NAMES = {

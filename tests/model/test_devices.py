@@ -56,6 +56,7 @@ def results(model):
     return {name: fingerprint(one) for name, one in (here | measured(model)).items()} | {"model": weights_of(model)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", models.BACKENDS)
 def test_a_model_on_two_devices_gives_the_numbers_of_one(backend):
     assert devices.in_a_fork(lambda: results(spread(backend))) == results(models.tiny(backend))
@@ -65,9 +66,11 @@ def test_a_model_on_two_devices_gives_the_numbers_of_one(backend):
 def test_half_precision_on_two_devices(backend):
     def read(model):
         lens = shl.logit_lens(model, "three plus two", **QUIET)
-        return lens.top_ids.tolist(), shl.generate(model, "red", max_new_tokens=3, **QUIET).token_ids
+        grid = shl.patch_grid(model, "three plus two", "five plus two", samples.difference(model), **QUIET)
+        new = shl.generate(model, ["red", "two dog"], hooks=shl.at([1, 3], add), max_new_tokens=3, **QUIET)
+        return lens.top_ids.tolist(), grid.values.tolist(), new.token_ids
 
-    dtype = torch.bfloat16
+    dtype, add = torch.bfloat16, shl.hooks.add(torch.ones(32), strength=2.0)
     assert devices.in_a_fork(lambda: read(spread(backend, dtype))) == read(models.tiny(backend, dtype=dtype))
 
 
