@@ -23,6 +23,14 @@ def edits_of(tensor: Any) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def device_hook(module: Any) -> Any:
+    """accelerate: what moves a module's inputs or weights between devices around its pass, or None.
+
+    A part of a bridge answers for the part that it wraps, so only the module's own entry counts.
+    """
+    return vars(module).get("_hf_hook")
+
+
 def is_protocol(kind: type) -> bool:
     """Python before 3.13: whether a class is a protocol."""
     return bool(getattr(kind, "_is_protocol", False))

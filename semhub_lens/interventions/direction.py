@@ -18,6 +18,7 @@ from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.hooking import require_entry
 from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.weights import unembedding as unembedding_of
 
 SALT = 0x5EED
 """Keeps a control drawn with some seed apart from the user's own draws with that seed."""
@@ -63,10 +64,11 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
     Tokens are spelled exactly, with their space.
     """
     require_model(model)
+    rows = unembedding_of(model, device="cpu")
 
     def row(word: str) -> Float[Tensor, " d_model"]:
         token = token_id(model.tokenizer, word)
-        return model.W_U[:, token].detach().float().cpu()
+        return rows[:, token].detach().float().cpu()
 
     return row(plus) if minus is None else row(plus) - row(minus)
 

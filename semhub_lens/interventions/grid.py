@@ -81,7 +81,7 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     with hooked(model, hooks) as run:
         _forward(run, prompt, 0, len(prompt), cache)
     *states, final = kept
-    stacked = torch.stack(states)
+    stacked = torch.stack([each.to(final.device) for each in states])
     check_finite(stacked, f"The activations at {site!r}")
     return Reference(prompt=prompt, read=read, states=stacked, final=final[read], cache=cache)
 
@@ -154,9 +154,9 @@ class _Pass:
             out = activation.clone()
             states = out if out.ndim > 2 else out.view(-1, self._columns, out.shape[-1])  # OPT joins rows and columns
             moves = [(row, to, clean) for row, cell in patched for clean, to in cell.pairs]
-            rows, columns, cleans = torch.tensor(moves, device=out.device).T
+            rows, columns, cleans = torch.tensor(moves).T
             heads = [cell.head for _, cell in patched for _ in cell.pairs]
-            head = () if heads[0] is None else (torch.tensor(heads, device=out.device),)
+            head = () if heads[0] is None else (torch.tensor(heads),)
             states[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
             return out
 

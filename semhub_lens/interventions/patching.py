@@ -140,7 +140,7 @@ def attribution_grid(
     good = task.reference(0)
     states, gradient, bad = task.gradient()
     ends = torch.cat([task.scores(good.final[None], 0), bad])
-    cleans, corrupted_ones = torch.tensor(task.pairs, device=states.device).T
+    cleans, corrupted_ones = (list(side) for side in zip(*task.pairs, strict=True))
     difference = good.states[:, cleans].to(states).float() - states[:, corrupted_ones].float()
     effect = einsum(
         difference, gradient[:, corrupted_ones].float(), "layer pos ... d, layer pos ... d -> layer pos ..."
@@ -244,7 +244,8 @@ class _Task:
             if not value.requires_grad:
                 raise SemhubError(f"No gradient flows through the metric {self._name!r}; use patch_grid.")
             gradients = torch.autograd.grad(value.sum(), states)
-        return torch.stack(states)[:, 0].detach(), torch.stack(gradients)[:, 0], value.detach().cpu()
+        both = [torch.stack([each[0].detach().to(final.device) for each in of]) for of in (states, gradients)]
+        return both[0], both[1], value.detach().cpu()
 
     def result(
         self, kind: type[R], values: Float[Tensor, "layer ..."], ends: Float[Tensor, " 2"], notes: tuple[str, ...] = ()

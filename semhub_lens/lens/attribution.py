@@ -29,8 +29,9 @@ from semhub_lens.inputs.tokens import printable, token_id
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, n_layers, require_hooks, site_name
-from semhub_lens.model.readout import Readout
+from semhub_lens.model.readout import Readout, output_size
 from semhub_lens.model.resolve import one_prompt
+from semhub_lens.model.weights import unembedding, unembedding_bias
 
 LARGE = 1e4
 """Size of the probing input of a norm: its epsilon does not count there."""
@@ -135,11 +136,11 @@ def direct_attribution(
     logits = readout(final[None])[0].cpu()
     ids = [int(logits.argmax())] if asked is None else asked
     gain, bias = _frozen(readout, final)
-    unembedding = model.W_U[:, ids].detach().double().cpu()
-    towards = gain(unembedding.T)
-    constant = bias @ unembedding
-    if getattr(model, "b_U", None) is not None:
-        constant = constant + model.b_U[ids].detach().double().cpu()
+    columns = unembedding(model, device="cpu")[:, ids].detach().double().cpu()
+    towards = gain(columns.T)
+    constant = bias @ columns
+    if (added := unembedding_bias(model)) is not None:
+        constant = constant + added[ids].detach().double().cpu()
     parts = [(part.double() @ towards.T).T.float() for part in (embedding[None], attention, mlp)]
     return AttributionResult(
         at % length, tuple(ids), tuple(printable(model.tokenizer, ids)), parts[0][:, 0], *parts[1:],
@@ -150,8 +151,8 @@ def direct_attribution(
 def _id(model: Model, token: str | SupportsIndex) -> int:
     if isinstance(token, str):
         return token_id(model.tokenizer, token)
-    if not 0 <= (one := whole_number(token, "A token")) < model.W_U.shape[1]:
-        raise SemhubError(f"Token {one} is outside the model's vocabulary of {model.W_U.shape[1]}.")
+    if not 0 <= (one := whole_number(token, "A token")) < (size := output_size(model)):
+        raise SemhubError(f"Token {one} is outside the model's vocabulary of {size}.")
     return one
 
 

@@ -1,6 +1,7 @@
 """The host model: the only room that knows which class it is, and the only one that runs it.
 
 - `facts`: what the measurements must know of a model; its `provenance`.
+- `weights`: the real weights of offloaded, spread and quantised models.
 - `sources`: where the weights of a name lie, what their configuration says, reading them.
 - `loading`: `load`.
 - `hooked_weights`: what a `HookedTransformer` takes over from a Hugging Face model.
@@ -18,6 +19,7 @@
 - `stacks`: states of a corpus in the files of a folder, `StateStack`.
 - `residual`: `residual_stream`, in memory or to a folder.
 - `translators`: `Translators`: maps of states into the last layer's space, as a file; packaged ones.
+- `final_norm`: the final norm as the model computes it.
 - `readout`: `Readout`: states to logits as the model does it, checked.
 - `generation`: `generate`.
 - `untrained`: `untrained`: the same shape with random weights.

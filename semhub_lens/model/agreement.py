@@ -16,6 +16,7 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.checks import IMPOSSIBLE
 from semhub_lens.model.facts import Model, input_device, plain_ids, weight_processing
 from semhub_lens.model.hooking import HookFunction, evaluating, residual_names, windowed
+from semhub_lens.model.weights import home_of
 
 LENGTH = 24
 """Tokens of the text that both models read, if their context holds as many."""
@@ -86,7 +87,7 @@ def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Refere
         context = getattr(config.get_text_config(), "max_position_embeddings", None) or LENGTH
         ids = plain_ids(config, len(embedding), min(LENGTH, context))[None]
     try:
-        out = hf(input_ids=ids.to(embedding.device), output_hidden_states=True)
+        out = hf(input_ids=ids.to(home_of(hf, embedding)), output_hidden_states=True)
         logits, states = out.logits, out.hidden_states or ()
     except IMPOSSIBLE as error:
         raise Unfit(

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
-from semhub_lens.base.foreign import edits_of
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_differs, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
+from semhub_lens.model.weights import editions
 
 Packing = Literal["padded", "equal", "single"]
 """Which prompts may share a pass: any (with padding), those of equal length, none."""
@@ -116,8 +116,7 @@ def _once(model: Model, name: str, check: Callable[[Model], Fact]) -> Fact:
 
 def _known(model: Model) -> dict[str, Fact]:
     """What was verified of these weights; changes of what it returns are kept."""
-    weights = model.parameters()
-    version = tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
+    version = editions(model)
     if model not in _verified or _verified[model][0] != version:
         _verified[model] = version, {}
     return _verified[model][1]

@@ -19,6 +19,7 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprint
 from semhub_lens.base.foreign import is_processed
 from semhub_lens.base.results import Provenance
+from semhub_lens.model import weights
 from semhub_lens.model.prefix import whole_cache
 
 try:
@@ -58,6 +59,22 @@ def require_media(model: Model) -> None:
         )
 
 
+def require_weights(model: Model) -> None:
+    """Refuse a model whose weights a pass or a read-out would not find, before anything runs.
+
+    Raises:
+        Unfit: weights without values; an offloaded bridge of transformer-lens 3.9; a quantised (un)embedding.
+    """
+    if is_bridge(model) and HookedTransformer is not None and weights.is_offloaded(model):
+        raise Unfit(
+            "Weights of this TransformerBridge are offloaded, which transformer-lens 3.9 cannot run: its parts read "
+            "them past accelerate. Install transformer-lens 4, offload a HookedTransformer, or spread the bridge over "
+            "devices that hold all of it (device_map)."
+        )
+    weights.require_values(model)
+    weights.require_readable(model)
+
+
 def is_bridge(model: Model) -> bool:
     """Whether the model is a `TransformerBridge`; for this module only."""
     return isinstance(model, TransformerBridge)
@@ -72,7 +89,7 @@ def training_modules(model: Model) -> list[torch.nn.Module]:
 
 def input_device(model: Model) -> torch.device:
     """Device on which the model expects token ids."""
-    return next(model.parameters()).device
+    return weights.home_of(model, next(model.parameters()))
 
 
 def mid_lies_behind(model: Model) -> bool:
@@ -95,7 +112,7 @@ def weight_processing(model: Model) -> str:
     steps = []
     if model.cfg.normalization_type in ("LNPre", "RMSPre") or is_processed(model):
         steps.append("folded")
-    embedding = model.W_E[:256].float()
+    embedding = weights.first_rows_of_the_embedding(model, 256).float()
     if embedding.mean(-1).abs().max() < 1e-6 * embedding.abs().max():
         steps.append("centred")
     return ", ".join(steps) or "none"
@@ -229,12 +246,12 @@ def step_inputs(
 
 def weights_of(model: Model) -> str:
     """Fingerprint of all weights; a model's two backends name and store them each in their own way."""
-    return weights_fingerprint([*model.named_parameters(), *model.named_buffers()])
+    return weights_fingerprint(weights.stored(model))
 
 
 def unembedding_sample(model: Model) -> Float[Tensor, "d_model column"]:
     """Some 64 columns of the unembedding."""
-    unembedding = model.W_U
+    unembedding = weights.unembedding(model, device="cpu")
     return unembedding[:, :: max(1, unembedding.shape[1] // 64)].detach().cpu()
 
 
@@ -249,11 +266,12 @@ def provenance_of(
     notes: tuple[str, ...] = (),
 ) -> Provenance:
     """Describe a measurement on `model`."""
+    sample = unembedding_sample(model)
     return Provenance(
         model=str(getattr(model.cfg, "model_name", None) or type(model).__name__),
         weights=weights_of(model),
         model_class=type(model).__name__,
-        dtype=str(model.W_U.dtype).removeprefix("torch."),
+        dtype=str(sample.dtype).removeprefix("torch."),
         device=input_device(model).type,  # not which of several: the processes of a launch each have their own
         processing=weight_processing(model),
         bos=bool(model.cfg.default_prepend_bos) if bos is None else bos,
@@ -261,7 +279,7 @@ def provenance_of(
         data=data,
         data_hash=data_hash,
         seed=seed,
-        unembedding=values_fingerprint(unembedding_sample(model).float()),
+        unembedding=values_fingerprint(sample.float()),
         notes=notes,
     )
 

@@ -25,6 +25,7 @@ from semhub_lens.model.facts import (
     input_device,
     mid_lies_behind,
     require_model,
+    require_weights,
     training_modules,
 )
 
@@ -245,6 +246,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
             fire in any pass.
     """
     require_hooks(model, hook_names(hooks))
+    require_weights(model)
     fired: set[int] = set()
     counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):

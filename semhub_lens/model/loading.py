@@ -5,7 +5,7 @@ Beside `models`, only this module knows the two model classes.
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import shorten
@@ -35,8 +35,11 @@ from semhub_lens.model.sources import (
     resolve,
     unknown,
 )
+from semhub_lens.model.weights import home_of
 
 Backend = Literal["auto", "hooked", "bridge"]
+DeviceMap = str | Mapping[str, str | int]
+"""Where accelerate puts the modules of a model: "auto", or by a module's name its device."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BRIDGE, OTHER = "use backend='bridge'", "take another model, or another version of transformer-lens"
 FEWEST, LONGEST, BEYOND = 4, 64, 8
@@ -52,6 +55,7 @@ def load(
     *,
     backend: Backend = "auto",
     device: str | None = None,
+    device_map: DeviceMap | None = None,
     dtype: str | torch.dtype = torch.float32,
     check: bool = True,
 ) -> Any:
@@ -69,6 +73,9 @@ def load(
             "auto" takes "hooked" where the installed line has it, else "bridge" (also for a hub name that
             `HookedTransformer` lacks).
         device: None takes CUDA when there is one.
+        device_map: of a bridge, in place of `device`: spreads a model over several devices, the CPU and the disk, as
+            transformers does ("auto", "balanced", or `{module: device}`). transformer-lens 3.9 takes no disk, and no
+            version a mixture of GPU with CPU or disk.
         dtype: a torch dtype or its name.
         check: False hands out a model that computes something else than Hugging Face's.
 
@@ -77,7 +84,8 @@ def load(
 
     Raises:
         SemhubError: unknown name (the nearest known ones are listed), package not installed, corrupted file, unwritable
-            cache, or a backend that the installed transformer-lens lacks.
+            cache, a backend that the installed transformer-lens lacks, or `device_map` beside `device` or for a
+            `HookedTransformer`.
         Unfit: an encoder-decoder model, one that transformer-lens cannot wrap or convert, or one that it computes
             wrongly.
 
@@ -85,8 +93,8 @@ def load(
         >>> model = load("gemma-3-270m", backend="bridge")  # doctest: +SKIP
     """
     dtype = _dtype(dtype)
-    device = _device(device)
-    known = _backend(backend)
+    known = _backend("bridge" if device_map is not None and backend == "auto" else backend)
+    placing = _placing(device, device_map, known)
     if not str(name).strip() or name == Path():
         raise SemhubError(f"The model's name is empty ({str(name)!r}); give a packaged model, a folder or a hub name.")
     folder, official = resolve(str(name))
@@ -99,11 +107,11 @@ def load(
     elif folder is None and backend == "auto":
         known = "bridge"
     if multimodal(config):
-        model = _multimodal(folder or str(name), device, dtype, check)
+        model = _multimodal(folder or str(name), placing, dtype, check)
     elif folder is None and (not readable(config) or hasattr(config, "quantization_config")):
-        model = _by_transformer_lens(str(name), known, device, dtype)
+        model = _by_transformer_lens(str(name), known, placing, dtype)
     else:
-        model = _from_hugging_face(folder or official or str(name), str(name), official, known, device, dtype, check)
+        model = _from_hugging_face(folder or official or str(name), str(name), official, known, placing, dtype, check)
     return model.eval()
 
 
@@ -125,6 +133,19 @@ def _device(device: str | None) -> str:
     return str(found) if found.type == "cuda" else device  # for transformer-lens "cuda" is the first one
 
 
+def _placing(device: str | None, device_map: DeviceMap | None, backend: str) -> dict[str, Any]:
+    """Where to put the weights, as `boot_transformers` takes it."""
+    if device_map is None:
+        return {"device": _device(device)}
+    if device is not None:
+        raise SemhubError(f"Give either device= ({device!r}) or device_map= ({device_map!r}), not both.")
+    if not device_map:
+        raise SemhubError("device_map= is empty; give 'auto', or the device of every module ({'': 'cpu'}).")
+    if backend == "hooked":
+        raise SemhubError("device_map= places the modules of a bridge; use backend='bridge', or device=.")
+    return {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
+
+
 def _backend(backend: str) -> str:
     if backend not in ("auto", "hooked", "bridge"):
         raise SemhubError(f"Unknown backend {backend!r}; expected 'auto', 'hooked' or 'bridge'.")
@@ -139,29 +160,36 @@ def _backend(backend: str) -> str:
     return backend
 
 
-def _by_transformer_lens(name: str, backend: str, device: str, dtype: torch.dtype) -> Any:
+def _by_transformer_lens(name: str, backend: str, placing: dict[str, Any], dtype: torch.dtype) -> Any:
     """A hub model that only transformer-lens knows how to read."""
     try:
         if backend == "hooked":
             with redirect_stdout(io.StringIO()):  # it says there that it is done
-                model = HookedTransformer.from_pretrained_no_processing(name, device=device, dtype=dtype)
+                model = HookedTransformer.from_pretrained_no_processing(name, dtype=dtype, **placing)
             for parameter_name, parameter in model.named_parameters():
                 parameter.data = hooked_weights.laid_out(parameter_name, parameter.data)
             return model
-        return TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
+        return TransformerBridge.boot_transformers(name, dtype=dtype, **placing)
     except Exception as error:  # its readers raise types of every kind
         hint = "" if name in HOOKED_NAMES else unknown(name) + " "
         raise SemhubError(f"{hint}Loading {name!r} from the hub failed: {error}") from error
 
 
 def _from_hugging_face(
-    source: str | Path, name: str, official: str | None, backend: str, device: str, dtype: torch.dtype, check: bool
+    source: str | Path,
+    name: str,
+    official: str | None,
+    backend: str,
+    placing: dict[str, Any],
+    dtype: torch.dtype,
+    check: bool,
 ) -> Any:
-    hf, tokenizer = read(source, dtype)
-    hf = hf.to(device)
+    hf, tokenizer = read(source, dtype, placing.get("device_map"))
+    device = placing.get("device")
+    hf = hf if device is None else hf.to(device)
     reference = reference_of(hf, _compared(hf)) if check else None
     if backend == "hooked":
-        model = _hooked(hf.cpu(), tokenizer, official, device, dtype)
+        model = _hooked(hf.cpu(), tokenizer, official, device or "cpu", dtype)
     else:
         model = _bridge(hf, tokenizer, official or str(source), device, dtype)
     model.cfg.model_name = name
@@ -226,7 +254,7 @@ def _other_window(config: Any, cfg: Any) -> str:
     return f"it ignores the sliding window of {window} tokens, so that longer texts come out wrong"
 
 
-def _multimodal(source: str | Path, device: str, dtype: torch.dtype, check: bool) -> Any:
+def _multimodal(source: str | Path, placing: dict[str, Any], dtype: torch.dtype, check: bool) -> Any:
     """A model with a vision or audio tower, by the class that its config names, as a bridge.
 
     `boot_transformers` would do, but it installs torchvision by itself where a processor asks for it.
@@ -236,14 +264,16 @@ def _multimodal(source: str | Path, device: str, dtype: torch.dtype, check: bool
         architecture = (config.architectures or ["(none named)"])[0]
         made = getattr(transformers, architecture)
         with no_other_bars():
-            hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager").to(device).eval()
+            spread = {"device_map": placing["device_map"]} if "device_map" in placing else {}
+            hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager", **spread).eval()
+            hf = hf if spread else hf.to(placing["device"])
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         reference = _text_reference(hf) if check else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Hook alias", UserWarning)  # of hook points that a vision tower lacks
             model = build_bridge_from_module(
-                hf, architecture, hf_config=hf.config, tokenizer=tokenizer, dtype=dtype, device=device,
-                model_name=str(source),
+                hf, architecture, hf_config=hf.config, tokenizer=tokenizer, dtype=dtype,
+                device=str(home_of(hf, next(hf.parameters()))), model_name=str(source),
             )  # fmt: skip
     except Exception as error:  # a damaged folder, an unknown architecture, a missing library: types of every kind
         raise SemhubError(f"{str(source)!r} could not be loaded as a multimodal TransformerBridge: {error}") from error
@@ -260,7 +290,7 @@ def _text_reference(hf: Any) -> Reference | None:
         return None
 
 
-def _bridge(hf: Any, tokenizer: Any, label: str, device: str, dtype: torch.dtype) -> Any:
+def _bridge(hf: Any, tokenizer: Any, label: str, device: str | None, dtype: torch.dtype) -> Any:
     with _refused(f"transformer-lens cannot wrap {type(hf).__name__}", OTHER):
         return TransformerBridge.boot_transformers(label, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype)
 

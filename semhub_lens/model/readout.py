@@ -7,9 +7,7 @@ to is what the last layer's reader would make of it; it does not show that the m
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,10 +17,19 @@ from torch.utils.checkpoint import checkpoint
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
-from semhub_lens.base.foreign import edits_of, is_hung_on
-from semhub_lens.model.facts import Model, input_device, output_transform, require_model, weight_processing
+from semhub_lens.base.foreign import is_hung_on
+from semhub_lens.model.facts import (
+    Model,
+    input_device,
+    output_transform,
+    require_model,
+    require_weights,
+    weight_processing,
+)
+from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
 from semhub_lens.model.translators import Translators
+from semhub_lens.model.weights import editions, require_readable, unembedding, unembedding_bias, unembedding_device
 
 Norm = Literal["final", "none", "paper", "tuned"]
 Precision = Literal["float32", "model"]
@@ -87,6 +94,7 @@ class Readout:
                 f"Unknown dtype {dtype!r} of a read-out; expected 'float32' or 'model' (the model's own)."
             )
         require_model(model)
+        require_weights(model)
         if norm == "tuned":
             norm, translator = "final", Translators.packaged(model)
         elif isinstance(translator, Translators):
@@ -111,7 +119,7 @@ class Readout:
     @property
     def device(self) -> torch.device:
         """Where the logits are."""
-        return self._model.W_U.device
+        return unembedding_device(self._model)
 
     @property
     def name(self) -> str:
@@ -148,7 +156,7 @@ class Readout:
 
     def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """States after the final norm as the model computes it, on the unembedding's device."""
-        return _normed(self._model, states, self._dtype)
+        return normed(self._model, states, self._dtype)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -201,6 +209,7 @@ def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
 
 def output_size(model: Model) -> int:
     """Number of tokens that the model predicts; a model of an algorithm may read others."""
+    require_readable(model)
     return int(model.W_U.shape[1])
 
 
@@ -210,7 +219,7 @@ def _is_half(dtype: torch.dtype) -> bool:
 
 def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | None = None) -> Tensor:
     """Logits, as float32, of states that are ready for the unembedding."""
-    weight, bias = model.W_U, getattr(model, "b_U", None)
+    weight, bias = unembedding(model), unembedding_bias(model)
     if tokens is not None:
         tokens = tokens.to(weight.device)
         bias = bias if bias is None else bias[tokens]
@@ -221,29 +230,6 @@ def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | N
     if bias is not None and bool((bias != 0).any()):
         logits = logits + bias
     return output_transform(model, logits).float()
-
-
-def _normed(model: Model, states: Tensor, dtype: torch.dtype) -> Tensor:
-    """The final norm, if the model has one, of states in `dtype`, with weights in that dtype."""
-    states = states.to(model.W_U.device, dtype)
-    norm = _final_norm(model)
-    if norm is None:
-        return states
-    rows = states.reshape(1, -1, states.shape[-1])
-    if model.W_U.dtype == dtype:
-        return norm(rows).reshape(states.shape)
-    if "cfg" in vars(norm):  # a HookedTransformer's norm rounds to the dtype that stands there
-        norm = copy(norm)
-        norm.cfg = copy(norm.cfg)
-        norm.cfg.dtype = dtype
-    named = chain(norm.named_parameters(), norm.named_buffers())
-    weights = {name: weight.to(rows) for name, weight in named if weight.is_floating_point()}
-    return torch.func.functional_call(norm, weights, (rows,)).reshape(states.shape)
-
-
-def _final_norm(model: Model) -> Any:
-    """The module, or None in models that unembed the bare state."""
-    return getattr(model, "ln_final", None)
 
 
 def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> Tensor:
@@ -267,14 +253,15 @@ def _product(states: Tensor, weight: Tensor) -> Tensor:
 
 def _version(model: Model) -> tuple | None:
     """Which final norm and unembedding, with which weights; None where one cannot tell: something hangs on them."""
-    norm = _final_norm(model)
+    norm = final_norm(model)
     modules = [*(() if norm is None else norm.modules()), *model.unembed.modules()]
     weights = [weight for module in modules for weight in module.parameters(recurse=False)]
     hung = any(is_hung_on(module) for module in [model, *modules])
     if hung or any(weight.is_inference() for weight in weights):
         return None
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
-    return (*map(id, modules), *((weight.data_ptr(), edits_of(weight), weight.dtype) for weight in weights), cap)
+    editions_of = [edition for part in (norm, model.unembed) if part is not None for edition in editions(part)]
+    return (*map(id, modules), *editions_of, *(weight.dtype for weight in weights), cap)
 
 
 def _check(readout: Readout) -> None:
@@ -300,7 +287,7 @@ def _check(readout: Readout) -> None:
                 f"{entering}: the model does something else after the last block, so a logit lens would be wrong."
             )
         dtype = model.W_U.dtype
-        ours = _logits(model, _normed(model, states[0], dtype), dtype)
+        ours = _logits(model, normed(model, states[0], dtype), dtype)
     own = own.float().log_softmax(-1)
     error = (ours.log_softmax(-1).to(own.device) - own).abs().max().item()
     spread = own.std(-1).mean().item()

@@ -84,7 +84,7 @@ def readable(config: Any) -> bool:
     return type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
 
 
-def read(source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tuple[Any, Any]:
     """The Hugging Face model and the tokenizer of a folder or hub name, in eval mode.
 
     Attention is computed step by step ("eager"): bridges of transformer-lens 3.9 lose the causal mask of latent
@@ -98,10 +98,11 @@ def read(source: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         with no_other_bars() if offline else nullcontext():  # a download may take minutes
             hf: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, attn_implementation="eager", local_files_only=offline
+                source, dtype=dtype, attn_implementation="eager", local_files_only=offline, device_map=device_map
             ).eval()
     except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
-        raise SemhubError(f"{where} does not hold a complete model: {error}") from error
+        how = "does not hold a complete model" if device_map is None else f"cannot be spread by {device_map=}"
+        raise SemhubError(f"{where} {how}: {error}") from error
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files

@@ -15,6 +15,7 @@ from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.foreign import WRAPPED
 from semhub_lens.base.rng import generator
 from semhub_lens.model.facts import Model, require_model, weights_of
+from semhub_lens.model.weights import require_plain
 
 ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
 """Weights that both backends have, by the bridge's names."""
@@ -68,6 +69,7 @@ def untrained(model: Model, *, seed: int) -> Model:
 
     Raises:
         SemhubError: not a TransformerLens model.
+        Unfit: a model with offloaded or quantised weights.
 
     Example:
         >>> random = untrained(tiny_model, seed=0)
@@ -75,6 +77,7 @@ def untrained(model: Model, *, seed: int) -> Model:
         False
     """
     require_model(model)
+    require_plain(model)
     generator(seed)
     tokenizer = getattr(model, "tokenizer", None)
     own = {p for module in model.modules() for p in _parameters_of(module).values() if type(p) is nn.Parameter}
@@ -133,7 +136,7 @@ def _tied(weights: Mapping[str, Weight]) -> bool:
     rows = slice(None, None, max(1, len(one) // 256))
     if one.shape != other.shape:
         return False
-    return float(cosine_similarity(one[rows].flatten().double(), other[rows].flatten().double(), dim=0)) > 0.999
+    return float(cosine_similarity(*(side[rows].flatten().double().cpu() for side in (one, other)), dim=0)) > 0.999
 
 
 def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:

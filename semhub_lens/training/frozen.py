@@ -53,7 +53,7 @@ def frozen(model: Model) -> Iterator[FrozenModel]:
             f"Training pads the rows of a batch on the right, and in {model.cfg.model_name} states depend on that "
             f"(relative error {found.error:.2g}): it is not causal. Train on a causal model."
         )
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     inputs: list = []
     kept: list = []
 
@@ -68,13 +68,13 @@ def frozen(model: Model) -> Iterator[FrozenModel]:
         kept[:] = [activation]
 
     try:
-        for parameter, _ in flags:
+        for parameter in model.parameters():
             parameter.requires_grad_(False)
         with hooked(model, [(INPUT, write), (residual_names(model)[-1], keep)]) as run:
             yield FrozenModel(run, inputs, kept)
     finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        for name, parameter in model.named_parameters():  # offloading makes new ones at every pass
+            parameter.requires_grad_(flags[name])
 
 
 def input_norm(model: Model, texts: Sequence[str]) -> float:

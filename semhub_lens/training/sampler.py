@@ -15,6 +15,7 @@ from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, output_transform
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.weights import unembedding, unembedding_bias
 from semhub_lens.spokes.layout import layout
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.frozen import FrozenModel, device_of, padded
@@ -251,8 +252,8 @@ class Head:
         self._model, self._readout = model, Readout(model, dtype="model")
         self._index = torch.full((int(model.cfg.d_vocab),), -1)
         self._index[candidates] = torch.arange(len(candidates))
-        self._weight = model.W_U.detach()[:, candidates.to(model.W_U.device)].T.contiguous().T
-        bias = getattr(model, "b_U", None)
+        weight, bias = unembedding(model).detach(), unembedding_bias(model)
+        self._weight = weight[:, candidates.to(weight.device)].T.contiguous().T
         self._bias = bias.detach()[candidates.to(bias.device)] if bias is not None else None
 
     def knows(self, tokens: Sequence[int]) -> bool:

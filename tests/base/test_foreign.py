@@ -8,6 +8,7 @@ from typing import SupportsIndex
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch import nn
 from transformers import LlamaConfig, LlavaNextProcessor, LlavaOnevisionProcessor
 
@@ -40,7 +41,14 @@ def bridge_is_listed_as_said():
     return within == usual | {"another": None} and bridge.hook_dict == usual
 
 
+def hook_of_accelerate():
+    """accelerate keeps the hook that moves a module's weights in the module itself."""
+    module = nn.Sequential(cpu_offload(nn.Linear(2, 2), torch.device("cpu")))
+    return foreign.device_hook(module) is None and bool(foreign.device_hook(module[0]).hooks)
+
+
 NAMES = {
+    "_hf_hook": ("accelerate", hook_of_accelerate),
     "_forward_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_hooks")),
     "_forward_pre_hooks": ("torch", lambda: hasattr(nn.Linear(1, 1), "_forward_pre_hooks")),
     "_version": ("torch", lambda: torch.zeros(1).add_(1)._version == 1),

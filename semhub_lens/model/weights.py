@@ -1,0 +1,267 @@
+"""The real weights of a model, wherever they are kept: on several devices, offloaded by accelerate, quantised.
+
+An offloaded module holds placeholders without values (on the device `meta`) but while it runs. Whatever reads a weight
+outside a pass reads it through this module.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.hooks import add_hook_to_module, remove_hook_from_module
+from accelerate.utils import named_module_tensors, set_module_tensor_to_device
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Module
+
+from semhub_lens.base.errors import Unfit
+from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
+
+READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Kinds of numbers of a matrix that can be read as it is stored."""
+
+
+class Source(NamedTuple):
+    """Where accelerate keeps an offloaded weight."""
+
+    hook: Any
+    name: str
+    """In the module that the hook belongs to."""
+
+    def value(self) -> Tensor:
+        """The weight; in memory always the same tensor, from a disk a new one."""
+        try:
+            return self.hook.weights_map[self.name]
+        except KeyError:
+            raise _without_values([self.name]) from None
+
+
+@contextmanager
+def present(*roots: Module, device: Any = None) -> Iterator[None]:
+    """Let modules and what is in them hold their real weights, as if never offloaded, while the context is open.
+
+    Args:
+        roots: the modules; one that is not offloaded is left as it is.
+        device: where to put the weights; None takes the device on which the module runs.
+
+    Raises:
+        Unfit: a weight without values that accelerate does not keep.
+    """
+    with ExitStack() as stack:
+        for module in dict.fromkeys(module for root in roots for module in root.modules()):
+            if (hook := _offloading(module)) is not None:
+                _take_back(module, hook, device, stack)
+        _require_values((name, weight) for root in roots for name, weight in _tensors(root))
+        yield
+
+
+def _take_back(module: Module, hook: Any, device: Any, stack: ExitStack) -> None:
+    """Take accelerate's hook off a module and fill in its weights, until the stack is closed."""
+    names = [name for name, weight in named_module_tensors(module, recurse=hook.place_submodules) if weight.is_meta]
+    outer, home = device_hook(module), dict(hook.original_devices)
+    remove_hook_from_module(module)
+
+    def put_back() -> None:
+        add_hook_to_module(module, outer)
+        hook.original_devices = home  # the hook would remember where the weights were just now
+
+    stack.callback(put_back)
+    for name in names:
+        place = hook.execution_device if device is None else device
+        set_module_tensor_to_device(module, name, place, value=Source(hook, name).value())
+
+
+def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer by its name in the model, of an offloaded one the values that accelerate keeps.
+
+    Of a quantised matrix these are the tensors that it is made of.
+
+    Raises:
+        Unfit: a weight without values that accelerate does not keep.
+    """
+    for name, weight, _ in _kept(model):
+        yield from _parts(name, weight)
+
+
+def editions(model: Module) -> tuple:
+    """What changes when a weight is replaced, or written in place (of one that lies on a disk: when it is replaced)."""
+    weights = list(model.parameters())
+    if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
+        return tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
+    return tuple(
+        edition for name, weight, source in _kept(model) for edition in _editions(_parts(name, weight), weight, source)
+    )
+
+
+def _editions(parts: Iterable[tuple[str, Tensor]], weight: Tensor, source: Source | None) -> Iterator[tuple]:
+    """Of one weight; what is read from a disk anew at every look lies elsewhere each time."""
+    anew = source is not None and source.value() is not weight
+    yield from ((0 if anew else part.data_ptr(), edits_of(part), id(source.hook) if source else 0) for _, part in parts)
+
+
+def home_of(model: Module, weight: Tensor) -> torch.device:
+    """Device on which a parameter of the model takes part in a pass."""
+    if not weight.is_meta:
+        return weight.device
+    for module in _trees(model):
+        hook = _offloading(module)
+        if hook is not None and any(own is weight for _, own in named_module_tensors(module, recurse=True)):
+            return torch.device(hook.execution_device)
+    raise _without_values(["a parameter"])
+
+
+def is_offloaded(model: Module) -> bool:
+    """Whether accelerate keeps weights of the model elsewhere while they do not run."""
+    return any(_offloading(module) is not None for module in _trees(model))
+
+
+def unembedding(model: Any, *, device: Any = None) -> Float[Tensor, "d_model vocab"]:
+    """$W_U$ with its values; `device` is where to put one that is offloaded (None: where it runs).
+
+    Raises:
+        Unfit: it is quantised, or has no values.
+    """
+    require_readable(model)
+    with present(model.unembed, device=device):
+        return model.W_U
+
+
+def unembedding_bias(model: Any) -> Float[Tensor, " vocab"] | None:
+    """$b_U$ with its values, or None where the model has none."""
+    with present(model.unembed):
+        return getattr(model, "b_U", None)
+
+
+def unembedding_device(model: Any) -> torch.device:
+    """Device on which the model computes its logits."""
+    return home_of(model, next(weight for _, weight in _tensors(model.unembed)))
+
+
+def first_rows_of_the_embedding(model: Any, rows: int) -> Float[Tensor, "row d_model"]:
+    """The first rows of $W_E$.
+
+    Raises:
+        Unfit: it is quantised, or has no values.
+    """
+    require_readable(model)
+    with present(model.embed, device="cpu"):
+        return model.W_E[:rows]
+
+
+def require_values(model: Module) -> None:
+    """Refuse a model with weights that have no values and that accelerate does not keep.
+
+    Raises:
+        Unfit: it has one.
+    """
+    if any(weight.is_meta for weight in model.parameters()):
+        for _ in _kept(model):
+            pass
+
+
+def require_readable(model: Any) -> None:
+    """Refuse a model whose embedding or unembedding is quantised: what is stored is not what it computes with.
+
+    Raises:
+        Unfit: one of them is.
+    """
+    for what in ("embed", "unembed"):
+        part = getattr(model, what, None)
+        for _, weight in () if part is None else _tensors(part):
+            if weight.ndim > 1 and not _is_readable(weight):
+                raise Unfit(
+                    f"The {what}ding is quantised (a {type(weight).__name__} of {weight.dtype}, "
+                    f"{list(weight.shape)}), so its rows cannot be read. Quantise the blocks alone: leave out the "
+                    "embedding and the output layer (lm_head), as transformers does unless it is told otherwise."
+                )
+
+
+def require_plain(model: Module) -> None:
+    """Refuse a model that cannot be copied with other weights: one with offloaded or quantised ones.
+
+    Raises:
+        Unfit: it has some.
+    """
+    odd = [n for n, w in model.named_parameters() if w.ndim > 1 and (w.is_meta or not _is_readable(w))]
+    if odd or is_offloaded(model):
+        raise Unfit(
+            "No copy with random weights can be drawn of a model whose weights are offloaded or quantised "
+            f"({', '.join(odd[:1]) or 'by accelerate'}, ...): load it whole and unquantised for this baseline."
+        )
+
+
+def _is_readable(weight: Tensor) -> bool:
+    return weight.dtype in READABLE and not hasattr(weight, "__tensor_flatten__")
+
+
+def _kept(model: Module) -> Iterator[tuple[str, Tensor, Source | None]]:
+    """Name and values of every parameter and buffer, and where accelerate keeps them if it does."""
+    kept: dict[int, Source] = {}
+    for module in _trees(model):
+        if (hook := _offloading(module)) is not None:
+            held = named_module_tensors(module, recurse=hook.place_submodules)
+            kept |= {id(weight): Source(hook, name) for name, weight in held if weight.is_meta}
+    tied = _tied_names(model) if kept else {}
+    seen: dict[str, Tensor] = {}
+    for name, weight in [*model.named_parameters(), *model.named_buffers()]:
+        source = kept.get(id(weight))
+        if weight.is_meta:
+            if source is None:
+                raise _without_values([name])
+            weight = source.value()
+            first = seen.get(tied.get(name.replace(WRAPPED, ""), ""))
+            if first is not None and _alike(first, weight):  # one tensor, where nothing is offloaded
+                continue
+        seen[name.replace(WRAPPED, "")] = weight
+        yield name, weight, source
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    rows = slice(None, None, max(1, len(one) // 64))
+    return one.shape == other.shape and torch.equal(one[rows], other[rows])
+
+
+def _tied_names(model: Any) -> dict[str, str]:
+    """By the name of a tied weight of a Hugging Face model the name of the one that it is."""
+    return getattr(getattr(model, "original_model", None), "all_tied_weights_keys", None) or {}
+
+
+def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A plain tensor itself; of one that is made of others (a quantised matrix) these."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        yield name, weight
+        return
+    for part in weight.__tensor_flatten__()[0]:
+        yield from _parts(f"{name}.{part}", getattr(weight, part))
+
+
+def _offloading(module: Module) -> Any:
+    """The hook of accelerate's that offloads a module's own weights, or None."""
+    hook = device_hook(module)
+    return next((one for one in getattr(hook, "hooks", (hook,)) if getattr(one, "offload", False)), None)
+
+
+def _trees(model: Any) -> Iterable[Module]:
+    """All modules; a bridge keeps the wrapped model beside its own modules."""
+    trees = [model, getattr(model, "original_model", None)]
+    return dict.fromkeys(module for tree in trees if isinstance(tree, Module) for module in tree.modules())
+
+
+def _tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers of a module and of what is in it; a bridge's `named_parameters` leaves some out."""
+    yield from Module.named_parameters(module)
+    yield from module.named_buffers()
+
+
+def _require_values(named: Iterable[tuple[str, Tensor]]) -> None:
+    if missing := [name for name, weight in named if weight.is_meta]:
+        raise _without_values(missing)
+
+
+def _without_values(names: list[str]) -> Unfit:
+    return Unfit(
+        f"{len(names)} of the model's weights ({names[0]}, ...) have no values: they lie on the device 'meta', and "
+        "accelerate does not keep them elsewhere. Load the weights first, then offload (cpu_offload, disk_offload, "
+        "dispatch_model), then wrap. A TransformerBridge of transformer-lens 3.9 cannot be offloaded; version 4 can."
+    )
