@@ -73,8 +73,8 @@ def load(
             "auto" takes "hooked" where the installed line has it, else "bridge" (also for a hub name that
             `HookedTransformer` lacks).
         device: None takes CUDA when there is one.
-        device_map: of a bridge, in place of `device`: spreads a model over several devices, the CPU and the disk, as
-            transformers does ("auto", "balanced", or `{module: device}`). transformer-lens 3.9 takes no disk, and no
+        device_map: of a bridge, in place of `device`: spreads a model over several devices, the CPU and the disk.
+            "auto", "balanced", or `{module: device}`, as in transformers. transformer-lens 3.9 takes no disk, and no
             version a mixture of GPU with CPU or disk.
         dtype: a torch dtype or its name.
         check: False hands out a model that computes something else than Hugging Face's.

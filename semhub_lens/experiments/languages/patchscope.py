@@ -54,8 +54,8 @@ class Target:
 def run_patchscope(job: Job) -> ExperimentResult:
     r"""Read the state of a French word's last token through reading prompts in English and in Chinese.
 
-    With $p_{\ell i}(w)$ the probability of a word at the end of the reading prompt, whose slot holds the state of item
-    i at entry l, and $w_j$ the reader's word for item j:
+    The slot of the reading prompt holds the state of item i at entry l. With $p_{\ell i}(w)$ the probability of a word
+    at its end, and $w_j$ the reader's word for item j:
 
     $$e_{\ell i} = \log p_{\ell i}(w_i) - \operatorname{mean}_{j \ne i} \log p_{\ell i}(w_j)$$
 
