@@ -1,6 +1,7 @@
 """A lens's numbers for the page: typed arrays as base64, probabilities to three significant digits."""
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,18 @@ def _written(found: AttributionResult) -> list[dict[str, Any]]:
         {"position": found.position, "id": token, "text": found.texts[i], "logit": round(parts["logits"][i], 4)}
         | {name: round(parts[name][i], 4) for name in ("embedding", "bias", "unexplained")}
         | {name: [round(v, 4) for v in getattr(found, name)[i].tolist()] for name in ("attention", "mlp")}
+        | _heads(found, i)
         for i, token in enumerate(found.token_ids)
     ]
+
+
+def _heads(found: AttributionResult, token: int) -> dict[str, Any]:
+    """The heads of split blocks, if any; None where a block has fewer than another."""
+    if found.heads is None or found.beside_heads is None:
+        return {}
+    rows = [[None if math.isnan(v) else round(v, 4) for v in row] for row in found.heads[token].tolist()]
+    beside = [round(v, 4) for v in found.beside_heads[token].tolist()]
+    return {"heads": {"blocks": list(found.head_blocks), "values": rows, "beside": beside}}
 
 
 def _groups(result: LensResult) -> dict[str, Any] | None:
