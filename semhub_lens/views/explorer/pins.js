@@ -36,7 +36,7 @@ export function makePins(data, store, look) {
     const items = named.map((one, i) => legendLine(one, i, chart, data));
     const more = curves.length - named.length;
     const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
-    const written = makeWritten(data, pos, store, look.ask);
+    const written = makeWritten(data, pos, look.name, store, look.asking);
     const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`);
     return { refresh: written.refresh, node: el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), words, written.node) };
   }

@@ -12,27 +12,29 @@ const OFFERED = 40;
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 10 ? 2 : 1)}`;
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 
-/** Of a position: closed at first, one token at a time. `ask` gets a token that was not attributed; null where nobody can. */
-export function makeWritten(data, pos, store, ask) {
+/** Of a position: closed at first, one token at a time. `asking` gets a token that was not attributed. */
+export function makeWritten(data, pos, side, store, asking) {
   const known = () => data.written.filter((one) => one.position === pos);
-  const offered = ask ? trajectories(data, pos).slice(0, OFFERED) : [];
+  const offered = asking && data.top && data.ids[data.top[pos * data.k]] >= 0 ? trajectories(data, pos).slice(0, OFFERED) : [];
   if (!known().length && !offered.length) return { node: "", refresh() {} };
+  const key = `${side}${pos}`;
+  const kept = (name) => store.state.written[key]?.[name];
+  const keep = (patch) => (store.state.written = { ...store.state.written, [key]: { ...store.state.written[key], ...patch } });
   const body = el("div", {});
   const pick = el("select", { "aria-label": "Token", onchange: () => choose(Number(pick.value)) });
-  const node = el("details", { class: "written", ontoggle: () => node.open !== kept("open") && opened() }, el("summary", {}, "who wrote it"), pick, body);
-  const kept = (name) => store.state.written[pos]?.[name];
-  const keep = (patch) => (store.state.written = { ...store.state.written, [pos]: { ...store.state.written[pos], ...patch } });
+  const node = el("details", { class: "written", ontoggle: opened }, el("summary", {}, "who wrote it"), pick, body);
   node.open = Boolean(kept("open"));
   refresh();
 
   function opened() {
+    if (node.open === Boolean(kept("open"))) return;
     keep({ open: node.open });
-    if (node.open && ask && !known().some((one) => one.id === Number(pick.value))) choose(Number(pick.value));
+    if (node.open) choose(Number(pick.value));
   }
 
   function choose(id) {
     keep({ id });
-    if (ask && !known().some((one) => one.id === id)) ask(pos, id);
+    if (!known().some((one) => one.id === id)) asking.ask(pos, id);
     refresh();
   }
 
@@ -41,11 +43,12 @@ export function makeWritten(data, pos, store, ask) {
     const tokens = new Map([...offered, ...known()].map((one) => [one.id, one.text]));
     const first = known()[0]?.id ?? data.ids[data.top[((data.layers - 1) * data.positions + pos) * data.k]];
     const id = tokens.has(kept("id")) ? kept("id") : first;
-    pick.replaceChildren(...[...tokens].map(([value, text]) => el("option", { value }, text)));
+    if (pick.length !== tokens.size) pick.replaceChildren(...[...tokens].map(([value, text]) => el("option", { value }, text)));
     pick.value = id;
     pick.hidden = tokens.size < 2;
     const one = known().find((found) => found.id === id);
-    body.replaceChildren(...(one ? drawn(one, kept("block"), (block) => { keep({ block }); refresh(); }) : [el("p", { class: "note" }, "running …")]));
+    const shown = one ? drawn(one, kept("block"), (block) => { keep({ block }); refresh(); }) : [el("p", { class: "note" }, node.open ? asking.words() : "")];
+    body.replaceChildren(...shown);
   }
   return { node, refresh };
 }
@@ -62,6 +65,7 @@ function drawn(one, asked, choose) {
   });
   const sum = `logit ${one.logit.toFixed(2)}: embedding ${signed(one.embedding)}, attention ${signed(total(one.attention))}, MLP ${signed(total(one.mlp))}, biases ${signed(one.bias)}, unexplained ${signed(one.unexplained)}`;
   const parts = [bars(columns, `What was added to the logit of ${one.text}, block by block`), el("p", { class: "note" }, ...key, el("span", {}, sum))];
+  if (one.missing.length) parts.push(el("p", { class: "note" }, one.missing.join(". ")));
   if (heads) parts.push(...byHead(one, heads.blocks.includes(asked) ? asked : strongest(one), choose));
   return [...parts, el("p", { class: "note" }, "Written in the token's direction, in logits, with the final norm's scale held. Not what the model would do without it.")];
 }
