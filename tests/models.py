@@ -120,6 +120,10 @@ HOSTS = {
         "Olmo",
         {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "pad_token_id": 0},
     ),
+    "olmo2": (
+        "Olmo2",
+        {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "pad_token_id": 0},
+    ),
     "bert": ("Bert", {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}),
     "bloom": ("Bloom", {"n_layer": 2, "n_head": 4}),
     "xglm": ("XGLM", {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}),

@@ -399,6 +399,7 @@ WRONG = {
     "positions": [1.5, True, [0.5], ["a"], {"a": 1}, [[[0]]], slice(0.5), NAN, b"a"],
     "pairs": [5, "ab", [], [0], [(0,)], [(0, 99)], [("a", 0)], [(0.5, 0)], [(0, 1, 2)]],
     "layer": LAYERS, "optional layer": LAYERS,
+    "blocks": ["a", [99], [-1], ["a"], [1.5], [None], 1.5, NAN],
     "layers": ["a", [], [99], [-1], ["a"], [1.5], [None], 1.5, NAN],
     "any layers": ["a", [], [-1], ["a"], [1.5], [None], 1.5, None],
     "count": [*NO_COUNTS, None], "optional count": NO_COUNTS, "fold": [1, *NO_COUNTS],
@@ -433,6 +434,7 @@ WRONG = {
 
 KINDS = {
     "all_positions": "flag", "baseline": "anything", "batch": "count", "bos": "optional flag", "budget": "budget",
+    "by_head": "blocks",
     "centre": "choice", "common": "targets", "convention": "choice", "d_in": "count", "d_model": "count",
     "data": "anything", "direction": "vector", "draws": "count", "first_token": "flag", "fn": "function",
     "hooks": "hooks",

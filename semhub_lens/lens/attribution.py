@@ -6,19 +6,24 @@ final norm's scale s held at its value at h, a written vector c adds to the logi
 $$\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$$
 
 ($\bar c$ only where the norm centres). The biases of norm and unembedding stand apart; what the sum leaves of the logit
-(a soft cap, what enters between blocks, rounding) is `unexplained`.
+(a soft cap, what enters between blocks, rounding) is `unexplained`. What attention wrote is the sum of its heads,
+$a_\ell = \sum_h z_h W_O^h + b_O$; a norm behind them is held at its scale too.
 
 Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
@@ -31,10 +36,12 @@ from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, n_layers, require_hooks, site_name
 from semhub_lens.model.readout import Readout, output_size
 from semhub_lens.model.resolve import one_prompt
-from semhub_lens.model.weights import unembedding, unembedding_bias
+from semhub_lens.model.weights import present, unembedding, unembedding_bias
 
 LARGE = 1e4
 """Size of the probing input of a norm: its epsilon does not count there."""
+BEHIND = ("ln1_post", "ln1")
+"""Names of a norm behind attention: Gemma's, and that of blocks that have none before it (OLMo 2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +57,20 @@ class AttributionResult(Result):
     bias: Float[Tensor, " token"]
     """Of the final norm and the unembedding: no block wrote it."""
     logits: Float[Tensor, " token"]
+    head_blocks: tuple[int, ...] = ()
+    """The blocks whose attention is split by head."""
+    heads: Float[Tensor, "token split head"] | None = None
+    """Parts of these blocks' attention; NaN where a block has fewer heads than another."""
 
     @property
     def unexplained(self) -> Float[Tensor, " token"]:
         """The logit less all parts: what holding the norm's scale leaves out."""
         return self.logits - self.embedding - self.attention.sum(1) - self.mlp.sum(1) - self.bias
+
+    @property
+    def beside_heads(self) -> Float[Tensor, "token split"] | None:
+        """The attention of split blocks less their heads: the bias of its output."""
+        return None if self.heads is None else self.attention[:, list(self.head_blocks)] - self.heads.nansum(2)
 
     def __repr__(self) -> str:
         lines = [f"Direct logit attribution of {', '.join(self.texts)} at position {self.position}"]
@@ -70,15 +86,20 @@ class AttributionResult(Result):
         return "\n".join([*lines, "Next: lens.with_attribution(this) and write_html, .to_frame(), .save(path)"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a token and part."""
+        """One row a token and part; heads are parts of an attention, and not to be added to it."""
         rows = []
         for i, token in enumerate(self.token_ids):
             named = {"embedding": self.embedding, "bias": self.bias, "unexplained": self.unexplained}
-            rows += [(token, self.texts[i], name, None, float(values[i])) for name, values in named.items()]
+            rows += [(token, self.texts[i], name, None, None, float(values[i])) for name, values in named.items()]
             rows += [
-                (token, self.texts[i], name, b, float(p[i, b])) for name, p in self._blocks() for b in self._range()
+                (token, self.texts[i], name, b, None, float(p[i, b]))
+                for name, p in self._blocks()
+                for b in self._range()
             ]
-        return pd.DataFrame(rows, columns=["id", "token", "part", "block", "logit"])
+            for at, block in enumerate(self.head_blocks):
+                values = [] if self.heads is None else self.heads[i, at].tolist()
+                rows += [(token, self.texts[i], "head", block, h, v) for h, v in enumerate(values) if not math.isnan(v)]
+        return pd.DataFrame(rows, columns=["id", "token", "part", "block", "head", "logit"])
 
     def _blocks(self) -> tuple[tuple[str, Tensor], ...]:
         return ("attention", self.attention), ("mlp", self.mlp)
@@ -95,27 +116,33 @@ def direct_attribution(
     *,
     token: str | SupportsIndex | Sequence[str | SupportsIndex] | None = None,
     position: int = -1,
+    by_head: SupportsIndex | Sequence[SupportsIndex] = (),
     hooks: Hooks = (),
 ) -> AttributionResult:
-    """Attribute tokens' logits at one position to the embedding and to every block's attention and MLP.
+    """Attribute tokens' logits at one position to the embedding and to every block's attention and MLP, and to heads.
 
     Args:
         model: any TransformerLens model whose blocks show what they write.
         prompt: a text, a `Prompt`, token ids or chat messages.
         token: ids, or texts of one token, spelled with their space; None is the most probable token.
         position: where; negative from the end.
+        by_head: blocks whose attention is split by head as well.
         hooks: interventions to run under.
 
     Returns:
-        `.embedding`, `.bias`, `.unexplained`, `.logits` [token]; `.attention`, `.mlp` [token block].
+        `.embedding`, `.bias`, `.unexplained`, `.logits` [token]; `.attention`, `.mlp` [token block]; with `by_head`
+        also `.heads` [token split head], `.beside_heads` [token split].
 
     Raises:
-        SemhubError: several prompts, a position past the end, a text of several tokens, an id out of range; the model
-            shows no writes of its blocks.
+        SemhubError: several prompts, a position past the end, a text of several tokens, an id or a block out of range;
+            the model shows no writes of its blocks, or its heads do not add up to what its attention wrote.
 
     Example:
         >>> found = direct_attribution(tiny_model, "three plus two", token="five")
         >>> float(found.unexplained.abs().max()) < 1e-4
+        True
+        >>> heads = direct_attribution(tiny_model, "three plus two", token="five", by_head=1).heads
+        >>> torch.allclose(heads.sum(-1), found.attention[:, [1]], atol=1e-5)
         True
 
     A part says what a block wrote in the direction of a token, not what the model would do without it: later blocks
@@ -130,21 +157,34 @@ def direct_attribution(
     if asked == []:
         raise SemhubError("token= got an empty list; give at least one token, or None for the most probable one.")
     require_hooks(model, hook_names(hooks))
-    embedding, attention, mlp, final = _written(model, read, hooks, at % length)
+    blocks = [by_head] if isinstance(by_head, SupportsIndex) else by_head
+    split = [whole_number(block, "by_head=") for block in blocks]
+    splits = [Capture(model, [block], site="z") for block in split]
+    watched = [*hooks, *(pair for capture in splits for pair in capture.hooks)]
+    states, attention, mlp = _written(model, read, watched, at % length)
+    final = states[-1]
     check_finite(final, "The final state")
     readout = Readout(model)
     logits = readout(final[None])[0].cpu()
     ids = [int(logits.argmax())] if asked is None else asked
-    gain, bias = _frozen(readout, final)
+    gain, bias = _frozen(readout.normed, final)
     columns = unembedding(model, device="cpu")[:, ids].detach().double().cpu()
     towards = gain(columns.T)
     constant = bias @ columns
     if (added := unembedding_bias(model)) is not None:
         constant = constant + added[ids].detach().double().cpu()
-    parts = [(part.double() @ towards.T).T.float() for part in (embedding[None], attention, mlp)]
+    parts = [(part.double() @ towards.T).T.float() for part in (states[:1], attention, mlp)]
+    with present(*(model.blocks[block] for block in split)):
+        heads = [
+            _by_head(model, block, capture.result(0)[0, at % length], (states[block], attention[block]), towards)
+            for block, capture in zip(split, splits, strict=True)
+        ]
+    padded = pad_sequence(heads, padding_value=math.nan).float() if heads else None
     return AttributionResult(
         at % length, tuple(ids), tuple(printable(model.tokenizer, ids)), parts[0][:, 0], *parts[1:],
-        bias=constant.float(), logits=logits[ids], provenance=provenance_of(model, norm="final", bos=read.bos),
+        bias=constant.float(), logits=logits[ids], head_blocks=tuple(split),
+        heads=None if padded is None else rearrange(padded, "head split token -> token split head"),
+        provenance=provenance_of(model, norm="final", bos=read.bos),
     )  # fmt: skip
 
 
@@ -156,8 +196,8 @@ def _id(model: Model, token: str | SupportsIndex) -> int:
     return one
 
 
-def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The embedding, what attention and MLP of every block wrote, and the final state, at one position.
+def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The residual states, and what attention and MLP of every block wrote, at one position.
 
     Where a block shows the state between the two, they are differences of states, which hold what a norm behind the
     block's parts does to them.
@@ -170,21 +210,55 @@ def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tenso
     captures = [Capture(model, site=site) for site in sites]
     (((_, states),),) = prompt_states(model, [prompt], [*hooks, *(pair for one in captures for pair in one.hooks)])
     first, second = (capture.result(0)[:, at] for capture in captures)
-    pre, final = states[:-1, at], states[-1, at]
-    return (pre[0], first - pre, second - first, final) if sites[0] == "resid_mid" else (pre[0], first, second, final)
+    states = states[:, at]
+    return (states, first - states[:-1], second - first) if sites[0] == "resid_mid" else (states, first, second)
+
+
+def _by_head(
+    model: Model, block: int, z: Tensor, seen: tuple[Tensor, Tensor], towards: Float[Tensor, "token d_model"]
+) -> Float[Tensor, "head token"]:
+    """What each head of a block wrote towards tokens; `seen` is the state before it and what its attention added.
+
+    A norm behind attention is linear at its scale. Which one the block has, if any, is told by what comes out of it.
+    """
+    part = model.blocks[block]
+    try:
+        output, bias = part.attn.W_O.detach().float(), getattr(part.attn, "b_O", None)
+    except (AttributeError, NotImplementedError) as error:
+        raise Unfit(f"Block {block} does not show its heads' output weights: {error}") from error
+    heads = torch.einsum("hd,hdm->hm", z.reshape(output.shape[:2]).to(output), output).double().cpu()
+    whole = heads.sum(0) + (0 if bias is None else bias.detach().double().cpu())
+    before, added = (one.double() for one in seen)
+
+    maps = [lambda rows: rows, *(_norm(getattr(part, name)) for name in BEHIND if hasattr(part, name))]
+    norm = min(maps, key=lambda one: float((one(whole[None])[0].double() - added).norm()))
+    off = float((norm(whole[None])[0].double() - added).norm())
+    if off > 0.02 * float(added.norm()) + 8 * torch.finfo(model.W_U.dtype).eps * float(before.norm()):
+        raise Unfit(
+            f"The heads of block {block} do not add up to what its attention wrote (off by {off:.3g} of "
+            f"{float(added.norm()):.3g}): something stands between, such as an intervention on attn_out. Leave it out "
+            "of by_head=."
+        )
+    return heads @ _frozen(norm, whole)[0](towards).T
+
+
+def _norm(module: Module) -> Callable[[Tensor], Tensor]:
+    """A block's norm on rows of float64 on the CPU, in its own dtype and on its own device."""
+    weight = next(module.parameters(), torch.empty(0))
+    return lambda rows: module(rows[None].to(weight))[0].detach().double().cpu()
 
 
 def _frozen(
-    readout: Readout, final: Float[Tensor, " d_model"]
+    norm_of: Callable[[Tensor], Tensor], final: Float[Tensor, " d_model"]
 ) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, " d_model"]]:
-    """The final norm as a linear map on written vectors, its scale held at this state, and its bias.
+    """A norm as a linear map on tokens' directions, its scale held at this state, and its bias.
 
     Gain, bias and whether it centres are read off the norm itself, whatever its class: by its answers to a large input,
     to its negative, and to a shifted one.
     """
 
     def norm(state: Tensor) -> Tensor:
-        return readout.normed(state.float()[None])[0].double().cpu()
+        return norm_of(state.float()[None])[0].double().cpu()
 
     signs = torch.ones_like(final).double()
     signs[1::2] = -1

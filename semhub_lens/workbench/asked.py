@@ -1,4 +1,4 @@
-"""What is asked of an explorer: a prompt, what to read of it, interventions; checked, and the same as code."""
+"""What is asked of an explorer: prompts, what to read of them, interventions, attributions; checked."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.files import user_path
 from semhub_lens.interventions import direction
 from semhub_lens.interventions.hooks import add, at, project_out, replace
 from semhub_lens.interventions.vectors import SteeringVector
@@ -51,6 +52,13 @@ class Intervention:
             raise SemhubError(f"Positions are whole numbers with commas, 'generated' or empty, got {self.positions!r}.")
         numbers = [int(one) for one in text.split(",")]
         return numbers if "," in text else numbers[0]
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Time and size of its file, if it has one: what was read of it holds until it changes."""
+        if self.kind != "vector":
+            return None
+        found = user_path(self.path).stat()
+        return found.st_mtime_ns, found.st_size
 
     def code(self) -> str:
         """An expression that makes the same hooks."""
@@ -101,10 +109,21 @@ NEEDS = {"steer": ("plus", "minus"), "project_out": ("plus", "minus"), "vector":
 
 
 @dataclass(frozen=True)
+class Wrote:
+    """A token at a position of one of the prompts: which blocks and heads wrote its logit?"""
+
+    position: int = -1
+    token: int = 0
+    prompt: int = 0
+
+
+@dataclass(frozen=True)
 class Asked:
     """One question to an explorer."""
 
     prompt: str = ""
+    more: tuple[str, ...] = ()
+    """Prompts beside the first one."""
     quantities: tuple[str, ...] = DISTANCES
     """Beside the most probable tokens."""
     layers: str = ""
@@ -114,6 +133,8 @@ class Asked:
     new_tokens: int = 0
     """How many tokens to continue the prompt by."""
     interventions: tuple[Intervention, ...] = ()
+    written: tuple[Wrote, ...] = ()
+    """Tokens to attribute."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Asked":
@@ -126,9 +147,36 @@ class Asked:
         for one in listed:
             if one.kind not in NEEDS:
                 raise SemhubError(f"Unknown intervention {one.kind!r}; expected one of {', '.join(NEEDS)}.")
-        rest = {name: value for name, value in given.items() if name != "interventions"}
-        rest["quantities"] = tuple(rest.get("quantities", DISTANCES))
-        return _checked(cls, {**rest, "interventions": listed})
+        words = {"quantities": DISTANCES, "more": ()}
+        for name, usual in words.items():
+            words[name] = given.get(name, usual)
+            if isinstance(words[name], str) or not all(isinstance(one, str) for one in words[name]):
+                raise SemhubError(f"{name}= takes a list of texts, got {words[name]!r}.")
+        found = _checked(
+            cls,
+            {
+                **given,
+                **{name: tuple(value) for name, value in words.items()},
+                "interventions": listed,
+                "written": tuple(_checked(Wrote, one) for one in given.get("written", ())),
+            },
+        )
+        for one in found.written:
+            if not 0 <= one.prompt <= len(found.more):
+                raise SemhubError(f"There is no prompt {one.prompt}: prompts are numbered 0 to {len(found.more)}.")
+        return found
+
+    def prompts(self) -> list[str]:
+        """All of them."""
+        return [self.prompt, *self.more]
+
+    def attributed(self) -> dict[tuple[int, int], list[int]]:
+        """The tokens to attribute, by prompt and position."""
+        found: dict[tuple[int, int], list[int]] = {}
+        for one in self.written:
+            tokens = found.setdefault((one.prompt, one.position), [])
+            tokens += [one.token] * (one.token not in tokens)
+        return found
 
     def entries(self) -> list[int] | None:
         """The residual entries to read; None for all."""
@@ -147,26 +195,6 @@ class Asked:
         found |= {} if self.norm == "final" else {"norm": self.norm}
         found |= {} if self.quantities == DISTANCES else {"quantities": quantities}
         return found | ({} if self.entries() is None else {"layers": self.entries()})
-
-    def code(self, table: bool = False) -> str:
-        """A script that makes the same results of `model` (and `table`)."""
-        settings = [f"{name}={value!r}" for name, value in self.reading().items()] + ["table=table"] * table
-        lens = f"shl.logit_lens({', '.join(['model', 'prompt', *settings])}"
-        lines = ["import semhub_lens as shl", "", f"prompt = {self.prompt!r}"]
-        if self.interventions:
-            lines += ["hooks = [", *(f"    *{one.code()}," for one in self.interventions), "]", f"clean = {lens})"]
-            lines += [
-                f"lens = {lens}, hooks=hooks)",
-                "comparison = shl.compare(clean, lens, names=('clean', 'changed'))",
-            ]
-        else:
-            lines.append(f"lens = {lens})")
-        for name, hooks in [("", "")] + [("changed_", ", hooks=hooks")] * bool(self.interventions):
-            if self.new_tokens:
-                lines.append(
-                    f"{name}text = shl.generate(model, prompt{hooks}, max_new_tokens={self.new_tokens}).texts[0]"
-                )
-        return "\n".join(lines) + "\n"
 
 
 def _checked(kind: type, given: Mapping[str, Any]) -> Any:

@@ -14,12 +14,17 @@ from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.model.generation import Generation
 from semhub_lens.model.hooking import n_layers
+from semhub_lens.views.explorer.packing import packed_written
 from semhub_lens.views.explorer.page import as_json, contents, shown, widget_script
 from semhub_lens.workbench.asked import Asked
 from semhub_lens.workbench.bench import Answer, Bench
 from semhub_lens.workbench.newest import Newest
+from semhub_lens.workbench.script import script
 
-FIRST = {"prompt": "", "quantities": list(DISTANCES), "layers": "", "top_k": 10, "new_tokens": 12, "interventions": []}
+FIRST = {
+    "prompt": "", "more": [], "quantities": list(DISTANCES), "layers": "", "top_k": 10, "new_tokens": 12,
+    "interventions": [], "written": [],
+}  # fmt: skip
 """What an explorer asks before anybody typed."""
 
 
@@ -29,7 +34,7 @@ class Explorer:
 
     Args:
         model: any TransformerLens model; runs happen in a thread of the explorer's own.
-        widget: what shows it: traits `setup`, `asked`, `page` and `answer`, as `explore` makes it.
+        widget: what shows it: traits `setup`, `asked`, `pages`, `wrote` and `answer`, as `explore` makes it.
         table: from `language_table(model)`, to colour tokens by language.
     """
 
@@ -41,6 +46,7 @@ class Explorer:
         self._bench = Bench(model, table)
         self._newest = Newest(self._bench.answer, self._show, self._fail)
         self._answer: Answer | None = None
+        self._drawn: list[tuple[tuple[LensResult, ...], str]] = []
         self._error: Exception | None = None
         self._since = 0.0
         widget.setup = {"model": provenance_of(model).model, "layers": n_layers(model), "quantities": list(DISTANCES)}
@@ -49,12 +55,15 @@ class Explorer:
             self._asked(None)
 
     def ask(self, **settings: Any) -> "Explorer":
-        """Ask from Python what the form asks: `prompt=`, `quantities=`, `layers=`, `interventions=`, ...
+        """Ask from Python what the form asks: `prompt=`, `more=` prompts, `quantities=`, `interventions=`, ...
+
+        `written=[{"position": 3, "token": 12}]` asks who wrote a token there; other prompts forget it.
 
         Raises:
             SemhubError: a name or value that the form does not have.
         """
-        asked = {**dict(self.widget.asked), **settings}
+        forgotten = {"written": []} if {"prompt", "more"} & settings.keys() else {}
+        asked = {**dict(self.widget.asked), **forgotten, **settings}
         Asked.read({name: value for name, value in asked.items() if name != "number"})
         self.widget.asked = {**asked, "number": int(asked.get("number", 0)) + 1}
         return self
@@ -73,34 +82,40 @@ class Explorer:
 
     @property
     def result(self) -> LensResult:
-        """The lens that is shown, under the interventions where there are some."""
-        return self._answered().lens
+        """The lens of the first prompt, under the interventions where there are some."""
+        return self.results[0]
+
+    @property
+    def results(self) -> list[LensResult]:
+        """The lens of every prompt."""
+        return [read.lens for read in self._answered().reads]
 
     @property
     def clean(self) -> LensResult:
-        """The lens of the prompt without interventions."""
-        return self._answered().clean
+        """The lens of the first prompt without interventions."""
+        return self._answered().reads[0].attributed().clean
 
     @property
     def comparison(self) -> LensComparison | None:
-        """Both lenses; None without interventions."""
-        return self._answered().comparison
+        """Clean and changed lens of the first prompt; without interventions those of two prompts, else None."""
+        return self._answered().reads[0].comparison or self._answered().both
 
     @property
     def texts(self) -> tuple[Generation | None, Generation | None]:
-        """How the prompt goes on, clean and under the interventions; None where not asked for, or not yet there."""
+        """How the prompts go on, clean and under the interventions; None where not asked for, or not yet there."""
         return self._answered().text, self._answered().changed_text
 
     @property
     def code(self) -> str:
         """A script that makes the same results of `model` and, where one was given, `table`."""
-        return self._answered().asked.code(self._bench.table is not None)
+        return script(self._answered().asked, self._bench.table is not None, self._answered().by_head)
 
     def _repr_mimebundle_(self, **settings: Any) -> Any:
         bundle = self.widget._repr_mimebundle_(**settings)
         data, *rest = bundle if isinstance(bundle, tuple) else (bundle,)
         if self._answer is not None:  # where no widget can live: nbconvert, a code host
-            data = {**data, "text/html": shown(self._answer.comparison or self._answer.lens)["text/html"]}
+            frames = [shown(one)["text/html"] for one in self._answer.shown()]
+            data = {**data, "text/html": "\n".join(frames)}
         return (data, *rest) if rest else data
 
     def _answered(self) -> Answer:
@@ -123,14 +138,15 @@ class Explorer:
         self._newest.ask(asked)
 
     def _show(self, answer: Answer) -> None:
-        fresh = self._answer is None or answer.clean is not self._answer.clean or answer.lens is not self._answer.lens
         self._answer = answer
-        if fresh:
-            self.widget.page = as_json(contents(answer.comparison or answer.lens))
-        found = [one and one.texts[0] for one in (answer.text, answer.changed_text)]
-        wanted = answer.asked.new_tokens * (2 if answer.changed else 1)
-        done = not wanted or found[1 if answer.changed else 0] is not None
-        self._tell(state="done" if done else "partial", texts=json.loads(as_json(found)), code=self.code)
+        known = dict(self._drawn)
+        shown = [(_behind(one), one) for one in answer.shown(attributed=False)]
+        self._drawn = [(lenses, known.get(lenses) or as_json(contents(one))) for lenses, one in shown]
+        wrote = [packed_written(one) for one in answer.shown()]
+        self.widget.wrote = json.loads(as_json({"pages": wrote}))  # first: a new page is drawn with its own
+        self.widget.pages = [page for _, page in self._drawn]
+        texts = [one and list(one.texts) for one in (answer.text, answer.changed_text)]
+        self._tell(state="done" if answer.done else "partial", texts=json.loads(as_json(texts)), code=self.code)
 
     def _fail(self, error: Exception) -> None:
         self._error = error
@@ -142,13 +158,18 @@ class Explorer:
         self.widget.answer = {"number": dict(self.widget.asked).get("number", 0), "seconds": seconds, **answer}
 
 
+def _behind(result: LensResult | LensComparison) -> tuple[LensResult, ...]:
+    return (result,) if isinstance(result, LensResult) else (result.a, result.b)
+
+
 @checked
 def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = None) -> Explorer:
-    """Explore a model in a notebook: type a prompt, change its run, and see lens, difference and continuation.
+    """Explore a model in a notebook: type prompts, change their runs, and see lens, difference and continuation.
 
     The form offers what to read and at which layers. Its interventions steer by a word pair or a saved vector, project
-    a word pair out, or patch one position from another prompt. A newer request stops an older run. What is shown is in
-    `explorer.result`, `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
+    a word pair out, or patch one position from another prompt. A pinned position asks the model on request which blocks
+    and heads wrote a token. A newer request stops an older run. What is shown is in `explorer.results` (`.result` of
+    the first prompt), `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
 
     Args:
         model: any TransformerLens model.
@@ -166,7 +187,7 @@ def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = Non
     """
     require_model(model)
     anywidget, traitlets = (optional(name, name, "notebooks") for name in ("anywidget", "traitlets"))
-    traits = {name: traitlets.Dict().tag(sync=True) for name in ("setup", "asked", "answer")}
-    body = {"_esm": widget_script(), "page": traitlets.Unicode().tag(sync=True), **traits}
+    traits = {name: traitlets.Dict().tag(sync=True) for name in ("setup", "asked", "wrote", "answer")}
+    body = {"_esm": widget_script(), "pages": traitlets.List(traitlets.Unicode()).tag(sync=True), **traits}
     widget = type("ExplorerWidget", (anywidget.AnyWidget,), body)(asked={**FIRST, "prompt": prompt, "number": 0})
     return Explorer(model, widget, table)

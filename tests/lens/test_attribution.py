@@ -56,6 +56,51 @@ def test_the_parts_are_those_of_the_tool_of_transformer_lens():
         assert float(ours.mlp[0, block]) == pytest.approx(named[f"{block}_mlp_out"], abs=2e-5)
 
 
+def test_heads_are_those_of_transformer_lens_and_sum_to_their_attention(tiny_model):
+    found = shl.direct_attribution(tiny_model, TEXT, token=["five", 7], position=1, by_head=[2, 0])
+    _, cache = tiny_model.run_with_cache(shl.Prompt.from_text(tiny_model, TEXT).ids[None])
+    stacked = cache.stack_head_results(pos_slice=1)[:, 0].double()
+    final = cache[f"blocks.{tiny_model.cfg.n_layers - 1}.hook_resid_post"][0, 1].double()
+    gain = next(v for name, v in tiny_model.ln_final.named_parameters() if name.split(".")[-1] in ("w", "weight"))
+    rms = (final.square().mean() + float(tiny_model.cfg.eps)).sqrt()
+    towards = (gain.double()[:, None] / rms * tiny_model.W_U[:, list(found.token_ids)].double()).detach()
+    wanted = (stacked.detach() @ towards).reshape(tiny_model.cfg.n_layers, -1, 2)
+    for place, block in enumerate((2, 0)):
+        assert torch.allclose(found.heads[:, place], wanted[block].T.float(), atol=2e-5)
+    assert found.heads.abs().min() > 1e-4 and found.beside_heads.abs().max() < 2e-5
+    frame = found.to_frame().query("id == 7 and part == 'head' and block == 2")
+    assert torch.allclose(torch.tensor(frame["logit"].tolist()), found.heads[1, 0])
+    assert frame["head"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("gemma3_both_ways", {"use_bidirectional_attention": False}), ("olmo2", {}), ("gpt2", {})]
+)
+def test_heads_behind_a_norm_sum_to_their_attention_and_a_bias_stands_beside_them(name, options):
+    model = models.host(name, **options)
+    ids, block = torch.tensor([5, 9, 17, 30]), 1
+    bias = model.blocks[block].attn.b_O
+    if bias is not None:
+        torch.nn.init.uniform_(bias.detach(), 0.5, 1.5)
+    found = shl.direct_attribution(model, ids, token=[7, 40], by_head=range(model.cfg.n_layers))
+    assert found.heads.shape == (2, model.cfg.n_layers, model.cfg.n_heads)
+    size = float(found.attention.abs().max())
+    assert size > 0.01 and (found.beside_heads.abs().max() < 1e-4 * size) == (bias is None)
+    if bias is not None:
+        final = shl.residual_stream(model, shl.Prompt(ids), progress=False)[-1, 0]
+        (norm,) = [one for name, one in model.original_model.named_modules() if name.endswith("ln_f")]
+        scaled = (bias - bias.mean()) / (final.var(unbiased=False) + norm.eps).sqrt() * norm.weight
+        wanted = (scaled @ model.W_U[:, [7, 40]]).detach()
+        assert torch.allclose(found.beside_heads[:, block], wanted, atol=1e-4) and wanted.abs().min() > 1e-2
+
+
+def test_heads_that_do_not_sum_are_refused(tiny_model):
+    edit = shl.at(1, shl.hooks.add(torch.ones(32)), site="attn_out")
+    shl.direct_attribution(tiny_model, TEXT, token=7, by_head=[0, 2], hooks=edit)
+    with pytest.raises(shl.Unfit, match="heads of block 1 do not add up"):
+        shl.direct_attribution(tiny_model, TEXT, token=7, by_head=1, hooks=edit)
+
+
 def test_without_a_token_it_is_the_most_probable_one(tiny_model):
     lens = shl.logit_lens(tiny_model, TEXT, progress=False)
     assert shl.direct_attribution(tiny_model, TEXT).token_ids == (int(lens.top_ids[-1, -1, 0]),)
@@ -73,6 +118,8 @@ def test_an_intervention_shows_in_what_follows_it(tiny_model):
         ({"position": 4}, "has 4 tokens"),
         ({"token": "three plus"}, "single token|several"),
         ({"token": 10**6}, "outside"),
+        ({"by_head": 3}, "out of range"),
+        ({"by_head": [0, -1]}, "out of range"),
     ],
 )
 def test_what_cannot_be_attributed_is_refused(tiny_model, settings, match):

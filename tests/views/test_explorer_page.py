@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import io
+import json
 import math
 import re
 
@@ -233,30 +234,70 @@ def test_pages_are_small():
     assert len(document(long).encode()) < 3_000_000
 
 
-@in_chromium
-def test_a_pin_shows_on_request_who_wrote_its_tokens(lens, open_page):
+def written(lens):
+    """An attribution of two tokens at position 3; the heads of blocks 1 and 4, which has one head less."""
     draw = torch.Generator().manual_seed(3)
     bars = {name: torch.randn(2, 5, generator=draw) for name in ("attention", "mlp")}
     rest = {name: torch.randn(2, generator=draw) for name in ("embedding", "bias", "logits")}
-    found = shl.AttributionResult(3, (7, 10), ("␣sky", "<b>x</b>"), **bars, **rest, provenance=lens.provenance)
+    heads = torch.randn(2, 2, 3, generator=draw)
+    heads[:, 1, 2] = torch.nan
+    whole = {**bars, **rest, "head_blocks": (1, 4), "heads": heads, "provenance": lens.provenance}
+    return shl.AttributionResult(3, (7, 10), ("␣sky", "<b>x</b>"), **whole)
+
+
+def drawn_bars(tab, parts, chart):
+    """The chart's bars are named, signed and as tall as their parts."""
+    bars = f"[...document.querySelectorAll('.written svg')[{chart}].querySelectorAll('rect')]"
+    titles = tab.js(f"{bars}.map(b => b.querySelector('title').textContent)")
+    assert titles == [f"{name}: {float(value):+.2f}".replace("-", "−") for name, value in parts]
+    heights = tab.js(f"{bars}.map(b => Number(b.getAttribute('height')))")
+    sizes = [abs(float(value)) for _, value in parts]
+    unit = max(heights) / max(sizes)
+    assert heights == pytest.approx([max(size * unit, 0.5) for size in sizes], rel=2e-2)
+
+
+def choose(tab, selector, value):
+    change = f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('change')); }})"
+    tab.js(f"{change}(document.querySelector({json.dumps(selector)}))")
+
+
+@in_chromium
+def test_a_pin_shows_on_request_who_wrote_its_tokens(lens, open_page):
+    found = written(lens)
     tab = open_page(lens.with_attribution(found), "#p=3,5")
     assert tab.js("[...document.querySelectorAll('.pin')].map(p => p.querySelectorAll('.written').length)") == [1, 0]
     assert not tab.js("document.querySelector('.written').open")
     tab.click(".written summary")
-    for i in range(2):
-        choose = f"(s => {{ s.value = {i}; s.dispatchEvent(new Event('change')); }})"
-        tab.js(f"{choose}(document.querySelector('.written select'))")
-        titles = tab.js("[...document.querySelectorAll('.written title')].map(t => t.textContent)")
+    for i, token in enumerate(found.token_ids):
+        choose(tab, ".written select", token)
         parts = [("embedding", found.embedding[i])]
         for block in range(5):
             parts += [
                 (f"attention of block {block}", found.attention[i, block]),
                 (f"MLP of block {block}", found.mlp[i, block]),
             ]
-        parts += [("biases", found.bias[i]), ("unexplained", found.unexplained[i])]
-        assert titles == [f"{name}: {float(value):+.2f}".replace("-", "−") for name, value in parts]
-        heights = tab.js("[...document.querySelectorAll('.written rect')].map(r => Number(r.getAttribute('height')))")
-        sizes = [abs(float(value)) for _, value in parts]
-        unit = max(heights) / max(sizes)
-        assert heights == pytest.approx([max(size * unit, 0.5) for size in sizes], rel=2e-2)
-    assert f"logit {float(found.logits[1]):.2f}" in tab.js("document.querySelector('.written').textContent")
+        drawn_bars(tab, [*parts, ("biases", found.bias[i]), ("unexplained", found.unexplained[i])], 0)
+        assert f"logit {float(found.logits[i]):.2f}" in tab.js("document.querySelector('.written').textContent")
+
+
+@in_chromium
+def test_the_heads_of_a_chosen_block_stand_below_its_attention(lens, open_page):
+    found = written(lens)
+    tab = open_page(lens.with_attribution(found), "#p=3")
+    tab.click(".written summary")
+    strongest = max((0, 1), key=lambda place: abs(float(found.attention[0, found.head_blocks[place]])))
+    assert tab.js("document.querySelector('.split').value") == str(found.head_blocks[strongest])
+    for place, (block, heads) in enumerate([(1, 3), (4, 2)]):
+        choose(tab, ".split", block)
+        parts = [(f"head {head} of block {block}", found.heads[0, place, head]) for head in range(heads)]
+        drawn_bars(tab, [*parts, ("bias of the output", found.beside_heads[0, place])], 1)
+    choose(tab, ".written select", 10)  # the block stays
+    assert tab.js("document.querySelector('.split').value") == "4"
+    drawn_bars(
+        tab,
+        [
+            *((f"head {h} of block 4", found.heads[1, 1, h]) for h in (0, 1)),
+            ("bias of the output", found.beside_heads[1, 1]),
+        ],
+        1,
+    )

@@ -1,5 +1,6 @@
 """The explorer's answers are the library's results, its code makes them anew, and overtaken runs are dropped."""
 
+import dataclasses
 import json
 import threading
 
@@ -12,6 +13,7 @@ from planted_lens import planted_lens
 from semhub_lens.workbench import explorer as explorers
 from semhub_lens.workbench.asked import NEEDS, Asked, Intervention
 from semhub_lens.workbench.newest import Newest
+from semhub_lens.workbench.script import script
 
 TEXT = "three plus two"
 STEER = {"kind": "steer", "plus": "two", "minus": "five", "entry": 1, "strength": 4.0, "positions": "-1,1"}
@@ -23,7 +25,7 @@ class Front:
     """What an anywidget is to the explorer: traits that are watched."""
 
     def __init__(self, **asked):
-        self.asked, self.page, self.said = {**explorers.FIRST, **asked}, "", []
+        self.asked, self.pages, self.wrote, self.said = {**explorers.FIRST, **asked}, [], {}, []
 
     def observe(self, act, names):
         self.act = act
@@ -74,8 +76,10 @@ def test_an_answer_is_what_its_code_makes(explorer, model, interventions):
     front = explorer.widget
     states = [one["state"] for one in front.said]
     assert states == ["running", "partial", *["partial"] * bool(interventions), "done"]
-    assert json.loads(front.page).get("sides") is None or interventions
-    assert front.said[-1]["texts"][0] == clean.texts[0] and front.said[-1]["code"] == explorer.code
+    (page,) = front.pages
+    assert ("sides" in json.loads(page)) == bool(interventions)
+    assert front.said[-1]["texts"] == [list(clean.texts), changed and list(changed.texts)]
+    assert front.said[-1]["code"] == explorer.code
 
 
 def test_a_saved_vector_and_a_table_are_in_the_code(model, tmp_path):
@@ -117,6 +121,8 @@ def test_after_an_edit_of_the_weights_the_clean_lens_is_read_anew():
         ({"layers": "1-"}, "ranges"),
         ({"layers": "7"}, "entries 0 to 3"),
         ({"top_k": 10**6}, "top_k"),
+        ({"more": [""]}, "prompts is empty"),
+        ({"written": [{"position": 9, "token": 7}]}, "has 4 tokens"),
     ],
 )
 def test_what_cannot_be_done_is_said_where_it_was_typed(explorer, asked, match):
@@ -124,12 +130,24 @@ def test_what_cannot_be_done_is_said_where_it_was_typed(explorer, asked, match):
     with pytest.raises(shl.SemhubError, match=match):
         explorer.wait(60.0)
     assert explorer.widget.said[-1]["state"] == "error"
-    explorer.ask(prompt=TEXT, layers="", top_k=3, norm="final", interventions=[], new_tokens=0).wait(60.0)
+    usual = {"layers": "", "top_k": 3, "norm": "final", "interventions": [], "new_tokens": 0, "more": []}
+    explorer.ask(prompt=TEXT, **usual).wait(60.0)
     assert explorer.widget.said[-1]["state"] == "done"
 
 
 @pytest.mark.parametrize(
-    "asked", [{"colour": 1}, {"top_k": "3"}, {"top_k": True}, {"interventions": [{"kind": "swim"}]}, {"prompt": None}]
+    "asked",
+    [
+        {"colour": 1},
+        {"top_k": "3"},
+        {"top_k": True},
+        {"interventions": [{"kind": "swim"}]},
+        {"prompt": None},
+        {"more": "two"},
+        {"more": [1]},
+        {"written": [{"position": "1"}]},
+        {"written": [{"prompt": 1}]},
+    ],
 )
 def test_a_form_that_is_none_is_refused_at_once(explorer, asked):
     with pytest.raises(shl.SemhubError):
@@ -167,7 +185,7 @@ def test_a_run_of_the_model_is_left_at_the_next_layer(explorer, model, monkeypat
     inside, go, passes = threading.Event(), threading.Event(), []
     real = type(explorer._bench)._lens
 
-    def lens(self, asked, hooks, watch, stop):
+    def lens(self, asked, prompt, hooks, watch, stop):
         def hold(activation, hook):
             passes.append(asked.prompt)
             if asked.prompt == "five":
@@ -178,7 +196,7 @@ def test_a_run_of_the_model_is_left_at_the_next_layer(explorer, model, monkeypat
             passes.append(f"after {asked.prompt}")
 
         names = [name for name, _ in watch]
-        return real(self, asked, [(names[0], hold)], [*watch, (names[-1], after)], stop)
+        return real(self, asked, prompt, [(names[0], hold)], [*watch, (names[-1], after)], stop)
 
     monkeypatch.setattr(type(explorer._bench), "_lens", lens)
     explorer.ask(prompt="five", new_tokens=0)
@@ -191,11 +209,108 @@ def test_a_run_of_the_model_is_left_at_the_next_layer(explorer, model, monkeypat
     assert [one["state"] for one in explorer.widget.said] == ["running", "running", "done"]
 
 
+@pytest.mark.parametrize("interventions", [[], [STEER]], ids=["clean", "steer"])
+def test_every_prompt_has_its_lens_and_text_and_two_stand_side_by_side(explorer, model, interventions):
+    prompts = [TEXT, "five plus two dog"]
+    settings = {"interventions": interventions, "new_tokens": 2, "written": [{"prompt": 1, "position": 2, "token": 7}]}
+    explorer.ask(prompt=prompts[0], more=prompts[1:], **settings).wait(60.0)
+    made = run(explorer.code, model=model)
+    for one, other in zip(explorer.results, made["lenses"], strict=True):
+        assert_same(one, other)
+        assert [a.position for a in one.attributions] == [a.position for a in other.attributions]
+    assert explorer.result.labels == explorer.results[0].labels and len(explorer.results[1].attributions) == 1
+    assert not explorer.result.attributions
+    clean, changed = explorer.texts
+    assert clean.texts == made["texts"] and clean.texts[1] == shl.generate(model, prompts[1], max_new_tokens=2).texts[0]
+    front = explorer.widget
+    if interventions:
+        assert changed.texts == made["changed_texts"] and len(front.pages) == 2
+        assert torch.equal(explorer.comparison.changed, made["comparisons"][0].changed)
+        assert len(front.wrote["pages"][1]) == 2 and front.wrote["pages"][0] == [[], []]
+    else:
+        assert explorer.comparison.columns == made["comparison"].columns
+        assert explorer.comparison.columns[:2] == ((-1, 0), (0, 1))
+        assert [("sides" in json.loads(page)) for page in front.pages] == [False, False, True]
+        assert [one["position"] for one in front.wrote["pages"][2][1]] == [2]
+    assert [one["state"] for one in front.said if one["state"] == "done"] == ["done"]
+
+
+def held(explorer, name, monkeypatch):
+    """Refuse to run this step of the bench again."""
+    monkeypatch.setattr(type(explorer._bench), name, lambda *_: pytest.fail(f"{name} ran"))
+
+
+@pytest.mark.parametrize("interventions", [[], [STEER]], ids=["clean", "steer"])
+def test_asked_who_wrote_a_token_the_model_runs_for_that_alone(explorer, model, interventions, monkeypatch):
+    explorer.ask(prompt=TEXT, interventions=interventions, new_tokens=2).wait(60.0)
+    texts = explorer.texts
+    for name in ("_lens", "_continued"):
+        held(explorer, name, monkeypatch)
+    pages, before = explorer.widget.pages, len(explorer.widget.said)
+    explorer.ask(written=[{"position": 2, "token": 7}, {"position": 2, "token": 9}, {"position": 3, "token": 7}]).wait(
+        60.0
+    )
+    monkeypatch.undo()
+    made = run(explorer.code, model=model)
+    blocks = range(model.cfg.n_layers)
+    for one, lens in ((explorer.result, made["lens"]), (explorer.clean, made.get("clean", made["lens"]))):
+        assert [(found.position, found.token_ids) for found in one.attributions] == [(2, (7, 9)), (3, (7,))]
+        for found, other in zip(one.attributions, lens.attributions, strict=True):
+            assert torch.equal(found.attention, other.attention) and torch.equal(found.heads, other.heads)
+    plain = shl.direct_attribution(model, TEXT, token=[7, 9], position=2, by_head=blocks)
+    assert torch.equal(explorer.clean.attributions[0].heads, plain.heads)
+    assert torch.equal(explorer.result.attributions[0].heads, plain.heads) != bool(interventions)
+    assert explorer.texts == texts and explorer.widget.pages == pages
+    assert [one["state"] for one in explorer.widget.said[before:]] == ["running", "partial", "done"]
+    (sides,) = explorer.widget.wrote["pages"]
+    assert [[(one["position"], one["id"]) for one in side] for side in sides] == [[(2, 7), (2, 9), (3, 7)]] * len(sides)
+    assert sides[0][0]["heads"]["values"][1] == pytest.approx(plain.heads[0, 1].tolist(), abs=1e-4)
+    explorer.ask(prompt="five").wait(60.0)
+    assert not explorer.result.attributions and explorer.widget.asked["written"] == []
+
+
+def test_an_attribution_is_left_when_a_newer_question_waits(explorer, model, monkeypatch):
+    """It is held inside its pass until another prompt is there."""
+    inside, go, ended = threading.Event(), threading.Event(), []
+    real = type(explorer._bench)._wrote
+
+    def wrote(self, prompt, position, tokens, side):
+        def hold(activation, hook):
+            inside.set()
+            go.wait(20)
+
+        held = dataclasses.replace(side, edits=[(side.watch[0][0], hold)])
+        ended.append(real(self, prompt, position, tokens, held))
+
+    monkeypatch.setattr(type(explorer._bench), "_wrote", wrote)
+    explorer.ask(prompt=TEXT, new_tokens=0, written=[{"position": 1, "token": 7}])
+    assert inside.wait(20)
+    explorer.ask(prompt="five plus two")
+    go.set()
+    explorer.wait(60.0)
+    assert not ended and explorer.result.labels[1].endswith("five") and not explorer.result.attributions
+
+
+def test_where_heads_cannot_be_told_apart_it_is_said(explorer, model, monkeypatch):
+    def refusing(*given, by_head=(), **settings):
+        if by_head:
+            raise shl.Unfit("its heads are mixed.")
+        return shl.direct_attribution(*given, **settings)
+
+    monkeypatch.setattr("semhub_lens.workbench.bench.direct_attribution", refusing)
+    explorer.ask(prompt=TEXT, new_tokens=0, written=[{"position": 1, "token": 7}]).wait(60.0)
+    (found,) = explorer.result.attributions
+    assert found.heads is None and found.provenance.notes[-1] == "no heads: its heads are mixed."
+    assert explorer.widget.wrote["pages"][0][0][0]["missing"] == ["no heads: its heads are mixed."]
+    assert "by_head" not in explorer.code
+    assert torch.equal(run(explorer.code, model=model)["lens"].attributions[0].mlp, found.mlp)
+
+
 def test_every_kind_has_its_code():
     for kind in NEEDS:
         one = Intervention(kind, positions="-1", plus="a", minus="b", path="c", source="d")
         assert compile(one.code(), "code", "eval")
-    assert Asked.read({"prompt": "'\"\n"}).code().splitlines()[2] == f"prompt = {chr(39) + chr(92)}'\"{chr(92)}n'"
+    assert script(Asked.read({"prompt": "'\"\n"})).splitlines()[2] == f"prompt = {chr(39) + chr(92)}'\"{chr(92)}n'"
 
 
 def test_without_anywidget_it_says_what_to_install(model, monkeypatch):
@@ -211,7 +326,7 @@ def test_the_widget_shows_itself_and_a_frame_where_none_can_live(model):
     bundle = explorer._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "application/vnd.jupyter.widget-view+json" in data and "srcdoc" in data["text/html"]
-    assert explorer.widget.page and explorer.widget.answer["state"] == "done"
+    assert explorer.widget.pages and explorer.widget.answer["state"] == "done"
 
 
 def test_a_hostile_text_stays_in_its_string(model):

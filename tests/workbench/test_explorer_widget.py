@@ -8,10 +8,12 @@ import models
 import semhub_lens as shl
 from browser import CHROMIUM
 from chrome import Chrome
+from semhub_lens.views.explorer.packing import packed_written
 from semhub_lens.views.explorer.page import as_json, contents, widget_script
 from semhub_lens.workbench.asked import Asked
 from semhub_lens.workbench.bench import Bench
 from semhub_lens.workbench.explorer import FIRST
+from semhub_lens.workbench.script import script
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
 TEXT = "three plus two"
@@ -41,16 +43,35 @@ def chrome(tmp_path_factory):
     browser.close()
 
 
+STEER = {"kind": "steer", "plus": "two", "minus": "five", "entry": 2, "strength": 8.0}
+
+
 @pytest.fixture(scope="module")
-def answers():
-    """What the kernel's side sends: without and with an intervention."""
+def answered():
+    """What the kernel's side sends to a question."""
     model = models.tiny(models.BACKENDS[-1])
-    steer = {"kind": "steer", "plus": "two", "minus": "five", "entry": 2, "strength": 8.0}
-    found = []
-    for interventions in ([], [steer]):
-        asked = Asked.read({"prompt": TEXT, "new_tokens": 2, "interventions": interventions})
-        found.append(list(Bench(model, shl.script_table(model)).answer(asked, lambda: None))[-1])
-    return found
+    bench = Bench(model, shl.script_table(model))
+
+    def answer(**asked):
+        given = Asked.read({"prompt": TEXT, "new_tokens": 2, **asked})
+        return list(bench.answer(given, lambda: None))[-1]
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def answers(answered):
+    """Without and with an intervention, and of two prompts."""
+    return [answered(), answered(interventions=[STEER]), answered(more=["five plus two dog"])]
+
+
+@pytest.fixture
+def wrote(answered):
+    def answer(token, strength=0.0):
+        changes = [STEER | {"strength": strength}] * bool(strength)
+        return answered(written=[{"position": 2, "token": token}], interventions=changes)
+
+    return answer
 
 
 @pytest.fixture
@@ -59,7 +80,8 @@ def notebook(chrome, tmp_path):
         "setup": {"model": "tiny", "layers": 3, "quantities": ["entropy", "kl_to_final"]},
         "asked": FIRST,
         "answer": {},
-        "page": "",
+        "wrote": {},
+        "pages": [],
     }
     path = tmp_path / "notebook.html"
     source = NOTEBOOK.replace("VALUES", as_json(values)).replace("SCRIPT", as_json(widget_script()))
@@ -73,10 +95,12 @@ def notebook(chrome, tmp_path):
 
 
 def send(tab, answer, number):
-    page = as_json(contents(answer.comparison or answer.lens))
-    texts = [one and one.texts[0] for one in (answer.text, answer.changed_text)]
-    told = {"number": number, "state": "done", "seconds": 0.5, "texts": texts, "code": answer.asked.code()}
-    tab.js(f"model.set('page', {json.dumps(page)}); model.set('answer', {as_json(told)})")
+    pages = [as_json(contents(one)) for one in answer.shown(attributed=False)]
+    wrote = {"pages": [packed_written(one) for one in answer.shown()]}
+    texts = [one and list(one.texts) for one in (answer.text, answer.changed_text)]
+    told = {"number": number, "state": "done", "seconds": 0.5, "texts": texts, "code": script(answer.asked)}
+    for name, value in (("wrote", wrote), ("pages", pages), ("answer", told)):
+        tab.js(f"model.set('{name}', {as_json(value)})")
     tab.settle()
 
 
@@ -101,13 +125,13 @@ def test_typing_asks_once_for_what_was_typed_last(notebook):
 
 def test_an_answer_is_drawn_with_its_text_and_code(notebook, answers):
     send(notebook, answers[0], 0)
-    lens = answers[0].lens
+    lens = answers[0].reads[0].lens
     shown = notebook.js("[...root.querySelectorAll('.cell')].map(c => [c.id, c.textContent])")
     assert dict(shown) == {
         f"c{layer}-{pos}": lens.strings()[layer][pos][0] for layer in range(4) for pos in range(len(lens.labels))
     }
     assert notebook.js("root.querySelector('.text mark').textContent") == answers[0].text.texts[0]
-    assert notebook.js("root.querySelector('.code').textContent") == answers[0].asked.code()
+    assert notebook.js("root.querySelector('.code').textContent") == script(answers[0].asked)
     assert notebook.js("root.querySelector('.status').textContent") == "0.5 s"
     assert notebook.js("getComputedStyle(document.querySelector('p.toolbar')).position") == "static"
 
@@ -123,7 +147,7 @@ def test_an_intervention_is_put_together_and_the_difference_shown(notebook, answ
     send(notebook, answers[1], notebook.js("model.get('asked').number"))
     notebook.js("root.querySelector('[data-show=difference]').click()")
     notebook.settle()
-    changed = answers[1].comparison.changed
+    changed = answers[1].reads[0].comparison.changed
     marked = notebook.js(
         "[...root.querySelectorAll('.cell[id^=d]')].filter(c => c.querySelector('.was')).map(c => c.id)"
     )
@@ -148,7 +172,7 @@ def test_what_was_looked_at_stays_when_the_answer_changes(notebook, answers):
         "root.querySelector('[data-colour=entropy]').click(); root.querySelector('.input[data-pos=\"2\"]').click()"
     )
     notebook.settle()
-    notebook.js("model.set('page', '')")
+    notebook.js("model.set('pages', [])")
     send(notebook, answers[1], 0)
     assert notebook.js("root.querySelector('[aria-checked=true]').dataset.colour") == "entropy"
     assert notebook.js("[...root.querySelectorAll('.pin')].map(p => p.dataset.pos)") == ["2", "2"]
@@ -166,3 +190,93 @@ def test_it_is_as_dark_as_the_notebook_and_python_may_ask(notebook, answers):
     notebook.js("window.end()")
     notebook.js("model.set('answer', {number: 9, state: 'error', error: 'x'})")
     assert notebook.js("root.querySelector('.status').textContent") != "x"
+
+
+PIN = "root.querySelector('.pin[data-pos=\"2\"] .written')"
+
+
+def opened(tab):
+    """Pin position 2 and open who wrote its tokens."""
+    tab.js("root.querySelector('.input[data-pos=\"2\"]').click()")
+    tab.settle()
+    tab.js(f"{PIN}.querySelector('summary').click()")
+    tab.settle()
+
+
+def test_a_pin_asks_the_model_who_wrote_a_token(notebook, answers, wrote):
+    notebook.js(f"model.set('asked', {as_json({**FIRST, 'prompt': TEXT, 'number': 1})})")
+    send(notebook, answers[0], 1)
+    opened(notebook)
+    final = int(answers[0].reads[0].lens.top_ids[-1, 2, 0])
+    asked_for = asked(notebook)
+    assert asked_for == {
+        **FIRST,
+        "prompt": TEXT,
+        "number": 2,
+        "written": [{"prompt": 0, "position": 2, "token": final}],
+    }
+    assert "running" in notebook.js(f"{PIN}.textContent")
+    assert "running" in notebook.js("root.querySelector('.status').textContent")
+    assert not notebook.js("root.querySelector('.lens').classList.contains('stale')")  # what is shown holds
+    send(notebook, wrote(final), 2)
+    (found,) = wrote(final).reads[0].lens.attributions
+    titles = notebook.js(f"[...{PIN}.querySelectorAll('title')].map(t => t.textContent)")
+    for block in range(3):
+        assert f"MLP of block {block}: {float(found.mlp[0, block]):+.2f}".replace("-", "−") in titles
+    assert len([title for title in titles if title.startswith("head ")]) == 4
+    assert notebook.js(f"{PIN}.open")
+    other = int(answers[0].reads[0].lens.top_ids[-1, 2, 1])
+    notebook.js(f"(s => {{ s.value = {other}; s.dispatchEvent(new Event('change')); }})({PIN}.querySelector('select'))")
+    assert [one["token"] for one in asked(notebook)["written"]] == [final, other]
+    number = notebook.js("model.get('asked').number")
+    notebook.js(f"model.set('answer', {{number: {number}, state: 'error', error: 'no such <b>token</b>'}})")
+    assert "not attributed: no such <b>token</b>" in notebook.js(f"{PIN}.textContent")
+    write(notebook, ".ask", "five")  # who wrote what in another prompt is another question
+    assert asked(notebook)["written"] == []
+
+
+def test_both_sides_of_an_intervention_are_attributed_and_stay_open(notebook, answers, wrote):
+    notebook.js(f"model.set('asked', {as_json({**FIRST, 'prompt': TEXT, 'number': 1})})")
+    send(notebook, answers[1], 1)
+    opened(notebook)
+    token = asked(notebook)["written"][0]["token"]
+    for strength in (8.0, 9.0):  # the second one is another page
+        answer = wrote(token, strength)
+        send(notebook, answer, 2)
+        read = answer.reads[0].attributed()
+        sums = "w => w.querySelector('p span:last-child').textContent"
+        shown = notebook.js(f"[...root.querySelectorAll('.pin[data-pos=\"2\"] .written')].map({sums})")
+        for lens, words in zip((read.clean, read.changed), shown, strict=True):
+            assert words.startswith(f"logit {float(lens.attributions[0].logits[0]):.2f}: embedding")
+        assert shown[0] != shown[1] and notebook.js(f"{PIN}.open")
+
+
+def test_several_prompts_have_tabs_and_two_stand_side_by_side(notebook, answers):
+    write(notebook, ".ask", TEXT)
+    notebook.js("root.querySelector('.another').click()")
+    assert asked(notebook)["more"] == []  # an empty one is not asked
+    write(notebook, ".other .ask", "five plus two dog")
+    made = asked(notebook)
+    assert made["more"] == ["five plus two dog"]
+    send(notebook, answers[2], made["number"])
+    tabs = "[...root.querySelectorAll('[role=tab]')]"
+    assert notebook.js(f"{tabs}.map(t => t.textContent)") == [TEXT, "five plus two dog", "side by side"]
+    for place, lens in enumerate(read.lens for read in answers[2].reads):
+        notebook.js(f"{tabs}[{place}].click()")
+        notebook.settle()
+        shown = notebook.js("[...root.querySelectorAll('.input')].map(c => c.querySelector('bdi').textContent)")
+        assert shown == list(lens.labels)
+        assert notebook.js("[...root.querySelectorAll('.text mark')].map(m => m.textContent)") == [
+            answers[2].text.texts[place]
+        ]
+        assert notebook.js(f"{tabs}.map(t => t.getAttribute('aria-selected'))")[place] == "true"
+    notebook.js(f"{tabs}[2].click()")
+    notebook.settle()
+    assert notebook.js("root.querySelectorAll('.stage:not([hidden])').length") == 2
+    assert notebook.js("[...root.querySelectorAll('.text mark')].map(m => m.textContent)") == list(
+        answers[2].text.texts
+    )
+    opened(notebook)  # column 2 is position 1 of the shorter prompt
+    assert asked(notebook)["written"][0] | {"token": 0} == {"prompt": 0, "position": 1, "token": 0}
+    notebook.js("root.querySelector('.other .close').click()")
+    assert asked(notebook)["more"] == []

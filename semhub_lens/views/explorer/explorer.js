@@ -6,11 +6,15 @@ import { difference } from "./difference.js";
 import { grid, makeSheets } from "./grid.js";
 import { makeMedia } from "./media.js";
 import { makePane } from "./pane.js";
+import { asPng, asSvg, picture } from "./picture.js";
 import { findings, makePanel } from "./panel.js";
 import { makeStore } from "./store.js";
 import { makeToolbar } from "./toolbar.js";
 
-/** Draw into `root`. `home`: `address` keeps the view in the page's address, `left` is an earlier view, `dark` a test. */
+/**
+ * Draw into `root`. `home`: `address` keeps the view in the page's address, `left` is an earlier view, `dark` a test,
+ * `asking` takes what is asked of the model: who wrote a token.
+ */
 export function mount(root, packed, home = {}) {
   const ended = new AbortController();
   const { signal } = ended;
@@ -23,7 +27,7 @@ export function mount(root, packed, home = {}) {
   const choose = () => data.choose?.(store.state.sheet);
   choose();
   const two = lenses.length > 1;
-  const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin }));
+  const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin, asking: asking(i) }));
   const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B less A", pin }) : null;
   const all = apart ? [...panes, apart] : panes;
   const shown = () => (apart && store.state.show === "difference" ? [apart] : panes);
@@ -34,10 +38,16 @@ export function mount(root, packed, home = {}) {
   const panel = makePanel(panes);
   const spoken = el("div", { class: "spoken", role: "status" });
   const media = data.media ? makeMedia(panes[0], say) : null;
-  const bar = makeToolbar(store, { front, zoom, step, download, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
+  const bar = makeToolbar(store, { front, zoom, step, save, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
   const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
   const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.pins.node));
   root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, foot(), panel.node, spoken);
+
+  /** Of a side: its columns may be other positions of its prompt. */
+  function asking(side) {
+    const place = (pos) => (lenses[side].columns ? lenses[side].columns[pos] : pos);
+    return home.asking && { ...home.asking, ask: (pos, id) => home.asking.ask(side, place(pos), id) };
+  }
 
   function title(name) {
     const groups = lenses.map((one) => one.groups).find((one) => one?.names.includes(name));
@@ -45,13 +55,17 @@ export function mount(root, packed, home = {}) {
   }
 
   function header() {
-    const text = el("span", { class: "prompt", dir: "auto" });
-    if (data.rows) return el("header", {}, el("h1", {}, data.title), text, el("span", { class: "note" }, data.size));
+    const [name, text, size] = heading();
+    return el("header", {}, el("h1", {}, name), el("span", { class: "prompt", dir: "auto" }, text), el("span", { class: "note" }, size));
+  }
+
+  /** What is shown, of which text, and its size. */
+  function heading() {
+    if (data.rows) return [data.title, "", data.size];
     const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, data.media ? undefined : 80);
     const placed = /((image|audio) \d+)+|(<(image|audio)[^<>]*>)+/g;
-    text.append(labels.join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`));
-    const size = `${data.positions} tokens × ${data.layers} layers`;
-    return el("header", {}, el("h1", {}, two ? "Two lenses" : "Logit lens"), text, el("span", { class: "note" }, size));
+    const text = labels.join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`);
+    return [two ? "Two lenses" : "Logit lens", text, `${data.positions} tokens × ${data.layers} layers`];
   }
 
   function foot() {
@@ -98,12 +112,20 @@ export function mount(root, packed, home = {}) {
     store.set({ pins: now.includes(pos) ? now.filter((one) => one !== pos) : [...now, pos] });
   }
 
-  function download() {
-    lenses.forEach((one, i) => {
-      const href = URL.createObjectURL(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }));
-      el("a", { href, download: two ? `lens_${"ab"[i]}.csv` : "lens.csv" }).click();
-      setTimeout(() => URL.revokeObjectURL(href), 1000);
-    });
+  /** All numbers as CSV, or what is on screen as a picture. */
+  async function save(kind) {
+    if (kind === "csv")
+      return lenses.forEach((one, i) => keep(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }), two ? `lens_${"ab"[i]}.csv` : "lens.csv"));
+    const [name, text] = heading();
+    const mono = getComputedStyle(bar.node).getPropertyValue("--mono").trim();
+    const drawn = picture(shown(), { title: name, text, legend: bar.legend, mono });
+    return keep(kind === "svg" ? asSvg(drawn) : await asPng(drawn), `lens.${kind}`);
+  }
+
+  function keep(blob, name) {
+    const href = URL.createObjectURL(blob);
+    el("a", { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 1000);
   }
 
   function keys(event, pane) {
@@ -188,5 +210,13 @@ export function mount(root, packed, home = {}) {
     watch.disconnect();
     panel.show(null);
   }
-  return { state: store.state, touch: store.touch, close };
+
+  /** What the model says of who wrote which tokens, of every side; without it, how far the asking is. */
+  function wrote(sides) {
+    lenses.forEach((one, i) => {
+      if (sides) one.written = sides[i] ?? [];
+      panes[i].pins.refresh?.();
+    });
+  }
+  return { state: store.state, touch: store.touch, close, wrote };
 }

@@ -1,4 +1,4 @@
-// What is asked of the model: a prompt, what to read, interventions. Values go out as they are typed.
+// What is asked of the model: prompts, what to read, interventions. Values go out as they are typed.
 
 import { el } from "./dom.js";
 
@@ -14,18 +14,28 @@ const FIELDS = {
   path: { label: "file", size: 26 }, source: { label: "other prompt", size: 30 },
 };
 
-/** `asked` is what the form shows; `ask` gets it anew whenever it changes, `setup` says what the model has. */
-export function makeForm(setup, asked, ask) {
-  let state = structuredClone(asked);
+/** `first` is what the form shows; `ask` gets it anew whenever it changes, `setup` says what the model has. */
+export function makeForm(setup, first, ask) {
+  let state = structuredClone(first);
   let waiting = 0;
-  const prompt = el("textarea", { class: "ask", rows: "2", placeholder: "Type a prompt", "aria-label": "Prompt", spellcheck: "false", dir: "auto" });
+  const box = (settings) => el("textarea", { class: "ask", rows: "2", spellcheck: "false", dir: "auto", ...settings });
+  const prompt = box({ placeholder: "Type a prompt", "aria-label": "Prompt" });
+  const others = el("div", { class: "others" });
   const changes = el("div", { class: "changes" });
-  const node = el("form", { class: "form", onsubmit: (event) => event.preventDefault() }, prompt);
+  const node = el("form", { class: "form", onsubmit: (event) => event.preventDefault() }, prompt, others);
 
   function set(patch, soon = TYPING) {
     state = { ...state, ...patch };
     clearTimeout(waiting);
-    waiting = setTimeout(() => ask(structuredClone(state)), soon);
+    waiting = setTimeout(() => ask(asked()), soon);
+  }
+
+  const asked = () => structuredClone({ ...state, more: state.more.filter((text) => text) });
+
+  /** Ask, beside what is asked already, who wrote a token. */
+  function attribute(one) {
+    const other = (asked) => Object.entries(one).some(([name, value]) => asked[name] !== value);
+    set({ written: [...state.written.filter(other), one] }, 0);
   }
 
   function field(label, value, put, settings = {}) {
@@ -63,7 +73,26 @@ export function makeForm(setup, asked, ask) {
     drawChanges();
     changes.lastElementChild.querySelector("input").focus();
   });
-  prompt.addEventListener("input", () => set({ prompt: prompt.value }));
+  const another = el("button", { type: "button", class: "another", onclick: () => {
+    state = { ...state, more: [...state.more, ""] };
+    drawOthers();
+    others.lastElementChild.querySelector("textarea").focus();
+  } }, "+ prompt");
+  prompt.addEventListener("input", () => set({ prompt: prompt.value, written: [] }));
+
+  /** The prompts beside the first; an empty one is not asked. */
+  function drawOthers() {
+    others.replaceChildren(...state.more.map((text, place) => {
+      const one = box({ rows: "1", placeholder: "Another prompt", "aria-label": `Prompt ${place + 2}`, oninput: () => put(one.value) });
+      one.value = text;
+      const put = (value) => set({ more: state.more.map((old, i) => (i === place ? value : old)), written: [] });
+      const away = el("button", { type: "button", class: "close", "aria-label": `remove prompt ${place + 2}`, onclick: () => {
+        set({ more: state.more.filter((_, i) => i !== place), written: [] }, 0);
+        drawOthers();
+      } }, "×");
+      return el("div", { class: "other" }, one, away);
+    }));
+  }
 
   function drawChanges() {
     changes.replaceChildren(...state.interventions.map((one, place) => {
@@ -88,16 +117,17 @@ export function makeForm(setup, asked, ask) {
   function show(given) {
     state = structuredClone(given);
     if (prompt.value !== state.prompt) prompt.value = state.prompt;
+    drawOthers();
     for (const box of node.querySelectorAll("[data-quantity]")) box.checked = state.quantities.includes(box.dataset.quantity);
     settings.replaceChildren(quantities,
       field("layers", state.layers, (layers) => set({ layers }), { size: 9, placeholder: `all, 0-${setup.layers}` }),
       field("tokens a cell", state.top_k, (top_k) => set({ top_k }), { type: "number", min: "1", max: "100" }),
       pick("norm", { final: "final", none: "none" }, state.norm ?? "final", (norm) => set({ norm }, 0)),
-      field("continue by", state.new_tokens, (new_tokens) => set({ new_tokens }), { type: "number", min: "0", max: "200" }), add);
+      field("continue by", state.new_tokens, (new_tokens) => set({ new_tokens }), { type: "number", min: "0", max: "200" }), another, add);
     for (const box of quantities.querySelectorAll("input")) box.checked = state.quantities.includes(box.dataset.quantity);
     drawChanges();
   }
   node.append(settings, changes);
-  show(asked);
-  return { node, show, current: () => state };
+  show(first);
+  return { node, show, attribute, current: asked };
 }

@@ -5,10 +5,13 @@ import { clamp, el, percent, token } from "./dom.js";
 import { cell, language } from "./data.js";
 import { css, inkOn, mix } from "./colour.js";
 
-const READABLE = 30;
+export const READABLE = 30;
 const WIDEST = 150;
 const USUAL = 84;
 const AHEAD = 3;
+
+/** Every how many columns of this width a number has room. */
+export const spacing = (step) => [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000].find((count) => count * step >= 60) ?? 10000;
 
 export function makeMap(data, store, look) {
   const { layers, positions } = data;
@@ -172,7 +175,7 @@ export function makeMap(data, store, look) {
 
   /** Where columns are too narrow for tokens: numbers of positions, and the pins. */
   function marks(step) {
-    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000].find((count) => count * step >= 60) ?? 10000;
+    const every = spacing(step);
     for (let pos = 0; pos < positions; pos += every) strip.append(placed("mark", pos, step, String(pos)));
     for (const pos of store.state.pins) strip.append(placed("pinmark", pos, step, "▲"));
   }
@@ -263,5 +266,5 @@ export function makeMap(data, store, look) {
     if (width() < READABLE) paint();
   };
   const at = () => ({ start: seen.left / width(), span: seen.view / width() });
-  return { at, scroll, names, tokens, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, follow, sentence, height, WIDEST };
+  return { at, scroll, names, tokens, words, colour, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, follow, sentence, height, WIDEST };
 }

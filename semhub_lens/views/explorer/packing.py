@@ -1,6 +1,7 @@
 """A lens's numbers for the page: typed arrays as base64, probabilities to three significant digits."""
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def packed(result: LensResult) -> dict[str, Any]:
         "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
         "quantities": [_quantity(name, values) for name, values in per_position.items()],
         "groups": groups,
-        "written": [one for found in result.attributions for one in _written(found)],
+        "written": packed_written(result)[0],
         "colour": _first_colour(result, groups),
         "note": harmless(result.provenance.line()),
     }
@@ -61,6 +62,12 @@ def packed_pair(comparison: LensComparison) -> dict[str, Any]:
     for side, name, places in zip(sides, comparison.names, zip(*comparison.columns, strict=True), strict=True):
         side |= {"called": name, "columns": [None if place == NOTHING else place for place in places]}
     return {"sides": sides, "colour": sides[0]["colour"]}
+
+
+def packed_written(result: LensResult | LensComparison) -> list[list[dict[str, Any]]]:
+    """Of a lens, or of both of a comparison: of every attributed token at its position, what was added to its logit."""
+    sides = [result] if isinstance(result, LensResult) else result.sides()
+    return [[one for found in side.attributions for one in _written(found)] for side in sides]
 
 
 def base64_of(values: np.ndarray) -> str:
@@ -93,14 +100,31 @@ def _quantity(name: str, values: Tensor) -> dict[str, str]:
 
 
 def _written(found: AttributionResult) -> list[dict[str, Any]]:
-    """Of every attributed token at its position, what was added to its logit; four digits are more than one can see."""
+    """Of every token, with four digits, which are more than one can see."""
     parts = {name: getattr(found, name).tolist() for name in ("embedding", "bias", "unexplained", "logits")}
+    missing = [note for note in found.provenance.notes if note.startswith("no heads")]
     return [
-        {"position": found.position, "id": token, "text": found.texts[i], "logit": round(parts["logits"][i], 4)}
+        {
+            "position": found.position,
+            "missing": missing,
+            "id": token,
+            "text": found.texts[i],
+            "logit": round(parts["logits"][i], 4),
+        }
         | {name: round(parts[name][i], 4) for name in ("embedding", "bias", "unexplained")}
         | {name: [round(v, 4) for v in getattr(found, name)[i].tolist()] for name in ("attention", "mlp")}
+        | _heads(found, i)
         for i, token in enumerate(found.token_ids)
     ]
+
+
+def _heads(found: AttributionResult, token: int) -> dict[str, Any]:
+    """The heads of split blocks, if any; None where a block has fewer than another."""
+    if found.heads is None or found.beside_heads is None:
+        return {}
+    rows = [[None if math.isnan(v) else round(v, 4) for v in row] for row in found.heads[token].tolist()]
+    beside = [round(v, 4) for v in found.beside_heads[token].tolist()]
+    return {"heads": {"blocks": list(found.head_blocks), "values": rows, "beside": beside}}
 
 
 def _groups(result: LensResult) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
     "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "media",
-    "grid", "toolbar", "explorer",
+    "grid", "picture", "toolbar", "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
 

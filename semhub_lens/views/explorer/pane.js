@@ -7,9 +7,9 @@ import { makeMap } from "./map.js";
 import { makeOverview, makeShares } from "./overview.js";
 import { makePins } from "./pins.js";
 
-export function makePane(data, store, { prefix = "c", name = "", pin }) {
+export function makePane(data, store, { prefix = "c", name = "", pin, asking }) {
   const kinds = data.kinds ?? colourings(data);
-  const look = { theme: THEMES.light, colours: null, found: null, prefix, name, pin };
+  const look = { theme: THEMES.light, colours: null, found: null, prefix, name, pin, asking };
   const map = makeMap(data, store, look);
   const overview = makeOverview(data, store, look, map);
   const pins = data.makePins?.(store, look) ?? makePins(data, store, look);

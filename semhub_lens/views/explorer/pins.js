@@ -16,7 +16,7 @@ export function makePins(data, store, look) {
   function draw() {
     const wanted = store.state.pins;
     for (const [key, card] of cards) if (card.log !== store.state.log || !wanted.includes(key)) cards.delete(key);
-    for (const pos of wanted) if (!cards.has(pos)) cards.set(pos, { log: store.state.log, node: card(pos) });
+    for (const pos of wanted) if (!cards.has(pos)) cards.set(pos, { log: store.state.log, ...card(pos) });
     const scale = el("button", {
       type: "button", class: "scale", "aria-pressed": String(store.state.log),
       onclick: () => store.set({ log: !store.state.log }),
@@ -36,8 +36,9 @@ export function makePins(data, store, look) {
     const items = named.map((one, i) => legendLine(one, i, chart, data));
     const more = curves.length - named.length;
     const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
-    return el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), el("p", { class: "note" },
-      note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`), makeWritten(data.written.filter((one) => one.position === pos)));
+    const written = makeWritten(data, pos, look.name, store, look.asking);
+    const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`);
+    return { refresh: written.refresh, node: el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), words, written.node) };
   }
 
   const lowest = (curves) => {
@@ -74,7 +75,9 @@ export function makePins(data, store, look) {
     }
     return chart;
   }
-  return { node, draw };
+
+  const refresh = () => cards.forEach((card) => card.refresh());
+  return { node, draw, refresh };
 }
 
 function decades(low) {

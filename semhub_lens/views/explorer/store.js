@@ -4,7 +4,7 @@ const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "
 
 /** `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept. */
 export function makeStore(data, initial, { address = false, left = {}, signal } = {}) {
-  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both" });
+  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both", written: {} });
   const found = address ? fromHash(new URLSearchParams(location.hash.slice(1)), data) : fitting(left, data);
   const state = { ...fresh(), hover: null, ...found };
   const listeners = [];

@@ -3,6 +3,8 @@
 import { el, percent } from "./dom.js";
 import { css, stops } from "./colour.js";
 
+const SAVED = { CSV: "all numbers as a table", PNG: "the part on screen as a picture", SVG: "the part on screen as a drawing" };
+
 /** `acts` says what the controls do; `panes` and `kinds` change with what is shown. */
 export function makeToolbar(store, acts) {
   const colours = el("div", { class: "segmented colours", role: "radiogroup", "aria-label": "Colour by", onkeydown: roving });
@@ -14,10 +16,11 @@ export function makeToolbar(store, acts) {
   });
   const count = el("output", { class: "count" });
   const to = (by, name, sign) => el("button", { type: "button", class: "step", "aria-label": name, onclick: () => acts.step(by) }, sign);
-  const save = el("button", { type: "button", onclick: acts.download }, "CSV");
+  const saves = ["CSV", "PNG", "SVG"].map((kind) =>
+    el("button", { type: "button", title: SAVED[kind], onclick: () => acts.save(kind.toLowerCase()) }, kind));
   const node = el("div", { class: "toolbar" }, ...(acts.sides ? [sides()] : []), colours,
     el("span", { class: "group" }, size, whole),
-    acts.sheets ?? "", el("span", { class: "group finding", ...(acts.plain ? { hidden: "" } : {}) }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), save);
+    acts.sheets ?? "", el("span", { class: "group finding", ...(acts.plain ? { hidden: "" } : {}) }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), el("span", { class: "group saves", role: "group", "aria-label": "Save" }, ...saves));
   const legend = el("div", { class: "legend" });
 
   function sides() {

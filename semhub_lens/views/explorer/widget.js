@@ -1,4 +1,4 @@
-// The explorer of a model in a notebook: the form, the lens of its answer, how the text goes on, and the code.
+// The explorer of a model in a notebook: the form, the lenses of its answer, how the texts go on, and the code.
 
 import { el } from "./dom.js";
 import { mount } from "./explorer.js";
@@ -20,28 +20,45 @@ function render({ model, el: place }) {
   const form = makeForm(setup, model.get("asked"), ask);
   const status = el("span", { class: "status", role: "status" });
   const lens = el("div", { class: "lens" });
+  const tabs = el("div", { class: "tabs segmented", role: "tablist", "aria-label": "Prompts", hidden: "" });
   const texts = el("div", { class: "texts" });
   const code = el("pre", { class: "code" });
   const copy = el("button", { type: "button", onclick: () => navigator.clipboard?.writeText(code.textContent) }, "copy");
   const script = el("details", { class: "script" }, el("summary", {}, "this view as code"), copy, code);
   const head = el("header", {}, el("h1", {}, "Explore"), el("span", { class: "prompt" }, setup.model), status);
-  shadow.append(el("style", {}, STYLE), el("div", { class: "home" }, head, form.node, texts, lens, script));
+  shadow.append(el("style", {}, STYLE), el("div", { class: "home" }, head, form.node, tabs, texts, lens, script));
   place.append(host);
   let view = null;
   let drawn = null;
+  let tab = 0;
+  let failed = "";
 
   function ask(state) {
-    const number = (model.get("asked").number ?? 0) + 1;
+    const before = model.get("asked");
+    const number = (before.number ?? 0) + 1;
+    const wrote = JSON.stringify({ ...state, written: 0, number: 0 }) === JSON.stringify({ ...before, written: 0, number: 0 });
+    if (view && !state.written.length) view.state.written = {};  // of other prompts
     model.set("asked", { ...state, number });
     model.save_changes();
     showStatus({ number, state: "running" });
+    if (wrote) lens.classList.remove("stale");  // what is shown still holds: only an attribution is on its way
   }
+
+  /** Ask the model who wrote a token at a position of a side of what is shown. */
+  function attribute(side, position, token) {
+    const several = tab >= prompts().length;  // two prompts side by side
+    form.attribute({ prompt: several ? side : tab, position, token });
+  }
+
+  const prompts = () => [model.get("asked").prompt, ...(model.get("asked").more ?? [])];
 
   function showStatus(answer) {
     const words = { running: "running …", partial: `${answer.seconds} s, continuing the text …`, done: `${answer.seconds} s`, error: answer.error };
     status.textContent = words[answer.state] ?? "";
     status.classList.toggle("bad", answer.state === "error");
     lens.classList.toggle("stale", answer.state === "running");
+    failed = answer.state === "error" ? `not attributed: ${answer.error}` : "";
+    view?.wrote();
   }
 
   function showAnswer() {
@@ -51,20 +68,57 @@ function render({ model, el: place }) {
     if (answer.code) code.textContent = answer.code;
     script.hidden = !code.textContent;
     if (answer.state === "running" || answer.state === "error") return;
-    const found = answer.texts ?? [];
-    const line = (name, text) => el("p", { class: "text" }, el("span", { class: "note" }, name),
-      el("bdi", { dir: "auto" }, form.current().prompt, el("mark", {}, text)));
-    texts.replaceChildren(...found.flatMap((text, i) => (text === null || text === undefined ? [] : [line(found[1] === undefined || found[1] === null ? "goes on" : ["clean", "changed"][i], text)])));
+    showTexts();
   }
 
-  function showPage() {
-    const text = model.get("page");
+  /** How the prompt that is shown goes on, or all of them where two are side by side. */
+  function showTexts() {
+    const found = model.get("answer").texts ?? [];
+    const line = (name, prompt, text) => el("p", { class: "text" }, el("span", { class: "note" }, name), el("bdi", { dir: "auto" }, prompt, el("mark", {}, text)));
+    const names = found[1] ? ["clean", "changed"] : ["goes on"];
+    texts.replaceChildren(...prompts().flatMap((prompt, place) =>
+      tab < prompts().length && tab !== place ? [] : names.flatMap((name, i) => (found[i] ? [line(name, prompt, found[i][place])] : []))));
+  }
+
+  /** A tab for every prompt, and one for two side by side. */
+  function showTabs() {
+    const count = model.get("pages").length;
+    tab = Math.min(tab, Math.max(0, count - 1));
+    tabs.hidden = count < 2;
+    tabs.replaceChildren(...model.get("pages").map((_, i) => {
+      const name = prompts()[i];
+      const put = { role: "tab", type: "button", "aria-selected": String(i === tab), tabindex: i === tab ? "0" : "-1", dir: "auto" };
+      return el("button", { ...put, onclick: () => choose(i), onkeydown: (event) => turn(event, count) }, name === undefined ? "side by side" : name.slice(0, 40));
+    }));
+  }
+
+  function choose(i) {
+    tab = i;
+    showPages();
+    showTexts();
+  }
+
+  function turn(event, count) {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    choose((tab + by + count) % count);
+    tabs.children[tab].focus();
+  }
+
+  function showPages() {
+    showTabs();
+    const text = model.get("pages")[tab];
     if (!text || text === drawn) return;
     drawn = text;
     view?.close();
     const left = view ? { ...view.state } : {};
-    view = mount(lens, JSON.parse(text), { dark: darkAround, bare: true, left });
+    const asking = { ask: attribute, words: () => failed || "running …" };
+    view = mount(lens, JSON.parse(text), { dark: darkAround, bare: true, left, asking });
+    showWrote();
   }
+
+  const showWrote = () => view?.wrote(model.get("wrote").pages?.[tab]);
 
   function recolour() {
     host.style.colorScheme = darkAround() ? "dark" : "light";
@@ -73,10 +127,10 @@ function render({ model, el: place }) {
   const around = new MutationObserver(recolour);
   for (const node of [document.body, document.documentElement]) around.observe(node, { attributes: true, attributeFilter: ["class", "theme", "data-jp-theme-light"] });
   const showAsked = () => JSON.stringify(model.get("asked")) !== JSON.stringify({ ...form.current(), number: model.get("asked").number }) && form.show(model.get("asked"));
-  const told = { "change:answer": showAnswer, "change:page": showPage, "change:asked": showAsked };
+  const told = { "change:answer": showAnswer, "change:pages": showPages, "change:wrote": showWrote, "change:asked": showAsked };
   for (const [name, act] of Object.entries(told)) model.on(name, act);
   recolour();
-  showPage();
+  showPages();
   showAnswer();
   script.hidden = !code.textContent;
   return () => {
