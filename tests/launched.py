@@ -12,6 +12,8 @@ import traceback
 import warnings
 from pathlib import Path
 
+import accelerate.utils  # noqa: F401 - once, before the forks
+
 
 def free_port():
     with socket.socket() as probe:

@@ -1,5 +1,6 @@
 """Runs, sweeps, states and tables by the processes of a launch: the files of one process, also after a death."""
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from semhub_lens.base.store import Store
 from semhub_lens.experiments import job as job_module
 from semhub_lens.model import residual, stacks
 from semhub_lens.model.capture import residual_reads
+from semhub_lens.report.report import report
 from semhub_lens.report.results_page import results_page
 
 SAVED = ("result.safetensors", "items.parquet")
@@ -103,7 +105,7 @@ def test_states_in_a_folder_are_shared_and_go_on_with_another_number_of_processe
     one, many = shl.open_states(tmp_path / "one"), shl.open_states(out)
     assert torch.equal(one[:], many[:]) and one.shards == many.shards and one.provenance == many.provenance
     assert one.to_frame().equals(many.to_frame())
-    assert launched(7, states(model, out)) == [[expected, 0]] * 7, "also where some processes have no shard"
+    assert launched(6, states(model, out)) == [[expected, 0]] * 6, "also where some processes have no shard"
 
 
 def test_wrong_calls_of_a_launch_are_errors_of_all_and_write_no_index(tmp_path, monkeypatch):
@@ -144,3 +146,16 @@ def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     assert len(one) == 2 and one == many
     with_jobs = launched(2, lambda index: results_page(["tiny"], tmp_path / "page.md", jobs=2))
     assert all("jobs=2 starts processes of its own" in told for told in with_jobs)
+
+
+@pytest.mark.slow
+def test_a_report_is_filled_by_all_and_written_by_the_main_process(tmp_path, monkeypatch):
+    model, page = models.tiny("bridge"), tmp_path / "page.html"
+
+    def work(index):
+        if index:
+            monkeypatch.setattr("semhub_lens.report.record.write_page", None)
+        return [found.id for found in report(model, page, only=["arithmetic.similarity"], n=40, progress=False)[1]]
+
+    assert launched(2, work) == [["arithmetic.similarity"]] * 2
+    assert json.loads(page.with_suffix(".json").read_text())["complete"] and "arithmetic.similarity" in page.read_text()
