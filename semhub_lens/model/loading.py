@@ -105,9 +105,13 @@ def load(
         official = ALIASES.get(str(name), str(name))
     elif folder is None and backend == "auto":
         known = "bridge"
+    quantised = hasattr(config, "quantization_config")
+    if quantised and folder is not None and known == "bridge" and device_map is None:  # it is not moved once it is read
+        placing = {"device_map": {"": placing["device"]}}
+    check = check and not quantised
     if multimodal(config):
         model = _multimodal(folder or str(name), placing, dtype, check)
-    elif folder is None and (not readable(config) or hasattr(config, "quantization_config")):
+    elif folder is None and (not readable(config) or quantised):
         model = _by_transformer_lens(str(name), known, placing, dtype)
     else:
         model = _from_hugging_face(folder or official or str(name), str(name), official, known, placing, dtype, check)
