@@ -136,7 +136,7 @@ def test_random_weights_of_an_offloaded_model_are_refused(tmp_path):
 
 def test_a_model_that_accelerate_places_but_does_not_offload_can_be_drawn_anew():
     hf = models.tiny_llama(vocabulary=SIZE)
-    where = {name: "cpu" for name in MIXED}
+    where = dict.fromkeys(MIXED, "cpu")
     model = models.tiny("bridge", hf=accelerate.dispatch_model(hf, where, main_device="cpu", force_hooks=True))
     plain = models.tiny("bridge")
     assert any("_hf_hook" in vars(part) for part in hf.modules())
