@@ -99,13 +99,14 @@ def load(
     folder, official = resolve(str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
-    if backend == "hooked" and multimodal(config):
-        raise Unfit(f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'.")
+    quantised = hasattr(config, "quantization_config")
+    if backend == "hooked" and (quantised or multimodal(config)):
+        kind = "quantised" if quantised else "multimodal"
+        raise Unfit(f"{str(name)!r} is a {kind} model, which HookedTransformer cannot hold; use backend='bridge'.")
     if folder is None and known == "hooked" and str(name) in HOOKED_NAMES:
         official = ALIASES.get(str(name), str(name))
-    elif folder is None and backend == "auto":
+    elif backend == "auto" and (folder is None or quantised):
         known = "bridge"
-    quantised = hasattr(config, "quantization_config")
     if quantised and folder is not None and known == "bridge" and device_map is None:  # it is not moved once it is read
         placing = {"device_map": {"": placing["device"]}}
     check = check and not quantised
