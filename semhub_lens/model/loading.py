@@ -100,15 +100,20 @@ def load(
     folder, official = resolve(str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
-    if backend == "hooked" and multimodal(config):
-        raise Unfit(f"{str(name)!r} is a multimodal model, which HookedTransformer cannot hold; use backend='bridge'.")
+    quantised = hasattr(config, "quantization_config")
+    if backend == "hooked" and (quantised or multimodal(config)):
+        kind = "quantised" if quantised else "multimodal"
+        raise Unfit(f"{str(name)!r} is a {kind} model, which HookedTransformer cannot hold; use backend='bridge'.")
     if folder is None and known == "hooked" and str(name) in HOOKED_NAMES:
         official = ALIASES.get(str(name), str(name))
-    elif folder is None and backend == "auto":
+    elif backend == "auto" and (folder is None or quantised):
         known = "bridge"
+    if quantised and folder is not None and known == "bridge" and device_map is None:  # it is not moved once it is read
+        placing = {"device_map": {"": placing["device"]}}
+    check = check and not quantised
     if multimodal(config):
         model = _multimodal(folder or str(name), placing, dtype, check)
-    elif folder is None and (not readable(config) or hasattr(config, "quantization_config")):
+    elif folder is None and (not readable(config) or quantised):
         model = _by_transformer_lens(str(name), known, placing, dtype)
     else:
         model = _from_hugging_face(folder or official or str(name), str(name), official, known, placing, dtype, check)

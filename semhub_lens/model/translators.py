@@ -25,6 +25,7 @@ from semhub_lens.base.fingerprints import LENGTH, sha256, tensors_sha256
 from semhub_lens.base.results import Result
 from semhub_lens.model.facts import Model, identity, provenance_of, require_model, same_model, weight_processing
 from semhub_lens.model.hooking import n_layers
+from semhub_lens.model.weights import unembedding
 
 FOLDER = Path(__file__).parent / "weights"
 """The packaged sets; `norm="tuned"` takes the one of the model's weights."""
@@ -223,7 +224,7 @@ def _tuned_lens_files(source: str | Path) -> tuple[dict[str, Any], dict[str, Ten
 
 def _unembed_hash(model: Model) -> str:
     """What that package calls so: the SHA-256 of how NumPy prints the unembedding, to one decimal."""
-    printed = np.array_str(model.W_U.detach().T.float().cpu().numpy(), precision=1)
+    printed = np.array_str(unembedding(model, device="cpu").detach().T.float().cpu().numpy(), precision=1)
     return sha256(printed.encode())
 
 

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+import transformers
 
 import models
 import semhub_lens as shl
+from battery.families import save
 from elsewhere import QUIET, SIZE
 from semhub_lens.base.errors import Unfit
-from semhub_lens.model.facts import weights_of
+from semhub_lens.model.facts import is_bridge, weights_of
 
 
 def packed(model):
@@ -56,6 +58,23 @@ def test_a_model_with_8_bit_blocks_is_measured(config):
     assert shl.check(model).sound
     assert weights_of(model) == weights_of(quantised(config)) != weights_of(plain)
     assert weights_of(model) != weights_of(quantised(config, change=0.5))
+
+
+def test_a_folder_with_8_bit_weights_is_loaded_as_a_bridge(tmp_path):
+    quantization = pytest.importorskip("torchao.quantization")
+    save("llama", tmp_path)
+    how = transformers.TorchAoConfig(quantization.Int8WeightOnlyConfig())
+    hf = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=how, dtype=torch.float32)
+    hf.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = hf(torch.arange(5, 12)[None]).logits
+    model = shl.load(tmp_path, device="cpu")
+    assert is_bridge(model)
+    ours = shl.Readout(model)(shl.residual_stream(model, torch.arange(5, 12), **QUIET)[-1])
+    torch.testing.assert_close(ours[0], expected[0, -1], atol=1e-4, rtol=1e-4)
+    if models.HOOKED_LINE:
+        with pytest.raises(Unfit, match="quantised model, which HookedTransformer cannot hold"):
+            shl.load(tmp_path, backend="hooked")
 
 
 def test_8_bit_weights_that_cannot_be_read_are_refused():
