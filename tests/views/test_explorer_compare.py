@@ -135,3 +135,15 @@ def test_a_notebook_gets_both_in_a_frame(two):
     bundle = two._repr_mimebundle_()
     assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"} and len(bundle["text/plain"].splitlines()) < 5
     assert "cells have another most probable token" in bundle["text/plain"]
+
+
+@in_chromium
+def test_prompts_of_unequal_length_keep_their_languages(open_page):
+    """Columns without a token count for nothing in the shares, by which the colours are given out."""
+    one, two = (planted_lens(LABELS[:n], layers=3, k=4, seed=n) for n in (2, 3))
+    tab = open_page(shl.compare(one, two, align="end"))
+    chips = tab.js("[...document.querySelectorAll('.legend .entry')].map(e => e.textContent)")
+    assert chips[0] == "English" and {"Spanish", "Chinese", "Arabic"} <= {*chips}
+    bars = tab.js("[...document.querySelectorAll('.share')].map(s => s.getAttribute('aria-label'))")
+    assert len(bars) >= 6 and all("English" in bar or "Spanish" in bar for bar in bars[:6])
+    assert not any("not measured" in bar or "NaN" in bar for bar in bars)

@@ -110,7 +110,7 @@ def test_two_lenses_and_their_difference_are_saved_as_they_are_shown(open_page, 
     pair = shl.compare(one, two, names=("clean", "changed"))
     tab = open_page(pair)
     words, _ = drawn(saved(tab, "SVG"))
-    assert [text for *_, text in words if text[:2] in ("A ", "B ")] == ["A clean", "B changed"]
+    assert [text for *_, text in words if text[:2] in ("A:", "B:")] == ["A: clean", "B: changed"]
     for lens in (one, two):
         assert {word[0] for row in lens.strings() for word in row} <= {text for *_, text in words}
     tab.click("[data-show=difference]")
@@ -128,3 +128,10 @@ def test_the_table_arrives_as_a_file(lens, open_page, saved):
         .splitlines()[0]
         .startswith("layer,pos,input,rank,id,token,probability")
     )
+
+
+def test_text_from_the_right_is_drawn_from_the_right(open_page, saved):
+    lens = planted_lens(["x"], layers=2, k=2, words={"ar": ["␣بيت", "␣لون"]})
+    root = ElementTree.parse(saved(open_page(lens), "SVG")).getroot()
+    sides = {(t.get("direction"), t.get("text-anchor")) for t in root.iter(f"{SVG}text") if t.text in ("␣بيت", "␣لون")}
+    assert sides == {("rtl", "end")}  # its left edge stands where that of other words does

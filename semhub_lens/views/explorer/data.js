@@ -66,14 +66,14 @@ function stays({ layers, positions, k, top }) {
   return from;
 }
 
-/** Per cell, how much of the probability of its stored tokens each language has. */
+/** Per cell, how much of the probability of its stored tokens each language has; nothing where there is no token. */
 function mass({ layers, positions, k, top, prob, groups }) {
   const { width, weights } = groups;
   const out = new Float32Array(layers * positions * width);
   for (let i = 0; i < top.length; i++) {
     const cell = Math.floor(i / k) * width;
     const entry = top[i] * width;
-    for (let g = 0; g < width; g++) out[cell + g] += (prob[i] * weights[entry + g]) / 255;
+    for (let g = 0; g < width; g++) out[cell + g] += ((prob[i] || 0) * weights[entry + g]) / 255;
   }
   return out;
 }

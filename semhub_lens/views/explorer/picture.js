@@ -8,6 +8,8 @@ import { READABLE, spacing } from "./map.js";
 const [MARGIN, NAMES, BARS_WIDE, LEAST] = [16, 44, 130, 560];
 const SANS = '"DejaVu Sans", "Noto Sans", Arial, sans-serif';
 const FINE = 2;
+/** Whether a text begins in a script that is written from the right. */
+const fromRight = (text) => /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u.test(text);
 
 /** Shapes of the visible columns of all `panes`, one below the other, with title, legend and provenance. */
 export function picture(panes, { title, text, legend, mono }) {
@@ -47,6 +49,7 @@ export function picture(panes, { title, text, legend, mono }) {
       x += 178;
       if (!kind.scale.ticks) say(kind.scale.to);
       else line += 4;
+      if (legend.querySelector(".chip")) say("  Bars:");
     }
     for (const entry of legend.querySelectorAll(".entry:has(.chip)")) {
       pen.font = font(11.5, true);
@@ -66,7 +69,7 @@ export function picture(panes, { title, text, legend, mono }) {
     const left = MARGIN + NAMES;
     const x = (pos) => left + Math.round((pos - first) * step);
     let base = top;
-    if (pane.name) put(MARGIN, (base += 12) - 2, `${pane.name} ${data.called ?? ""}`, { plain: true });
+    if (pane.name) put(MARGIN, (base += 12) - 2, [pane.name, data.called].filter(Boolean).join(": "), { plain: true });
     if (pane.name) base += 6;
     for (let layer = 0; layer < data.layers; layer++) {
       const row = base + (data.layers - 1 - layer) * map.height;
@@ -129,8 +132,12 @@ export function asSvg({ width, height, ground, shapes }) {
 let ramps = 0;
 const pieces = {
   box: ({ x, y, width, height, fill, line }) => [svg("rect", { x, y, width, height, fill, stroke: line, "stroke-width": line && 2 })],
-  text: ({ x, y, text, font, fill, anchor, struck }) =>
-    [svg("text", { x, y, fill, "font-size": font.size, "font-family": font.family, "text-anchor": anchor, "text-decoration": struck ? "line-through" : null, "xml:space": "preserve" }, text)],
+  text({ x, y, text, font, fill, anchor, struck }) {
+    const turned = fromRight(text);
+    const props = { "font-size": font.size, "font-family": font.family, "text-decoration": struck ? "line-through" : null, "xml:space": "preserve" };
+    const side = { direction: turned ? "rtl" : null, "text-anchor": turned ? { start: "end", middle: "middle", end: "start" }[anchor] : anchor };
+    return [svg("text", { x, y, fill, ...props, ...side }, text)];
+  },
   ramp: ({ x, y, width, height, stops: colours }) => {
     const id = `ramp${(ramps += 1)}`;
     const parts = colours.map((colour, i) => svg("stop", { offset: i / (colours.length - 1), "stop-color": colour }));
@@ -160,6 +167,7 @@ const strokes = {
   },
   text(pen, { x, y, text, font, fill, anchor, struck, width }) {
     [pen.font, pen.fillStyle, pen.textAlign] = [`${font.size}px ${font.family}`, fill, { start: "left", middle: "center", end: "right" }[anchor]];
+    pen.direction = fromRight(text) ? "rtl" : "ltr";
     pen.fillText(text, x, y);
     if (struck) pen.fillRect(x, y - font.size * 0.3, width, 1);
   },

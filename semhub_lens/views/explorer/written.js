@@ -77,7 +77,7 @@ function byHead(one, block, choose) {
   const place = one.heads.blocks.indexOf(block);
   const values = one.heads.values[place].filter((value) => value !== null);
   const columns = [...values.map((value, head) => [String(head), [[`head ${head} of block ${block}`, value, PARTS[0][1]]]]),
-    ["rest", [["bias of the output", one.heads.beside[place], OTHERS]]]];
+    ["bias", [["bias of the output", one.heads.beside[place], OTHERS]]]];
   const pick = el("select", { class: "split", "aria-label": "Block", onchange: () => choose(Number(pick.value)) },
     ...one.heads.blocks.map((b) => el("option", { value: b }, `block ${b} (${signed(one.attention[b])})`)));
   pick.value = block;
