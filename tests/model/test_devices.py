@@ -62,6 +62,7 @@ def test_a_model_on_two_devices_gives_the_numbers_of_one(backend):
     assert devices.in_a_fork(lambda: results(spread(backend))) == results(models.tiny(backend))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", models.BACKENDS)
 def test_half_precision_on_two_devices(backend):
     def read(model):
@@ -97,17 +98,23 @@ def test_the_devices_refuse_what_real_ones_refuse():
 
 
 def test_a_tensor_that_stays_behind_is_found_out(monkeypatch):
-    """The control: reads that keep their weights where the model begins fail on its second device."""
+    """The control: means of states are read on two devices, and not with weights that stay where the model begins."""
+
+    def means(model):
+        return shl.residual_stream(model, ["three plus two", "red"], read="mean", **QUIET)
 
     def stay(self, states):
         return torch.einsum("bp,bpd->bd", self._weights, states.float())
 
     def run():
+        model = spread("bridge")
+        right = means(model).tolist()
         monkeypatch.setattr(reads.ReadOfBatch, "__call__", stay)
         try:
-            shl.residual_stream(spread("bridge"), ["three plus two", "red"], read="mean", **QUIET)
+            return right, means(model)
         except devices.Mixed as error:
-            return str(error)
-        return "nothing"
+            return right, str(error)
 
-    assert "privateuseone:0" in devices.in_a_fork(run)
+    right, wrong = devices.in_a_fork(run)
+    assert right == means(models.tiny("bridge")).tolist()
+    assert "privateuseone:0" in str(wrong)

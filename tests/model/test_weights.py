@@ -18,8 +18,8 @@ from semhub_lens.model.readout import Readout
 from semhub_lens.model.weights import editions, present, stored, unembedding
 
 SAMPLES = (
-    "LensResult", "AttributionResult", "TargetResult", "Generation", "HostCheck", "MassResult", "ConceptPatchResult",
-    "CosineResult", "PatchResult", "ApproximatePatchResult", "SweepResult", "SteeringVector",
+    "LensResult", "AttributionResult", "TargetResult", "Generation", "HostCheck", "MassResult", "PatchResult",
+    "ApproximatePatchResult",
 )  # fmt: skip
 
 
