@@ -13,7 +13,7 @@ from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.data.text.texts import concepts
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, other_keys, paired_contrast
-from semhub_lens.experiments.job import FEW, LEVELS, Job
+from semhub_lens.experiments.job import LEVELS, Job
 from semhub_lens.experiments.languages.legs import NAMES
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM
 from semhub_lens.experiments.sampling import sample
@@ -76,7 +76,8 @@ def run_patchscope(job: Job) -> ExperimentResult:
         "A positive effect says that later blocks can make the concept's word of the state in a prompt that asks for a "
         "word of that language. It does not say that the model's own run does so.",
         "At the last entry a patch before the last position is read by nothing: every state then gives the same.",
-        FEW,
+        f"Words are compared by their own columns of the unembedding. The curves are of the first {LEVELS} items, read "
+        "in full.",
     )
     return ExperimentResult(
         "multilingual.patchscope", f"{count} French words", legs, notes, provenance=legs[0].provenance
@@ -130,13 +131,14 @@ def reader_leg(
     words = items.words[code]
     read = partial(_read, words=words, code=code, target=target)
     own = read(job, "words", states[SOURCE])
-    random = read(job, "random", direction.random_like(states[SOURCE], seed=job.seed), level=False)
-    native = read(job, "native", states[code])
+    random = read(job, "random", direction.random_like(states[SOURCE], seed=job.seed))
+    shown, native = (read(job, f"full-{of}", states[of][:, :LEVELS], contrast=False) for of in (SOURCE, code))
     key = torch.arange(len(words))
+    few = key[: shown.shape[1]]
     effect, draw = paired_contrast(own, key, other_keys(own, key))
     placebos = {}
     if untrained is not None:
-        absent = read(job.random(), "words", untrained, level=False)
+        absent = read(job.random(), "words", untrained)
         placebos[NOT_RANDOM] = paired_contrast(absent, key, other_keys(absent, key))
     text = LegText(
         title=f"{NAMES[code]} reader, into {'the ' * (target.entries is None)}{target.name}",
@@ -154,9 +156,9 @@ def reader_leg(
         provenance=job.provenance("bundled nouns", [items.words, FRAMES, target.name]),
         seed=job.seed,
         curves={
-            "its translation": own[:, key, key].mean(1),
-            "translations of other words": other_keys(own, key).mean(1),
-            f"its translation, read of the {NAMES[code]} word's own state": native[:, key, key].mean(1),
+            "its translation": shown[:, few, few].mean(1),
+            "translations of other words": other_keys(shown, few).mean(1),
+            f"its translation, read of the {NAMES[code]} word's own state": native[:, few, few].mean(1),
         },
         controls={
             EMBEDDING: effect - effect[0],
@@ -183,12 +185,12 @@ def _read(
     words: list[str],
     code: str,
     target: Target,
-    level: bool = True,
+    contrast: bool = True,
 ) -> Float[Tensor, "layer item word"]:
-    """How the words' log-probabilities differ at every state, at the height of the first items' where asked for."""
+    """Log-probabilities of the words at every state, or how they differ there."""
     reading = reading_prompt(job.model, "identity", code)
 
-    def measure(part: Sequence[int], contrast: bool = True) -> Tensor:
+    def measure(part: Sequence[int]) -> Tensor:
         return patchscope(
             job.model,
             states[:, list(part)],
@@ -200,8 +202,4 @@ def _read(
         ).log_probs
 
     named = f"patchscope-{name}-{code}-{target.name}-{fingerprint(words)}"
-    differences = job.measured(named, range(len(words)), measure)
-    if not level:
-        return differences
-    few = job.measured(f"{named}-level", range(min(LEVELS, len(words))), partial(measure, contrast=False))
-    return differences + few.mean((1, 2), keepdim=True)
+    return job.measured(named, range(states.shape[1]), measure)
