@@ -150,7 +150,7 @@ class Asked:
         words = {"quantities": DISTANCES, "more": ()}
         for name, usual in words.items():
             words[name] = given.get(name, usual)
-            if isinstance(words[name], str) or not all(isinstance(one, str) for one in words[name]):
+            if not isinstance(words[name], list | tuple) or not all(isinstance(one, str) for one in words[name]):
                 raise SemhubError(f"{name}= takes a list of texts, got {words[name]!r}.")
         found = _checked(
             cls,

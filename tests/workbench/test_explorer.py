@@ -144,6 +144,7 @@ def test_what_cannot_be_done_is_said_where_it_was_typed(explorer, asked, match):
         {"interventions": [{"kind": "swim"}]},
         {"prompt": None},
         {"more": "two"},
+        {"quantities": 5},
         {"more": [1]},
         {"written": [{"position": "1"}]},
         {"written": [{"prompt": 1}]},
