@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import plotly.graph_objects as go
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 import models
 import semhub_lens as shl
@@ -34,6 +35,7 @@ LEGS = {
 }
 """The two legs of each run that are kept: the figures of the paper."""
 DRAWS = 100
+SHARED = "import functools, semhub_lens as shl\nshl.load = functools.cache(shl.load)"
 PICTURES = ("image/svg+xml", "image/png")
 PLOTLY = "application/vnd.plotly.v1+json"
 HEAVY = ("<script", "<iframe", "<svg")
@@ -41,11 +43,17 @@ LONGEST = 20_000
 """Characters of a table that is kept as HTML."""
 
 
-def executed(path):
-    """The notebook after a run from top to bottom, in its own folder, with every output."""
-    notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(path.parent)}}
-    return NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+def executed(*paths):
+    """Notebooks after a run from top to bottom, in their own folder and one kernel, with every output.
+
+    Several share the model, which the first of them loads.
+    """
+    listed = [nbformat.read(path, as_version=4) for path in paths]
+    whole = new_notebook()
+    whole.cells = [new_code_cell(SHARED)] * (len(listed) > 1) + [cell for each in listed for cell in each.cells]
+    where = {"metadata": {"path": str(paths[0].parent)}}
+    NotebookClient(whole, timeout=600, kernel_name="python3", resources=where).execute()
+    return listed
 
 
 def lightened(notebook):
@@ -112,7 +120,7 @@ def main(arguments):
             print(measured(name).save(RUNS / f"{name}.safetensors"))
         return
     for path in map(Path, arguments or NOTEBOOKS):
-        nbformat.write(lightened(executed(path)), path)
+        nbformat.write(lightened(*executed(path)), path)
         print(path, f"{path.stat().st_size / 1000:.0f} kB")
 
 

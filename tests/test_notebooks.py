@@ -5,11 +5,12 @@ import re
 
 import nbformat
 import pytest
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import notebooks
 import semhub_lens as shl
 import test_prose as prose
+from lines import HOOKED_LINE
 
 NAMES = (
     "1_logit_lens",
@@ -107,12 +108,38 @@ def test_a_lens_is_stored_as_its_picture_a_figure_as_its_still_and_a_small_table
     assert notebooks.light(new_output("display_data", {"text/html": "<iframe>"})) is None
 
 
-@pytest.mark.notebook
+def shows_its_figures(notebook):
+    shown = outputs_of(notebook)
+    assert [output.text for output in shown if output.get("name") == "stderr"] == []
+    drawn = [output for output in shown if {*notebooks.PICTURES, notebooks.PLOTLY} & {*output.get("data", {})}]
+    assert len(drawn) >= 3
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @every_notebook
 def test_every_notebook_runs_and_shows_its_figures(path):
-    shown = outputs_of(notebooks.executed(path))
-    assert [output.text for output in shown if output.get("name") == "stderr"] == []
-    drawn = [output for output in shown if {*notebooks.PICTURES, notebooks.PLOTLY} & {*output.get("data", {})}]
-    assert len(drawn) >= 3
+    shows_its_figures(*notebooks.executed(path))
+
+
+@pytest.mark.notebook
+@pytest.mark.real
+@pytest.mark.slow
+def test_on_the_other_line_all_notebooks_run_in_one_kernel():
+    """That each stands for itself is tested on the first line; here they load one model, to save time."""
+    if HOOKED_LINE:
+        pytest.skip("each runs alone")
+    for notebook in notebooks.executed(*notebooks.NOTEBOOKS):
+        shows_its_figures(notebook)
+
+
+def test_notebooks_of_one_kernel_share_the_model_and_keep_their_outputs(tmp_path, monkeypatch):
+    """A module of the name `stand_in` plays the package, so that no model is loaded."""
+    monkeypatch.setattr(notebooks, "SHARED", notebooks.SHARED.replace("semhub_lens", "stand_in"))
+    load = "import stand_in as shl\nmodel = shl.load('nothing')\nprint(model)"
+    for name in "ab":
+        nbformat.write(new_notebook(cells=[new_code_cell(load), new_code_cell(f"print({name!r})")]), tmp_path / name)
+    (tmp_path / "stand_in.py").write_text("def load(name):\n    print('loading', name)\n    return 'a model'\n")
+    first, second = notebooks.executed(tmp_path / "a", tmp_path / "b")
+    printed = [["".join(output.text for output in cell.outputs) for cell in each.cells] for each in (first, second)]
+    assert printed == [["loading nothing\na model\n", "a\n"], ["a model\n", "b\n"]]
