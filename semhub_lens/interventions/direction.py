@@ -65,7 +65,7 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
     """
     require_model(model)
     ids = [token_id(model.tokenizer, word) for word in (plus, minus) if word is not None]
-    rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T
+    rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T.contiguous()
     return rows[0] if minus is None else rows[0] - rows[1]
 
 
