@@ -550,7 +550,7 @@ WRONG |= {
     "choices": ["nothing", ["nothing"], [5], 5, None, [ESC]], "measures": ["effect", ["nothing"], [], 5, None, [5]],
     "strengths": [None, 5, "a", [], ["a"], [NAN], [INF], [0.0], [-1.0], [1.0, 1.0]],
     "device": [5, "banana", ["cpu"]],
-    "device map": [5, [], {}, "banana", {1: "cpu"}, {"": None}, {"": "banana"}, {"": "meta"}, {"lm_head": "cpu"}],
+    "device map": [5, [], {}, "banana", {1: "cpu"}, {"": None}, {"": "banana"}, {"": "meta"}],
     "model name": [None, 5, "", [], "gemma-3-270", "no-such.gguf", ESC, "\ud800"],
     "spoke name": [None, 5, "", "nothing", ESC, Of(lambda m: folder() / "none.safetensors")],
     "continuations": [None, 5, "two", [], ["two", "two"], [5], [None], [["a"]], [[69]], [HALF]],

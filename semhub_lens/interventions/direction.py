@@ -64,13 +64,9 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
     Tokens are spelled exactly, with their space.
     """
     require_model(model)
-    rows = unembedding_of(model, device="cpu")
-
-    def row(word: str) -> Float[Tensor, " d_model"]:
-        token = token_id(model.tokenizer, word)
-        return rows[:, token].detach().float().cpu()
-
-    return row(plus) if minus is None else row(plus) - row(minus)
+    ids = [token_id(model.tokenizer, word) for word in (plus, minus) if word is not None]
+    rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T.contiguous()
+    return rows[0] if minus is None else rows[0] - rows[1]
 
 
 @checked
