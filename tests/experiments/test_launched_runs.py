@@ -1,6 +1,5 @@
 """Runs, sweeps, states and tables by the processes of a launch: the files of one process, also after a death."""
 
-import json
 import os
 import re
 import signal
@@ -16,7 +15,6 @@ from semhub_lens.base.store import Store
 from semhub_lens.experiments import job as job_module
 from semhub_lens.model import residual, stacks
 from semhub_lens.model.capture import residual_reads
-from semhub_lens.report.report import report
 from semhub_lens.report.results_page import results_page
 
 SAVED = ("result.safetensors", "items.parquet")
@@ -146,16 +144,3 @@ def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     assert len(one) == 2 and one == many
     with_jobs = launched(2, lambda index: results_page(["tiny"], tmp_path / "page.md", jobs=2))
     assert all("jobs=2 starts processes of its own" in told for told in with_jobs)
-
-
-@pytest.mark.slow
-def test_a_report_is_filled_by_all_and_written_by_the_main_process(tmp_path, monkeypatch):
-    model, page = models.tiny("bridge"), tmp_path / "page.html"
-
-    def work(index):
-        if index:
-            monkeypatch.setattr("semhub_lens.report.record.write_page", None)
-        return [found.id for found in report(model, page, only=["arithmetic.similarity"], n=40, progress=False)[1]]
-
-    assert launched(2, work) == [["arithmetic.similarity"]] * 2
-    assert json.loads(page.with_suffix(".json").read_text())["complete"] and "arithmetic.similarity" in page.read_text()
