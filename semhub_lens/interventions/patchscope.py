@@ -31,14 +31,14 @@ from semhub_lens.inputs.given import OnePrompt, Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import Target, Variants, printable
 from semhub_lens.interventions.grid import Cell, Reference, final_states, reference
-from semhub_lens.interventions.hooks import PositionedHook, at, replace
+from semhub_lens.interventions.hooks import at, replace
 from semhub_lens.interventions.readings import reading_prompt
 from semhub_lens.lens.kernel import contrast_targets, reduce_logits
 from semhub_lens.lens.targets import states_at, target_sets
 from semhub_lens.model.checks import batch_notes
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.generation import generate
-from semhub_lens.model.hooking import Hooks, n_layers, require_entry
+from semhub_lens.model.hooking import HookFunction, Hooks, n_layers, require_entry
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts, one_prompt
@@ -171,7 +171,7 @@ def patchscope(
 
 def slot_hooks(vectors: Float[Tensor, "row d_model"], targets: Sequence[int], place: int) -> Hooks:
     """Hooks of a run of as many copies of a prompt: each row's vector in its place at the row's target entry."""
-    hooks: list[tuple[str, PositionedHook]] = []
+    hooks: list[tuple[str, HookFunction]] = []
     for target in dict.fromkeys(targets):
         mask = torch.zeros(len(targets), place + 1, dtype=torch.bool)
         mask[[row for row, own in enumerate(targets) if own == target], place] = True

@@ -16,7 +16,7 @@ def normed(model: Model, states: Float[Tensor, "*rows d_model"], dtype: torch.dt
     """The final norm, if the model has one, of states in `dtype`, with weights in that dtype."""
     device, norm = unembedding_device(model), final_norm(model)
     own = None if norm is None else next(chain(norm.parameters(), norm.buffers()), None)
-    states = states.to(device if own is None else home_of(norm, own), dtype)
+    states = states.to(device if norm is None or own is None else home_of(norm, own), dtype)
     if norm is None:
         return states
     rows = states.reshape(1, -1, states.shape[-1])

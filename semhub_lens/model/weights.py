@@ -229,10 +229,11 @@ def _tied_names(model: Any) -> dict[str, str]:
 
 def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
     """A plain tensor itself; of one that is made of others (a quantised matrix) these."""
-    if not hasattr(weight, "__tensor_flatten__"):
+    flatten: Any = getattr(weight, "__tensor_flatten__", None)
+    if flatten is None:
         yield name, weight
         return
-    for part in weight.__tensor_flatten__()[0]:
+    for part in flatten()[0]:
         yield from _parts(f"{name}.{part}", getattr(weight, part))
 
 
