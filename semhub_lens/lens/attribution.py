@@ -191,7 +191,8 @@ def direct_attribution(
 def _id(model: Model, token: str | SupportsIndex) -> int:
     if isinstance(token, str):
         return token_id(model.tokenizer, token)
-    if not 0 <= (one := whole_number(token, "A token")) < (size := output_size(model)):
+    one, size = whole_number(token, "A token"), output_size(model)
+    if not 0 <= one < size:
         raise SemhubError(f"Token {one} is outside the model's vocabulary of {size}.")
     return one
 

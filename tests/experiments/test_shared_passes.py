@@ -21,11 +21,16 @@ def alike(found, expected):
 
 def runs_of(monkeypatch, measure):
     """What `measure` returns, and how many prompts were run for it."""
-    from semhub_lens.model import capture
+    from semhub_lens.model import batches
 
-    seen, packed = [], capture.batches
+    seen, packed = [], batches.batches
+
+    def counted(prompts, *rest, **settings):
+        seen.extend(prompts)
+        return packed(prompts, *rest, **settings)
+
     with monkeypatch.context() as patch:
-        patch.setattr(capture, "batches", lambda prompts, *rest: (seen.extend(prompts), packed(prompts, *rest))[1])
+        patch.setattr(batches, "batches", counted)
         return measure(), len(seen)
 
 

@@ -100,7 +100,7 @@ def test_pictures_of_one_scale_are_one_picture(same):
 def test_pictures_of_another_scale_are_refused(bad):
     llava = made.processor("llava")
     for read in (pixels, encoders.picture, lambda p: Prompt.from_processor(llava, text="<image> What ?", images=p)):
-        with pytest.raises(SemhubError, match=r"integers from 0 to 255 or floats from 0 to 1, these are"):
+        with pytest.raises(SemhubError, match=r"integers from 0 to 255 or floats from 0 to 1; these are"):
             read(bad)
     with pytest.raises(SemhubError, match=r"\[height width channel\]"):
         encoders.picture(np.moveaxis(GREY, 2, 0))
