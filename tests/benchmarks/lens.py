@@ -13,7 +13,7 @@ from semhub_lens.lens.kernel import BLOCK_ENTRIES, contrast_targets, reduce_logi
 from semhub_lens.lens.logit_lens import STANDARD
 from semhub_lens.model.capture import prompt_states
 
-TOKENS, TOP, PROMPTS, WORDS = 128, 10, 100, 50
+TOKENS, TOP, PROMPTS, WORDS = 48, 10, 100, 50
 
 
 def running_text(model: Any, tokens: int = TOKENS) -> shl.Prompt:
@@ -124,4 +124,4 @@ def measure(model: Any = None, half: Any = None, *, tokens: int = TOKENS, rounds
     model = shl.load("gemma-3-270m", backend="bridge") if model is None else model
     rows = [*kernel_rows(model, tokens, rounds), contrast_row(model, PROMPTS, rounds)]
     half = shl.load("gemma-3-270m", backend="bridge", dtype="bfloat16") if half is None else half
-    return [*rows, half_row(half, min(tokens, 16), rounds)]
+    return [*rows, half_row(half, min(tokens, 8), rounds)]

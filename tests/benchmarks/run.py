@@ -41,7 +41,7 @@ def _lines(path: str) -> list[str]:
 
 
 def main(chosen: Annotated[list[str] | None, typer.Argument()] = None, out: Path = Path("bench.json")) -> None:
-    """Measure what was named, or everything; print the table and write it as JSON."""
+    """Measure what was named, or everything; print the table and write it as JSON, so far after each of them."""
     if unknown := set(chosen or []) - set(NAMES):
         raise SystemExit(f"Unknown benchmark {', '.join(sorted(unknown))}; expected {', '.join(NAMES)}.")
     listed = {name: importlib.import_module(f"benchmarks.{name}") for name in chosen or NAMES}
@@ -50,10 +50,11 @@ def main(chosen: Annotated[list[str] | None, typer.Argument()] = None, out: Path
     rows = []
     for name, module in listed.items():
         if chosen or not getattr(module, "ALONE", False):
-            rows += module.measure()
-            print(f"{name} measured", file=sys.stderr, flush=True)
+            new = module.measure()
+            rows += new
+            print(f"{name}\n{show(new)}", file=sys.stderr, flush=True)
+            out.write_text(json.dumps({"machine": where, "rows": [row.as_dict() for row in rows]}, indent=1) + "\n")
     print(show(rows))
-    out.write_text(json.dumps({"machine": where, "rows": [row.as_dict() for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
