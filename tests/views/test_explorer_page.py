@@ -13,6 +13,7 @@ import torch
 
 import models
 import semhub_lens as shl
+from benchmarks.pages import lens_of
 from explored import LABELS, active, cells, contrast, in_chromium, rgb
 from planted_lens import HOSTILE, WORDS, planted_lens
 from semhub_lens.base.shown_text import harmless
@@ -212,26 +213,8 @@ def test_the_frame_draws_in_a_page_around_it(lens, chrome, tmp_path):
 
 
 def test_pages_are_small():
-    short = planted_lens(["␣word"] * 6, layers=19, k=10)
-    assert len(document(short).encode()) < 150_000
-    layers, positions, tokens = 31, 512, 30_000
-    shape = (layers, positions, 10)
-    table = torch.rand(tokens, 13)
-    long = dataclasses.replace(
-        short,
-        token_ids=torch.arange(positions),
-        labels=("␣word",) * positions,
-        vocabulary=tuple((7 * i, f"␣word{i}") for i in range(tokens)),
-        languages=tuple("abcdefghijklm"),
-        token_languages=table / table.sum(1, keepdim=True),
-        measured={
-            "top_ids": 7 * torch.randint(tokens, shape),
-            "top_logprobs": -torch.rand(shape).mul(9).sort(-1).values,
-            "entropy": torch.rand(shape[:2]),
-            "kl_to_final": torch.rand(shape[:2]),
-        },
-    )
-    assert len(document(long).encode()) < 3_000_000
+    assert len(document(lens_of(6, 19)).encode()) < 150_000
+    assert len(document(lens_of(512, 31)).encode()) < 3_000_000
 
 
 def written(lens):
