@@ -12,7 +12,6 @@ $$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{i
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,12 +22,14 @@ from semhub_lens.base.rng import derangement, generator
 NEIGHBOURS = 10
 TIED = 1e-5
 """States whose cosines all lie this close to 1 are told apart by rounding only."""
-ROWS = 1024
-"""Items whose products with all others are computed at a time."""
-GATHERED = 1 << 17
-"""Numbers of Gram matrices that are permuted at a time: what stays in a processor's cache."""
-TOGETHER = 8
-"""Layers that are permuted together: one look-up finds an entry at all of them."""
+ROWS = 256
+"""Items whose products with others are computed at a time."""
+ENTRIES = 1 << 14
+"""Entries of a Gram matrix that all layers and many pairings look up in turn."""
+PLACES = 1 << 22
+"""Places of such entries that are held at a time (16 MiB)."""
+GATHERED = 1 << 16
+"""Numbers that are looked up at a time: what stays in a processor's cache."""
 CONSTANT = 1e-30
 """Product of the two sets' HSIC, each with itself, below which one of them is constant."""
 
@@ -124,13 +125,18 @@ def common_neighbours(
     for layer, (own, other) in enumerate(zip(a, b, strict=True)):
         if own is None or other is None:
             continue
-        near = torch.zeros(n, n, dtype=torch.uint8).scatter_(1, other, 1).view(-1).numpy()
-        lists = own.numpy()
-        for draw, order in enumerate(orders.numpy()):
-            places = np.take(order, lists, mode="clip")
-            places += order[:, None] * n
-            shares[draw, layer] = float(np.take(near, places, mode="clip").sum()) / lists.size
+        near = torch.zeros(n, n, dtype=torch.uint8).scatter_(1, other, 1).flatten()
+        for some in torch.arange(draws).split(max(1, GATHERED // own.numel())):
+            partner = _places(orders[some].T, n)  # side by side: one look-up finds an item's partner in each pairing
+            places = partner.index_select(0, own.flatten()).view(n, -1, len(some)).add_(partner[:, None] * n)
+            common = near.index_select(0, places.flatten()).view(own.numel(), -1)
+            shares[some, layer] = common.sum(0, dtype=torch.float32) / own.numel()
     return shares
+
+
+def _places(orders: Int[Tensor, "*axes"], n: int) -> Int[Tensor, "*axes"]:
+    """Indices that can number the entries of an n x n matrix, in 32 bits where these do: half as much to read."""
+    return orders.to(torch.int32 if n * n < 1 << 31 else torch.int64).contiguous()
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,48 +162,60 @@ class Grams:
 def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> float:
     """Write a U-centred Gram matrix of norm 1; returns the HSIC of the states with themselves."""
     n = len(states)
-    centred = states.double()
-    centred = centred - centred.mean(0)
-    size = max(float(centred.norm()) / n**0.5, 1e-150)
-    rows = (centred / size).float()
-    exact = rows.double()
-    sums = exact @ exact.sum(0) - exact.square().sum(1)  # of the rows of the Gram matrix without its diagonal
+    rows, size = _centred(states)
+    sums = (rows @ rows.sum(0) - rows.square().sum(1)).double()  # of the Gram matrix's rows without its diagonal
     shift = ((sums - sums.sum() / (2 * (n - 1))) / (n - 2)).float()
-    square = 0.0
-    for block in torch.arange(n).split(ROWS):
-        first, last = int(block[0]), int(block[-1]) + 1
-        part = gram[first:last]
-        torch.mm(rows[first:last], rows.T, out=part)
-        part.sub_(shift[first:last, None]).sub_(shift)
-        part[torch.arange(len(block)), block] = 0
-        square += float(part.square().sum(1).double().sum())
-        if lower:
-            part.tril_(first - 1).mul_(2)
-    gram.div_(max(square, 1e-300) ** 0.5)
+    square, blocks = 0.0, [slice(first, min(n, first + ROWS)) for first in range(0, n, ROWS)]
+    for block in blocks:  # the other half is the same
+        part = gram[block, : block.stop]
+        torch.mm(rows[block], rows[: block.stop].T, out=part)
+        part.sub_(shift[block, None]).sub_(shift[: block.stop]).tril_(block.start - 1)
+        square += 2 * float(part.square().sum(1).double().sum())
+        gram[block, block.stop :] = 0
+    gram.mul_((2 if lower else 1) / max(square, 1e-300) ** 0.5)
+    for block in blocks[: 0 if lower else None]:
+        gram[: block.start, block] = gram[block, : block.start].T
+        gram[block, block] += gram[block, block].T.clone()
     return square * size**4 / (n * (n - 3))
+
+
+def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item d_model"], float]:
+    """States without their mean, in float32 and divided by a size; and the size.
+
+    The mean is subtracted twice: rounding of a large one leaves a small one.
+    """
+    wide = states if states.dtype == torch.float64 else states.float()
+    rows = wide - wide.mean(0)
+    size = max(float(torch.linalg.vector_norm(rows, torch.inf)), 1e-150)
+    rows = rows.div_(size).float()
+    return rows.sub_(rows.mean(0)), size
 
 
 def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
     """Debiased CKA where item i of the one set (`lower`) is paired with item `order[i]` of the other."""
     draws, n = orders.shape
-    found = torch.zeros(draws, len(whole.hsic), dtype=torch.float32)
-    for layers in torch.arange(len(whole.hsic)).split(TOGETHER):
-        entries, width = _side_by_side(whole.values[layers].flatten(1))
-        step = max(1, GATHERED // (n * width))
-        blocks = [(first, min(n, first + step)) for first in range(0, n, step)]
-        weights = [_side_by_side(lower.values[layers, i:j, :j].flatten(1))[0] for i, j in blocks]
-        weights = [torch.from_numpy(weight.view(np.float32).reshape(-1, width)) for weight in weights]
-        for draw, order in enumerate(orders.numpy()):
-            for (first, last), weight in zip(blocks, weights, strict=True):
-                there = np.take(entries, (order[first:last, None] * n + order[:last]).ravel(), mode="clip")
-                products = torch.from_numpy(there.view(np.float32).reshape(-1, width)).mul_(weight)
-                found[draw, layers] += products.sum(0)[: len(layers)]
+    found = torch.zeros(draws, len(whole.hsic), dtype=torch.float64)
+    orders = _places(orders, n)
+    step = max(1, ENTRIES // n)
+    for first, last in ((first, min(n, first + step)) for first in range(0, n, step)):
+        weights = lower.values[:, first:last, :last].flatten(1)
+        for some in torch.arange(draws).split(max(1, PLACES // weights.shape[1])):
+            places = orders[some, first:last, None] * n + orders[some, None, :last]  # the same at every layer
+            for layer, (entries, weight) in enumerate(zip(whole.values, weights, strict=True)):
+                found[some, layer] += _weighted_sums(entries, places.flatten(1), weight)
     found[:, ~(lower.hsic * whole.hsic > CONSTANT)] = torch.nan
-    return found
+    return found.float()
 
 
-def _side_by_side(values: Float[Tensor, "layer entry"]) -> tuple[np.ndarray, int]:
-    """The entries, each with its values at all layers as one item of 4 to 32 bytes, which numpy takes fastest."""
-    width = 1 << (len(values) - 1).bit_length()
-    padded = torch.nn.functional.pad(values, (0, 0, 0, width - len(values))) if width > len(values) else values
-    return padded.T.contiguous().numpy().view(f"V{4 * width}")[:, 0], width
+def _weighted_sums(
+    entries: Float[Tensor, "item other"], places: Int[Tensor, "draw entry"], weights: Float[Tensor, " entry"]
+) -> Float[Tensor, " draw"]:
+    """Sum of weights times the entries at each draw's places."""
+    together, entries = max(1, GATHERED // len(weights)), entries.flatten()
+    sums = torch.empty(len(places), dtype=torch.float32)
+    buffer = torch.empty(together * len(weights), dtype=torch.float32)  # written anew, not made anew
+    for start in range(0, len(places), together):
+        some = places[start : start + together].flatten()
+        found = torch.index_select(entries, 0, some, out=buffer[: len(some)])
+        torch.mv(found.view(-1, len(weights)), weights, out=sums[start : start + together])
+    return sums

@@ -8,6 +8,7 @@ needed for it. Where one is needed, it exists for one layer, or one block of ite
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import torch
@@ -58,6 +59,11 @@ class Pair:
         return _paired(*self.units)
 
     @cached_property
+    def baseline(self) -> Float[Tensor, " layer"]:
+        """Mean cosine of all non-pairs, in double precision."""
+        return _baseline(*self.units, self.matched)
+
+    @cached_property
     def interval(self) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
         """Interval of D over resampled pairs; copies of one pair are not each other's non-pairs."""
         n, width = self.a.shape[1:]
@@ -81,7 +87,7 @@ class Pair:
     @cached_property
     def ranks(self) -> tuple[Int[Tensor, "layer item"], Int[Tensor, "layer item"]]:
         """How many candidates of the other set lie at least as near to each item as its partner, the partner aside."""
-        return _ranks(*self.centred_units), _ranks(*reversed(self.centred_units))
+        return _ranks(*self.centred_units)
 
     @cached_property
     def neighbours(self) -> tuple[list, list]:
@@ -163,32 +169,31 @@ def _paired(a: Tensor, b: Tensor) -> Float[Tensor, "layer item"]:
 
 
 def _baseline(a: Tensor, b: Tensor, matched: Tensor) -> Float[Tensor, " layer"]:
-    """Mean cosine of all non-pairs of unit vectors, in closed form."""
+    """Mean cosine of all non-pairs of unit vectors, in closed form and double precision."""
     n = a.shape[1]
-    total = torch.einsum("ld,ld->l", a.double().sum(1), b.double().sum(1))
-    return ((total - matched.double().sum(1)) / (n * (n - 1))).float()
+    total = [x.double().sum(0) @ y.double().sum(0) for x, y in zip(a, b, strict=True)]
+    return (torch.stack(total) - matched.double().sum(1)) / (n * (n - 1))
 
 
 def _spread(pair: Pair) -> Float[Tensor, " layer"]:
     """Standard deviation of the non-pairs' cosines."""
     n, width = pair.a.shape[1:]
-    mean = _baseline(*pair.units, pair.matched)
     if n < width and pair.cosines is not None:
-        gaps = (pair.cosines - mean[:, None, None]).square()
-        own = gaps.diagonal(dim1=1, dim2=2).sum(1, dtype=torch.float64)
-        return ((gaps.sum((1, 2), dtype=torch.float64) - own) / (n * (n - 1))).clamp(min=0).sqrt().float()
+        gaps = (pair.cosines - pair.baseline.float()[:, None, None]).square_()
+        gaps.diagonal(dim1=1, dim2=2).zero_()
+        return (gaps.sum(2).double().sum(1) / (n * (n - 1))).sqrt().float()
     squares = []
     for layer_a, layer_b in zip(*pair.units, strict=True):
         x, y = layer_a.double(), layer_b.double()
         squares.append(((x.T @ x) * (y.T @ y)).sum())
     mean_square = (torch.stack(squares) - pair.matched.double().square().sum(1)) / (n * (n - 1))
-    return (mean_square - mean.double().square()).clamp(min=0).sqrt().float()
+    return (mean_square - pair.baseline.square()).clamp(min=0).sqrt().float()
 
 
 def _centred(pair: Pair) -> Float[Tensor, "layer item"]:
     """Each pair's cosine above the non-pairs' mean, after subtracting each data type's mean state."""
     cosines = _paired(*pair.centred_units)
-    return cosines - _baseline(*pair.centred_units, cosines)[:, None]
+    return cosines - _baseline(*pair.centred_units, cosines).float()[:, None]
 
 
 def _blocks(
@@ -204,26 +209,36 @@ def _effect_null(pair: Pair) -> Float[Tensor, "draw layer"]:
     """D under random pairings in which nobody keeps its partner; the same pairings at every layer."""
     layers, n = pair.a.shape[:2]
     wrong = pair.draw.pairings
-    total = pair.matched.sum(1) + _baseline(*pair.units, pair.matched) * n * (n - 1)
+    total = pair.matched.sum(1) + pair.baseline.float() * n * (n - 1)
     sums = torch.zeros(len(wrong), layers, dtype=torch.float32)
     for layer, rows, cosines in _blocks(*pair.units, pair.cosines):
-        sums[:, layer] += cosines[torch.arange(len(rows)), wrong[:, rows]].sum(1)
+        places = wrong[:, rows] + torch.arange(len(rows)) * n
+        sums[:, layer] += cosines.flatten().index_select(0, places.flatten()).view(places.shape).sum(1)
     return sums / n - (total - sums) / (n * (n - 1))
 
 
-def _ranks(a: Tensor, b: Tensor) -> Int[Tensor, "layer item"]:
-    ranks = torch.zeros(a.shape[:2], dtype=torch.long)
-    for layer, rows, cosines in _blocks(a, b):
-        own = cosines[torch.arange(len(rows)), rows]
-        ranks[layer, rows] = (cosines >= own[:, None]).sum(1) - 1
-    return ranks
+def _ranks(a: Tensor, b: Tensor) -> tuple[Int[Tensor, "layer item"], Int[Tensor, "layer item"]]:
+    """Ranks in both directions from the same cosines, a tile of items at a time."""
+    layers, n = a.shape[:2]
+    ranks = torch.full((2, layers, n), -1, dtype=torch.long)  # the partner itself is counted below
+    blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
+    tiles = sorted(product(blocks, blocks), key=lambda tile: tile[0] != tile[1])  # first those that hold the partners
+    for layer, (x, y) in enumerate(zip(a, b, strict=True)):
+        own = torch.empty(n, dtype=torch.float32)
+        for rows, columns in tiles:
+            cosines = x[rows] @ y[columns].T
+            if rows == columns:
+                own[rows] = cosines.diagonal()
+            ranks[0, layer, rows] += (cosines >= own[rows, None]).sum(1)
+            ranks[1, layer, columns] += (cosines >= own[columns]).sum(0)
+    return ranks[0], ranks[1]
 
 
 MEASURES: dict[str, Measure] = {
     "effect": Measure(
         quantities={
             "matched": lambda pair: pair.matched,
-            "baseline": lambda pair: _baseline(*pair.units, pair.matched),
+            "baseline": lambda pair: pair.baseline.float(),
             "spread": _spread,
             "low": lambda pair: pair.interval[0],
             "high": lambda pair: pair.interval[1],

@@ -12,7 +12,7 @@ import semhub_lens as shl
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.geometry import alignment
 from semhub_lens.geometry.alignment import debiased_cka
-from semhub_lens.geometry.measures import MEASURES, Measure, cosine_matrix
+from semhub_lens.geometry.measures import MEASURES, Draws, Measure, cosine_matrix
 from semhub_lens.geometry.similarity import SimilarityResult, similarity
 
 LAYERS, ITEMS, WIDTH = 3, 9, 5
@@ -387,7 +387,9 @@ def test_alignment_and_its_nulls_equal_the_naive_definitions_however_the_work_is
     a, b = pair(items=25, width=12, noise=0.4, layers=layers)
     a[..., 3] *= 8  # one dimension that rules, as in real states
     monkeypatch.setattr(alignment, "ROWS", rows)
-    monkeypatch.setattr(alignment, "GATHERED", 25 * rows)
+    monkeypatch.setattr(alignment, "ENTRIES", 25 * rows)
+    monkeypatch.setattr(alignment, "PLACES", 4 * 25 * rows)
+    monkeypatch.setattr(alignment, "GATHERED", 2 * 25 * rows)
     monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "CHUNK", 25 * 25 * 3)
     found = similarity(a, b, measures=["cka", "neighbours"], draws=6)
     orders = [torch.arange(25), *alignment.pairings(25, 0, 6)]
@@ -402,3 +404,25 @@ def test_alignment_and_its_nulls_equal_the_naive_definitions_however_the_work_is
     assert found.cka_null.std(0).min() > 1e-3, "the pairings must differ"
     torch.testing.assert_close(alignment.cka_null(a, b, seed=0, draws=6), found.cka_null, atol=2e-6, rtol=0)
     assert torch.equal(alignment.neighbours_null(a, b, seed=0, draws=6), found.neighbours_null)
+
+
+@pytest.mark.parametrize("items, width", [(40, 64), (70, 12)])
+def test_states_like_real_ones_are_measured_as_in_double_precision(items, width):
+    """A large common offset, one dimension that rules, and items of very different length."""
+    a, b = pair(items=items, width=width, noise=0.3)
+    for states in (a, b):
+        states[..., 3] = 20 * states[..., 3] + 200
+        states[:, 0] *= 30
+    found = similarity(a, b, draws=20)
+    wrong = Draws(items, 0, 20).pairings
+    for layer in range(LAYERS):
+        cosines = torch.tensor(table(a[layer], b[layer]), dtype=torch.float64)
+        others = cosines[~torch.eye(items, dtype=torch.bool)]
+        assert float(found.baseline[layer]) == pytest.approx(float(others.mean()), abs=1e-6)
+        assert float(found.spread[layer]) == pytest.approx(float(others.std(correction=0)), rel=1e-4)
+        null = torch.tensor([effect_of(cosines[:, order].tolist()) for order in wrong])
+        torch.testing.assert_close(found.null[:, layer], null.float(), atol=1e-6, rtol=1e-5)
+        for i, order in enumerate(alignment.pairings(items, 0, 20)):
+            cka, common = naive_alignment(a[layer], b[layer], order, k=10)
+            assert float(found.cka_null[i, layer]) == pytest.approx(cka, abs=1e-5)
+            assert float(found.neighbours_null[i, layer]) == pytest.approx(common, abs=0.006)  # a tie may turn
