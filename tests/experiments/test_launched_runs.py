@@ -96,7 +96,7 @@ def test_states_in_a_folder_are_shared_and_go_on_with_another_number_of_processe
         patched.setattr(residual, "residual_reads", residual_reads)
         expected, _ = states(model, tmp_path / "one")(None)
     ended = launched(2, states(model, out, die=(1, 2)))
-    assert ended[1] == -signal.SIGKILL and "has ended" in ended[0]
+    assert ended[1] == -signal.SIGKILL and "ended before" in ended[0]
     with pytest.raises(shl.SemhubError, match=r"not finished \(4 parts"):
         shl.open_states(out)
     assert launched(3, states(model, out)) == [[expected, 1], [expected, 0], [expected, 0]], "shard 3 was missing"

@@ -72,7 +72,7 @@ def test_a_transposed_mask_covers_other_patches_also_of_a_picture_that_is_not_sq
 
 
 def test_a_part_of_a_picture_takes_no_mask():
-    with pytest.raises(ValueError, match="shows a part"):
+    with pytest.raises(ValueError, match="shows only a part"):
         Tile((0,), 1, 1, whole=False).covered(mask("1"))
     with pytest.raises(ValueError, match="a mask with pixels"):
         WIDE.covered(torch.zeros(0, 3).bool())

@@ -99,10 +99,10 @@ def test_names_with_a_colon_are_allowed_but_reserved_ones_are_not(tiny_model):
         ("four", "'four' occurs 0 times"),
         ("e", "'e' occurs 3 times"),
         ("", "'' occurs 0 times"),
-        ((3, 3), "characters .3, 3. do not lie within the 21 characters"),
-        ((5, 2), "do not lie within"),
-        ((-1, 2), "do not lie within"),
-        ((0, 22), "do not lie within"),
+        ((3, 3), "characters .3, 3. are not within the 21 characters"),
+        ((5, 2), "are not within"),
+        ((-1, 2), "are not within"),
+        ((0, 22), "are not within"),
     ],
 )
 def test_a_span_that_is_not_there_once_is_refused(tiny_model, spec, message):

@@ -69,7 +69,7 @@ def test_a_sound_that_the_processor_cuts_is_refused(family):
     for seconds in (0.16, 0.315, 0.32):
         assert times(seconds)["audio:0"][-1] < seconds
     for seconds in (0.37, 0.64):
-        with pytest.raises(SemhubError, match=rf"reads 0\.32 of the {seconds:.2f} seconds .* shorten it"):
+        with pytest.raises(SemhubError, match=rf"reads 0\.32 of the {seconds:.2f} seconds .* shorten the sound"):
             times(seconds)
 
 
