@@ -163,7 +163,7 @@ def test_what_is_neither_path_nor_data_set_is_refused(reader, tmp_path):
     for source in ("nothing", "some/missing.jsonl", str(tmp_path / "missing.jsonl"), "a/b/c"):
         with pytest.raises(ValueError, match="found nothing at"):
             reader(source, limit=3)
-    with pytest.raises(ValueError, match="give a limit"):
+    with pytest.raises(ValueError, match="pass a limit"):
         reader("wikimedia/wikipedia:20231101.fr")
     with pytest.raises(ValueError, match="limit = 0"):
         reader(tmp_path, limit=0)

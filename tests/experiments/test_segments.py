@@ -110,7 +110,7 @@ def test_composed_pictures_are_the_same_for_a_seed_and_go_round_the_names():
     first, again, other = (composed_pictures(named_pictures(), 40, seed) for seed in (1, 1, 2))
     assert [item.key for item in first] == [item.key for item in again] != [item.key for item in other]
     assert all(sum(item.labels[0] == name for item in first) == 2 for name in NAMES)
-    with pytest.raises(ValueError, match="a name for each place"):
+    with pytest.raises(ValueError, match="a different name for each place"):
         composed_pictures(named_pictures(NAMES[:1]), 3, 0)
 
 
