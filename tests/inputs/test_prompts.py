@@ -134,7 +134,7 @@ def test_ids_are_taken_as_they_are(ids):
 
 @pytest.mark.parametrize("positions", [[], [3], [-1], [0, 7]])
 def test_a_span_of_positions_outside_the_prompt_is_refused(positions):
-    with pytest.raises(ValueError, match="does not lie within the 3 tokens"):
+    with pytest.raises(ValueError, match="is not within the 3 tokens"):
         Prompt.from_ids([4, 5, 6], spans={"a": positions})
 
 

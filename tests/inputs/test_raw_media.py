@@ -27,7 +27,7 @@ def heard(wave):
         (torch.from_numpy(WAVE).bfloat16(), 1e-2),
         (WAVE.tolist(), 1e-6),
     ],
-    ids=["16 bits", "32 bits", "8 bits", "a tensor", "bfloat16", "a list"],
+    ids=["16 bits", "32 bits", "8-bit picture", "a tensor", "bfloat16", "a list"],
 )
 def test_integer_samples_have_the_full_scale_of_their_type(same, error):
     assert samples(same).dtype == np.float32 and np.abs(samples(same) - WAVE).max() < error
