@@ -270,13 +270,11 @@ class Prompt:
         otherwise. Spans cover the texts without the blanks around them:
 
         - "turn:0", "turn:1", ...: the text of each message, with its thoughts;
-        - "user", "assistant", ...: the text of all messages of a role; "user:0", "user:1", ...: of its first, its
-          second, ...;
+        - "user", "assistant", ...: the texts of a role; "user:0", "user:1", ...: its first text, its second, ...;
         - "thinking", "thinking:0", ...: thoughts, with their tags (`<think>...</think>`);
         - "template": every other token; "template:i": those before turn i, and last those after all turns.
 
-        So `read="assistant:last"` reads the last token of the reply's text, and `read="last"` the last token before the
-        next reply.
+        So `read="assistant:last"` reads the end of the reply's text, and `read="last"` the token before the next reply.
 
         Args:
             model: any TransformerLens model with a tokenizer that gives character offsets (a fast one).
@@ -284,8 +282,7 @@ class Prompt:
                 the template.
             ending: "reply": start the reply of the model. "turn": end after the last turn. "continue": end after the
                 last message's text, which the model continues. None means "turn" after a reply, and "reply" otherwise.
-            thinking: "keep": thoughts in tags stay, also those of earlier turns, which some templates drop. "template":
-                keep or drop them as the template does.
+            thinking: "keep" keeps all thoughts in tags; "template" drops those that the template drops (earlier turns).
             spans: more spans, as in `from_text`, in the text that the template writes.
             template: a template (Jinja) in place of the tokenizer's.
             settings: values for names that the template uses, such as `{"enable_thinking": False}`.

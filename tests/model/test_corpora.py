@@ -223,8 +223,8 @@ def test_more_items_of_the_same_data_go_on_and_others_are_refused(model, in_memo
     assert [len(window) for window in begun] == [8, 8, 5], "the window that was short runs anew"
     for prompts, said in [
         (TEXTS[:16], "more items than these 16"),
-        (TEXTS[:12], r"item 12 \(from 0\) is another"),
-        ([*TEXTS[:11], "red", *TEXTS[12:]], r"item 11 \(from 0\) is another"),
+        (TEXTS[:12], r"item 12 \(from 0\) differs"),
+        ([*TEXTS[:11], "red", *TEXTS[12:]], r"item 11 \(from 0\) differs"),
     ]:
         with pytest.raises(SemhubError, match=said):
             written(model, out, prompts)
