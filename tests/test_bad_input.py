@@ -198,7 +198,7 @@ def test_a_damaged_table_in_the_cache_is_built_again(monkeypatch, tmp_path):
 MISTYPED = {
     "several prompts for one lens": (
         lambda m: free(shl.logit_lens)(m, ["red", "dog"], **QUIET),
-        "reads one prompt, got 2",
+        "takes one prompt, got 2",
     ),
     "norm": (
         lambda m: free(shl.Readout.__init__)(object.__new__(shl.Readout), m, norm="layer"),

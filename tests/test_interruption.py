@@ -172,7 +172,7 @@ def test_damaged_converted_weights_are_named_and_stay(tmp_path, monkeypatch, dam
         folder.rename(tmp_path / "away")
         folder.write_text("theirs")
     before = content(tmp_path)
-    with pytest.raises(shl.SemhubError, match=r"converted weights in .* are damaged .*: remove that folder"):
+    with pytest.raises(shl.SemhubError, match=r"converted weights in .* are damaged .*Remove that folder"):
         plain_folder("small", [tmp_path / "weights"])
     assert content(tmp_path) == before
 

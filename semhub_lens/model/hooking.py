@@ -1,7 +1,8 @@
 """Hook points: their names, and runs of a model under hooks.
 
-Layer axis: index 0 is the embedding (input of block 0), index l the residual stream after block l-1, the last one
-after the last block; all before the final norm. Runs end at that last state: the unembedding is never computed here.
+Layer axis: index 0 is the embedding (input of block 0), index l is the residual stream after block l-1, and the last
+one is the state after the last block; all are before the final norm. Runs end at that last state, so the unembedding is
+never computed here.
 """
 
 import difflib
@@ -32,11 +33,11 @@ from semhub_lens.model.facts import (
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
 Hooks = Sequence[tuple[str, HookFunction]]
-"""What `model.run_with_hooks(fwd_hooks=...)` takes: pairs of hook name and hook function."""
+"""The hooks of `model.run_with_hooks(fwd_hooks=...)`: pairs of hook name and hook function."""
 
 WINDOW = "semhub_window"
 BEFORE_THE_END = ("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
-"""Hook points with these names lie before the last residual state."""
+"""Hook points with these names come before the last residual state."""
 RESID = "resid"
 """The site whose layers are entries of the residual axis, not blocks."""
 SITES = {
@@ -56,7 +57,7 @@ def n_layers(model: Model) -> int:
 
 
 def site_name(layer: int, site: str) -> str:
-    """Hook name of a site of block `layer`, or (`site="resid"`) where residual entry `layer` is edited.
+    """Hook name of a site in block `layer`, or (`site="resid"`) of the place where residual entry `layer` is edited.
 
     The names are valid on both model classes and need no model. Entry l is edited at the output of block l-1, just
     before the input of block l, where probes read it.
@@ -67,7 +68,7 @@ def site_name(layer: int, site: str) -> str:
     if site != RESID and site not in SITES:
         raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join([RESID, *SITES])}.")
     if layer < 0:
-        raise SemhubError(f"Layer {layer} is negative; blocks and residual entries are numbered from 0.")
+        raise SemhubError(f"Layer {layer} is negative; blocks and residual entries start at 0.")
     if site == RESID:
         return site_name(layer - 1, "resid_post") if layer else ENTRY
     return f"blocks.{layer}.{SITES[site]}"
@@ -81,7 +82,7 @@ def residual_names(model: Model) -> list[str]:
 
 
 def require_entry(model: Model, layer: int) -> int:
-    """The layer as an index of the residual axis; a SemhubError where it is none."""
+    """The layer as an index of the residual axis; a SemhubError if it is out of range."""
     if not 0 <= whole_number(layer, "A layer") <= n_layers(model):
         raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {n_layers(model)}.")
     return int(layer)
@@ -91,7 +92,7 @@ def hook_names(hooks: Hooks) -> list[str]:
     """Names of the hook points.
 
     Raises:
-        SemhubError: something that is no pair of a name and a function.
+        SemhubError: an entry that is not a pair of a name and a function.
     """
     for entry in hooks if isinstance(hooks, list | tuple) else [hooks]:
         if not (isinstance(entry, tuple | list) and len(entry) == 2 and callable(entry[1])):
@@ -107,9 +108,8 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
     for name in names:
         if name.endswith(SITES["resid_mid"]) and mid_lies_behind(model):
             raise Unfit(
-                f"The blocks of {model.cfg.model_name} norm what they have added, so what transformer-lens calls "
-                f"{name!r} is their state behind the MLP, not between attention and MLP. Take attn_out, mlp_out or a "
-                "residual entry."
+                f"The blocks of {model.cfg.model_name} norm their output, so {name!r} in transformer-lens is the state "
+                "after the MLP, not between attention and MLP. Use attn_out, mlp_out or a residual entry."
             )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
@@ -122,25 +122,24 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
+    """The prompts and positions of one forward pass; hooks use it to find absolute positions.
 
-    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see
-    it too.
+    Runners of this library put it into the context of every hook point (`hook.ctx`), so your own hooks see it too.
     """
 
     items: Int[Tensor, " batch"]
-    """Index of each row in the list of prompts that the user gave."""
+    """Index of each row in the user's list of prompts."""
     starts: Int[Tensor, " batch"]
-    """Absolute position of the first column; negative where a row is padded on the left."""
+    """Absolute position of the first column; negative if a row is padded on the left."""
     lengths: Int[Tensor, " batch"]
     """Prompt lengths."""
     spans: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     generated: int = 0
-    """Tokens generated after each prompt so far; columns behind them are padding."""
+    """Tokens generated after each prompt so far; later columns are padding."""
     run: object = None
-    """Tells the passes of one run from those of another."""
+    """Identifies the run that a pass belongs to."""
     writes: tuple[Writes | None, ...] = ()
-    """Per row, embeddings that are written over some of its positions before block 0."""
+    """For each row, embeddings that replace some of its positions before block 0."""
 
     def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
         """Absolute position of every column; -1 in padding."""
@@ -150,7 +149,7 @@ class Window:
 
 
 NOWHERE = Window(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-"""A window without positions: interventions leave a pass under it alone."""
+"""A window without positions: interventions change nothing in such a pass."""
 
 
 def _write(activation: Tensor, hook: Any) -> Tensor | None:
@@ -170,19 +169,20 @@ class _Done(Exception):
 
 @contextmanager
 def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
-    """Let all hook points see a window, `NOWHERE` at first; yields the function that sets the next one.
+    """Give all hook points a window, first `NOWHERE`; yields the function that sets the next one.
 
     Raises:
-        SemhubError: another run of the library on this model is under way; its window stays.
+        SemhubError: another run of the library on this model is in progress; its window stays.
     """
     points = model.hook_dict
     contexts = list({id(point.ctx): point.ctx for point in points.values()}.values())  # several names share one
     mine = replace(NOWHERE)
     if contexts[0].setdefault(WINDOW, mine) is not mine:  # one step, so that of two threads one is refused
         raise SemhubError(
-            "A run of this library is under way on this model: its hooks would fire in a second run, at the positions "
-            "of other prompts. A hook must not call residual_stream, generate, ... on the model that it hangs on; run "
-            "it before or after. Threads that share a model take turns: hold one threading.Lock around their calls."
+            "A run of this library is under way on this model, and its hooks would also fire in a second run, at the "
+            "positions of other prompts. A hook must not call residual_stream, generate, ... on its own model; call "
+            "them before or after the run. Threads that share a model must take turns: use one threading.Lock around "
+            "their calls."
         )
 
     def show(shown: Window) -> None:
@@ -200,7 +200,7 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
 
 @contextmanager
 def evaluating(model: Model) -> Iterator[None]:
-    """Switch all modules to evaluation mode for as long: dropout would give other numbers at every call."""
+    """Keep all modules in evaluation mode while open: dropout would give different numbers in every call."""
     training = training_modules(model)
     try:
         for module in training:
@@ -219,7 +219,7 @@ class Run:
     show: Callable[[Window], None]
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
-        """Run the model once on a batch of this window, which is shown first."""
+        """Set the window, then run the model once on its batch."""
         self.show(replace(window, run=self))
         device = input_device(self.model)
         inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
@@ -236,14 +236,14 @@ class Run:
 
 @contextmanager
 def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[Run]:
-    """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
+    """Attach `hooks` and yield a `Run`; afterwards, remove all hooks, and raise an error if one never fired.
 
-    Passes end at the last residual state, unless a hook sits behind it, and are in evaluation mode, in whatever mode
-    the model is. With `rows_join` hooks may add rows. The user's own passes in another thread meet none of the hooks.
+    Passes end at the last residual state, unless a hook comes after it. They are in evaluation mode, whatever the
+    model's mode. With `rows_join`, hooks may add rows. Passes in another thread see none of the hooks.
 
     Raises:
-        SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
-            fire in any pass.
+        SemhubError: unknown hook name, another run of this model in progress (before anything runs); a hook that did
+            not fire in any pass.
     """
     require_hooks(model, hook_names(hooks))
     require_weights(model)
@@ -292,11 +292,11 @@ def _leave(activation: Tensor, hook: Any) -> None:
 
 
 class PassCounter:
-    """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
+    """The window of each pass at a hook point: the runner's, or one that is counted from earlier passes.
 
-    The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV
-    cache). A one-token prompt directly after another one is taken for its continuation. Without a cache, every longer
-    pass counts as a prompt of its own. Use new hooks for each such run, or `semhub_lens.generate`.
+    The count is for the user's own runs. There, a longer pass starts a run and single tokens continue it (a KV cache).
+    A one-token prompt directly after another one counts as its continuation. Without a cache, every longer pass counts
+    as a new prompt. Use new hooks for each such run, or `semhub_lens.generate`.
     """
 
     def __init__(self) -> None:

@@ -83,7 +83,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path):
         measured(values=shared[None], parts=(shared,)).save(path)
     assert Measured.load(path).note == "first"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(shl.SemhubError, match=r"folder could not be written \(Is a directory\); what was there is un"):
+    with pytest.raises(shl.SemhubError, match=r"folder could not be written \(Is a directory\); the old file is un"):
         measured().save(tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x"]
 

@@ -171,7 +171,7 @@ def test_another_model_is_refused_and_another_backend_is_not(backend, made, tmp_
     assert same(shl.Translators.load(path, models.tiny(backend)), made)
     for other in (models.tiny(backend, seed=1), models.tiny(backend, layers=2)):
         with pytest.raises(
-            ValueError, match=r"'made here' were made for tiny-llama \(weights .* Train some on this model"
+            ValueError, match=r"'made here' were made for tiny-llama \(weights .* Train translators on this model"
         ):
             shl.Readout(other, translator=made)
     shl.Readout(models.tiny(backend, seed=1), translator=lambda states, layer: made(states, layer))
@@ -185,7 +185,7 @@ def test_a_packaged_set_is_read_by_name_and_only_on_its_model(model, made, monke
     named = shl.logit_lens(model, "two plus", norm="tuned", **QUIET)
     given = shl.logit_lens(model, "two plus", readout=shl.Readout(model, translator=made), **QUIET)
     assert torch.equal(named.entropy, given.entropy) and named.provenance.norm == given.provenance.norm
-    with pytest.raises(ValueError, match="give no translator beside it"):
+    with pytest.raises(ValueError, match="takes no other translator"):
         shl.Readout(model, norm="tuned", translator=made)
     with pytest.raises(shl.Unfit, match=r"only for tiny-llama \(weights"):
         shl.Readout(models.tiny(seed=1), norm="tuned")

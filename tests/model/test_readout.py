@@ -124,7 +124,7 @@ def test_a_block_that_norms_what_it_has_added_has_no_state_between_attention_and
         lambda: shl.Capture(model, site="resid_mid"),
         lambda: shl.patch_grid(model, IDS, IDS, lambda logits: logits[:, 0], site="resid_mid", progress=False),
     ):
-        with pytest.raises(Unfit, match="behind the MLP"):
+        with pytest.raises(Unfit, match="after the MLP"):
             call()
     watched = shl.at(1, lambda activation, hook: None, site="attn_out")
     assert shl.residual_stream(model, IDS, hooks=watched, progress=False).isfinite().all()
