@@ -9,6 +9,7 @@
 - `gguf_reading`: a GGUF file is read once for all that transformers takes from it.
 - `prefix`: a key-value prefix that rows share.
 - `resolve`: what a user passes, turned into prompts that fit.
+- `rotary`: rotary positions that are scaled by the length of a pass.
 - `hooking`: hook names, hooked runs, the window of positions.
 - `checks`: which batches and caches a model is verified to run exactly.
 - `agreement`: how far a model is from the Hugging Face model whose weights it has.
@@ -20,6 +21,7 @@
 - `residual`: `residual_stream`, in memory or to a folder.
 - `translators`: `Translators`: maps of states into the last layer's space, as a file; packaged ones.
 - `final_norm`: the final norm as the model computes it.
+- `readable`: what a read-out can read.
 - `readout`: `Readout`: states to logits as the model does it, checked.
 - `generation`: `generate`.
 - `untrained`: `untrained`: the same shape with random weights.
