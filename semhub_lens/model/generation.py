@@ -45,7 +45,7 @@ class Generation(Result):
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
     """The continuations, without the prompts, which they go on from with their first blank; an id without a token
-    reads "<id 123>"."""
+    reads "<id 123>". Tokenised again they may be other tokens: what reads them takes `token_ids`, or the result."""
     token_ids: tuple[tuple[int, ...], ...]
     """The continuations' tokens; a token that ends a text, if reached, is the last."""
 
