@@ -216,7 +216,7 @@ def report(
 ) -> None:
     """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
     if compare is not None:
-        return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n))
+        return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n is not None))
     out = out or Path("semhub_report.html")
     said(f"Loading {model}.", shown=is_main() and not quiet)
     loaded = load_model(model, backend, device, dtype)

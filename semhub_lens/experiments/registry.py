@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult
@@ -85,6 +85,17 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in ids]
 
 
+def require_sample(n: int | None, seed: int) -> None:
+    """Refuse a sample that no experiment could take, before anything runs.
+
+    Raises:
+        SemhubError: fewer items than a verdict needs, or a seed of more than 64 bits.
+    """
+    if n is not None and n < FEWEST_ITEMS:
+        raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    generator(seed)
+
+
 @checked
 def unreadable(
     chosen: Sequence[Experiment], readers: Mapping[str, MediaReader], missing: Mapping[str, str]
@@ -147,11 +158,13 @@ def run(
     if convention not in get_args(Convention):
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    if n is not None and n < FEWEST_ITEMS:  # before a folder is made
-        raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    require_sample(n, seed)  # before a folder is made
+    if not isinstance(baseline, bool):
+        require_model(baseline)
+    if reader is not None and not hasattr(reader, "modality"):
+        raise SemhubError(f"reader= takes a spoke or a `ProcessorReader`, got {shown(reader)}.")
     if positions is not None and whole_number(positions, "positions=") < 1:
         raise SemhubError(f"positions= is how many positions of each text are read, at least 1, got {positions}.")
-    generator(seed)
     settings = RunSettings(
         n=chosen.n if n is None else n,
         seed=seed,

@@ -70,6 +70,7 @@ class CosineTo:
         self._model = model
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
 
+    @checked
     def result(self, row: int = 0) -> CosineResult:
         """Cosines `[layer pos ref]` of one `row` of the latest run."""
         states = normalize(self._capture.result(row), dim=-1)

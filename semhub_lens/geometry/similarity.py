@@ -103,8 +103,15 @@ class SimilarityResult(Quantities):
         """The number of residual layers, including the embedding."""
         return next(len(values) for name, values in self.measured.items() if name not in NULLS)
 
+    @checked
     def curves(self, measure: str) -> dict[str, Float[Tensor, " layer"]]:
-        """The curves of a measure by label, and the 95th percentile of its null."""
+        """The curves of a measure by label, and the 95th percentile of its null.
+
+        Raises:
+            SemhubError: an unknown measure, or one that was not asked for.
+        """
+        if measure not in MEASURES:
+            raise SemhubError(f"Unknown measure {measure!r}; there are {', '.join(MEASURES)}.")
         entry = MEASURES[measure]
         curves = {label: self._curve(attribute) for label, attribute in entry.curves.items()}
         for null in entry.null:

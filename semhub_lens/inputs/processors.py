@@ -36,6 +36,8 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     Raises:
         SemhubError: see `Prompt.from_processor`.
     """
+    if not hasattr(processor, "tokenizer"):
+        raise SemhubError(f"processor= takes what AutoProcessor.from_pretrained(name) gives, got {processor!r}.")
     shown = {IMAGE: _listed(images), AUDIO: _listed(audio)}
     counts = {modality.name: len(media) for modality, media in shown.items()}
     if not text.strip() or not any(counts.values()):
@@ -43,11 +45,13 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
             f"Expected a text and at least one picture or sound, got {text!r} with {counts}; for text alone use "
             "Prompt.from_text."
         )
+    if sampling_rate is not None and sampling_rate < 1:
+        raise SemhubError(f"sampling_rate= counts samples a second, at least 1; got {sampling_rate}.")
     for modality, media in shown.items():
         _check_placeholders(processor, text, modality, len(media))
     rate = _rate(processor, sampling_rate) if shown[AUDIO] else None
     shown[AUDIO] = [_waveform(sound) for sound in shown[AUDIO]]
-    shown[IMAGE] = [pixels(one) if isinstance(one, Tensor | np.ndarray) else one for one in shown[IMAGE]]
+    shown[IMAGE] = [_picture(one) for one in shown[IMAGE]]
     encoded = _call(processor, text, shown, rate)
     _require_heard(processor, encoded, shown[AUDIO])
     if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
@@ -66,6 +70,15 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
         spans |= _named(modality.name, positions)
     inputs = {name: value for name, value in encoded.items() if name not in DROPPED and isinstance(value, Tensor)}
     return Read(ids, spans, Media(inputs, tiles, times))
+
+
+def _picture(media: Any) -> Any:
+    """A PIL image as it is, or pixels; a processor would fetch what a text names, from the network too."""
+    if isinstance(media, Tensor | np.ndarray):
+        return pixels(media)
+    if not hasattr(media, "convert"):  # no PIL image
+        raise SemhubError(f"A picture is a PIL image or an array of pixels, got {media!r}; open a file with PIL.")
+    return media
 
 
 def _waveform(sound: Any) -> np.ndarray:
@@ -105,7 +118,7 @@ def placeholder(processor: Any, modality: Modality) -> tuple[str, int]:
     """
     token = getattr(processor, f"{modality.name}_token", None)
     if token is None:
-        raise Unfit(f"{type(processor).__name__} takes no {modality.name}.")
+        raise Unfit(f"{type(processor).__name__} takes no {modality.name}: give media and a processor that fit.")
     if modality is IMAGE and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
     own = getattr(processor, f"{modality.name}_token_id", None)

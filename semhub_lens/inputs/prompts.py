@@ -73,6 +73,7 @@ class Prompt:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @checked
     def continued(self, ids: Sequence[int]) -> "Prompt":
         """The prompt with more tokens at its end; spans, pictures, sound and embeddings stay."""
         media = self.media

@@ -4,9 +4,19 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
+UNSEEN = frozenset(
+    chr(code)
+    for codes in (
+        (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),  # joiners, fillers, an empty braille cell
+        range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0),  # which variant of a character is meant
+    )
+    for code in codes
+)  # fmt: skip
+"""Letters, marks and symbols by their category that draw nothing."""
 
 
 def require_characters(text: str) -> None:
@@ -28,9 +38,15 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 
 
 class Speller:
-    """Reads the bytes of token ids; make it once for many ids, because finding the tokenizer's kind is slow."""
+    """Reads the bytes of token ids; make it once for many ids, because finding the tokenizer's kind is slow.
+
+    Raises:
+        SemhubError: no tokenizer.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
+        if not hasattr(tokenizer, "convert_ids_to_tokens"):
+            raise SemhubError(f"Expected a model's tokenizer (model.tokenizer), got {shown(tokenizer)}.")
         self._tokenizer = tokenizer
         self._size = len(tokenizer)
         self._special = set(tokenizer.all_special_ids)
@@ -86,8 +102,9 @@ class Speller:
         if raw == f"<0x{content.hex().upper()}>":
             return raw
         text = content.decode(errors="surrogateescape")
-        shown = "".join(_show_character(c) for c in text)
-        return "◌" + shown if text and unicodedata.combining(text[0]) else shown
+        seen = "".join(_show_character(c) for c in text)
+        bare = text[:1] not in UNSEEN and unicodedata.category(text[0])[0] == "M" if text else False
+        return "◌" + seen if bare else seen
 
 
 def _byte_level() -> dict[str, int]:
@@ -110,6 +127,8 @@ def _show_character(char: str) -> str:
         return VISIBLE[char]
     return (
         f"U+{ord(char):04X}"
-        if char in VISIBLE.values() or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
+        if char in VISIBLE.values()
+        or char in UNSEEN
+        or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
         else char
     )

@@ -96,9 +96,20 @@ def spellings(word: str, variants: Variants = "all") -> list[str]:
     cases = [
         case
         for bare in forms
-        for case in ([bare] if variants == "space" else [bare, bare.lower(), bare[:1].upper() + bare[1:]])
+        for case in ([bare] if variants == "space" else [bare, _lowered(bare), _capitalised(bare)])
     ]
     return list(dict.fromkeys(text for case in cases for text in (case, " " + case)))
+
+
+def _lowered(word: str) -> str:
+    """In lower case; Python makes of "İ" an "i" with a dot of its own, which no text has."""
+    return word.lower().replace("i\u0307", "i") if "İ" in word else word.lower()
+
+
+def _capitalised(word: str) -> str:
+    """With its first letter in title case, where that is one letter ("ß" has none)."""
+    first = word[:1].title()
+    return (first if len(first) == 1 else word[:1]) + word[1:]
 
 
 @checked
@@ -111,8 +122,9 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         tokenizer: the model's tokenizer.
         word: one word, with or without its leading space.
         variants: "all" uses the spellings with and without leading space, as given, lower-case and capitalised. "space"
-            leaves out the changes of case. "exact" uses only the string as given. If the tokenizer puts a blank before
-            every text, the token without it counts too.
+            leaves out the changes of case. "exact" uses only the string as given. The cases follow no language: "May"
+            and "may" are one word, and a Turkish "I" becomes "i". If the tokenizer puts a blank before every text, the
+            token without it counts too.
         first_token: represent a spelling of several tokens by its first token. The number then measures that token,
             which other words may share.
 

@@ -16,6 +16,8 @@ from semhub_lens.inputs.tokens import token_id
 from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.hooking import require_entry
+from semhub_lens.model.readable import require_ids
+from semhub_lens.model.readout import output_size
 from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.weights import unembedding as unembedding_of
@@ -62,9 +64,13 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
     """Unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$.
 
     Tokens are spelled exactly, with their space.
+
+    Raises:
+        SemhubError: a word that is no single token, or a token that the model does not predict.
     """
     require_model(model)
     ids = [token_id(model.tokenizer, word) for word in (plus, minus) if word is not None]
+    require_ids(torch.tensor(ids), output_size(model))
     rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T.contiguous()
     return rows[0] if minus is None else rows[0] - rows[1]
 

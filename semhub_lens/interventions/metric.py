@@ -38,9 +38,19 @@ class Metric:
     """Takes the logits at `tokens`, in their order, or all of them where `tokens` is None."""
     tokens: Int[Tensor, " k"] | None = None
 
+    @checked
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-        """The metric of full logits at one position."""
-        return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+        """The metric of full logits at one position.
+
+        Raises:
+            SemhubError: logits of another vocabulary.
+        """
+        try:
+            return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+        except (IndexError, RuntimeError) as error:
+            raise SemhubError(
+                f"The metric {self.name!r} reads logits [batch vocab] of its own model, got {shown(logits)} ({error})."
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)

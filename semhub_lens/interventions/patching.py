@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
@@ -277,10 +277,11 @@ def _pairs(model: Model, pair: list[Prompt], positions: Pairs | None) -> list[tu
             )
         return [(i, i) for i in range(lengths[0])]
     listed: list[Any] = [tuple(entry) if isinstance(entry, tuple | list) else (entry,) for entry in positions]
-    if not listed or any(len(entry) != 2 or not all(type(i) is int for i in entry) for entry in listed):
+    if not listed or any(len(entry) != 2 or not all(map(is_index, entry)) for entry in listed):
         raise SemhubError(
             f"positions= takes pairs (clean position, corrupted position), at least one; got {positions!r}."
         )
+    listed = [tuple(map(int, entry)) for entry in listed]
     for entry in listed:
         for name, position, length in zip(("clean", "corrupted"), entry, lengths, strict=True):
             if not -length <= position < length:

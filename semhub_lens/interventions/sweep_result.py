@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.evidence.stats import bootstrap_mean, halves
@@ -74,6 +75,7 @@ class SweepResult(Result):
         """Scores that are not damage."""
         return tuple(name for name in self.names if name not in self.damage)
 
+    @checked
     def effect(self, score: str, condition: str = STEERED) -> Float[Tensor, "layer strength item"]:
         """What a condition changes: its score minus the clean one; "random" is the mean over the random directions.
 
@@ -83,6 +85,7 @@ class SweepResult(Result):
         row = self._score(score)
         return self.scores[self._rows(condition), :, :, row].mean(0) - self.clean[row]
 
+    @checked
     def contrast(self, score: str, control: str = RANDOM) -> Float[Tensor, "layer strength item"]:
         """Steered minus a control, item by item.
 
@@ -91,6 +94,7 @@ class SweepResult(Result):
         """
         return self.effect(score) - self.effect(score, control)
 
+    @checked
     def choose(self, score: str, *, damage: str | None = None, budget: float | None = None, seed: int = 0) -> Choice:
         """Choose layer and strength on one half of the items and report the other half.
 

@@ -111,6 +111,7 @@ class SteeringVector(Result):
             vector.check(model, any_model=any_model)
         return vector
 
+    @checked
     def check(self, model: Model, *, any_model: bool = False) -> None:
         """Raise a SemhubError if the vector was made for another model; see `load`."""
         require_model(model)
@@ -148,6 +149,7 @@ class SteeringVector(Result):
             raise SemhubError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
         return [pair for layer in chosen for pair in at(layer, add(self[layer], strength, positions))]
 
+    @checked
     def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction of a layer."""
         if layer not in self.layers:

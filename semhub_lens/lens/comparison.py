@@ -62,6 +62,7 @@ class LensComparison(Result):
         kept = (a[..., :, None] == b[..., None, :]).flatten(-2).sum(-1)
         return torch.where(self._held(), 1 - kept / min(a.shape[-1], b.shape[-1]), torch.nan)
 
+    @checked
     def change(self, quantity: str) -> Float[Tensor, "layer column"]:
         """A quantity that is one number a cell, in b less in a: "entropy", "kl_to_final".
 

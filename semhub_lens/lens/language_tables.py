@@ -173,7 +173,9 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
     encoded = _encoded(tokenizer, texts)
     counts = np.zeros(size)
     flat = np.fromiter((i for ids in encoded for i in ids), dtype=np.int64)
-    np.add.at(counts, flat, np.repeat(weights, [len(ids) for ids in encoded]))
+    shares = np.repeat(weights, [len(ids) for ids in encoded])
+    known = flat < size  # a tokenizer may have more tokens than the model has rows
+    np.add.at(counts, flat[known], shares[known])
     return counts
 
 

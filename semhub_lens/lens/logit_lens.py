@@ -181,6 +181,7 @@ class LogitLens:
         self._states = Capture(model)
         self.hooks = self._states.hooks
 
+    @checked
     def result(self, row: int = 0, *, tokens: Int[Tensor, "..."] | Sequence[int] | Prompt | None = None) -> LensResult:
         """Read the latest run's `row` out.
 

@@ -23,10 +23,11 @@ from semhub_lens.lens.kernel import contrast_targets, reduce_logits, require_qua
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.checks import batch_notes, right_padding
-from semhub_lens.model.facts import Model, provenance_of, rope_differs
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.rotary import rope_differs
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,16 @@ class TargetResult(Quantities):
 
     ask: ClassVar[Mapping[str, str]] = LensResult.ask
 
+    @checked
     def name(self, item: int, target: int) -> str:
-        """The target's name."""
+        """The target's name.
+
+        Raises:
+            SemhubError: no such item or target.
+        """
+        _, items, targets = self.log_probs.shape
+        if not (0 <= item < items and 0 <= target < targets):
+            raise SemhubError(f"There are {items} items of {targets} targets, counted from 0; got {item} and {target}.")
         return (*self.names[item], *self.common_names)[target]
 
     def to_frame(self) -> pd.DataFrame:
@@ -86,7 +95,8 @@ def target_lens(
 
     Args:
         model: any TransformerLens model.
-        prompts: texts, `Prompt`s, token ids or chat messages.
+        prompts: texts, `Prompt`s, token ids or chat messages. End a text without a blank: most tokenizers make it a
+            token of its own, and what stands behind it is another distribution.
         targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
             word stands for its variants, an id for itself, and a list of words or ids for all of them together
             (probabilities summed). Equally many targets for every item; () where all are common.

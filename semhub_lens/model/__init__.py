@@ -9,6 +9,7 @@
 - `gguf_reading`: reads a GGUF file only once.
 - `prefix`: a key-value prefix that rows share.
 - `resolve`: turns user input into prompts that fit the model.
+- `rotary`: rotary positions that are scaled by the length of a pass.
 - `hooking`: hook names, hooked runs, the window of positions.
 - `checks`: the batches and caches that a model runs exactly.
 - `agreement`: the deviation of a model from its Hugging Face model.
@@ -20,6 +21,7 @@
 - `residual`: `residual_stream`, in memory or to a folder.
 - `translators`: `Translators`: maps from states to the last layer's space; packaged ones.
 - `final_norm`: the final norm as the model computes it.
+- `readable`: what a read-out can read.
 - `readout`: `Readout`: states to logits as the model computes them, checked.
 - `generation`: `generate`.
 - `untrained`: `untrained`: a model of the same shape with random weights.

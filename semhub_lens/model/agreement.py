@@ -14,8 +14,8 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.checks import IMPOSSIBLE
-from semhub_lens.model.facts import Model, input_device, plain_ids, weight_processing
-from semhub_lens.model.hooking import HookFunction, evaluating, residual_names, windowed
+from semhub_lens.model.facts import Model, evaluating, input_device, plain_ids, weight_processing
+from semhub_lens.model.hooking import HookFunction, residual_names, windowed
 from semhub_lens.model.weights import home_of
 
 LENGTH = 24

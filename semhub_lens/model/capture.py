@@ -98,6 +98,7 @@ class Capture:
 
         return record
 
+    @checked
     def result(self, row: int | None = None) -> Float[Tensor, "layer ..."]:
         """States `[layer batch pos d_model]` (float32, CPU) of the latest run, or `[layer pos d_model]` of one `row`.
 
@@ -118,6 +119,7 @@ class Capture:
             raise SemhubError("The prompts have unequal lengths: read one at a time with result(row=i).")
         return torch.stack(rows, dim=1)
 
+    @checked
     def take(self, row: int) -> Float[Tensor, "layer ..."]:
         """Like `result(row)`, and drop the row."""
         states = self.result(row)

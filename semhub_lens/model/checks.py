@@ -18,8 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_differs, step_inputs
+from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
+from semhub_lens.model.rotary import rope_differs
 from semhub_lens.model.weights import editions
 
 Packing = Literal["padded", "equal", "single"]

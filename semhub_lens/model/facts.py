@@ -4,7 +4,7 @@ Only this module and `loading` know whether a model is a `HookedTransformer` (tr
 `TransformerBridge` (3.9 and 4.x).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from typing import Any
@@ -75,6 +75,15 @@ def require_weights(model: Model) -> None:
     weights.require_readable(model)
 
 
+def require_fired(silent: Sequence[str]) -> None:
+    """Raise an Unfit that names hooks which a run, or one pass of it, did not reach."""
+    if silent:
+        raise Unfit(
+            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them: take "
+            "other ones, or a model that was not compiled before."
+        )
+
+
 def is_bridge(model: Model) -> bool:
     """Whether the model is a `TransformerBridge`; for this module only."""
     return isinstance(model, TransformerBridge)
@@ -85,6 +94,19 @@ def training_modules(model: Model) -> list[torch.nn.Module]:
     trees = [model, getattr(model, "original_model", None)]
     modules = (module for tree in trees if isinstance(tree, torch.nn.Module) for module in tree.modules())
     return [module for module in modules if module.training]
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Switch all modules to evaluation mode for as long: dropout would give other numbers at every call."""
+    training = training_modules(model)
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def input_device(model: Model) -> torch.device:
@@ -193,19 +215,6 @@ def require_filled(cache: Any) -> None:
             "The model has kept nothing in its key-value cache: with transformers "
             f"{version}, this transformer-lens does not pass it on."
         )
-
-
-def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
-    """The number of tokens at which the scaling of rotary positions changes between passes of these lengths, if any."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
-    rope = getattr(config, "rope_parameters", None)
-    if not isinstance(rope, Mapping) or rope.get("rope_type") not in ("longrope", "dynamic"):
-        return None
-    kind = rope["rope_type"]
-    own = "max_position_embeddings" if kind == "dynamic" else "original_max_position_embeddings"
-    limit = rope.get("original_max_position_embeddings") or getattr(config, own, None)
-    apart = limit is not None and shortest < longest > limit and (shortest <= limit or kind == "dynamic")
-    return limit if apart else None
 
 
 def plain_ids(config: Any, vocabulary: int, length: int) -> Int[Tensor, " length"]:

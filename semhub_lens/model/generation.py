@@ -44,8 +44,8 @@ class Generation(Result):
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
-    """The continuations without the prompts, starting with their first blank; an id without a token is shown as "<id
-    123>".
+    """The continuations without the prompts, starting with their first blank; an id without a token is shown as
+    "<id 123>". Tokenised again they may be other tokens: read `token_ids`, or pass the result.
     """
     token_ids: tuple[tuple[int, ...], ...]
     """The tokens of the continuations; the last one may be a token that ends a text."""

@@ -8,8 +8,8 @@ never computed here.
 import difflib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,12 +23,14 @@ from semhub_lens.inputs.media import ENTRY, Writes
 from semhub_lens.model.facts import (
     Model,
     cache_passed_on,
+    evaluating,
     input_device,
     mid_lies_behind,
+    require_fired,
     require_model,
     require_weights,
-    training_modules,
 )
+from semhub_lens.model.rotary import forget_lengths
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
@@ -198,29 +200,27 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
             context.pop(WINDOW, None)
 
 
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Keep all modules in evaluation mode while open: dropout would give different numbers in every call."""
-    training = training_modules(model)
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
 
     model: Model
     show: Callable[[Window], None]
+    every: Mapping[int, str]
+    """Hooks that each pass has to reach, by their place in the list."""
+    reached: set[int] = field(default_factory=set)
+    fired: set[int] = field(default_factory=set)
+    """Which were reached by the pass under way, and by any before."""
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
-        """Set the window, then run the model once on its batch."""
+        """Set the window, then run the model once on its batch.
+
+        Raises:
+            Unfit: a hook at a site of a block was not reached; what it read or edited is of an earlier pass.
+        """
+        self.reached.clear()
         self.show(replace(window, run=self))
+        forget_lengths(self.model)
         device = input_device(self.model)
         inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
         dtype = next(self.model.parameters()).dtype
@@ -228,10 +228,10 @@ class Run:
             name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
             for name, value in inputs.items()
         }
-        try:
+        with suppress(_Done):
             self.model(tokens.to(device), **placed)
-        except _Done:
-            return
+        self.fired.update(self.reached)
+        require_fired([name for i, name in self.every.items() if i not in self.reached])
 
 
 @contextmanager
@@ -247,25 +247,23 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     """
     require_hooks(model, hook_names(hooks))
     require_weights(model)
-    fired: set[int] = set()
-    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
+    reached: set[int] = set()
+    every = {i: name for i, (name, _) in enumerate(hooks) if name.endswith(tuple(SITES.values()))}
+    counted = [(ENTRY, _write), *((name, _counting(fn, reached, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
     own = [(name, _in_this_thread(fn)) for name, fn in counted]
     with evaluating(model), windowed(model) as show, cache_passed_on(model), model.hooks(fwd_hooks=own):
-        yield Run(model, show)
-    silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
-    if silent:
-        raise Unfit(
-            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
-        )
+        run = Run(model, show, every, reached)
+        yield run
+    require_fired([name for i, (name, _) in enumerate(hooks) if i not in run.fired])
 
 
-def _counting(fn: HookFunction, fired: set[int], index: int, rows_join: bool) -> HookFunction:
+def _counting(fn: HookFunction, reached: set[int], index: int, rows_join: bool) -> HookFunction:
     first = 1 if rows_join else 0
 
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
-        fired.add(index)
+        reached.add(index)
         new = fn(activation, hook=hook)
         if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != activation.shape[first:]):
             got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__

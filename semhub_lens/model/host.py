@@ -1,7 +1,7 @@
 """`check`: the checks of a host model and their consequences for runs, as one small table."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from semhub_lens.model.facts import (
 from semhub_lens.model.hooking import residual_names
 from semhub_lens.model.loading import DTYPES
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.rotary import rotaries
 from semhub_lens.model.sources import config_of, multimodal, read, resolve
 
 Verified = Literal["yes", "no", "not verified", "not applicable"]
@@ -232,9 +233,7 @@ def special_layers(model: Model) -> list[str]:
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) is not False:
         found.append(f"sliding window of {window} tokens")
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
-    scaled = sorted({str(kind["rope_type"]) for kind in kinds if kind.get("rope_type", "default") != "default"})
+    scaled = sorted({str(rope["rope_type"]) for rope in rotaries(config)} - {"default"})
     found += [f"rotary scaling {kind!r}" for kind in scaled]
     if any(getattr(config, name, None) for name in RECURRENT) or config.model_type == "rwkv":
         found.append("layers with a state of their own")

@@ -28,6 +28,7 @@ from semhub_lens.model.facts import (
 )
 from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
+from semhub_lens.model.readable import plain_layers, require_ids, require_width
 from semhub_lens.model.translators import Translators
 from semhub_lens.model.weights import editions, require_readable, unembedding, unembedding_bias, unembedding_device
 
@@ -129,6 +130,7 @@ class Readout:
         half = _is_half(self._model.W_U.dtype)
         return f"{name} in {str(self._dtype).removeprefix('torch.')}" if half else name
 
+    @checked
     def __call__(
         self,
         states: Float[Tensor, "*rows d_model"],
@@ -137,10 +139,16 @@ class Readout:
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states.
 
-        `layer` (0 = embedding) selects the translator's map. With a list of layers, one for each entry of the first
-        axis, the unembedding is read once for all of them. With `tokens`, only their logits are computed.
+        `layer` (0 = embedding) selects the translator's map. With a list of layers, one for each entry of the
+        first axis, the unembedding is read once for all of them. With `tokens` only their logits are computed.
+
+        Raises:
+            SemhubError: states of another width, a layer or a token that the model does not have.
         """
         self._require_raw()
+        require_width(states, self._model)
+        layer = plain_layers(layer, states, self.n_layers)
+        require_ids(tokens, self.d_vocab)
         return _logits(self._model, self._ready(states, layer), self._dtype, tokens)
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
@@ -154,8 +162,14 @@ class Readout:
             return self.normed(states)
         return states.to(self.device, self._dtype)
 
+    @checked
     def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
-        """States after the final norm as the model computes it, on the unembedding's device."""
+        """States after the final norm as the model computes it, on the unembedding's device.
+
+        Raises:
+            SemhubError: states of another width.
+        """
+        require_width(states, self._model)
         return normed(self._model, states, self._dtype)
 
     @property

@@ -69,9 +69,13 @@ class StateStack:
         if len(key) > 3 or not all(isinstance(one, slice) or is_index(one) for one in (*key[:1], *key[2:])):
             raise SemhubError(f"A stack has the axes [layer, items, entry], with slices or numbers; got {key!r}.")
         layers, items, entries = (*key, *(slice(None),) * (3 - len(key)))
-        chosen = torch.arange(self.shape[1])[items]
+        try:
+            chosen = torch.arange(self.shape[1])[items]
+            kept = torch.empty(len(self), 0)[layers].shape[:-1]
+            _ = torch.empty(self.shape[2])[entries]
+        except (IndexError, TypeError, ValueError) as error:
+            raise SemhubError(f"A stack of shape {tuple(self.shape)} has no {key!r}: {error}") from error
         wanted = chosen.reshape(-1)
-        kept = torch.empty(len(self), 0)[layers].shape[:-1]
         out = torch.empty(*kept, len(wanted), self.shape[2], dtype=torch.float32)
         for number, start in enumerate(self._starts):
             inside = (wanted >= start) & (wanted < start + self.shards[number])

@@ -68,15 +68,20 @@ class Translators(Result):
     settings: Mapping[str, Any] = field(default_factory=dict)
     """A description of the training."""
 
+    @checked
     def __call__(self, states: Float[Tensor, "*rows d_model"], layer: int) -> Float[Tensor, "*rows d_model"]:
         """States of a residual entry in the space of the last one, in float32 (or the states' own dtype if that is
         wider).
 
         Raises:
-            SemhubError: an entry without a translator.
+            SemhubError: an entry that has no translator, states of another width.
         """
         if not 0 <= layer < len(self.bias):
-            raise SemhubError(f"There are translators for residual entries 0 to {len(self.bias) - 1}, not for {layer}.")
+            raise SemhubError(f"There are translators of residual entries 0 to {len(self.bias) - 1}, not of {layer}.")
+        if states.shape[-1:] != self.bias.shape[-1:]:
+            raise SemhubError(
+                f"The translators read states of width {self.bias.shape[-1]}, got shape {tuple(states.shape)}."
+            )
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         left, bias = self.left[layer].to(states), self.bias[layer].to(states)
         inner = states if self.right is None else states @ self.right[layer].to(states).T

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.base.results import Provenance, Result, check_finite, unnamed
 from semhub_lens.model.capture import Capture
 from semhub_lens.model.facts import Model
 from semhub_lens.model.facts import provenance_of as describe
@@ -33,17 +33,19 @@ class LinearClassifier(Result):
     """Items that it was trained on."""
     setup: ProbeSetup
 
+    @checked
     def log_probs(self, states: Float[Tensor, "layer *rest d_model"]) -> Float[Tensor, "layer *rest label"]:
         """Log-probabilities of the classes for states of every layer.
 
         Raises:
-            SemhubError: states of other layers or width.
+            SemhubError: states of other layers or width, NaN.
         """
         if (states.shape[0], states.shape[-1]) != tuple(self.mean.shape):
             raise SemhubError(
                 f"Expected states of {self.mean.shape[0]} layers and width {self.mean.shape[1]}, got shape "
                 f"{tuple(states.shape)}."
             )
+        check_finite(states, "The states to classify")
         rows = states.detach().float().cpu().flatten(1, -2) - self.mean[:, None]
         logits = torch.einsum("lpd,lkd->lpk", rows, self.weights) + self.bias[:, None]
         return logits.log_softmax(-1).reshape(*states.shape[:-1], len(self.classes))
@@ -148,6 +150,7 @@ class LinearProbe:
         self._model, self._classifier = model, classifier
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
 
+    @checked
     def result(self, row: int = 0) -> ClassResult:
         """Log-probabilities `[layer pos label]` of the latest run's `row`."""
         log_probs = self._classifier.log_probs(self._capture.result(row))

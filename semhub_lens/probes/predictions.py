@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import generator
@@ -74,10 +75,12 @@ class Predictions(Part):
         labels = shuffled(self.labels[items], self.groups[items], rng)
         return (self.predicted[:, items] == labels).float().mean(1) - self.chance
 
+    @checked
     def interval(self, seed: int = 0) -> Interval:
         """Accuracy with its 95 % bootstrap interval over groups; the fitted probes are kept."""
         return grouped_bootstrap_mean(self.correct, self.groups, seed=seed)
 
+    @checked
     def peak(self, seed: int = 0) -> Peak:
         """Choose the layer of highest accuracy on one half of the groups and report it on the other.
 
@@ -99,10 +102,20 @@ class Predictions(Part):
         chance = float(self.labels[kept].bincount().max()) / int(kept.sum())
         return Peak(layer, float(score.mean), float(score.low), float(score.high), chance, int(kept.sum()))
 
+    @checked
     def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:
-        """One row per layer and item."""
+        """One row per layer and item.
+
+        Raises:
+            SemhubError: fewer names than classes.
+        """
         layers, items = self.predicted.shape
         names = dict(enumerate(classes))
+        highest = int(max(self.labels.max(), self.predicted.max()))
+        if highest >= len(names):
+            raise SemhubError(
+                f"classes= names {len(names)} classes {list(classes)}, but class {highest} (from 0) occurs."
+            )
         index = pd.MultiIndex.from_product([range(layers), range(items)], names=["layer", "item"])
         columns = {
             "group": self.groups.repeat(layers).numpy(),

@@ -33,6 +33,7 @@ class TransferResult(Result):
     setup: ProbeSetup
     seed: int
 
+    @checked
     def cell(self, train: str, test: str) -> Predictions:
         """Predictions for the items of type `test` by probes trained on type `train`.
 

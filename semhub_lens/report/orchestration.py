@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semhub_lens import experiments
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import Missing, SemhubError, Unfit
 from semhub_lens.base.processes import is_main
 from semhub_lens.base.progress import display_in_words, duration
@@ -81,7 +82,15 @@ class Plan:
     def of(
         cls, name: str, model: Model, chosen: Sequence[Experiment], readers: Sequence[MediaReader] | None = None
     ) -> "Plan":
-        """With these readers; None takes the packaged spokes of the model."""
+        """With these readers; None takes the packaged spokes of the model.
+
+        Raises:
+            SemhubError: something else than readers.
+        """
+        if not all(hasattr(reader, "modality") for reader in readers or ()):
+            raise SemhubError(
+                f"readers= are spokes or processors (`spokes.load`, `ProcessorReader`), got {shown(readers)}."
+            )
         if readers is None:
             by_modality, missing = fitting(model)
         else:

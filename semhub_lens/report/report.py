@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path
 from semhub_lens.base.processes import is_main
@@ -12,11 +13,12 @@ from semhub_lens.data.media.pictures import bundled_pictures
 from semhub_lens.data.media.segments import squared
 from semhub_lens.data.media.sounds import bundled_sounds
 from semhub_lens.evidence.legs import ExperimentResult
+from semhub_lens.experiments.registry import require_sample
 from semhub_lens.inputs.modalities import AUDIO, IMAGE, modality_of
 from semhub_lens.inputs.readers import MediaReader
 from semhub_lens.lens.language_tables import language_table
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, require_model
 from semhub_lens.report.hub_page import Drawable, HubPage
 from semhub_lens.report.orchestration import POSITIONS, QUICK, Measured, Plan, choose, reasons, watched
 from semhub_lens.report.record import ReportFiles, json_beside
@@ -39,6 +41,7 @@ class Stopped(KeyboardInterrupt):
     """A report was interrupted; its page holds what was measured until then, and the message says how to go on."""
 
 
+@checked
 def report(
     model: Model,
     path: str | Path = "semhub_report.html",
@@ -77,10 +80,12 @@ def report(
         The page's path and the results.
 
     Raises:
-        SemhubError: an unknown experiment, one of `only` that nothing reads, no experiment that fits, or a path whose
-            folder cannot be written.
+        SemhubError: an unknown experiment, one of `only` that nothing reads, no experiment that fits, fewer items than
+            an experiment needs, or a path whose folder cannot be written.
         Stopped: a KeyboardInterrupt, after the page is written.
     """
+    require_model(model)
+    require_sample(n, seed)
     path = require_file(path)
     json_beside(path)
     chosen = choose(only, steering=steering, quick=not full)

@@ -12,17 +12,21 @@ from pathlib import Path
 import torch
 
 from semhub_lens.base.allocator import keep_freed_memory
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path, write_aside
 from semhub_lens.base.processes import is_main, place
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
+from semhub_lens.experiments.registry import require_sample
 from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.model.loading import load
+from semhub_lens.model.sources import resolve
 from semhub_lens.report.orchestration import Plan, choose, reasons, watched
 from semhub_lens.report.templates import filled
 
 
+@checked
 def results_page(
     models: Sequence[str],
     path: str | Path = "docs/results.md",
@@ -47,8 +51,8 @@ def results_page(
         progress: show one progress display; not with several `jobs`.
 
     Raises:
-        SemhubError: no model, unknown model or experiment, `jobs` below 1 or, in a launch, above it, a model that no
-            experiment fits, or a path that cannot be written.
+        SemhubError: no model, unknown model or experiment, fewer items than an experiment needs, `jobs` below 1 or, in
+            a launch, above it, a model that no experiment fits, or a path that cannot be written.
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:
@@ -57,8 +61,11 @@ def results_page(
         raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
     if jobs > 1 and place()[1] > 1:
         raise SemhubError(f"jobs={jobs} starts processes of its own; the {place()[1]} of this launch share each model.")
+    require_sample(n, seed)
     require_file(path)
     require_place(Path(runs))
+    for name in models:  # before the first one is measured, which may take an hour
+        resolve(name)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     shown = progress and jobs == 1  # several displays would write over each other
     settings = _Settings(chosen=chosen, runs=user_path(runs), n=n, seed=seed, progress=shown, threads=threads)

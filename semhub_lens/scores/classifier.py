@@ -125,13 +125,15 @@ class SentimentClassifier:
             f"sentences in {self._trained_on} (data {self._hash}); held-out accuracy: {measured}"
         )
 
+    @checked
     def __call__(self, texts: str | Sequence[str]) -> Float[Tensor, " item"]:
         """P(positive) of each text; NaN for a blank one.
 
         Raises:
             SemhubError: no texts.
         """
-        embeddings = self._encoder.encode(as_texts(texts)).double()
+        listed = as_texts(texts)
+        embeddings = self._encoder.encode(listed).double()
         weight, bias = torch.from_numpy(self._fitted.coef_[0]).double(), float(self._fitted.intercept_[0])
         return torch.sigmoid(embeddings @ weight + bias).float()
 

@@ -86,6 +86,7 @@ class CleanRun:
     def _states(self, hooks: Hooks) -> Float[Tensor, "row d_model"]:
         return last_states(self._model, self._prompts, self._positions, hooks, self._progress)
 
+    @checked
     def __call__(self, hooks: Hooks) -> Float[Tensor, " item"]:
         """Mean divergence of each prompt's distributions under the hooks from the clean ones."""
         names = [name for name, _ in hooks]

@@ -49,6 +49,7 @@ class SentenceEncoder:
         """The encoder and its version, for a result's provenance."""
         return f"universal-sentence-encoder-multilingual 3 ({PACKAGE} {version(PACKAGE)})"
 
+    @checked
     def encode(self, texts: str | Sequence[str]) -> Float[Tensor, "item embedding"]:
         """Embeddings of norm 1; a row of NaN for a blank text.
 

@@ -33,6 +33,8 @@ WEIGHTS = PackagedFile(
     "vision",
 )
 SIDE = 224
+CLASSES = 1000
+"""Of ImageNet."""
 AT_ONCE = 16
 """Pictures or clips in one pass."""
 RATE = HERTZ
@@ -90,13 +92,18 @@ class VisionEncoder:
         self._net.load_state_dict(weights)
         self._net.eval()
 
+    @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
         """Features of pictures: PIL images, arrays `[height, width, 3 or 4]`, or paths of image files.
 
         Arrays hold 0 to 255, or floats from 0 to 1. Transparent pictures lie on white, and so do those that are not
         square.
+
+        Raises:
+            SemhubError: no pictures, or one that cannot be read.
         """
+        _require_some(media, "picture")
         return torch.cat([self._regions(media[start : start + AT_ONCE]) for start in range(0, len(media), AT_ONCE)])
 
     def _regions(self, media: Sequence[Any]) -> Tensor:
@@ -104,9 +111,17 @@ class VisionEncoder:
         pooled = [F.adaptive_avg_pool2d(features, self.grid).flatten(2) for features in (last, middle)]
         return rearrange(torch.cat(pooled, dim=1), "item d chunk -> item chunk d").contiguous()
 
+    @checked
     @torch.no_grad()
     def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
-        """The k most probable ImageNet classes of each picture (a check of the weights)."""
+        """The k most probable ImageNet classes of each picture (a check of the weights).
+
+        Raises:
+            SemhubError: no pictures, one that cannot be read, more classes than there are.
+        """
+        _require_some(media, "picture")
+        if not 1 <= k <= CLASSES:
+            raise SemhubError(f"k= is how many of {CLASSES} classes are told, at least 1; got {k}.")
         last = self._maps(torch.stack([pixels(one) for one in media]))[1]
         return head_of(self._net)(last.mean((2, 3))).topk(k).indices.tolist()
 
@@ -120,6 +135,11 @@ class VisionEncoder:
             return kept[0], last
         finally:
             handle.remove()
+
+
+def _require_some(media: Sequence[Any], kind: str) -> None:
+    if not len(media):
+        raise SemhubError(f"The list of media is empty ({media!r}); give at least one {kind}.")
 
 
 def picture(media: Any) -> Any:
@@ -181,9 +201,15 @@ class AudioEncoder:
         self._mel = WhisperFeatureExtractor(feature_size=MELS)
         self._net = WhisperEncoder.packaged()
 
+    @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming."""
+        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming.
+
+        Raises:
+            SemhubError: no clips, or one that cannot be read.
+        """
+        _require_some(media, "clip")
         clips = [clip(one) for one in media]
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, samples in enumerate(clips):

@@ -100,6 +100,8 @@ class Projector(nn.Module):
         self.table = nn.Linear(shape.codes, shape.rank, bias=False) if shape.rank else None
         self.leave = nn.Linear(shape.rank or shape.codes or shape.hidden, shape.leaving)
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model, dtype=torch.float32))
+        if scale <= 0:
+            raise SemhubError(f"scale= is the norm of the vectors that come out, above 0; got {scale}.")
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float32))
         if shape.standardised:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import Missing, SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import fingerprint
@@ -49,6 +49,10 @@ class Spoke:
 
     def __init__(self, model: Model, encoder: Encoder, projector: Projector, card: Card | None = None) -> None:
         require_model(model)
+        if not isinstance(encoder, Encoder):
+            raise SemhubError(
+                f"encoder= has modality, name, chunks and d, and is called with media; got {shown(encoder)}."
+            )
         shape = projector.shape
         if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
             raise SemhubError(
@@ -214,20 +218,31 @@ def reader_for(
         template: a multimodal model's own format around a text.
 
     Raises:
-        SemhubError: a spoke that cannot be loaded, or nothing that reads this modality for this model.
+        SemhubError: a spoke or processor that cannot be loaded, a spoke of another modality, or nothing that reads this
+            modality for this model.
     """
     require_model(model)
     modality_of(modality)
     if spoke is not None:
-        return load(spoke, model)
+        found = load(spoke, model)
+        if found.modality != modality:
+            raise SemhubError(f"The spoke {found.name!r} reads {found.modality}, but {modality} is asked for.")
+        return found
     if processor is not None and getattr(model.cfg, "is_multimodal", False):
-        from transformers import AutoProcessor
-
-        return ProcessorReader(AutoProcessor.from_pretrained(processor), modality, template)
+        return ProcessorReader(_processor(processor), modality, template)
     readers, missing = fitting(model)
     if modality not in readers:
         raise SemhubError(f"This needs what reads {modality}, but {missing[modality]}. Give a spoke (--spoke).")
     return readers[modality]
+
+
+def _processor(name: str) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except Exception as error:  # no such folder, a damaged one, no network: types of every kind
+        raise SemhubError(f"No processor could be read from {name!r}: {error}") from error
 
 
 def encoder_for(modality: str, chunks: int) -> Encoder:

@@ -68,12 +68,15 @@ class Explorer:
         self.widget.asked = {**asked, "number": int(asked.get("number", 0)) + 1}
         return self
 
+    @checked
     def wait(self, timeout: float | None = None) -> "Explorer":
         """Wait for the newest answer.
 
         Raises:
             SemhubError: it was refused, or took more than `timeout` seconds.
         """
+        if timeout is not None and timeout < 0:
+            raise SemhubError(f"timeout= is how many seconds to wait, at least 0; got {timeout}.")
         if not self._newest.wait(timeout):
             raise SemhubError(f"No answer within {timeout} seconds; ask for less, or wait longer.")
         if self._error:
