@@ -22,8 +22,8 @@ from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
-    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "media",
-    "grid", "picture", "toolbar", "explorer",
+    "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "difference", "pane",
+    "media", "grid", "picture", "toolbar", "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
 

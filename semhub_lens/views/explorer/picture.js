@@ -3,7 +3,8 @@
 import { percent, svg } from "./dom.js";
 import { shares } from "./data.js";
 import { css, hue, inkOn, stops } from "./colour.js";
-import { READABLE, spacing } from "./map.js";
+import { READABLE } from "./map.js";
+import { spacing } from "./strip.js";
 
 const [MARGIN, NAMES, BARS_WIDE, LEAST] = [16, 44, 130, 560];
 const SANS = '"DejaVu Sans", "Noto Sans", Arial, sans-serif';
