@@ -559,7 +559,8 @@ KINDS = {
     "steering_scores.damage.texts": "several prompts", "sweep.direction": "measure", "sweep.name": "name",
     "sweep.damage": "choices", "token_strip.layer": "layer", "transfer_matrix.labels": "mapped labels",
     "transfer_matrix.groups": "choice", "translation_prompt.word": "text", "word_tokens.tokenizer": "tokenizer",
-    "write_html.path": "new path", "calibrate.direction": "vector", "direction.unembedding.model": "tokenized",
+    "write_html.path": "new path", "write_html.view": "view", "calibrate.direction": "vector",
+    "direction.unembedding.model": "tokenized",
 }  # fmt: skip
 
 WRONG |= {
@@ -580,6 +581,7 @@ WRONG |= {
         None, 5, b"red", [], *EMPTY_TEXTS, [None], HALF, [69], states(4, 0, 32), states(3, 2, 32), states(4, 2, 31),
         states(4, 32), spoilt(NAN, 4, 2, 32),
     ],
+    "view": [None, 5, b"c=entropy", "nothing", "#c=entropy", "z=1"],
     "candidates": [None, 5, "two", [], ["banana"], ["red house"], [None], [69], [-1], [1.5]],
     "entries": ["a", [], [99], [-1], ["a"], [1.5], [None], 1.5],
     "words to repeat": [5, "red", [], [""], [5], [HALF]],

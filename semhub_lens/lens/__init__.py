@@ -1,6 +1,7 @@
 """What the model would say at every layer.
 
 - `kernel`: the fused kernel: all that is asked of one block of logits.
+- `calls`: what a lens keeps of the call that read it.
 - `logit_lens`: `logit_lens`, `LogitLens`.
 - `attribution`: `direct_attribution`: which blocks wrote a token's logit.
 - `comparison`: `compare`: two lenses cell by cell.

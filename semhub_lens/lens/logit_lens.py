@@ -27,6 +27,7 @@ from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.attribution import AttributionResult
+from semhub_lens.lens.calls import call_of
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -62,6 +63,9 @@ class LensResult(Quantities):
     """The residual entries that were read, where not all were; see `entries`."""
     attributions: tuple[AttributionResult, ...] = ()
     """Who wrote the tokens at some positions; see `with_attribution`."""
+    call: Mapping[str, str] | None = None
+    """Arguments of `logit_lens` that the rest does not show, as code; a bare name is an object of the user's. None for
+    another call."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
@@ -255,7 +259,8 @@ def logit_lens(
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, [one], hooks)
-    known = {"bos": one.bos, "layers": chosen, "progress": progress}
+    call = call_of(prompt, one, norm, {"hooks": hooks, "readout": readout})
+    known = {"bos": one.bos, "layers": chosen, "call": call, "progress": progress}
     read = _lens_result(model, reader, states, one, quantities, top_k, **known)
     return read if table is None else read.with_languages(table)
 
@@ -270,6 +275,7 @@ def _lens_result(
     *,
     bos: bool | None,
     layers: tuple[int, ...] | None = None,
+    call: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> LensResult:
     check_finite(states, "The residual stream")
@@ -281,6 +287,7 @@ def _lens_result(
         vocabulary=tuple(zip(known, printable(model.tokenizer, known), strict=True)),
         measured=measured,
         layers=layers or (),
+        call=call,
         provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 

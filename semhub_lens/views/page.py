@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
 from semhub_lens.geometry.cosine import CosineResult
@@ -15,29 +16,38 @@ from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.grids import grid_view
-from semhub_lens.views.explorer.page import document
+from semhub_lens.views.explorer.page import document, opened_at
 from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT
 
 
 @checked
-def write_html(result: Result | View | go.Figure, path: str | Path) -> Path:
+def write_html(result: Result | View | go.Figure, path: str | Path, *, view: str = "") -> Path:
     """Write a result as one HTML file that needs no network.
 
     A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become pages to
     explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens are escaped, and the file
     appears only when complete.
 
+    Args:
+        result: what to show.
+        path: the file.
+        view: how a page to explore opens: what such a page's address has behind its #. "copy as code" gives it.
+
+    Raises:
+        SemhubError: a view that is none, or of a figure; the file cannot be written.
+
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
     """
-    if isinstance(result, LensResult | LensComparison):
-        return write_page(document(result), path)
     if isinstance(result, PatchResult | CosineResult | SweepResult):
         result = grid_view(result)
-    if isinstance(result, View):
-        return write_page(result.document, path)
+    if isinstance(result, LensResult | LensComparison | View):
+        explored = result.document if isinstance(result, View) else document(result)
+        return write_page(opened_at(explored, view), path)
+    if view:
+        raise SemhubError(f"view= is of a page to explore; a {type(result).__name__} becomes a plotly figure.")
     drawn = result if isinstance(result, go.Figure) else figure(result)
     layout: Any = drawn.layout
     title = layout.title.text or "semhub_lens"

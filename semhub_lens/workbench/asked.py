@@ -10,6 +10,7 @@ from semhub_lens.base.files import user_path
 from semhub_lens.interventions import direction
 from semhub_lens.interventions.hooks import add, at, project_out, replace
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.lens.calls import call_of
 from semhub_lens.lens.logit_lens import DISTANCES
 from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import Hooks
@@ -187,6 +188,11 @@ class Asked:
             raise SemhubError(f"Layers are whole numbers and ranges, as '0, 6-18', got {self.layers!r}.")
         pairs = [piece.partition("-")[::2] for piece in text.split(",")]
         return [layer for low, high in pairs for layer in range(int(low), int(high or low) + 1)]
+
+    def call(self, prompt: str, changed: bool) -> dict[str, str]:
+        """What a lens of one of the prompts keeps of its call, under the interventions or without."""
+        hooks = ", ".join(f"*{one.code()}" for one in self.interventions)
+        return call_of(prompt, None, self.norm, {}) | ({"hooks": f"[{hooks}]"} if changed else {})
 
     def reading(self) -> dict[str, Any]:
         """The settings of `logit_lens` that differ from its own."""

@@ -152,7 +152,8 @@ class Bench:
         settings = asked.reading()
         readout = _Leaving(self.model, settings.pop("norm", "final"), stop)
         with_table = {"table": self.table, "readout": readout, "progress": False, "hooks": [*hooks, *watch]}
-        return logit_lens(self.model, prompt, **settings, **with_table)
+        read = logit_lens(self.model, prompt, **settings, **with_table)
+        return replace(read, call=asked.call(prompt, changed=bool(hooks)))
 
     def _attributed(self, sides: list[_Side], found: Answer) -> Answer:
         prompts, reads = found.asked.prompts(), list(found.reads)

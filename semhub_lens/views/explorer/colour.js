@@ -75,7 +75,7 @@ export function colourings(data) {
     const of = prob ? "; stronger is more probable" : "";
     found.push({
       name: "language", label: groups.kind,
-      words: `Colour: ${groups.kind} of the most probable token${of}; grey: unknown, or shared by several`,
+      words: `Colour: ${groups.kind} of the most probable token${of}`,
       rgb: (theme) => {
         const whose = hues(data, theme);
         return (i) => mix(theme.ground, whose(top[i * k]), prob ? strength(prob[i * k]) : 0.6);

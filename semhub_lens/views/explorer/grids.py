@@ -11,6 +11,7 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.interventions.sweep_result import SweepResult
+from semhub_lens.views.explorer.code import code_of_saved
 from semhub_lens.views.explorer.packing import base64_of
 from semhub_lens.views.explorer.page import whole
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, View
@@ -45,7 +46,8 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
     else:
         packed = _cosines(result) if isinstance(result, CosineResult) else _sweep(result)
     height = min(AROUND + 130 + ROW * packed["layers"], TALLEST)
-    return View(packed["title"], whole(packed["title"], packed), f"{packed['title']}: {packed['size']}", height)
+    page = whole(packed["title"], packed, code_of_saved("grid"))
+    return View(packed["title"], page, f"{packed['title']}: {packed['size']}", height)
 
 
 @shows(SweepResult)

@@ -108,7 +108,7 @@ function makePicture(part, shared) {
     oninput: () => resize(size.value / 100),
   });
   const wash = el("input", {
-    type: "range", min: "0", max: "100", value: "70", class: "washing", "aria-label": "Strength of the colours over the picture",
+    type: "range", min: "0", max: "100", value: "55", class: "washing", "aria-label": "Strength of the colours over the picture",
     oninput: () => tint(wash.value / 100),
   });
   let all = [{ enlarge, node }];

@@ -8,24 +8,32 @@ import base64
 import html
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
+from semhub_lens.base.arguments import shown as in_short
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.code import code_of
 from semhub_lens.views.explorer.packing import packed, packed_pair
 from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
     "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "difference", "pane",
-    "media", "grid", "picture", "toolbar", "explorer",
+    "media", "grid", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
 """What every home of the explorer needs, each file after those that it imports."""
+PLACE = '<main id="explorer"'
+STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "l", "h")
+"""Names in a page's address, those of `store.js`."""
 
 
 def document(result: LensResult | LensComparison, media: dict[str, Any] | None = None) -> str:
@@ -38,12 +46,13 @@ def document(result: LensResult | LensComparison, media: dict[str, Any] | None =
     Raises:
         SemhubError: nothing was measured that a cell could show.
     """
-    return whole(_title(result), contents(result) | ({"media": media} if media else {}))
+    return whole(_title(result), contents(result) | ({"media": media} if media else {}), code_of(result, media))
 
 
-def whole(title: str, drawn: dict[str, Any]) -> str:
-    """The page of what `contents`, or `grids.packed_grid`, made ready."""
+def whole(title: str, drawn: dict[str, Any], code: Mapping[str, str]) -> str:
+    """The page of what `contents`, or `grids.grid_view`, made ready, with its code from `code`."""
     script, style = joined((*MODULES, "standing")), _file("explorer.css")
+    data = {**drawn, "code": code}
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
         "form-action 'none'" + ("; img-src data:; media-src data:" if "media" in drawn else "")
@@ -53,10 +62,31 @@ def whole(title: str, drawn: dict[str, Any]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(harmless(title))}</title>\n<style>{style}</style>\n</head>\n"
-        '<body>\n<main id="explorer"></main>\n'
-        f'<script type="application/json" id="data">{as_json(drawn)}</script>\n'
+        f"<body>\n{PLACE}></main>\n"
+        f'<script type="application/json" id="data">{as_json(data)}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
+
+
+def opened_at(document: str, view: str) -> str:
+    """The same page, which opens with this view where its address says nothing else.
+
+    Args:
+        document: from `document`.
+        view: what a page's address has behind its #.
+
+    Raises:
+        SemhubError: not such a text.
+    """
+    if not view:
+        return document
+    names = [name for name, _ in parse_qsl(view, keep_blank_values=True)]
+    if not names or {*names} - {*STATE}:
+        raise SemhubError(
+            f"view= takes what a page's address has behind its #, as 'c=entropy&p=2,5' ({', '.join(STATE)}); got "
+            f"{in_short(view)}."
+        )
+    return document.replace(PLACE, f'{PLACE} data-view="{html.escape(harmless(view))}"', 1)
 
 
 def contents(result: LensResult | LensComparison) -> dict[str, Any]:

@@ -17,7 +17,7 @@ export function makePane(data, store, { prefix = "c", name = "", pin, asking }) 
   const shares = data.mass && data.order.length > 1 ? makeShares(data, map, look) : null;
   const title = name ? [el("div", {}), el("h2", { class: "name" }, el("b", {}, name), " ", el("span", { class: "note" }, data.called ?? "")), el("div", {})] : [];
   const stage = el("div", { class: shares ? "stage" : "stage alone" }, ...title,
-    el("div", { class: "corner" }, data.row ?? "layer"), el("div", { class: "above" }, overview.node),
+    el("div", { class: "corner axis" }, data.row ?? "layer"), el("div", { class: "above" }, overview.node),
     el("div", { class: "corner" }, shares ? (name ? "share" : "share of probability") : ""),
     map.names, map.scroll, shares ? shares.node : el("div"),
     el("div", { class: "corner foot" }, data.column ?? "input"), map.tokens, el("div", { class: "corner foot" }));

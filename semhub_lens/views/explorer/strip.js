@@ -33,7 +33,7 @@ export function makeStrip(data, store, look, column) {
         gone.remove();
         buttons.delete(pos);
       }
-    for (let pos = first; pos < last; pos++) {
+    for (let pos = last - 1; pos >= first; pos--) {
       if (!buttons.has(pos)) {
         const made = button(pos);
         column(made, pos);

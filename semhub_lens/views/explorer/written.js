@@ -4,7 +4,7 @@ import { el, svg } from "./dom.js";
 import { trajectories } from "./data.js";
 
 const BARS = { wide: 460, tall: 170, left: 46, top: 10, bottom: 26 };
-const PARTS = [["attention", "#2f6fd0"], ["mlp", "#e07b00"]];
+const PARTS = [["attention", "var(--line0)"], ["mlp", "var(--line1)"]];
 const TITLES = { attention: "attention", mlp: "MLP" };
 const OTHERS = "#8a93a3";
 const OFFERED = 40;
