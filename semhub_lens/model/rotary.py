@@ -23,7 +23,7 @@ def rotaries(config: Any) -> list[Mapping[str, Any]]:
 
 def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
     """Number of tokens at which the scaling of all rotary positions changes between passes of these lengths, if any."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
+    config: Any = getattr(getattr(model, "original_model", None), "config", None)
     for rope in rotaries(config):
         dynamic = "dynamic" in rope["rope_type"]
         if dynamic or rope["rope_type"] == "longrope":
@@ -37,7 +37,7 @@ def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
 
 def forget_lengths(model: Model) -> None:
     """Let the next pass find the scale of its own length, whatever ran before."""
-    inner = getattr(model, "original_model", None)
+    inner: Any = getattr(model, "original_model", None)
     if not any("dynamic" in rope["rope_type"] for rope in rotaries(getattr(inner, "config", None))):
         return
     for part in inner.modules():
