@@ -23,7 +23,7 @@ BAD = {
     "rare class": (lambda: probe(STATES, ["a"] * 57 + ["b"] * 3), r"class 'b' has 3 groups.*5 folds.*folds=3"),
     "rare by groups": (lambda: probe(STATES, groups=[i % 6 for i in ROWS]), "has 2 groups.*5 folds"),
     "too few labels": (lambda: probe(STATES, labels()[:-1]), "each of the 60 items, got 59"),
-    "too few groups": (lambda: probe(STATES, groups=ROWS[:-1]), "groups must hold one entry.*60 items, got 59"),
+    "too few groups": (lambda: probe(STATES, groups=ROWS[:-1]), "groups must have one entry.*60 items, got 59"),
     "labels of two kinds": (lambda: probe(STATES, ["a", 1] * 30), "labels= takes a list"),
     "labels without order": (lambda: probe(STATES, torch.rand(ITEMS)), "all strings or all integers, got float"),
     "NaN": (lambda: probe(STATES / torch.zeros(())), "NaN"),
@@ -52,7 +52,7 @@ BAD = {
         lambda: shl.transfer_matrix(
             {"en": STATES, "fr": STATES[:, 1:]}, {"en": labels(), "fr": labels()[1:]}, groups="rows"
         ),
-        "equally many items",
+        "the same number of items",
     ),
     "classes that differ": (
         lambda: shl.transfer_matrix(EN_FR, {"en": labels(), "fr": ["cat", "dog"] * 30}, groups="rows"),
