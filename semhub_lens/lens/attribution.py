@@ -149,7 +149,7 @@ def direct_attribution(
         >>> torch.allclose(heads.sum(-1), found.attention[:, [1]], atol=1e-5)
         True
 
-    
+
     """
     read = one_prompt(model, prompt, "direct_attribution")
     at, length = whole_number(position, "position="), len(read)
@@ -221,8 +221,7 @@ def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tenso
 def _by_head(
     model: Model, block: int, z: Tensor, seen: tuple[Tensor, Tensor], towards: Float[Tensor, "token d_model"]
 ) -> Float[Tensor, "head token"]:
-    """The contribution of each head of a block to tokens; `seen` is the state before the block and its attention's
-    output.
+    """The contribution of each head of a block to tokens; `seen` has the state before it and its attention's output.
 
     A norm after attention is linear at a fixed scale. The output shows which norm the block has, if any.
     """

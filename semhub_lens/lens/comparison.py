@@ -1,5 +1,4 @@
-r"""`compare`: two lenses cell by cell: two prompts, two models with one vocabulary, or before and after an
-intervention.
+r"""`compare`: two lenses cell by cell, of two prompts, of two models, or before and after an intervention.
 
 At each layer and aligned column, with the stored tokens $T_a$, $T_b$ of a cell:
 
@@ -129,7 +128,7 @@ def compare(
         >>> compare(clean, logit_lens(tiny_model, "three plus two", hooks=hooks, progress=False)).changed[0].sum()
         tensor(0.)
 
-    
+
     """
     _require_one_vocabulary(a, b)
     if len(a.entries) != len(b.entries):

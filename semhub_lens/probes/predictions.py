@@ -33,8 +33,7 @@ class Peak:
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Part):
-    """Predictions of probes for the items of one data type at every layer, each by a probe that did not see the item.
-    """
+    """Predictions for the items of one data type at every layer, each by a probe that did not see the item."""
 
     predicted: Int[Tensor, "layer item"]
     """Index of the predicted class."""

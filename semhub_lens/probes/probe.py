@@ -22,8 +22,7 @@ Test = tuple[Other, Keys] | tuple[Other, Keys, Keys]
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult(Result):
-    """Held-out predictions of linear probes at every layer, with controls, and their transfer to other data if given.
-    """
+    """Held-out predictions of linear probes at every layer, with controls, and their transfer to other data."""
 
     within: Predictions
     """Items of the training type, each predicted by a probe that did not see its fold."""

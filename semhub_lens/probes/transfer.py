@@ -100,9 +100,7 @@ class TransferResult(Result):
         return pd.concat([*frames, pooled], ignore_index=True)
 
     def summary(self) -> pd.DataFrame:
-        """One row per pair of types, and one for the type probe: the peak layer, reported on the half that did not
-        choose it.
-        """
+        """One row per pair of types, and one for the type probe: the peak layer on the reporting half."""
         named = [
             (train, test, cell)
             for train, row in zip(self.types, self.cells, strict=True)

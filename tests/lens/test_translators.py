@@ -211,7 +211,7 @@ class Unknown:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, as .* it holds 0\.weight"),
+        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, like .* it has 0\.weight"),
         (lambda maps: maps | {"3.weight": maps["0.weight"]}, r"and 3 more"),
         (lambda maps: maps | {"0.weight": maps["0.weight"][:, :4]}, r"0\.weight \[32, 4\]"),
         (lambda maps: [1, 2], "expected an object in config.json and tensors"),
