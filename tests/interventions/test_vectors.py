@@ -90,7 +90,7 @@ def test_files_of_another_kind_are_refused_with_the_reason(tiny_model, tmp_path)
     with pytest.raises(ValueError, match="not a result that semhub_lens saved"):
         SteeringVector.load(tmp_path / "two.safetensors")
     written = shl.generate(tiny_model, "two", max_new_tokens=1, progress=False).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds a Generation, not a SteeringVector"):
+    with pytest.raises(ValueError, match="contains a Generation, not a SteeringVector"):
         SteeringVector.load(written)
 
 
