@@ -60,8 +60,8 @@ BAD = {
         "Position 5 is past the end",
         True,
     ),
-    "no top": (lambda m: lens(m, "red", top_k=0), r"top_k must lie between 1 and .*69, got 0", False),
-    "top beyond": (lambda m: shl.LogitLens(m, top_k=70), r"top_k must lie between 1 and .*69, got 70", False),
+    "no top": (lambda m: lens(m, "red", top_k=0), r"top_k must be between 1 and .*69, got 0", False),
+    "top beyond": (lambda m: shl.LogitLens(m, top_k=70), r"top_k must be between 1 and .*69, got 70", False),
     "norm twice": (lambda m: lens(m, "red", norm="none", readout=shl.Readout(m)), "not both", False),
     "unknown target": (lambda m: target(m, ["red"], ["banana"]), "'banana' is not a single token", True),
     "target of pieces": (lambda m: target(m, ["red"], ["red house"]), r"not a single token .*first_token=True", True),
@@ -213,7 +213,7 @@ def test_rows_and_tokens_that_the_run_did_not_have_are_refused(tiny_model):
     for row in (2, -1):
         with pytest.raises(ValueError, match=f"Row {row} is out of range: the run had 2 rows"):
             probe.result(row)
-    with pytest.raises(ValueError, match="had 2 positions, the given tokens are 3"):
+    with pytest.raises(ValueError, match="had 2 positions, but 3 tokens were given"):
         lens.result(tokens=torch.tensor([1, 4, 5]))
 
 

@@ -33,9 +33,7 @@ def user_path(path: Any) -> Path:
     except TypeError as error:
         raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
     except RuntimeError as error:
-        raise SemhubError(
-            f"The path {str(path)!r} has an unknown home folder; write the whole path."
-        ) from error
+        raise SemhubError(f"The path {str(path)!r} has an unknown home folder; write the whole path.") from error
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -58,8 +58,7 @@ def listed_once(model: Any, points: Mapping[str, Any]) -> Iterator[None]:
 
 
 def unpadding_of(processor: Any) -> Any:
-    """transformers: the method that counts a picture's features at its own resolution (LLaVA-NeXT, OneVision), or None.
-    """
+    """transformers: the method that counts a picture's features at full resolution (LLaVA-NeXT, OneVision)."""
     return getattr(processor, "_get_unpadded_features", None)
 
 

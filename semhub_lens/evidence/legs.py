@@ -114,9 +114,7 @@ class Leg(Result):
 
     @cached_property
     def lower(self) -> Float[Tensor, "effect layer"]:
-        """The lower 95 % bound over all items of the effect, and of the effect minus each control; placebos are left
-        out.
-        """
+        """The lower 95 % bound over all items of the effect, and of the effect minus each control but placebos."""
         controls = self.controls[: len(self.controls) - self.placebos]
         lows = [bootstrap_mean(left, seed=self.provenance.seed or 0).low for left in controls]
         return torch.stack([self.low, *lows])

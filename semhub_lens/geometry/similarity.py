@@ -123,8 +123,7 @@ class SimilarityResult(Quantities):
         return values.expand(self.layers) if values.ndim == 0 else values if values.ndim == 1 else values.mean(1)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer and item (or per layer, if nothing was measured per item); nulls by their 95th percentile.
-        """
+        """One row per layer and item (or per layer, if nothing is per item); nulls by their 95th percentile."""
         columns = {
             f"{name}_95" if name in NULLS else name: torch.quantile(values, LEVEL, dim=0) if name in NULLS else values
             for name, values in self.measured.items()

@@ -130,9 +130,7 @@ class Writes:
     vectors: Float[Tensor, "k d_model"]
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
-        """A hook function for your own run: write into the pass that contains all positions; later passes use the
-        cache.
-        """
+        """A hook function for your own run: it writes into the pass with all positions; later passes use the cache."""
         if activation.shape[1] <= int(self.positions.max()):
             return activation
         out = activation.clone()

@@ -162,8 +162,7 @@ class Prompt:
         audio: Any = None,
         sampling_rate: int | None = None,
     ):
-        """Prepare a text with pictures or sound with a Hugging Face processor, and find their positions among the
-        tokens.
+        """Prepare a text with pictures or sound with a Hugging Face processor, and locate them among the tokens.
 
         The spans are "image" (all pictures), "image:0", "image:1", ..., "audio" and "audio:0", ... `media.tiles` has
         the rectangles of patches of each picture, and `media.times` the time of each sound position in seconds.

@@ -14,8 +14,7 @@ LOUDEST = 100.0
 
 
 def samples(sound: Any) -> np.ndarray:
-    """Samples as float32 with a full scale of 1; 16-bit, 32-bit and unsigned 8-bit samples are divided by their full
-    scale.
+    """Samples as float32 with a full scale of 1; 16-bit, 32-bit and unsigned 8-bit samples are rescaled.
 
     Raises:
         SemhubError: integers of another type, whose scale is unknown; floats on a scale of integers; NaN or infinite

@@ -1,8 +1,8 @@
 """States of a corpus on disk: shards that are complete or absent, and a stack that reads only the requested parts.
 
-    DIR/states.json                  settings; when finished, also the shards and the provenance
-    DIR/states-00000.safetensors     `states` [layer item d_model] of a window of items, float32
-    DIR/rows/rows-00000.parquet      for each item its number, tokens, characters and the prompt's fingerprint
+DIR/states.json                  settings; when finished, also the shards and the provenance
+DIR/states-00000.safetensors     `states` [layer item d_model] of a window of items, float32
+DIR/rows/rows-00000.parquet      for each item its number, tokens, characters and the prompt's fingerprint
 """
 
 import json

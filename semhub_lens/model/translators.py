@@ -70,8 +70,7 @@ class Translators(Result):
 
     @checked
     def __call__(self, states: Float[Tensor, "*rows d_model"], layer: int) -> Float[Tensor, "*rows d_model"]:
-        """States of a residual entry in the space of the last one, in float32 (or the states' own dtype if that is
-        wider).
+        """States of a residual entry in the space of the last one, in float32 (or the states' own wider dtype).
 
         Raises:
             SemhubError: an entry that has no translator, states of another width.

@@ -238,7 +238,7 @@ def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _offloading(module: Module) -> Any:
-    """accelerate's hook that offloads a module's own weights, or None."""
+    """The hook of accelerate that offloads a module's own weights, or None."""
     hook = device_hook(module)
     return next((one for one in getattr(hook, "hooks", (hook,)) if getattr(one, "offload", False)), None)
 

@@ -24,19 +24,20 @@ from semhub_lens.views.style import FONT
 
 @checked
 def write_html(result: Result | View | go.Figure, path: str | Path, *, view: str = "") -> Path:
-    """Write a result as one HTML file that needs no network.
+    """Write a result as one HTML file that needs no network, and return its path.
 
-    A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become pages to
-    explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens are escaped, and the file
-    appears only when complete.
+    A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become interactive
+    pages. Every other result, and a figure as in `write_html(figure(lens), path)`, becomes a plotly figure. Tokens are
+    escaped, and the file appears only when complete.
 
     Args:
-        result: what to show.
-        path: the file.
-        view: how a page to explore opens: what such a page's address has behind its #. "copy as code" gives it.
+        result: a result, a page or a plotly figure.
+        path: the file to write.
+        view: how an interactive page opens: the part of such a page's address after its #. "Code" on a page gives it.
 
     Raises:
-        SemhubError: a view that is none, or of a figure; the file cannot be written.
+        SemhubError: an object that cannot be drawn, an unknown view or a view of a figure, or a file that cannot be
+            written.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
@@ -66,5 +67,5 @@ def page(title: str, body: str, style: str = "") -> str:
 
 
 def write_page(document: str, path: str | Path) -> Path:
-    """Write a document whole or not at all."""
+    """Write a document completely or not at all."""
     return write_aside(user_path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

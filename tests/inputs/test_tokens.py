@@ -257,5 +257,5 @@ def test_gemmas_language_table_knows_common_words(gemma):
 
 
 def test_a_table_needs_one_column_a_language():
-    with pytest.raises(ValueError, match="one column a language"):
+    with pytest.raises(ValueError, match="one column per language"):
         LanguageTable(("en", "fr"), torch.ones(5, 3), "hand-made")

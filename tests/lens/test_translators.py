@@ -88,7 +88,7 @@ def test_translations_of_a_held_out_text_are_not_trained_on():
     parts = training._split(listed, generator(0))
     places = [{int(prompt.ids[1]) for group in part.values() for prompt in group} for part in parts.values()]
     assert sum(map(len, places)) == len(set.union(*places)) == 30 and len(places[1]) == len(places[2]) == 4
-    with pytest.raises(ValueError, match=r"some 20 in all; got \{'a': 30, 'b': 2\}, too few for \['b'\]"):
+    with pytest.raises(ValueError, match=r"about 20 in all; got \{'a': 30, 'b': 2\}, too few for \['b'\]"):
         training._split({"a": listed["a"], "b": listed["b"][:2]}, generator(0))
 
 
@@ -211,7 +211,7 @@ class Unknown:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, as .* it holds 0\.weight"),
+        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, like .* it has 0\.weight"),
         (lambda maps: maps | {"3.weight": maps["0.weight"]}, r"and 3 more"),
         (lambda maps: maps | {"0.weight": maps["0.weight"][:, :4]}, r"0\.weight \[32, 4\]"),
         (lambda maps: [1, 2], "expected an object in config.json and tensors"),

@@ -141,8 +141,7 @@ def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
 
 
 def coco_captions(path: str | Path) -> list[MediaItem]:
-    """Pictures with the nouns of their captions as English names, the rarest first; pictures without nouns are left
-    out.
+    """Pictures with the nouns of their captions as English names, the rarest first; others are left out.
 
     A noun is the name of one of the picture's categories that occurs in a caption as a whole word, in the singular or
     with -s or -es. Other nouns ("man" for a person) are ignored.

@@ -1,5 +1,4 @@
-"""Bundled clips: words spoken by eSpeak NG in a voice that no spoke is trained on (opening them needs the extra
-`audio`).
+"""Bundled clips: words spoken by eSpeak NG in a voice that no spoke is trained on (extra `audio`).
 
 They are 79 everyday things, the same as in the bundled pictures, and 48 animals, mammals and others. The speech is
 synthetic, made by `training.bundled_sounds`; see `bundled/sounds/NOTICE`. No clip has the sound of the thing itself.

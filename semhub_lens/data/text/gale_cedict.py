@@ -25,8 +25,7 @@ class _Segment:
 
 
 def read_gale(folder: str | Path) -> dict[str, list[str]]:
-    """Parallel Chinese and English segments of an LDC GALE parallel text release; entries with the same index are
-    translations.
+    """Parallel Chinese and English segments of an LDC GALE release; entries with the same index are translations.
 
     Expected layout, from LDC's public descriptions and not tested on a licensed copy::
 

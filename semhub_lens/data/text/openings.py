@@ -1,9 +1,8 @@
-"""Neutral openings that can continue with a good or a bad sentiment, parallel in five languages (written for this
-library).
+"""Neutral openings that can continue with a good or a bad sentiment, parallel in five languages.
 
-There are 45 openings about restaurants, films, products, trips, days, work and so on. Each breaks off where either
-sentiment can follow; word order shifts this point slightly between languages. A base model may continue in another
-language, so a prefix states the language before the opening.
+The 45 openings were written for this library. They are about restaurants, films, products, trips, days, work and so on.
+Each breaks off where either sentiment can follow; word order shifts this point slightly between languages. A base model
+may continue in another language, so a prefix states the language before the opening.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The page of a lens: our own script, style and the numbers in one file, and the same in a frame for notebooks.
 
-Tokens are untrusted text. They lie in a data block that nothing runs, reach the page as text nodes, and a policy in the
-page forbids it every script but ours and every request.
+Tokens are untrusted text. They are in a data block that never runs, and become text nodes of the page. A policy in the
+page forbids all other scripts and all requests.
 """
 
 import base64
@@ -30,27 +30,27 @@ MODULES = (
     "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "difference", "pane",
     "media", "grid", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
-"""What every home of the explorer needs, each file after those that it imports."""
+"""The files that every form of the explorer needs, each after those that it imports."""
 PLACE = '<main id="explorer"'
 STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "l", "h")
 """Names in a page's address, those of `store.js`."""
 
 
 def document(result: LensResult | LensComparison, media: dict[str, Any] | None = None) -> str:
-    """The whole page of a lens, or of two, to be opened from a file or framed.
+    """The whole page of one lens or of two, to open from a file or in a frame.
 
     Args:
-        result: what the map shows.
+        result: the lens or comparison.
         media: pictures or sound to show above the map, from `media`.
 
     Raises:
-        SemhubError: nothing was measured that a cell could show.
+        SemhubError: no measured quantity can be shown in a cell.
     """
     return whole(_title(result), contents(result) | ({"media": media} if media else {}), code_of(result, media))
 
 
 def whole(title: str, drawn: dict[str, Any], code: Mapping[str, str]) -> str:
-    """The page of what `contents`, or `grids.grid_view`, made ready, with its code from `code`."""
+    """The page for the output of `contents` or `grids.grid_view`, with its `code`."""
     script, style = joined((*MODULES, "standing")), _file("explorer.css")
     data = {**drawn, "code": code}
     policy = (
@@ -90,14 +90,14 @@ def opened_at(document: str, view: str) -> str:
 
 
 def contents(result: LensResult | LensComparison) -> dict[str, Any]:
-    """What the script draws, ready for JSON."""
+    """The data that the script draws, ready for JSON."""
     return packed(result) if isinstance(result, LensResult) else packed_pair(result)
 
 
 @shows(LensComparison)
 @shows(LensResult)
 def shown(result: LensResult | LensComparison) -> dict[str, str]:
-    """What a notebook shows: the page in a frame that reaches nothing around it, a picture, a few lines of text."""
+    """A notebook's output: the page in an isolated frame, a picture, and a few lines of text."""
     layers = len((result if isinstance(result, LensResult) else result.a).entries)
     height = min(AROUND + ROW * layers, TALLEST)
     text = repr(result)
@@ -120,7 +120,7 @@ def _file(name: str) -> str:
 
 @cache
 def joined(modules: tuple[str, ...]) -> str:
-    """The modules as one: a page that is a single file cannot import. What is exported by default stays."""
+    """The modules as one, because a page in a single file cannot import. Default exports stay."""
     whole = "\n".join(_file(f"{name}.js") for name in modules)
     return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
 
