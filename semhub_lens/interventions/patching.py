@@ -101,8 +101,7 @@ def patch_grid(
     ends = torch.cat([task.scores(run.final[None], side) for side, run in enumerate((good, bad))])
     shape, cells = _cells(good, bad, task.pairs, all_positions)
     values = ends[1].repeat(shape)
-    bar = tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False)
-    with bar:
+    with tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False) as bar:
         states, notes = final_states(model, good, bad, list(cells.values()), site, max_tokens=max_tokens, bar=bar)
     if cells:
         values.view(-1)[list(cells)] = task.scores(states)

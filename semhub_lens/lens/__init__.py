@@ -1,7 +1,7 @@
 """What each layer predicts.
 
 - `kernel`: the fused kernel: all requested quantities of one block of logits.
-- `calls`: the call that made a lens, as code.
+- `calls`: the arguments of a lens, checked and as code.
 - `logit_lens`: `logit_lens`, `LogitLens`.
 - `attribution`: `direct_attribution`: the contribution of each block to a token's logit.
 - `comparison`: `compare`: two lenses cell by cell.

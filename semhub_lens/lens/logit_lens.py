@@ -20,14 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError, whole_number
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.attribution import AttributionResult
-from semhub_lens.lens.calls import call_of
+from semhub_lens.lens.calls import call_of, entries_to_read, tokens_to_keep
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -65,8 +65,8 @@ class LensResult(Quantities):
     attributions: tuple[AttributionResult, ...] = ()
     """Attributions of tokens at some positions; see `with_attribution`."""
     call: Mapping[str, str] | None = None
-    """Arguments of `logit_lens` that the other fields do not show, as code; a bare name is an object of the user's. None
-    for another call."""
+    """Arguments of `logit_lens` that the other fields do not show, as code; a bare name is an object of the user's.
+    None for another call."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
@@ -183,7 +183,7 @@ class LogitLens:
     ) -> None:
         self._readout = make_readout(model, norm, readout)
         self._quantities = require_quantities(quantities)
-        self._top_k = _kept(top_k, self._readout.d_vocab)
+        self._top_k = tokens_to_keep(top_k, self._readout.d_vocab)
         self._model = model
         self._states = Capture(model)
         self.hooks = self._states.hooks
@@ -257,13 +257,13 @@ def logit_lens(
         2
     """
     one = one_prompt(model, prompt, "logit_lens")
-    top_k, quantities = _kept(top_k, output_size(model)), require_quantities(quantities)
+    top_k, quantities = tokens_to_keep(top_k, output_size(model)), require_quantities(quantities)
     if table is not None and len(table.weights) != output_size(model):
         raise SemhubError(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
             "for this model."
         )
-    chosen = None if layers is None else _chosen(layers, int(model.cfg.n_layers))
+    chosen = None if layers is None else entries_to_read(layers, int(model.cfg.n_layers))
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, [one], hooks)
@@ -309,20 +309,3 @@ def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
         for place, position in enumerate(prompt.spans[name]):
             labels[position] = f"{name} {place + 1}"
     return labels
-
-
-def _chosen(layers: Sequence[int], last: int) -> tuple[int, ...]:
-    """Residual entries in their order, including the last."""
-    wanted = [whole_number(layer, "A layer") for layer in layers]
-    if not wanted or any(not -last - 1 <= layer <= last for layer in wanted):
-        raise SemhubError(f"layers= takes residual entries 0 to {last} (negative from the end), got {wanted}.")
-    return tuple(sorted({layer % (last + 1) for layer in wanted} | {last}))
-
-
-def _kept(top_k: int | None, d_vocab: int) -> int:
-    """The number of tokens to keep."""
-    if top_k is None:
-        return min(10, d_vocab)
-    if not 1 <= top_k <= d_vocab:
-        raise SemhubError(f"top_k must be between 1 and the vocabulary's {d_vocab}, got {top_k}.")
-    return top_k
