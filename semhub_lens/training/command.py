@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: semhub train-spoke vision --out eyes --font NotoColorEmoji.ttf")
 def train_spoke(
     kind: Annotated[str, typer.Argument(help="vision or audio.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of this training; a stopped one resumes there.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")] = (
         "gemma-3-270m"
     ),
