@@ -53,7 +53,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     }
 
     def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities at the comma, the lead of " and" there minus elsewhere, and its lead over the next token."""
+        """Log-probabilities at the comma; the lead of " and", minus that elsewhere; its lead over the next token."""
         log_probs = on.contrast(at_places[on], targets, common=WORDS, variants="exact")
         comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
