@@ -20,7 +20,7 @@ from semhub_lens.base.files import alone_in
 Part = TypeVar("Part")
 LONGEST_WAIT = timedelta(days=7)
 """How long a process waits for the others, which may have hours of work left. If one dies, the launcher ends them."""
-AGAIN = "Give the same command again: it goes on from what is finished."
+AGAIN = "Run the same command again: it resumes from the finished parts."
 
 
 def place() -> tuple[int, int]:

@@ -75,7 +75,7 @@ def test_a_process_that_is_killed_loses_its_unfinished_part_and_another_number_g
     *expected, _ = kept(tmp_path / "one", 0)
     first = launched(count, lambda index: kept(tmp_path / "many", index, die=(1, 2)))
     assert first[1] == -signal.SIGKILL
-    said = "ended before its work was finished. Give the same command again"
+    said = "ended before its work was finished. Run the same command again"
     assert all(said in told for told in first[:1] + first[2:])
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "many").rglob("squares*")}
     lost = len(range(1, PARTS, count)) - 1

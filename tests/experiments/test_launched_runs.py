@@ -143,4 +143,4 @@ def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     assert "semantics.similarity: not measured. The prompt X" in pages[1] and pages[0] == pages[1]
     assert len(one) == 2 and one == many
     with_jobs = launched(2, lambda index: results_page(["tiny"], tmp_path / "page.md", jobs=2))
-    assert all("jobs=2 starts processes of its own" in told for told in with_jobs)
+    assert all("jobs=2 would start further processes" in told for told in with_jobs)

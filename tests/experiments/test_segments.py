@@ -81,7 +81,7 @@ def test_a_part_of_a_picture_takes_no_mask():
 def test_of_a_picture_cut_into_parts_only_the_last_tile_is_the_whole():
     prompt = Prompt.from_processor(made.processor("idefics3"), text="<image> What ?", images=made.picture(0, 112, 112))
     assert [tile.whole for tile in prompt.tiles] == [False] * 4 + [True] and whole_tile(prompt) is prompt.tiles[-1]
-    with pytest.raises(ValueError, match="does not say where"):
+    with pytest.raises(ValueError, match="does not tell where"):
         whole_tile(Prompt.from_ids([3, 4]))
 
 

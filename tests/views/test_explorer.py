@@ -199,7 +199,7 @@ def test_what_nothing_holds_is_said(lens, open_page):
     tab = open_page(lens)
     tab.js("document.querySelector('.find').focus()")
     tab.write("zebra")
-    assert tab.js("document.querySelector('.count').textContent") == "in no stored cell"
+    assert tab.js("document.querySelector('.count').textContent") == "not in any stored cell"
     assert not any(cells(tab, "c.classList.contains('hit')").values())
 
 

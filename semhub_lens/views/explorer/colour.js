@@ -54,7 +54,7 @@ function sequential(name, label, unit, values, to) {
   const share = (value) => Math.min(Math.max(value / full, 0), 1);
   return {
     name, label,
-    words: `Colour: ${label}; stronger is more`,
+    words: `Colour: ${label}; stronger colours are larger values`,
     scale: { from: "0", to: `${full.toPrecision(2)} ${unit} and more` },
     rgb: (theme) => (i) => (Number.isFinite(values[i]) ? mix(theme.ground, theme[to], 0.04 + 0.96 * share(values[i])) : theme.ground),
     end: (theme) => theme[to],

@@ -29,7 +29,7 @@ export function mount(root, packed, home = {}) {
   choose();
   const two = lenses.length > 1;
   const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin, asking: asking(i) }));
-  const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B less A", pin }) : null;
+  const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B minus A", pin }) : null;
   const all = apart ? [...panes, apart] : panes;
   const shown = () => (apart && store.state.show === "difference" ? [apart] : panes);
   const front = () => shown()[0];

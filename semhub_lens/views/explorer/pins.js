@@ -35,9 +35,9 @@ export function makePins(data, store, look) {
     const chart = plot(curves, named, low, store.state.log);
     const items = named.map((one, i) => legendLine(one, i, chart, data));
     const more = curves.length - named.length;
-    const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
+    const note = more > 0 ? `thin lines: ${more} other tokens among the ${data.k} most probable at some layer` : "";
     const written = makeWritten(data, pos, look.name, store, look.asking);
-    const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`);
+    const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k} most probable.`);
     return { refresh: written.refresh, node: el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), words, written.node) };
   }
 
