@@ -51,12 +51,13 @@ def results_page(
         progress: show one progress display, unless there are several `jobs`.
 
     Raises:
-        SemhubError: there is no model, a model or experiment is unknown, there are too few items, `jobs` is below 1 (or, in a launch, above 1),
-            no experiment fits a model, or the path cannot be written.
+        SemhubError: there is no model, a model or experiment is unknown, there are too few items, `jobs` is below 1
+            (or, in a launch, above 1), no experiment fits a model, or the path cannot be written.
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:
         raise SemhubError("Expected at least one model, got none. `semhub models` lists the packaged models.")
+    require_sample(n, seed)
     if jobs < 1:
         raise SemhubError(f"jobs= is a number of processes, at least 1; got {jobs}.")
     if jobs > 1 and place()[1] > 1:
