@@ -2,7 +2,7 @@
 # make demo : create a virtual environment, install, write and name the hub report (ARGS=--full for the large one)
 # make families : measure every family of models and write the line's columns of docs/models.md
 # make audit : ask for known vulnerabilities of the tested versions (tests/locks)
-# make kill : kill a saved run, a conversion and a page 50 times each (KILLS), and go on
+# make kill : kill a saved run, a conversion, a page and a report 50 times each (KILLS), and go on
 # make links : ask for every address that pages, notebooks and docstrings name
 # make lock : write the versions of this line's environment to tests/locks
 # make release-check : build wheel and sdist, try the wheel in an empty environment

@@ -33,6 +33,10 @@ CELLS = [(4, 4), (12, 4), (17, 5)]
 ENTRY, STRENGTH = 9, 300.0
 """Where steering adds the unembedding row of " blue", and how much of it."""
 NEW = 8
+READING, SLOT, SCOPED = "dog is dog. cat is cat. sky is", 9, [3, 9, 15]
+"""A reading prompt, the position that a state is put into, and the entries that it comes from and goes to."""
+FRAME, GOOD, BAD = " All in all, this is", ("good", "great"), ("bad", "terrible")
+JUDGED = ["The soup was delicious.", "The soup was cold."]
 
 
 class Plain:
@@ -134,6 +138,7 @@ def similarity(plain):
         "matched": cosines.diagonal(dim1=1, dim2=2), "baseline": cosines[:, off].mean(1),
         "spread": cosines[:, off].std(1, correction=0), "rank_ab": ((centred >= partner[:, :, None]).sum(2) - 1),
         "rank_ba": ((centred >= partner[:, None, :]).sum(1) - 1),
+        "centred": partner - centred[:, off].mean(1, keepdim=True),
         "cka": torch.stack([cka(x, y) for x, y in zip(a, b, strict=True)]),
     }  # fmt: skip
 
@@ -197,6 +202,70 @@ def patches(plain):
     return torch.stack(found)
 
 
+def attribution(plain):
+    """The metric of the same cells to first order: of the corrupted run, with its gradient along the clean state."""
+    right, wrong = plain.token(RIGHT), plain.token(WRONG)
+    clean, held = plain.run(plain.ids(CLEAN))[0], {}
+
+    def holding(entry):
+        def hold(states):
+            held[entry] = states if entry else states.detach().requires_grad_()
+            return held[entry]
+
+        return hold
+
+    _, read = plain._run(plain.ids(CORRUPTED), {entry: holding(entry) for entry in range(len(plain.blocks))})
+    own = [held[entry] for entry, _ in CELLS]
+    metric = read[-1, right] - read[-1, wrong]
+    cells = zip(CELLS, own, torch.autograd.grad(metric, own), strict=True)
+    effects = [(clean[e, p] - states[0, p].detach()) @ gradient[0, p] for (e, p), states, gradient in cells]
+    return metric.detach() + torch.stack(effects)
+
+
+@torch.no_grad()
+def writes(plain):
+    """What embedding, attentions and MLPs wrote of a token's logit: through the final norm at its own scale."""
+    kept = []
+    handles = [
+        norm.register_forward_hook(lambda module, args, out: kept.append(out[0, -1]))
+        for block in plain.blocks
+        for norm in (block.post_attention_layernorm, block.post_feedforward_layernorm)
+    ]
+    states, _ = plain._run(plain.ids(CLEAN), {})
+    for handle in handles:
+        handle.remove()
+    final, norm = states[-1, -1], plain.hf.model.norm
+    gain = (1 + norm.weight) * (final.square().mean() + norm.eps).rsqrt()
+    parts = torch.stack([states[0, -1], *kept]) @ (gain * plain.hf.lm_head.weight[plain.token(RIGHT)])
+    return {"embedding": parts[0], "attention": parts[1::2], "mlp": parts[2::2], "logit": parts.sum()}
+
+
+def scope(plain):
+    """Words at the end of a reading prompt, with the last state of the first prompt in its slot."""
+    states, _ = plain.run(plain.ids(PROMPTS[0]))
+    found = []
+    for entry in SCOPED:
+
+        def filled(own, entry=entry):
+            own = own.clone()
+            own[0, SLOT] = states[entry, -1]
+            return own
+
+        _, read = plain.run(plain.ids(READING), {entry: filled})
+        found.append(read[-1, [plain.token(word) for word in WORDS]])
+    return torch.stack(found)
+
+
+def praise(plain):
+    """Log-odds of words of praise and of blame, each with a blank in front and without where that is one token."""
+    sides = []
+    for words in (GOOD, BAD):
+        spelled = [plain.tokenizer(text, add_special_tokens=False)["input_ids"] for w in words for text in (w, f" {w}")]
+        sides.append([ids[0] for ids in spelled if len(ids) == 1])
+    reads = [plain.run(plain.ids(text + FRAME))[1][-1] for text in JUDGED]
+    return torch.stack([read[sides[0]].logsumexp(0) - read[sides[1]].logsumexp(0) for read in reads])
+
+
 def damage(plain):
     """KL of the steered from the clean run: mean over all positions but BOS."""
     vector = plain.hf.lm_head.weight[plain.token(WORDS[0])].detach()
@@ -231,7 +300,8 @@ def values(table):
     return {
         "lens": lens(plain), "mass": mass(plain, table), "similarity": similarity(plain), "probe": probe(plain),
         "cosine": cosine(plain), "patches": patches(plain), "damage": damage(plain), "written": written(plain),
-        "perplexity": perplexity(plain),
+        "perplexity": perplexity(plain), "attribution": attribution(plain), "writes": writes(plain),
+        "scope": scope(plain), "praise": praise(plain),
     }  # fmt: skip
 
 

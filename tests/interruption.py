@@ -13,7 +13,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -24,10 +24,12 @@ from transformers import AutoModelForCausalLM
 import models
 import semhub_lens as shl
 from jobs import job_on
+from semhub_lens import experiments
 from semhub_lens.evidence.legs import LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import Experiment, run_experiment
 from semhub_lens.model import packaged
+from semhub_lens.report import report as hub
 
 TEXTS = ["three plus two", "five minus one", "red dog", "blue cat", "green house"] * 14
 torch.set_num_threads(1)  # a forked child must not wait for threads that it does not have
@@ -204,7 +206,56 @@ class Page:
         return len(self.held()[0]) in map(len, self.pages)
 
 
-KINDS = {"run": SavedRun, "conversion": Conversion, "page": Page}
+def planted_run(name, model, *, out, **settings):
+    """In place of `experiments.run`: the planted experiment under another id."""
+    return run_experiment(
+        Experiment(name, name, 70, lambda job: replace(planted(job), id=name)), job_on(model, 70), out
+    )
+
+
+class Report:
+    """A report of two experiments: page and report.json are whole at any moment, and tell what was measured."""
+
+    ids = ("probing", "multilingual.similarity")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder / "report", models.tiny()
+        with tempfile.TemporaryDirectory() as other:
+            forked(lambda: self.written(Path(other)))
+            self.expected = self.told(Path(other))
+
+    def work(self) -> str:
+        return self.written(self.folder)
+
+    def written(self, folder: Path) -> str:
+        """Report in this process, which is a child and ends behind it."""
+        experiments.run, hub.LENS_PROMPTS = planted_run, ("three plus",)
+        hub.report(self.model, folder / "page.html", only=self.ids, readers=[], progress=False)
+        return "done"
+
+    def told(self, folder: Path) -> list:
+        """What report.json says of every leg."""
+        record = json.loads((folder / "page.json").read_text(encoding="utf-8"))
+        assert record["complete"] and [one["id"] for one in record["experiments"]] == list(self.ids)
+        return [one["legs"] for one in record["experiments"]]
+
+    def whole(self) -> bool:
+        saved = {path.name for one in self.ids for path in (self.folder / "page_runs" / one).iterdir()}
+        same = self.told(self.folder) == self.expected
+        page = (self.folder / "page.html").read_text(encoding="utf-8")
+        return same and page.rstrip().endswith("</html>") and saved == {
+            "items.parquet", "result.safetensors", "run.json", "figure.html",
+        }  # fmt: skip
+
+    def sound(self) -> bool:
+        page, record = self.folder / "page.html", self.folder / "page.json"
+        held = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        told = {one["id"] for one in held.get("experiments", ())}
+        runs = {path.parent.name for path in self.folder.glob("page_runs/*/run.json")}
+        return told <= runs and (not page.exists() or page.read_text(encoding="utf-8").rstrip().endswith("</html>"))
+
+
+KINDS = {"run": SavedRun, "conversion": Conversion, "page": Page, "report": Report}
 
 
 def halve(folder: Path) -> None:

@@ -47,9 +47,9 @@ LEAKS = {
     "strength": (lambda m: added(m, strength="a"), "strength"),
     "vector of another width": (
         lambda m: steered(m, shl.at(1, hooks.add(torch.ones(5)))),
-        "5 entries, the activation 32",
+        "5 entries, but the activation has 32",
     ),
-    "directions of two widths": (lambda m: hooks.swap(ONES, torch.ones(3)), "one width, got 32 and 3"),
+    "directions of two widths": (lambda m: hooks.swap(ONES, torch.ones(3)), "equal width, got 32 and 3"),
     "positions of floats": (lambda m: added(m, positions=torch.tensor([0.5])), "whole numbers"),
     "model of a vector": (lambda m: vector("gemma", {1: ONES}), "got str"),
     "direction of a sweep": (lambda m: swept(m, direction=lambda layer: None), "layer 1 has NoneType, expected"),

@@ -4,7 +4,6 @@ The rows come from the package itself: a new public function, argument or comman
 fails here.
 """
 
-import inspect
 from functools import partial
 
 import numpy as np
@@ -15,12 +14,14 @@ from typer.testing import CliRunner
 
 import models
 import semhub_lens as shl
+import wrong_methods
 import wrong_values as wrong
 from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.cli import main as command
 from semhub_lens.model import loading
 from semhub_lens.report import results_page
+from wrong_methods import METHODS, UNREAD, arguments_of
 
 CALLS = {name: thing for name, thing in wrong.public().items() if name not in wrong.RECORDS}
 
@@ -49,11 +50,6 @@ def at_rest(model, unchecked):
     handle = next(iter(model.blocks)).register_forward_pre_hook(run)
     yield model
     handle.remove()
-
-
-def arguments_of(thing):
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [key for key, entry in inspect.signature(thing).parameters.items() if entry.kind not in kinds]
 
 
 def test_every_public_function_and_argument_has_wrong_values():
@@ -139,6 +135,47 @@ def rows(model, name):
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_values_are_refused_before_the_model_runs(at_rest, name):
     faults = [f"{argument}={shown(value)}: {fault}" for argument, value, fault in rows(at_rest, name) if fault]
+    assert not faults, "\n".join(["", *faults])
+
+
+@pytest.fixture(scope="module")
+def owners(model):
+    """What has the methods, made while the model may run."""
+    return {name: make(model) for name, (make, _, _) in METHODS.items()}
+
+
+def given(wrongs, model):
+    return {"model": model} if "model" in wrongs else {}
+
+
+def method_of(owner, name):
+    return getattr(owner, name.rpartition(".")[2])
+
+
+def test_every_public_method_and_argument_has_wrong_values():
+    public = wrong_methods.public()
+    assert public.keys() == METHODS.keys() | wrong_methods.INSIDE.keys()
+    for name, (_, _, wrongs) in METHODS.items():
+        assert [key for key in arguments_of(public[name]) if key not in ("self", "cls")] == list(wrongs), name
+        assert all(wrongs.values()), name
+
+
+@pytest.mark.parametrize("name", [name for name, (_, right, _) in METHODS.items() if right and name not in UNREAD])
+def test_the_right_method_is_taken(model, unchecked, name):
+    make, right, wrongs = METHODS[name]
+    method_of(make(model), name)(**given(wrongs, model), **right)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_wrong_values_of_methods_are_refused_before_the_model_runs(owners, at_rest, name):
+    _, right, wrongs = METHODS[name]
+    faults = []
+    for argument, values in wrongs.items():
+        for value in values:
+            made = value.make(at_rest) if isinstance(value, wrong.Of) else value
+            call = partial(method_of(owners[name], name), **given(wrongs, at_rest) | right | {argument: made})
+            fault = outcome(call, value)
+            faults += [f"{argument}={shown(made)}: {fault}"] if fault else []
     assert not faults, "\n".join(["", *faults])
 
 

@@ -60,8 +60,8 @@ BAD = {
         "Position 5 is past the end",
         True,
     ),
-    "no top": (lambda m: lens(m, "red", top_k=0), r"top_k must lie between 1 and .*69, got 0", False),
-    "top beyond": (lambda m: shl.LogitLens(m, top_k=70), r"top_k must lie between 1 and .*69, got 70", False),
+    "no top": (lambda m: lens(m, "red", top_k=0), r"top_k must be between 1 and .*69, got 0", False),
+    "top beyond": (lambda m: shl.LogitLens(m, top_k=70), r"top_k must be between 1 and .*69, got 70", False),
     "norm twice": (lambda m: lens(m, "red", norm="none", readout=shl.Readout(m)), "not both", False),
     "unknown target": (lambda m: target(m, ["red"], ["banana"]), "'banana' is not a single token", True),
     "target of pieces": (lambda m: target(m, ["red"], ["red house"]), r"not a single token .*first_token=True", True),
@@ -140,6 +140,50 @@ def test_without_a_tokenizer_words_are_refused_but_ids_work(backend):
         target(model, ids, ["two"])
 
 
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows(backend):
+    """What the model has is read; what it lacks is refused by its id, before it runs."""
+    tokenizer = models.tiny_tokenizer()
+    model = models.tiny(backend, hf=models.tiny_llama(vocabulary=40), tokenizer=tokenizer)
+    outside = tokenizer.convert_tokens_to_ids("▁dog")
+    assert int(model.W_U.shape[1]) == 40 <= outside < len(tokenizer)
+    found = lens(model, "red")
+    assert found.top_ids.max() < 40 and len(found.labels) == 2
+    assert shl.script_table(model).weights.shape[0] == 40
+    assert shl.language_table(model, ["en"], words=9, **QUIET).weights.shape[0] == 40
+    handle = next(iter(model.blocks)).register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    for call in (
+        lambda: lens(model, "red dog"),
+        lambda: resid(model, ["red", "red dog"]),
+        lambda: shl.generate(model, "red dog", **QUIET),
+        lambda: shl.kl_to_clean(model, "red dog", [], **QUIET),
+        lambda: target(model, ["red"], [outside]),
+        lambda: metric.log_prob(model, " dog"),
+        lambda: shl.direction.unembedding(model, " dog"),
+        lambda: shl.continuation_perplexity(model, ["red"], [" dog"], **QUIET),
+    ):
+        with pytest.raises(SemhubError, match=rf"(?i)token (id )?{outside} is outside"):
+            call()
+    handle.remove()
+
+
+def test_an_encoder_is_read_but_asked_for_no_next_word():
+    model, ids = models.host("bert"), shl.Prompt.from_ids([5, 6, 7])
+    assert resid(model, ids).isfinite().all()
+    for call in (
+        lambda: lens(model, ids),
+        lambda: target(model, [ids], [5]),
+        lambda: shl.generate(model, ids, **QUIET),
+        lambda: shl.patch_grid(model, ids, ids, metric.log_prob(model, 5), **QUIET),
+        lambda: shl.direct_attribution(model, ids),
+        lambda: shl.LogitLens(model),
+    ):
+        with pytest.raises(
+            Unfit, match=r"does not reproduce this model's own log-probabilities|norm what they have added"
+        ):
+            call()
+
+
 @pytest.mark.skipif(not models.HOOKED_LINE, reason="a bridge runs past the context if the model's positions allow it")
 def test_a_prompt_longer_than_the_context_is_refused():
     with pytest.raises(ValueError, match="64"):
@@ -169,7 +213,7 @@ def test_rows_and_tokens_that_the_run_did_not_have_are_refused(tiny_model):
     for row in (2, -1):
         with pytest.raises(ValueError, match=f"Row {row} is out of range: the run had 2 rows"):
             probe.result(row)
-    with pytest.raises(ValueError, match="had 2 positions, the given tokens are 3"):
+    with pytest.raises(ValueError, match="had 2 positions, but 3 tokens were given"):
         lens.result(tokens=torch.tensor([1, 4, 5]))
 
 
@@ -198,7 +242,7 @@ def test_a_damaged_table_in_the_cache_is_built_again(monkeypatch, tmp_path):
 MISTYPED = {
     "several prompts for one lens": (
         lambda m: free(shl.logit_lens)(m, ["red", "dog"], **QUIET),
-        "reads one prompt, got 2",
+        "takes one prompt, got 2",
     ),
     "norm": (
         lambda m: free(shl.Readout.__init__)(object.__new__(shl.Readout), m, norm="layer"),

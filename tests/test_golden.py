@@ -10,11 +10,11 @@ from golden import CELLS, CLEAN, CORRUPTED, ENTRY, LABELLED, LABELS, LAYERS, NEW
 QUIET = {"progress": False}
 
 
-def close(ours, name, *keys):
+def close(ours, name, *keys, rtol=1e-6):
     expected = golden.golden()[name]
     for key in keys:
         expected = expected[key]
-    torch.testing.assert_close(ours.double(), torch.tensor(expected).double(), atol=1e-4, rtol=1e-6)
+    torch.testing.assert_close(ours.double(), torch.tensor(expected).double(), atol=1e-4, rtol=rtol)
 
 
 def last_states(model, texts):
@@ -42,8 +42,8 @@ def test_language_mass(gemma):
 @pytest.mark.real
 def test_similarity_and_cosine(gemma):
     a, b = (last_states(gemma, [pair[side] for pair in PAIRS])[1:] for side in (0, 1))
-    result = shl.similarity(a, b, measures=["effect", "retrieval", "cka"], draws=2)
-    for name in ("matched", "baseline", "spread", "rank_ab", "rank_ba", "cka"):
+    result = shl.similarity(a, b, measures=["effect", "centred", "retrieval", "cka"], draws=2)
+    for name in ("matched", "baseline", "spread", "centred", "rank_ab", "rank_ba", "cka"):
         close(getattr(result, name), "similarity", name)
     probe = shl.CosineTo(gemma, shl.residual_stream(gemma, ["blue", "five"], **QUIET))
     gemma.run_with_hooks(shl.Prompt.from_text(gemma, PROMPTS[0]).ids[None], fwd_hooks=probe.hooks)
@@ -62,6 +62,37 @@ def test_cells_of_a_patch_grid(gemma):
     grid = shl.patch_grid(gemma, CLEAN, CORRUPTED, metric, positions=[(p, p) for _, p in CELLS], **QUIET)
     cells = [float(grid.values[layer, i]) for i, (layer, _) in enumerate(CELLS)]
     close(torch.tensor([grid.clean, grid.corrupted, *cells]), "patches")
+
+
+@pytest.mark.real
+def test_cells_of_an_attribution_grid(gemma):
+    metric = shl.metric.logit_difference(gemma, golden.RIGHT, golden.WRONG)
+    grid = shl.attribution_grid(gemma, CLEAN, CORRUPTED, metric, positions=[(p, p) for _, p in CELLS])
+    found = torch.tensor([float(grid.values[layer, i]) for i, (layer, _) in enumerate(CELLS)])
+    close(found, "attribution", rtol=1e-4)
+
+
+@pytest.mark.real
+def test_who_wrote_a_token(gemma):
+    found = shl.direct_attribution(gemma, CLEAN, token=golden.RIGHT)
+    for name in ("embedding", "attention", "mlp"):
+        close(getattr(found, name)[0], "writes", name, rtol=1e-4)
+    close(found.logits[0], "writes", "logit", rtol=1e-4)
+
+
+@pytest.mark.real
+def test_words_read_in_a_slot(gemma):
+    scope = shl.patchscope(
+        gemma, PROMPTS[:1], WORDS, reading=golden.READING, slot=golden.SLOT, source_entries=golden.SCOPED,
+        variants="exact", **QUIET,
+    )  # fmt: skip
+    close(scope.log_probs[:, 0], "scope")
+
+
+@pytest.mark.real
+def test_praise_and_blame(gemma):
+    frame = shl.SentimentFrame(golden.FRAME, golden.GOOD, golden.BAD)
+    close(shl.likelihood_sentiment(gemma, golden.JUDGED, "en", frame=frame, **QUIET), "praise")
 
 
 @pytest.mark.real

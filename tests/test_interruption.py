@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import signal
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import semhub_lens as shl
 from interruption import KINDS, Conversion, SavedRun, forked, interrupted
 from semhub_lens.base.results import load_result
 from semhub_lens.base.store import Store
+from semhub_lens.model import packaged
 from semhub_lens.model.packaged import plain_folder
 
 
@@ -75,6 +78,50 @@ def test_a_conversion_that_does_not_fit_leaves_nothing_and_can_be_done_again(tmp
     assert conversion.whole()
 
 
+def child(work):
+    """The process id of a child that does this and ends."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = os.fork()
+    if made == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return made
+
+
+def test_of_two_processes_that_convert_at_once_one_does_and_the_other_takes_what_it_made(tmp_path):
+    conversion = Conversion(tmp_path)
+    (told, tell), (go, let_go), (other, tell_other) = os.pipe(), os.pipe(), os.pipe()
+
+    def convert(tell, go):
+        def dequantise(gguf, into):
+            (tmp_path / f"done by {os.getpid()}").touch()
+            os.write(tell, b"converts")
+            if go is not None:
+                os.read(go, 1)
+            conversion.model.save_pretrained(into)
+
+        os.environ["SEMHUB_CACHE"] = str(tmp_path / "cache")
+        sys.addaudithook(
+            lambda event, args: os.write(tell, b"waits") if event == "open" and str(args[0]).endswith(".lock") else None
+        )
+        packaged._dequantise = dequantise
+        plain_folder("small", [tmp_path / "weights"])
+
+    first = child(lambda: convert(tell, go))
+    said = b""
+    while b"converts" not in said:
+        said += os.read(told, 8)
+    second = child(lambda: convert(tell_other, None))
+    os.read(other, 8)  # it stands before the lock, or converts as well
+    os.write(let_go, b"x")
+    assert [os.waitpid(one, 0)[1] for one in (first, second)] == [0, 0]
+    assert len(list(tmp_path.glob("done by *"))) == 1 and conversion.whole()
+
+
 @pytest.mark.parametrize("place", ["file/x", "/proc/no-such-folder/x"], ids=["under a file", "read-only"])
 def test_a_place_that_cannot_be_written_is_named(lens, tmp_path, place):
     (tmp_path / "file").write_text("old")
@@ -129,7 +176,7 @@ def test_a_damaged_run_is_named_and_stays(tmp_path, damage):
         raw = result.read_bytes()
         result.write_bytes(raw[:-20] if "cut" in damage else raw[:-4] + bytes(byte ^ 1 for byte in raw[-4:]))
     before = content(folder)
-    with pytest.raises(shl.SemhubError, match=r"What lies in .*planted is damaged or no run of this library"):
+    with pytest.raises(shl.SemhubError, match=r"planted is damaged or not a run of this library"):
         run.work()
     assert content(folder) == before
 
@@ -172,7 +219,7 @@ def test_damaged_converted_weights_are_named_and_stay(tmp_path, monkeypatch, dam
         folder.rename(tmp_path / "away")
         folder.write_text("theirs")
     before = content(tmp_path)
-    with pytest.raises(shl.SemhubError, match=r"converted weights in .* are damaged .*: remove that folder"):
+    with pytest.raises(shl.SemhubError, match=r"converted weights in .* are damaged .*Remove that folder"):
         plain_folder("small", [tmp_path / "weights"])
     assert content(tmp_path) == before
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import models
+import multimodal
 import samples
 import semhub_lens as shl
 from semhub_lens import direction, hooks, metric, spokes, steering_scores
@@ -20,6 +21,8 @@ from semhub_lens.base.results import Result
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.media import Tile
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.report.report import report
+from semhub_lens.report.results_page import results_page
 
 NAN, INF = float("nan"), float("inf")
 QUIET = {"progress": False}
@@ -126,8 +129,22 @@ def card():
     return spokes.Card("name", "image", "made", "tiny", "0", "0", {})
 
 
+@cache
+def eyes():
+    return multimodal.processor("llava")
+
+
+class Sighted:
+    """An encoder of what it is given."""
+
+    modality, name, chunks, d = "image", "made", 1, 4
+
+    def __call__(self, media):
+        return torch.stack(list(media))
+
+
 def encoder():
-    return SimpleNamespace(modality="image", d_out=4, chunks=1, name="made")
+    return Sighted()
 
 
 def projector_file():
@@ -277,6 +294,8 @@ GOOD = {
     "printable": (shl.printable, lambda m: {"tokenizer": m.tokenizer, "ids": [1, 4]}),
     "reading_prompt": (shl.reading_prompt, lambda m: {"model": m}),
     "relevance": (shl.relevance, None),
+    "report.report": (report, None),
+    "report.results_page": (results_page, None),
     "residual_names": (shl.residual_names, lambda m: {"model": m}),
     "residual_stream": (shl.residual_stream, lambda m: {"model": m, "prompts": [TEXT], **QUIET}),
     "script_table": (shl.script_table, lambda m: {"model": m}),
@@ -343,10 +362,14 @@ GOOD = {
 # what stands in for them where a row needs only the argument that is wrong
 STUBS = {
     "experiments.run": lambda m: {"experiment": "arithmetic.logit_lens", "model": m, "n": 16, **QUIET},
-    "Prompt.from_processor": lambda m: {"processor": SimpleNamespace(tokenizer=m.tokenizer), "text": "red"},
+    "Prompt.from_processor": lambda m: {"processor": eyes(), "text": "<image> What ?", "images": pixels()},
     "SentimentClassifier": lambda m: {},
     "load": lambda m: {"name": host()},
     "relevance": lambda m: {"prompts": ["a"], "continuations": ["b"]},
+    "report.report": lambda m: {"model": m, "path": folder() / "page.html", "only": ["probing"], **QUIET},
+    "report.results_page": lambda m: {
+        "models": [str(host())], "path": folder() / "page.md", "runs": folder(), "only": ["probing"], **QUIET,
+    },
     "sentiment": lambda m: {"texts": ["a"], "language": "en"},
     "spokes.AudioEncoder": lambda m: {},
     "spokes.Card": lambda m: dict(zip(("name", "modality", "encoder", "model", "weights", "vocabulary"), "abcdef",
@@ -458,8 +481,8 @@ KINDS = {
     "damage": "choices", "store": "optional part", "strengths": "strengths", "experiment": "choice", "check": "flag",
     "device_map": "device map",
     "device": "device", "dtype": "choice", "continuations": "continuations", "classifier": "optional part",
-    "encoder": "optional part", "sampling_rate": "anything", "images": "anything", "audio": "anything",
-    "processor": "anything", "missing": "mapping", "readers": "anything", "chosen": "chosen", "card": "part",
+    "encoder": "optional part", "sampling_rate": "optional count", "images": "anything", "audio": "anything",
+    "processor": "anything", "missing": "mapping", "readers": "mapping", "chosen": "chosen", "card": "part",
     "projector": "part", "chunks": "count", "grid": "count", "codes": "natural", "rank": "natural", "modality": "name",
     "vocabulary": "name", "weights": "name", "settings": "mapping", "scale": "anything", "spoke": "anything",
     "template": "anything", "translator": "optional function", "folds": "fold", "c": "budget", "tol": "budget",
@@ -479,12 +502,14 @@ KINDS = {
     "held_states": "count", "every": "count", "patience": "count", "half": "flag", "folder": "folder",
     "rows": "data set", "limit": "optional count",
     "reading": "optional prompt", "slot": "one read", "source_entries": "entries", "target_entries": "entries",
-    "new_tokens": "natural", "kind": "choice",
+    "new_tokens": "natural", "kind": "choice", "full": "flag", "steering": "flag", "only": "ids of experiments",
+    "runs": "runs", "jobs": "count", "models": "model names",
     # where one name means different things
     "patchscope.source": "prompts or states", "patchscope.words": "candidates",
     "reading_prompt.words": "words to repeat",
     "open_states.folder": "path",
-    "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count", "Translators.load.model": "anything",
+    "TranslatorSetup.rank": "optional count", "TranslatorSetup.states": "count",
+    "Translators.load.model": "optional model",
     "Translators.from_tuned_lens.source": "path", "train_translators.texts": "prompts",
     "compare.a": "result", "compare.b": "result", "compare.names": "two names",
     "compare_reports.a": "report", "compare_reports.b": "report", "compare_reports.path": "optional new path",
@@ -494,10 +519,11 @@ KINDS = {
     "LanguageTable.names": "names", "Controls.seed": "seed", "Capture.site": "choice", "LinearProbe.classifier": "part",
     "Prompt.from_chat.settings": "names of a template", "Prompt.from_chat.template": "template",
     "metric.of_logits.name": "optional name",
-    "Prompt.ids": "tensor of ids", "Prompt.spans": "span positions", "Prompt.text": "anything",
-    "Prompt.controls": "anything", "Prompt.embeddings": "embeddings", "Prompt.from_ids.spans": "span positions",
+    "Prompt.ids": "tensor of ids", "Prompt.spans": "span positions", "Prompt.text": "optional text",
+    "Prompt.controls": "places", "Prompt.embeddings": "embeddings", "Prompt.from_ids.spans": "span positions",
     "Readout.dtype": "choice", "SentimentFrame.frame": "name", "SteeringVector.from_tensor.source": "source",
-    "SteeringVector.from_tensor.layer": "layers", "SteeringVector.load.model": "anything", "at.layers": "any layers",
+    "SteeringVector.from_tensor.layer": "layers", "SteeringVector.load.model": "optional model",
+    "at.layers": "any layers",
     "hooks.at.layers": "any layers",
     "attribution_grid.positions": "pairs", "patch_grid.positions": "pairs", "concept_patch.words": "rows of targets",
     "direction.prompts.plus": "prompts", "direction.prompts.minus": "prompts", "direction.mean_difference.a": "rows",
@@ -505,34 +531,57 @@ KINDS = {
     "direction.rescaled.direction": "plain vector", "direction.words.plus": "text", "direction.words.minus": "text",
     "direction.random_like.direction": "any vector", "direction.rescaled.like": "any vector",
     "experiments.run.norm": "optional choice",
-    "experiments.run.n": "optional count", "hooks.patch.source": "source states", "hooks.swap.a": "plain vector",
+    "hooks.patch.source": "source states", "hooks.swap.a": "plain vector",
     "hooks.swap.b": "plain vector", "hooks.project_out.direction": "plain vector",
-    "likelihood_sentiment.frame": "optional part", "likelihood_sentiment.language": "anything",
+    "likelihood_sentiment.frame": "optional part", "likelihood_sentiment.language": "name",
     "linear_probe.seed": "seed", "load.name": "model name", "load.dtype": "choice", "logit_lens.table": "optional part",
     "metric.log_prob.word": "target", "metric.kl.prompt": "prompt", "metric.read_position.prompt": "part",
+    "report.report.path": "new page", "report.report.n": "optional sample", "report.report.runs": "runs",
+    "report.results_page.path": "new path", "report.results_page.n": "optional sample",
+    "report.results_page.runs": "runs", "report.report.readers": "readers", "experiments.run.n": "optional sample",
+    "experiments.run.data": "corpus", "experiments.run.baseline": "baseline", "experiments.run.out": "runs",
+    "experiments.run.reader": "reader", "residual_stream.out": "runs", "check.reference": "reference model",
+    "Prompt.from_processor.processor": "part", "Prompt.from_processor.images": "pictures",
+    "Prompt.from_processor.audio": "sounds", "SentimentClassifier.sentences": "labelled sentences",
+    "spokes.Projector.scale": "budget", "spokes.reader_for.spoke": "spoke of a model",
+    "spokes.reader_for.template": "name",
     "residual_stream.read": "read", "logit_lens.prompt": "long text",
     "direction.prompts.read": "read", "picture_map.layer": "optional layer",
-    "printable.ids": "tokens", "printable.tokenizer": "anything", "relevance.prompts": "texts",
+    "printable.ids": "tokens", "printable.tokenizer": "tokenizer", "relevance.prompts": "texts",
     "relevance.continuations": "texts", "sign_map.leg": "result", "similarity.a": "states", "similarity.b": "states",
     "sound_map.positions": "sound positions", "sound_map.times": "sound times", "spokes.Projector.seed": "seed",
     "spokes.Card.name": "name", "spokes.Card.encoder": "name", "spokes.Card.model": "name",
-    "spokes.Shape.embeddings": "count", "spokes.Spoke.encoder": "anything", "spokes.Spoke.card": "optional part",
-    "spokes.load.model": "anything", "spokes.load.name": "spoke name", "spokes.save_projector.path": "new path",
+    "spokes.Shape.embeddings": "count", "spokes.Spoke.encoder": "part", "spokes.Spoke.card": "optional part",
+    "spokes.load.model": "optional model", "spokes.load.name": "spoke name", "spokes.save_projector.path": "new path",
     "spokes.reader_for.modality": "choice", "spokes.reader_for.processor": "anything",
     "steering_scores.damage.read_at": "one place", "steering_scores.next_token.targets": "score targets",
     "steering_scores.next_token.prompts": "several prompts", "steering_scores.continuations.prompts": "several prompts",
     "steering_scores.damage.texts": "several prompts", "sweep.direction": "measure", "sweep.name": "name",
     "sweep.damage": "choices", "token_strip.layer": "layer", "transfer_matrix.labels": "mapped labels",
-    "transfer_matrix.groups": "choice", "translation_prompt.word": "text", "word_tokens.tokenizer": "anything",
-    "write_html.path": "new path", "calibrate.direction": "vector", "direction.unembedding.model": "tokenized",
+    "transfer_matrix.groups": "choice", "translation_prompt.word": "text", "word_tokens.tokenizer": "tokenizer",
+    "write_html.path": "new path", "write_html.view": "view", "calibrate.direction": "vector",
+    "direction.unembedding.model": "tokenized",
 }  # fmt: skip
 
 WRONG |= {
+    "optional sample": [*NO_COUNTS, 15], "new page": [*WRONG["new path"], Of(lambda m: folder() / "page.json")],
+    "runs": [5, b"a", Of(lambda m: lexicon()), Of(lambda m: lexicon() / "inside")],
+    "ids of experiments": [5, "probing", [], ["nothing"], [5], [None], [ESC]],
+    "model names": [None, 5, "gemma-3-270m", [], [5], ["nothing"], ["no-such.gguf"], [ESC]],
+    "readers": [5, "a", ["a"], [None]], "reader": ["a", 5, Of(lambda m: m)],
+    "corpus": [5, b"a", "no-such-folder/x"], "baseline": ["yes", 1.5, None, Of(lambda m: models.tiny_llama())],
+    "reference model": ["a", 5, Of(lambda m: torch.nn.Linear(2, 2)), Of(lambda m: m)],
+    "pictures": [5, "a.png", "http://x.invalid/a.png", [], [5], [None]],
+    "sounds": [Of(lambda m: 5), Of(lambda m: "a.wav"), Of(lambda m: [None])],
+    "labelled sentences": [5, "a", [], ["a"]], "optional model": ["gemma-3-270m", 5, Of(lambda m: models.tiny_llama())],
+    "spoke of a model": [5, "nothing", Of(lambda m: lexicon())],
+    "optional text": [5, b"a"], "places": [5, "ab", ["a"], [1.5], [None]],
     "optional prompt": [5, b"red", ["red", "dog"], "", HALF, [69], Of(lambda m: many())],
     "prompts or states": [
         None, 5, b"red", [], *EMPTY_TEXTS, [None], HALF, [69], states(4, 0, 32), states(3, 2, 32), states(4, 2, 31),
         states(4, 32), spoilt(NAN, 4, 2, 32),
     ],
+    "view": [None, 5, b"c=entropy", "nothing", "#c=entropy", "z=1"],
     "candidates": [None, 5, "two", [], ["banana"], ["red house"], [None], [69], [-1], [1.5]],
     "entries": ["a", [], [99], [-1], ["a"], [1.5], [None], 1.5],
     "words to repeat": [5, "red", [], [""], [5], [HALF]],
@@ -626,7 +675,7 @@ def public():
                     if isinstance(value, classmethod) and key[0] != "_" and thing is not Result
                 ]
                 found |= {f"{name}.{key}": getattr(thing, key) for key in makers if key != "from_fields"}
-    return found
+    return found | {"report.report": report, "report.results_page": results_page}
 
 
 RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "StateStack", "TranslationItems",
@@ -637,9 +686,8 @@ RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "StateS
 PACKAGED_MODELS = ["nothing", "", "no-such.gguf", ESC]
 SHARED = {
     "model": PACKAGED_MODELS, "backend": ["jax", ""], "device": ["banana"], "dtype": ["float8", ""],
-    "n": ["a", "1.5", "0", "-1", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": [], "as_json": [],
+    "n": ["a", "1.5", "0", "-1", "15", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": [], "as_json": [],
 }  # fmt: skip
-NO_NUMERALS = ["a", "1.5", "nan"]
 FREE = []
 """Takes any value."""
 COMMANDS = {
@@ -657,11 +705,10 @@ COMMANDS = {
         "convention": ["wrong", ""], "data": ["no-such-folder/x"], "baseline": FREE, "spoke": FREE, "template": FREE,
     },
     "report": {
-        "n": NO_NUMERALS, "seed": NO_NUMERALS, "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
+        "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
         "steering": FREE, "full": FREE, "compare": ["a.html"],
     },
     "results": {
-        "n": NO_NUMERALS, "seed": NO_NUMERALS,
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "only": ["nothing", ESC],
         "jobs": ["a", "0", "-1"],
     },

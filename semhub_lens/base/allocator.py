@@ -1,4 +1,4 @@
-"""Freed memory kept by the process, so that large tensors do not fault their pages in again at every step."""
+"""Keeps freed memory in the process, so that large tensors do not cause new page faults at every step."""
 
 import ctypes
 import sys
@@ -7,14 +7,14 @@ M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to take large blocks from its heap and to give none back to the system.
+    """Make glibc's allocator take large blocks from its heap and return none to the system.
 
-    By default every tensor above 32 MB is mapped anew, page by page, and unmapped when freed; passes over a large
-    vocabulary then spend about a third of their time in the kernel. The process keeps its peak memory. Commands
+    By default, every tensor above 32 MB is mapped page by page and unmapped when freed. Passes over a large vocabulary
+    then spend about a third of their time in the kernel. With this setting, the process keeps its peak memory. Commands
     do this for their own process; importing the library changes nothing.
 
     Returns:
-        Whether it was done: False where the C library is not glibc.
+        Whether it worked: False if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

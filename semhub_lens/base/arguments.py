@@ -1,7 +1,7 @@
-"""Arguments of public functions are of the kind that their annotations say, or refused before anything runs.
+"""Check the arguments of public functions against their annotations before anything runs.
 
-`checked` looks at kinds only: a text, a whole number, a finite number, a tensor of so many axes, a list of these, one
-of some words. What a value must be beyond that (a layer of this model, a known span) the function itself says.
+`checked` tests only the type: a text, a whole number, a finite number, a tensor with a number of axes, a list of these,
+or one of several words. The function itself tests the value, such as a layer of this model or a known span.
 """
 
 import inspect
@@ -28,11 +28,11 @@ NAMES = {
 
 
 def checked(thing: T) -> T:
-    """Decorate a public function, or a class for what it is made from, so that wrong kinds of arguments are refused.
+    """Decorate a public function, or a class, so that it refuses arguments of the wrong type.
 
     Raises:
-        SemhubError: (when called) an argument that its annotation does not allow; the message names function, argument,
-            value and what is expected.
+        SemhubError: (when called) an argument does not match its annotation; the message gives the function, the
+            argument, the value and what is expected.
 
     Example:
         >>> @checked

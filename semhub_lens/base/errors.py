@@ -1,7 +1,8 @@
-"""Errors that speak to the user.
+"""Errors with a message for the user.
 
-Everything that a user can mend is a `SemhubError`: it says what was received, what was expected and what to do. It is a
-`ValueError`, so scripts that catch those go on working. Anything else that is raised is a bug and keeps its traceback.
+Everything that a user can fix raises a `SemhubError`. Its message says what was received, what was expected and what to
+do. It is a `ValueError`, so scripts that catch `ValueError` keep working. Any other exception is a bug and keeps its
+traceback.
 """
 
 import operator
@@ -9,19 +10,19 @@ from typing import Any, SupportsIndex
 
 
 class SemhubError(ValueError):
-    """What was asked for cannot be done as asked; the message says what to change."""
+    """The request cannot be carried out; the message says what to change."""
 
 
 class Unfit(SemhubError):
-    """What was asked for cannot be measured on this model (its tokenizer, its parts, its kind); others may do."""
+    """The request cannot be measured on this model; other models may work."""
 
 
 class Missing(SemhubError):
-    """A package that an extra installs is not there; the message says which."""
+    """A package from an extra is not installed; the message says which."""
 
 
 def is_index(value: Any) -> bool:
-    """Whether the value may be one whole number: of Python, of NumPy, or a tensor without axes."""
+    """Whether the value is one whole number: a Python or NumPy integer, or a tensor without axes."""
     return isinstance(value, SupportsIndex) and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
 
 
@@ -29,7 +30,7 @@ def whole_number(value: Any, name: str) -> int:
     """The value as an int.
 
     Raises:
-        SemhubError: it is none.
+        SemhubError: it is not a whole number.
     """
     try:
         return operator.index(value)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from semhub_lens.base.errors import SemhubError
 
 UNWRITTEN = (OSError, SafetensorError)
-"""What a disk that is full or may not be written raises."""
+"""The errors of a full or read-only disk."""
 PARTIAL = ".partial"
 
 
@@ -21,7 +21,7 @@ def user_path(path: Any) -> Path:
     """The path with `~` as the home folder.
 
     Raises:
-        SemhubError: no path, or the home folder of an unknown user.
+        SemhubError: not a path, or the home folder of an unknown user.
 
     Example:
         >>> from semhub_lens.base.files import user_path
@@ -33,28 +33,26 @@ def user_path(path: Any) -> Path:
     except TypeError as error:
         raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
     except RuntimeError as error:
-        raise SemhubError(
-            f"The path {str(path)!r} names a home folder that is not known; write the whole path."
-        ) from error
+        raise SemhubError(f"The path {str(path)!r} has an unknown home folder; write the whole path.") from error
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file of that name in a folder, for a name that another file holds.
+    """The file with that name in a folder, for a name that comes from another file.
 
     Raises:
         SemhubError: a name that leads out of the folder.
     """
     path = Path(name)
     if path.is_absolute() or path.drive or ".." in path.parts:
-        raise SemhubError(f"The name {name!r} leads out of the folder {folder}, where its file should lie.")
+        raise SemhubError(f"The name {name!r} leads out of the folder {folder}, where its file should be.")
     return folder / path
 
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a file beside its place, move it there, and return the path.
+    """Let `write` fill a temporary file in the same folder, move it to its path, and return the path.
 
     Raises:
-        SemhubError: it could not be written; what was there is unchanged.
+        SemhubError: it could not be written; the old file is unchanged.
     """
     path = user_path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
@@ -70,14 +68,14 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
             aside.unlink(missing_ok=True)
     except UNWRITTEN as error:
         raise SemhubError(
-            f"{path} could not be written ({reason(error)}); what was there is unchanged. Free some space, or choose "
+            f"{path} could not be written ({reason(error)}); the old file is unchanged. Free some space, or choose "
             "another path."
         ) from error
     return path
 
 
 def reason(error: BaseException) -> str:
-    """The system's few words for an error of a file, else the error's own."""
+    """The system's short text for a file error, or else the error's own text."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -93,10 +91,10 @@ def require_folder(folder: Path, advice: str = "Choose another folder.") -> None
 
 
 def require_place(folder: Path) -> None:
-    """As `require_folder`, and make nothing: before there is anything to write, a folder that is to come may fail.
+    """Like `require_folder`, but make nothing: check a future folder before there is anything to write.
 
     Raises:
-        SemhubError: the folder, or the nearest one above it that is there, cannot be written.
+        SemhubError: the folder, or the nearest existing folder above it, cannot be written.
     """
     folder = user_path(folder).absolute()
     there = next(one for one in (folder, *folder.parents) if one.exists())
@@ -107,10 +105,10 @@ def require_place(folder: Path) -> None:
 
 
 def require_file(path: str | Path) -> Path:
-    """The path of a file that is to be written.
+    """The path of a file that will be written.
 
     Raises:
-        SemhubError: it is a folder, or lies where nothing can be written.
+        SemhubError: it is a folder, or nothing can be written there.
     """
     path = user_path(path)
     if path.is_dir():
@@ -121,12 +119,12 @@ def require_file(path: str | Path) -> Path:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the context is open; a process that is killed lets them in.
+    """Keep other processes out of a folder while the context is open; the lock of a killed process is released.
 
-    What a killed process had begun to write there is removed.
+    Unfinished files of a killed process are removed.
 
     Raises:
-        SemhubError: another process is at work there, or the folder around it cannot be written.
+        SemhubError: another process is writing there, or the folder around it cannot be written.
     """
     require_folder(folder.parent)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)

@@ -1,8 +1,7 @@
-"""Fingerprints: the one home of hashing.
+"""Fingerprints: all hashing of the package.
 
-A fingerprint is the beginning of a SHA-256 over content, never over a name or a `repr`. What a saved run belongs to is
-decided here: by `fingerprint` of its settings and items, `weights_fingerprint` of its model, and `source_fingerprint`
-of this package.
+A fingerprint is the start of a SHA-256 over content, never over a name or a `repr`. Three of them identify a saved run:
+`fingerprint` of its settings and items, `weights_fingerprint` of its model, and `source_fingerprint` of this package.
 """
 
 import dataclasses
@@ -23,20 +22,20 @@ LENGTH = 12
 """Hex digits of a fingerprint: 48 bits."""
 BLOCK = 1 << 22
 SAMPLED = 1024
-"""Entries of every parameter that tell two models apart; smaller parameters are read whole."""
+"""Sampled entries of every parameter; smaller parameters are read whole."""
 PACKAGE = Path(__file__).parent.parent
 UNCOUNTED = (".pyc", ".safetensors")
 
 
 def fingerprint(value: Any) -> str:
-    """Fingerprint of content: two values have one fingerprint only if they hold the same.
+    """Fingerprint of content: two values have the same fingerprint only if their content is the same.
 
-    Numbers, texts, bytes, None, lists and tuples count (the last two as one kind), and mappings with text keys in any
-    order. Dataclasses (such as `Prompt`) count by their fields, and paths by their text. Tensors, arrays and pictures
-    count by dtype, shape and every entry. A dataclass field declared with `compare=False` is no content.
+    It covers numbers, texts, bytes, None, lists and tuples (a tuple equals a list), and mappings with text keys in any
+    order. Of dataclasses (such as `Prompt`) it covers the fields, of paths the text, and of tensors, arrays and
+    pictures the dtype, the shape and every entry. It ignores dataclass fields declared with `compare=False`.
 
     Raises:
-        SemhubError: something else inside, whose content cannot be read; the message names its type.
+        SemhubError: a value of another type, whose content cannot be read; the message gives its type.
 
     Example:
         >>> fingerprint({"a": (1, 2), "b": None}) == fingerprint({"b": None, "a": [1, 2]})
@@ -74,7 +73,7 @@ def _content(value: Any) -> Any:
 
 
 def short(data: bytes) -> str:
-    """The beginning of the SHA-256 of bytes."""
+    """The start of the SHA-256 of bytes."""
     return sha256(data)[:LENGTH]
 
 
@@ -84,7 +83,7 @@ def sha256(data: bytes) -> str:
 
 
 def values_fingerprint(values: Tensor) -> str:
-    """Fingerprint of a tensor's entries alone, row by row."""
+    """Fingerprint of a tensor's entries only, row by row."""
     return short(_bytes(values))
 
 
@@ -94,7 +93,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def files_sha256(paths: Iterable[Path], report: Callable[[int], Any] = lambda read: None) -> str:
-    """The whole SHA-256 of files one after the other, read block by block; `report` is told each block's length."""
+    """The whole SHA-256 of several files, read block by block; `report` gets the length of each block."""
     whole = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -105,7 +104,7 @@ def files_sha256(paths: Iterable[Path], report: Callable[[int], Any] = lambda re
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The whole SHA-256 over names, shapes and entries of tensors; projector files hold theirs."""
+    """The whole SHA-256 over names, shapes and entries of tensors; projector files store theirs."""
     whole = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]
@@ -115,11 +114,11 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def weights_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
-    """Fingerprint of a model: of every parameter and buffer the name, the shape and a sample of the entries.
+    """Fingerprint of a model: the name, the shape and a sample of the entries of every parameter and buffer.
 
-    Up to `SAMPLED` entries are all read. Of a larger one every s-th is, with s coprime to all its axes. So the sample
-    wraps through rows, columns, heads and experts alike. It sees whatever zeroes or adds to a block of a matrix, or to
-    a row of a bias. Values count, not the dtype that stores them.
+    Parameters of up to `SAMPLED` entries are read whole. Of larger ones, every s-th entry is read, where s is coprime
+    to all axes. So the sample covers rows, columns, heads and experts evenly. It detects a change of a block of a
+    matrix or of a row of a bias. It depends on the values, not on their dtype.
     """
     whole = hashlib.sha256()
     for name, value in named:
@@ -144,7 +143,7 @@ def _sample(value: Tensor) -> Tensor:
 def source_fingerprint(folder: Path = PACKAGE) -> str:
     """Fingerprint of a package's own code and bundled data: names and content of its files.
 
-    Compiled and hidden files do not count, nor do safetensors files: whatever reads one says which it is.
+    Compiled and hidden files are left out, and so are safetensors files: the code that reads them checks their content.
     """
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     counted = [

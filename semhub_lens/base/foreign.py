@@ -1,6 +1,6 @@
 """Every private name of another library that this package reads: a new version of that library may rename it.
 
-`tests/base/test_foreign.py` looks each of them up in what is installed and says which is gone.
+`tests/base/test_foreign.py` looks them up in the installed versions and reports missing ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from typing import Any
 
 WRAPPED = "._original_component"
-"""transformer-lens: where a part of a bridge keeps the Hugging Face part that it wraps, in names of modules."""
+"""transformer-lens: the attribute of a bridge component for the Hugging Face module that it wraps, in module names."""
 NAME_OR_PATH = "_name_or_path"
 """transformers: the entry of a config that says where it was read from."""
 
 
 def is_hung_on(module: Any) -> bool:
-    """PyTorch: whether hooks hang on a module."""
+    """PyTorch: whether a module has hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def edits_of(tensor: Any) -> int:
-    """PyTorch: how often a tensor was written in place; one of inference mode does not count, and has 0."""
+    """PyTorch: how often a tensor was written in place; always 0 for a tensor made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def device_hook(module: Any) -> Any:
-    """accelerate: what moves a module's inputs or weights between devices around its pass, or None.
+    """accelerate: the hook that moves a module's inputs or weights between devices in its pass, or None.
 
-    A part of a bridge answers for the part that it wraps, so only the module's own entry counts.
+    A bridge component forwards attributes of the module that it wraps, so only the module's own entry counts.
     """
     return vars(module).get("_hf_hook")
 
@@ -43,9 +43,9 @@ def is_processed(bridge: Any) -> bool:
 
 @contextmanager
 def listed_once(model: Any, points: Mapping[str, Any]) -> Iterator[None]:
-    """transformer-lens: while open, a bridge answers `hook_dict` with these `points`.
+    """transformer-lens: while open, a bridge returns these `points` as `hook_dict`.
 
-    It lists them anew at every look otherwise, of which `hooks` takes one a hook: half the time of a short pass.
+    Otherwise it lists them again on every access, and `hooks` makes one access per hook: half the time of a short pass.
     """
     if not hasattr(model, "_add_aliases_to_hooks"):  # a HookedTransformer keeps its list
         yield
@@ -58,7 +58,7 @@ def listed_once(model: Any, points: Mapping[str, Any]) -> Iterator[None]:
 
 
 def unpadding_of(processor: Any) -> Any:
-    """transformers: what counts the features of a picture at its own resolution (LLaVA-NeXT, OneVision), or None."""
+    """transformers: the method that counts a picture's features at full resolution (LLaVA-NeXT, OneVision)."""
     return getattr(processor, "_get_unpadded_features", None)
 
 
@@ -68,5 +68,5 @@ def blocks_of(net: Any) -> Any:
 
 
 def head_of(net: Any) -> Any:
-    """efficientnet-lite-pytorch: the last layer of a network, which tells classes."""
+    """efficientnet-lite-pytorch: the last layer of a network, the classifier."""
     return net._fc

@@ -1,4 +1,4 @@
-"""Values as JSON of ASCII."""
+"""Values as JSON in ASCII."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def in_json(whole: Mapping[str, Any] | Sequence[Any]) -> str:
-    """JSON of ASCII; what is undefined is null."""
+    """JSON in ASCII, with null for undefined numbers."""
     return json.dumps(_finite(whole), allow_nan=False)
 
 

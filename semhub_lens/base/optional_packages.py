@@ -27,7 +27,7 @@ class PackagedFile:
 
         Raises:
             Missing: the package is not installed.
-            SemhubError: its file is not the one that was tested.
+            SemhubError: its file differs from the tested one.
         """
         spec = importlib.util.find_spec(self.module)
         path = Path(spec.origin).parent / self.name if spec and spec.origin else None
@@ -39,14 +39,14 @@ class PackagedFile:
         data = path.read_bytes()
         if (own := sha256(data)) != self.sha256:
             raise SemhubError(
-                f"{path.name} of {self.module!r} is corrupted or another version: SHA-256 is {own}, expected "
+                f"{path.name} of {self.module!r} is corrupted or has another version: SHA-256 is {own}, expected "
                 f"{self.sha256}. Re-install the package."
             )
         return data
 
 
 def join(files: Sequence[PackagedFile]) -> bytes:
-    """The files' bytes, one after the other."""
+    """The bytes of all files in order."""
     return b"".join(file.read() for file in files)
 
 

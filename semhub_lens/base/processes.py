@@ -1,7 +1,7 @@
 """The processes of one launch (`accelerate launch`, `torchrun`), which share a run; without a launch there is one.
 
-Every process makes the same calls. Work that is cut into parts is dealt out. At its end the processes meet: then all of
-it is done, and an error of one has become an error of all.
+Every process makes the same calls. Work in parts is distributed over the processes. At the end they wait for each
+other: then all parts are done, or an error in one process is raised in all.
 """
 
 import os
@@ -19,12 +19,12 @@ from semhub_lens.base.files import alone_in
 
 Part = TypeVar("Part")
 LONGEST_WAIT = timedelta(days=7)
-"""How long a process waits for the others: one may have hours of work left. The launcher ends those of a dead one."""
-AGAIN = "Give the same command again: it goes on from what is finished."
+"""How long a process waits for the others, which may have hours of work left. If one dies, the launcher ends them."""
+AGAIN = "Run the same command again: it resumes from the finished parts."
 
 
 def place() -> tuple[int, int]:
-    """The number of this process, and how many there are; in a launch the first call waits for the others.
+    """The number of this process and the number of processes; in a launch, the first call waits for the others.
 
     Example:
         >>> from semhub_lens.base.processes import place
@@ -42,7 +42,7 @@ def place() -> tuple[int, int]:
 
 
 def is_main() -> bool:
-    """Whether this is the process that prints and writes what there is one of."""
+    """Whether this is the main process, which prints and writes shared files."""
     return place()[0] == 0
 
 
@@ -54,13 +54,13 @@ def share(parts: Iterable[Part]) -> Iterator[Part]:
 
 @contextmanager
 def in_step(work: str) -> Iterator[list[Any]]:
-    """Leave the context together with the other processes; the list then holds what all of them put into it.
+    """Leave the context together with the other processes; afterwards, the list has what all of them put into it.
 
     Args:
-        work: what is done, in words; it must be the same in all processes.
+        work: a description of the work; it must be the same in all processes.
 
     Raises:
-        SemhubError: another process failed or ended, or does something else.
+        SemhubError: another process failed, ended, or is doing different work.
     """
     told: list[Any] = []
     if place()[1] == 1:
@@ -78,7 +78,7 @@ def in_step(work: str) -> Iterator[list[Any]]:
 
 @contextmanager
 def together_in(folder: Path, work: str) -> Iterator[None]:
-    """As `alone_in`: the main process holds the folder for all processes of the launch.
+    """Like `alone_in`: the main process locks the folder for all processes of the launch.
 
     Raises:
         SemhubError: as `alone_in` and `in_step`, in every process.
@@ -91,7 +91,7 @@ def together_in(folder: Path, work: str) -> Iterator[None]:
 
 
 def _met(work: str, error: Exception | None, told: list[Any]) -> list[Any]:
-    """Wait for the others; what all of them told, in their order."""
+    """Wait for the others, and return what all of them sent, in order."""
     from accelerate.utils import gather_object
 
     index, count = place()
@@ -101,7 +101,7 @@ def _met(work: str, error: Exception | None, told: list[Any]) -> list[Any]:
     try:
         all_met = gather_object([(work, failed, told)])
     except Exception as lost:  # of what carries the messages, which may be any
-        raise _known(SemhubError(f"Another process of this launch has ended before its work was done. {AGAIN}")) from (
+        raise _known(SemhubError(f"Another process of this launch ended before its work was finished. {AGAIN}")) from (
             error or lost
         )
     for known in (error, *(failed for _, failed, _ in all_met)):
@@ -111,8 +111,8 @@ def _met(work: str, error: Exception | None, told: list[Any]) -> list[Any]:
         doing = "; ".join(f"{number}: {work}" for number, (work, *_) in enumerate(all_met))
         raise _known(
             SemhubError(
-                f"The processes of this launch do different things ({doing}). All of them must make the same calls, "
-                "with the same settings, model, data and versions."
+                f"The processes of this launch are doing different work ({doing}). All of them must make the same "
+                "calls, with the same settings, model, data and versions."
             )
         )
     return [one for *_, told in all_met for one in told]

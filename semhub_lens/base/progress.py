@@ -1,4 +1,4 @@
-"""The progress display of long work: one line that says what is done, how fast, and how long is left."""
+"""The progress display of long work: one line with the current step, the speed and the time left."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class _Rate(ProgressColumn):
 
 
 def display(*, shown: bool = True, size: bool = False) -> Progress:
-    """A display that counts, with `size` in bytes; nothing of it stays on the terminal.
+    """A display with a counter (in bytes with `size`); it disappears from the terminal at the end.
 
     Example:
         >>> with display(shown=False) as bar:
@@ -38,7 +38,7 @@ def display(*, shown: bool = True, size: bool = False) -> Progress:
 
 
 def display_in_words(*, shown: bool = True) -> Progress:
-    """A display of steps that differ much: each of its tasks has the fields `rate` and `left`, in words.
+    """A display for steps of different lengths: each task has the text fields `rate` and `left`.
 
     Example:
         >>> with display_in_words(shown=False) as bar:
@@ -69,7 +69,7 @@ def no_other_bars() -> Iterator[None]:
 
 
 def duration(seconds: int | float) -> str:
-    """A time as people say it.
+    """A duration in words.
 
     Example:
         >>> duration(42), duration(200)
@@ -79,6 +79,6 @@ def duration(seconds: int | float) -> str:
 
 
 def said(text: str, *, shown: bool = True) -> None:
-    """Say lines beside the display, as they are; long ones are not broken."""
+    """Print lines next to the display, unchanged; long lines are not broken."""
     if shown:
         Console(stderr=True, markup=False).print(Text(harmless(text, kept="\n")), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Results that hold what was asked for: quantities by name, each also an attribute."""
+"""Results with the quantities that were requested: by name, and as attributes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,23 +12,23 @@ from semhub_lens.base.results import Result
 
 @dataclass(frozen=True, eq=False)
 class Quantities(Result):
-    """A result whose quantities lie in one mapping, so that a new one needs no new field.
+    """A result with its quantities in one mapping, so that a new quantity needs no new field.
 
     Raises:
-        SemhubError: on reading a quantity that was not measured; the message says how to ask for it.
+        SemhubError: a quantity is read that was not measured; the message says how to request it.
     """
 
     measured: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
-    """What was measured, by name; `result.entropy` is `result.measured["entropy"]`."""
+    """The measured quantities by name; `result.entropy` is `result.measured["entropy"]`."""
 
     ask: ClassVar[Mapping[str, str]]
-    """Every quantity that the class may hold, and the argument that asks for it."""
+    """Every possible quantity of the class, and the argument that requests it."""
 
     def __getattr__(self, name: str) -> Tensor:
         if name != "measured" and not name.startswith("_") and name in self.measured:
             return self.measured[name]
         if name in type(self).ask:
-            raise SemhubError(f"{name!r} was not measured: ask for it with {self.ask[name]}.")
+            raise SemhubError(f"{name!r} was not measured: request it with {self.ask[name]}.")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
@@ -36,7 +36,7 @@ class Quantities(Result):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Any:
-        """Files of 0.1.0 hold every quantity as a field of its own."""
+        """Files of 0.1.0 store every quantity as a separate field."""
         quantities = {name: fields[name] for name in fields.keys() & cls.ask.keys()}
         others = {name: value for name, value in fields.items() if name not in quantities}
         return super().from_fields({"measured": quantities} | others)

@@ -1,7 +1,7 @@
-"""Frozen results: what was measured, where it came from, and how to keep it.
+"""Frozen results: the measurement, its provenance, and its file.
 
-A result stores the raw measurement; everything derived is a property. `save` writes one safetensors file (tensors plus
-a JSON header); nothing is ever pickled.
+A result stores the raw measurement; derived numbers are properties. `save` writes one safetensors file (tensors and a
+JSON header), without pickle.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ R = TypeVar("R", bound="Result")
 D = TypeVar("D", bound=Callable[..., Any])
 
 SCHEMA = 2
-"""Of saved files. 1 is what version 0.1.0 wrote, without a number."""
+"""The version of saved files. Version 0.1.0 wrote schema 1, without a number."""
 FORMERLY = {"Wording": "LegText"}
 """Classes by the name under which schema 1 saved them."""
 _CLASSES: dict[str, type["Part"]] = {}
@@ -39,7 +39,7 @@ _SHOWERS: dict[type, Callable[[Any], dict[str, str]]] = {}
 
 
 class Part:
-    """Base of every dataclass that may lie in a saved result; a subclass registers itself by its name."""
+    """Base of every dataclass that can be part of a saved result; a subclass registers itself under its name."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -50,12 +50,12 @@ class Part:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Any:
-        """Make one of its fields as read from a file; a class overrides this that once had other fields."""
+        """Make an instance from the fields in a file; a class overrides this if its fields have changed."""
         return cls(**fields)
 
 
 def draws(kind: type["Result"]) -> Callable[[D], D]:
-    """Register the decorated function as what draws results of that class; the room `views` does so."""
+    """Register the decorated function to draw results of that class; the room `views` uses it."""
 
     def register(drawer: D) -> D:
         _DRAWERS[kind] = drawer
@@ -65,7 +65,7 @@ def draws(kind: type["Result"]) -> Callable[[D], D]:
 
 
 def shows(kind: type["Result"]) -> Callable[[D], D]:
-    """Register the decorated function as what makes a notebook's output (by MIME type) in place of the figure."""
+    """Register the decorated function to make a notebook's output (by MIME type) in place of the figure."""
 
     def register(shower: D) -> D:
         _SHOWERS[kind] = shower
@@ -75,10 +75,10 @@ def shows(kind: type["Result"]) -> Callable[[D], D]:
 
 
 def drawn(result: "Result") -> Any:
-    """The figure of a result, by the drawer of its class.
+    """The figure of a result, drawn by the function for its class.
 
     Raises:
-        SemhubError: not a result, or one that nothing draws.
+        SemhubError: not a result, or a result without a figure.
     """
     for kind in type(result).__mro__:
         if kind in _DRAWERS:
@@ -88,13 +88,13 @@ def drawn(result: "Result") -> Any:
 
 
 def result_classes() -> dict[str, type["Result"]]:
-    """Every result class that is known by now, by its name."""
+    """Every result class that is registered, by its name."""
     return {name: kind for name, kind in _CLASSES.items() if issubclass(kind, Result)}
 
 
 @dataclass(frozen=True)
 class Provenance(Part):
-    """Which model, read how, on which data, with which seed."""
+    """The record of how a result was made: model, read-out, data, seed and versions."""
 
     model: str
     weights: str
@@ -103,7 +103,7 @@ class Provenance(Part):
     dtype: str
     device: str
     processing: str
-    """What TransformerLens did to the weights: "none", or "folded" / "centred"."""
+    """TransformerLens' processing of the weights: "none", or "folded" / "centred"."""
     bos: bool
     padding: str = "right"
     norm: str | None = None
@@ -113,13 +113,13 @@ class Provenance(Part):
     transformer_lens: str = field(default_factory=lambda: version("transformer-lens"))
     semhub_lens: str = field(default_factory=lambda: version("semhub-lens"))
     unembedding: str | None = None
-    """Fingerprint of a sample of the unembedding, the same for both backends; files of 0.1.0 hold it as `weights`."""
+    """Fingerprint of a sample of the unembedding, the same for both backends; files of 0.1.0 store it as `weights`."""
     notes: tuple[str, ...] = ()
-    """What the runs did by themselves because this model needs it: "no cache: ...", "batches of equal length", ..."""
+    """What the runs changed because this model needs it: "no cache: ...", "batches of equal length", ..."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Provenance":
-        """What files of 0.1.0 call weights is of the unembedding alone."""
+        """In files of 0.1.0, `weights` is the fingerprint of the unembedding only."""
         return cls(**({"unembedding": fields["weights"]} | fields))
 
     def line(self) -> str:
@@ -140,7 +140,7 @@ def unnamed(seed: int | None = None) -> Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Result(Part):
-    """Base of all results: provenance, a tidy table, a file, and a figure in a notebook."""
+    """Base of all results: provenance, a tidy table, a file, and a figure in notebooks."""
 
     provenance: Provenance = field(kw_only=True)
 
@@ -155,14 +155,14 @@ class Result(Part):
         return "\n".join([f"{type(self).__name__}: {', '.join(held)}", next_steps, self.provenance.line()])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the measurement as a tidy table, one observation a row."""
+        """Return the measurement as a tidy table, one observation per row."""
         raise NotImplementedError(f"{type(self).__name__} has no table form")
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one safetensors file and return its path; the file appears only when complete.
 
         Raises:
-            SemhubError: the file cannot be written; what was there is unchanged.
+            SemhubError: the file cannot be written; the old file is unchanged.
         """
         path = user_path(path)
         tensors: dict[str, Tensor] = {}
@@ -175,12 +175,12 @@ class Result(Part):
         """Read a result that `save` wrote.
 
         Raises:
-            SemhubError: no such file, not one of ours, or a result of another class.
+            SemhubError: no such file, not a saved result, or a result of another class.
         """
         result = load_result(path)
         if not isinstance(result, cls):
             raise SemhubError(
-                f"{path} holds a {type(result).__name__}, not a {cls.__name__}; use {type(result).__name__}.load or "
+                f"{path} contains a {type(result).__name__}, not a {cls.__name__}; use {type(result).__name__}.load or "
                 "load_result."
             )
         return result
@@ -193,7 +193,7 @@ class Result(Part):
 
 
 def _told(name: str, value: Any) -> str:
-    """A field in a few words: the shape of a tensor, the size of a collection."""
+    """A short description of a field: the shape of a tensor, the size of a collection."""
     if isinstance(value, Tensor):
         return f"{name} [{' '.join(map(str, value.shape))}]"
     if isinstance(value, dict | tuple | list):
@@ -209,7 +209,7 @@ def load_result(path: str | Path) -> Result:
     """Read any result that `save` wrote, whatever its class.
 
     Raises:
-        SemhubError: no such file, not one of ours, damaged, changed after it was saved, or written by a version that
+        SemhubError: no such file, not a saved result, damaged, changed after it was saved, or written by a version that
             this one cannot read; the message says which and what to do.
 
     Example:
@@ -240,7 +240,7 @@ def load_result(path: str | Path) -> Result:
             f"other fields ({error}): open it with that version, or measure again."
         ) from error
     if saved not in (None, _checksum(header, tensors)):
-        raise SemhubError(f"{path} was changed after it was saved (its SHA-256 is another): measure again.")
+        raise SemhubError(f"{path} was changed after it was saved (its SHA-256 differs): measure again.")
     return result
 
 
@@ -249,20 +249,20 @@ def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 def _require_class(header: dict[str, Any], path: Path) -> None:
-    """Import the module that defines the class where nothing has imported it yet (the room `training`)."""
+    """Import the module that defines the class if it is not imported yet (the room `training`)."""
     name, module = str(header.get("class")), str(header.get("module", ""))
     if name not in _CLASSES and _is_own(module):
         importlib.import_module(module)
     if name not in result_classes():
         raise SemhubError(
-            f"{path} holds a {name!r}, which this version of semhub_lens does not know. If a room defines it that is "
-            "imported when asked (semhub_lens.training), import that first; else open the file with the version that "
-            "wrote it, or measure again."
+            f"{path} contains a {name!r}, which this version of semhub_lens does not know. If it is defined in "
+            "semhub_lens.training, import that first. Otherwise open the file with the version that wrote it, or "
+            "measure again."
         )
 
 
 def _is_own(module: str) -> bool:
-    """Whether the package has a module of that name which only defines: a file names one, and may name anything."""
+    """Whether the package has a module of that name that only defines things: the name in a file can be anything."""
     found = re.fullmatch(r"semhub_lens((?:\.[a-z]\w*)+)", module)
     return found is not None and PACKAGE.joinpath(*found[1].split(".")[1:]).with_suffix(".py").is_file()
 
@@ -306,6 +306,6 @@ def check_finite(states: Tensor, name: str) -> None:
     if bad.any():
         first = [int(i) for i in bad.nonzero()[0]]
         raise SemhubError(
-            f"{name} of shape {tuple(states.shape)} holds {int(bad.sum())} NaN or infinite entries, the first at "
+            f"{name} of shape {tuple(states.shape)} has {int(bad.sum())} NaN or infinite entries, the first at "
             f"{first}. Check the model's dtype (float16 overflows) and the prompts."
         )

@@ -1,4 +1,4 @@
-"""Random numbers from explicit seeds: every draw feeds a local generator, the caller's random state is untouched."""
+"""Random numbers from explicit seeds: every draw uses a local generator and leaves the caller's random state alone."""
 
 import torch
 from jaxtyping import Int
@@ -11,7 +11,7 @@ def generator(seed: int) -> torch.Generator:
     """A local random generator.
 
     Raises:
-        SemhubError: a seed that is no whole number of 64 bits.
+        SemhubError: the seed is not a whole number of at most 64 bits.
     """
     if not -(1 << 63) <= whole_number(seed, "A seed") < 1 << 64:
         raise SemhubError(f"A seed has at most 64 bits, got {seed}.")
@@ -19,7 +19,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def derangement(items: int, rng: torch.Generator) -> Int[Tensor, " item"]:
-    """A random permutation that leaves nothing in place (two items at least): a wrong partner for everyone."""
+    """A random permutation without fixed points (two items at least): a wrong partner for every item."""
     if items < 2:
         raise SemhubError(f"A permuted pairing needs at least two items, got {items}.")
     order = torch.randperm(items, generator=rng)

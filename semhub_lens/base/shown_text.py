@@ -1,15 +1,15 @@
-"""Text of others that is shown: what would steer a terminal or turn lines around is named, not sent."""
+"""Text from outside, made safe to display: characters that control a terminal or reverse lines are shown by name."""
 
 import unicodedata
 
 NAMED = ("Cc", "Cs", "Zl", "Zp")
-"""Controls, lone surrogates (no file can hold them), and line and paragraph separators."""
+"""Controls, lone surrogates (files cannot store them), and line and paragraph separators."""
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Embeddings, overrides and isolates of writing direction: they also turn around what stands behind them."""
+"""Embeddings, overrides and isolates of writing direction: they can also reverse the text after them."""
 
 
 def harmless(text: str, kept: str = "") -> str:
-    r"""The text with control characters by name; those in `kept` stay.
+    r"""The text with control characters shown by name; those in `kept` stay.
 
     Joiners and other marks that scripts need stay too.
 

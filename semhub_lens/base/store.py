@@ -1,8 +1,8 @@
-"""Finished parts of a long measurement, kept on disk so that a killed run goes on where it stopped.
+"""Finished parts of a long measurement on disk, so that a killed run continues where it stopped.
 
-A store belongs to one set of settings: its parts lie in a folder named by their hash, so parts of other settings are
-never read. A part appears only when complete. Without a folder nothing is kept, and the numbers are the same.
-Parts do not depend on how many processes measure them, so neither do the numbers.
+A store belongs to one set of settings: its parts are in a folder named by their hash, so parts of other settings are
+never read. A part appears only when complete. Without a folder nothing is kept, and the numbers are the same. Parts do
+not depend on the number of processes, so neither do the numbers.
 """
 
 import json
@@ -25,16 +25,16 @@ from semhub_lens.base.processes import in_step, place, share
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
 CHUNK = 32
-"""Items of one part: what a killed run repeats at most."""
+"""Items of one part: a killed run repeats at most this many."""
 
 
 class Store:
     """Parts of one run.
 
     Args:
-        folder: where the parts lie; None keeps nothing.
+        folder: the place for the parts; None keeps nothing.
         settings: everything that the numbers depend on.
-        shared: the processes of a launch share the parts. All of them must ask for the same ones, in one order.
+        shared: the processes of a launch share the parts. All of them must request the same parts in the same order.
 
     Raises:
         SemhubError: the folder cannot be written.
@@ -53,21 +53,21 @@ class Store:
             require_folder(self.folder)
 
     def tensor(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        """The part of that name; computed and kept where it is missing or damaged."""
+        """The part of that name; it is computed and kept if it is missing or damaged."""
         return next(self.each([(name, compute)]))
 
     def each(self, parts: Sequence[tuple[str, Callable[[], Tensor]]]) -> Iterator[Tensor]:
-        """As `tensor`, for several parts, one after another."""
+        """Like `tensor`, for several parts in order."""
         return self._each(self._tensor, parts)
 
     def rows(self, name: str, compute: Callable[[], Sequence[Any]]) -> list[Any]:
-        """As `tensor`, for a list of what JSON can hold (texts, token ids)."""
+        """Like `tensor`, for a list of JSON values (texts, token ids)."""
         return next(self._each(self._rows, [(name, compute)]))
 
     def _each(
         self, keep: Callable[[str, Callable[[], Any]], Kept], parts: Sequence[tuple[str, Callable[[], Any]]]
     ) -> Iterator[Kept]:
-        """Keep parts; of several processes each one sees to its share, and then all read all of them."""
+        """Keep parts; with several processes, each computes its share, and then all read all of them."""
         if self._shared and self.folder is not None and place()[1] > 1:
             names = [name for name, _ in parts]
             with in_step(f"{names[0]} ({len(names)} parts, {fingerprint([self.folder.name, names])})"):
@@ -79,8 +79,8 @@ class Store:
 
     def _unseen(self, name: str) -> Any:
         raise SemhubError(
-            f"The part {name!r} that another process has written is not in {self.folder}: the processes of a launch "
-            "need one folder that all of them see."
+            f"The part {name!r} that another process wrote is not in {self.folder}: all processes of a launch must see "
+            "the same folder."
         )
 
     def _tensor(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -118,17 +118,17 @@ class Store:
         return torch.cat(list(self.each(_parts(name, items, measure))), dim=axis)
 
     def lists(self, name: str, items: Sequence[Item], measure: Callable[[Sequence[Item]], Sequence[Any]]) -> list[Any]:
-        """As `tensors`, for one JSON value an item."""
+        """Like `tensors`, with one JSON value per item."""
         return [row for rows in self._each(self._rows, _parts(name, items, measure)) for row in rows]
 
     def clear(self) -> None:
-        """Forget the parts, when the run they belong to is saved."""
+        """Remove the parts once their run is saved."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _kept(path: Path) -> Tensor | None:
-    """A whole part, or None where it is missing, damaged or changed."""
+    """A complete part, or None if it is missing, damaged or changed."""
     try:
         with safe_open(path, framework="pt") as file:
             part, saved = file.get_tensor("part"), (file.metadata() or {}).get("sha256")
@@ -147,6 +147,6 @@ def _parts(
 
 
 def _plain(name: str) -> str:
-    """A file name; names that differ only in other characters stay apart."""
+    """A file name; names that differ only in replaced characters stay different."""
     plain = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
     return plain if plain == name else f"{plain}-{fingerprint(name)}"

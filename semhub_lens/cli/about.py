@@ -1,4 +1,4 @@
-"""What is installed here: versions to name in a report of a fault, and the packaged models."""
+"""Versions and checks for a bug report, and the packaged models."""
 
 import importlib.util
 import platform
@@ -18,7 +18,7 @@ PACKAGES = ("semhub-lens", "transformer-lens", "transformers", "torch", "numpy",
 
 
 def told(found: HostCheck | None, as_json: bool) -> None:
-    """Print the machine, the versions, and what is verified of a model."""
+    """Print the machine, the versions, and the checks of a model."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     here = {"Python": platform.python_version(), "system": platform.platform()}
     here |= {"device": device, "threads": str(torch.get_num_threads())} | {name: version(name) for name in PACKAGES}

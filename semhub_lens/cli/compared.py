@@ -13,17 +13,19 @@ from semhub_lens.cli.options import cell, console, say
 from semhub_lens.report.compare import compare_reports
 
 WIDEST_ID = 27
-"""Columns that the longest id of an experiment takes."""
+"""Width of the longest id of an experiment, in columns."""
 
 
 def compared(a: Path, b: Path, out: Path | None, as_json: bool, quiet: bool, *, measuring: bool) -> None:
     """Write the page; print every leg of both as JSON, or the table, or nothing.
 
     Raises:
-        SemhubError: an option beside it that asks for a measurement (`measuring`).
+        SemhubError: another option requests a measurement (`measuring`).
     """
     if measuring:
-        raise SemhubError("--compare reads two reports and measures nothing: leave out --runs, --full, --steering, -n.")
+        raise SemhubError(
+            "--compare reads two reports and measures nothing. Leave out --runs, --full, --steering and -n."
+        )
     out = out or Path("semhub_comparison.html")
     found = compare_reports(a, b, path=out)
     if as_json:

@@ -14,21 +14,21 @@ from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
 
 HUES = ("#4f8fe0", "#d9821a", "#1aa577", "#c26ab4", "#c96a50", "#a59c2c")
-"""Of languages, English first, then by their share; mid-tones, for light and dark terminals."""
+"""Colours of languages, English first, then by share; mid-tones, for light and dark terminals."""
 OTHERS = "#8b80b0"
 WIDEST_CELL, AROUND = 11, 3
 FIRST = 8
-"""Characters of the column of layers."""
+"""Width of the column of layers, in characters."""
 
 
 def lens_table(result: LensResult, width: int) -> Table:
-    """As many of the last columns as fit; colour is the language, bold above a half, dim below a tenth."""
+    """A table of as many last columns as fit. Colour shows the language; bold is above a half, dim below a tenth."""
     strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
     layers, positions = probability.shape
     hues = _hues(result)
     shown = _fitting(result.labels, strings, width)
     left = f"; the last {len(shown)} of {positions} tokens" if len(shown) < positions else ""
-    title = f"most probable next token, by layer (top: final) and input token{left}"
+    title = f"most probable next token, by layer (final layer on top) and input token{left}"
     table = Table(title=title, title_justify="left", padding=(0, 1), caption=_legend(hues), caption_justify="left")
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
@@ -44,7 +44,7 @@ def lens_table(result: LensResult, width: int) -> Table:
 
 
 def lens_json(result: LensResult, page: Path | None) -> str:
-    """The lens as one JSON object of ASCII; what is undefined is null."""
+    """The lens as one JSON object in ASCII; undefined values are null."""
     main = _main_languages(result)
     text = dict(result.vocabulary)
     cells = [
@@ -82,7 +82,7 @@ def _shade(probability: float) -> str:
 
 
 def _fitting(labels: tuple[str, ...], strings: list[list[list[str]]], width: int) -> range:
-    """The last positions whose columns are together no wider than the terminal; at least one."""
+    """The last positions whose columns together fit the terminal; at least one."""
     room, first = width - FIRST, len(labels)
     while first:
         words = [labels[first - 1], *(row[first - 1][0] for row in strings)]
@@ -94,7 +94,7 @@ def _fitting(labels: tuple[str, ...], strings: list[list[list[str]]], width: int
 
 
 def _main_languages(result: LensResult) -> dict[int, str]:
-    """The language of each listed token that one language has at least half of."""
+    """The language of each listed token, if one language has at least half of its mass."""
     if result.token_languages is None:
         return {}
     share, which = result.token_languages.max(1)
@@ -105,7 +105,7 @@ def _main_languages(result: LensResult) -> dict[int, str]:
 
 
 def _hues(result: LensResult) -> dict[str, str]:
-    """A colour for every language that leads a cell: English first, then by how many."""
+    """A colour for every language that leads a cell: English first, then by number of cells."""
     main = _main_languages(result)
     found: dict[str, int] = {}
     for token in result.top_ids[..., 0].flatten().tolist():

@@ -55,9 +55,9 @@ from semhub_lens.views.page import write_html
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
-    help="Read, compare and move the semantic hub of a language model.",
+    help="Read, compare and steer the semantic hub of a language model.",
     no_args_is_help=True,
-    epilog="Exit status: 0 done, 1 a check failed, 2 an error that you can mend, 130 stopped.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 an error that you can fix, 130 stopped.",
 )
 START, MEASURE, LISTS = "Start", "Measure", "Lists and training"
 
@@ -67,11 +67,12 @@ def new(
     path: Annotated[Path, typer.Argument(help="The file to write: a script (.py) or a notebook (.ipynb).")],
     model: ModelName = DEFAULT,
     data: Annotated[
-        Path | None, typer.Option(help="Pairs of texts: two columns with a tab between them; default: bundled ones.")
+        Path | None,
+        typer.Option(help=("Pairs of texts: a file with two columns separated by a tab; default: bundled pairs.")),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a starter for a model and texts of your own: check, lens, similarity, steering."""
+    """Write a starter script or notebook for your own model and texts: check, lens, similarity, steering."""
     if model not in PACKAGED:
         resolve(model)
     written = starter(path, model, data)
@@ -83,10 +84,10 @@ def new(
 def lens(
     text: Annotated[str, typer.Argument(help="The prompt.")],
     model: ModelName = DEFAULT,
-    html: Annotated[Path | None, typer.Option(help="Write the page to explore to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an interactive page to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     languages: Annotated[
-        bool, typer.Option(help="Colour by language; the table of a vocabulary is built once, then from the cache.")
+        bool, typer.Option(help="Colour by language. The table of a vocabulary is built once and then cached.")
     ] = True,
     top_k: Annotated[int, typer.Option(help="Alternatives to keep in each cell.")] = 10,
     norm: Annotated[
@@ -104,7 +105,7 @@ def lens(
         require_file(html)
     loaded = load_model(model, backend, device, dtype)
     result = logit_lens(loaded, text, top_k=top_k, norm=cast(Norm, norm), progress=False)
-    if languages:  # after the lens, which refuses wrong values: the table of a vocabulary takes its time
+    if languages:  # after the lens, which refuses wrong values, because the table takes a while
         result = result.with_languages(language_table(loaded, progress=False))
     written = None if html is None else write_html(result, html)
     if as_json:
@@ -112,14 +113,14 @@ def lens(
     if as_json or quiet:
         return
     console.print(lens_table(result, console.width))
-    say("--html FILE writes the page to explore" if written is None else f"page: {written.resolve()}")
+    say("--html FILE writes an interactive page" if written is None else f"page: {written.resolve()}")
 
 
 @app.command(rich_help_panel=START, epilog=example("check smollm2-135m"))
 def check(
     model: Annotated[str, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = DEFAULT,
     reference: Annotated[
-        bool, typer.Option(help="Compare with the Hugging Face model of these weights, which is loaded before.")
+        bool, typer.Option(help="Compare with the Hugging Face model of the same weights, which is loaded first.")
     ] = True,
     backend: Backend = "auto",
     device: Device = None,
@@ -127,7 +128,7 @@ def check(
     as_json: InJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Verify MODEL; the exit code is 1 where its read-out or its agreement with Hugging Face fails."""
+    """Verify MODEL. The exit status is 1 if its read-out or its agreement with Hugging Face fails."""
     found = _verified(model, backend, device, dtype, reference)
     if as_json:
         typer.echo(in_json({"model": found.provenance.model, "sound": found.sound, "findings": findings(found)}))
@@ -148,18 +149,19 @@ def run(
     model: ModelName = DEFAULT,
     n: Items = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the saved run; a killed run goes on there.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder for the saved run; a stopped run resumes there.")] = Path("out"),
     norm: Annotated[str | None, typer.Option(help="final, none or paper; default: final.")] = None,
     convention: Annotated[
-        str, typer.Option(help="corrected, or paper for the reference code's choices.")
+        str, typer.Option(help="corrected, or paper for the choices of the reference code.")
     ] = "corrected",
-    data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or dataset name.")] = None,
+    data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or name of a data set.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also measure a random-weight model of the same shape.")] = True,
     spoke: Annotated[
-        str | None, typer.Option(help="Pictures, sound: packaged spoke or projector file; default: the model's own.")
+        str | None,
+        typer.Option(help=("Pictures and sound: a packaged spoke or a projector file; default: the model's own.")),
     ] = None,
     template: Annotated[
-        str, typer.Option(help="Multimodal models: their format around a text, such as 'USER: {} ASSISTANT:'.")
+        str, typer.Option(help="Multimodal models: the format around a text, such as 'USER: {} ASSISTANT:'.")
     ] = "{}",
     backend: Backend = "auto",
     device: Device = None,
@@ -198,25 +200,28 @@ def report(
     out: ReportPage = None,
     compare: Compare = None,
     runs: Annotated[
-        Path | None, typer.Option(help="Folder of saved runs, to go on from; default: beside the page.")
+        Path | None, typer.Option(help="Folder of saved runs to resume from; default: next to the page.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Each experiment's own number of items, not at most 32: about half an hour.")
+        bool,
+        typer.Option(
+            "--full", help=("Each experiment's own number of items instead of at most 32: about half an hour.")
+        ),
     ] = False,
     steering: Annotated[
-        bool, typer.Option(help="Run the steering sweeps and vision.patching as well (some minutes each).")
+        bool, typer.Option(help="Also run the steering sweeps and vision.patching (some minutes each).")
     ] = False,
     n: Items = None,
     seed: Seed = 0,
-    backend: Backend = "bridge",  # holds tied embeddings once, as the random-weight model beside it does
+    backend: Backend = "bridge",  # stores tied embeddings once, like the random-weight model next to it
     device: Device = None,
     dtype: Dtype = "float32",
     as_json: InJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run all experiments; the hub report is one offline page, there within a minute and filled meanwhile."""
+    """Run all experiments and write the hub report: one offline page, which appears within a minute and fills up."""
     if compare is not None:
-        return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n))
+        return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n is not None))
     out = out or Path("semhub_report.html")
     said(f"Loading {model}.", shown=is_main() and not quiet)
     loaded = load_model(model, backend, device, dtype)
@@ -234,15 +239,15 @@ def report(
 def results(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Repeat for several models.")] = None,
     out: Annotated[Path, typer.Option(help="The Markdown page to write.")] = Path("results.md"),
-    runs: Annotated[Path, typer.Option(help="Folder of the saved runs; killed runs go on there.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder of the saved runs; stopped runs resume there.")] = Path("runs"),
     only: Annotated[list[str] | None, typer.Option(help="Ids of experiments; repeat for several.")] = None,
     n: Items = None,
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option(help="Models measured at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Number of models measured at the same time.")] = 1,
     as_json: InJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run all experiments on some models and write one table."""
+    """Run all experiments on several models and write one table."""
     path, measured = results_page.results_page(
         model or [DEFAULT], out, runs=runs, only=only or None, n=n, seed=seed, jobs=jobs, progress=not quiet
     )
@@ -273,20 +278,20 @@ def info(
     dtype: Dtype = "float32",
     as_json: InJson = False,
 ) -> None:
-    """Print what to paste into a report of a fault: versions, and the facts and checks of MODEL."""
+    """Print text for a bug report: versions, and the facts and checks of MODEL."""
     told(None if model is None else _verified(model, backend, device, dtype), as_json)
 
 
 @app.command(rich_help_panel=LISTS, epilog=example("models --json"))
 def models(as_json: InJson = False) -> None:
-    """List the packaged offline models, and whether their weights are installed."""
+    """List the packaged offline models and whether their weights are installed."""
     packaged(as_json)
 
 
 @app.command("train-spoke", rich_help_panel=LISTS, add_help_option=False, context_settings=PASSED_ON)
 def train_spoke(context: typer.Context) -> None:
-    """Train and test a projector that gives a text-only model eyes or ears (extra `train`)."""
-    from semhub_lens.training.command import app as training  # what the extra `train` brings is not always there
+    """Train and test a projector that lets a text-only model read pictures or sound (extra `train`)."""
+    from semhub_lens.training.command import app as training  # the extra `train` may be missing
 
     training(context.args, prog_name="semhub train-spoke", standalone_mode=False)
 
@@ -298,7 +303,7 @@ def main() -> None:
     only_ours()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # narrow encodings must not cost what was measured
+            stream.reconfigure(errors="replace")  # a narrow encoding must not lose a measurement
     try:
         with one_voice():
             app()

@@ -1,4 +1,4 @@
-"""What the commands share: options, what they print, and loading a model by their values."""
+"""Shared parts of the commands: options, printing, and loading a model."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, f
 Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option(help="Chooses items and feeds bootstrap, null and split.")]
+Seed = Annotated[int, typer.Option(help="Seed of the items, bootstrap, null and split.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
 InJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")]
@@ -34,12 +34,13 @@ ReportPage = Annotated[
     Path | None, typer.Option(help="The page; default: semhub_report.html, with --compare semhub_comparison.html.")
 ]
 Compare = Annotated[
-    tuple[Path, Path] | None, typer.Option(help="Two reports, or their report.json, on one page; measures nothing.")
+    tuple[Path, Path] | None,
+    typer.Option(help="Two report pages or report.json files to compare on one page; measures nothing."),
 ]
 DEFAULT = "gemma-3-270m"
 
 
-DASHED = "A text that begins with a dash goes behind --, and options before it: semhub lens --top-k 5 -- '-1 + 1 ='"
+DASHED = "Put a text that starts with a dash after --, and options before it: semhub lens --top-k 5 -- '-1 + 1 ='"
 
 
 def example(arguments: str) -> str:
@@ -48,18 +49,18 @@ def example(arguments: str) -> str:
 
 
 class TextCommand(TyperCommand):
-    """A command whose argument is a text, which may begin with a dash."""
+    """A command whose argument is a text that may start with a dash."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse a text that would be read as an option."""
+        """Parse the arguments; refuse a text that would be read as an option."""
         options = args[: args.index("--")] if "--" in args else list(args)
         for entry in options:
             if entry.startswith("-") and len(entry.partition("=")[0].split()) > 1:
-                raise SemhubError(f"{entry!r} is no option. {DASHED}.")
+                raise SemhubError(f"{entry!r} is not an option. {DASHED}.")
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            name = getattr(error, "option_name", None)  # the class lies in click or, newer, in typer
+            name = getattr(error, "option_name", None)  # the class is in click or, in newer versions, in typer
             if name is None:
                 raise
             near = " or ".join(getattr(error, "possibilities", None) or ())
@@ -68,17 +69,17 @@ class TextCommand(TyperCommand):
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Text of a table, as it is but for control characters."""
+    """Text of a table cell, unchanged except for control characters."""
     return Text(harmless(text), style=style)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print lines as they are but for other control characters; long ones are not broken."""
+    """Print lines unchanged except for control characters; long lines are not wrapped."""
     console.print(Text(harmless(text, kept="\n"), style=style), soft_wrap=True)
 
 
 def only_ours() -> None:
-    """Keep the warnings and notes of other libraries off the terminal, unless Python was told to show warnings."""
+    """Hide the warnings and notes of other libraries, unless Python was started with an option to show warnings."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -86,7 +87,7 @@ def only_ours() -> None:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of the processes of a launch the main one prints; what goes wrong in another becomes its error as well."""
+    """In a launch, only the main process prints; an error in another process becomes its error too."""
     with in_step("the command"):
         if is_main():
             yield
@@ -96,5 +97,5 @@ def one_voice() -> Iterator[None]:
 
 
 def load_model(name: str, backend: str, device: str | None, dtype: str, check: bool = True) -> Model:
-    """A model by the values of the options."""
+    """Load a model by the values of the options."""
     return loading.load(name, backend=cast(loading.Backend, backend), device=device, dtype=dtype, check=check)

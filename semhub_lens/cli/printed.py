@@ -1,4 +1,4 @@
-"""What the commands print of results: tables for people, one JSON object for scripts."""
+"""Printing results: tables for people, one JSON object for scripts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
 
 NARROW = 100
-"""Columns of a terminal that has no room for the null beside the effect; the page holds it."""
+"""Width of a terminal without room for the null next to the effect; the page shows it."""
 
 
 def summary_table(results: Sequence[ExperimentResult]) -> Table:
-    """One row a leg."""
+    """A table with one row for each leg."""
     narrow = console.width < NARROW
     names = ["effect", "95 % interval", *(["at"] if narrow else ["null 95 %", "layer"])]
     title = "effect on the half of the items that did not choose the layer"

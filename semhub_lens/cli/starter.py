@@ -1,4 +1,4 @@
-"""A script or notebook to begin with, for a model and data of the user's own."""
+"""A starter script or notebook for the user's own model and data."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from semhub_lens.base.files import require_file, user_path, write_aside
 CELL = "# %%"
 SCRIPT = """\
 # %% [markdown]
-# Do pairs of texts that mean the same lie close together in this model, and what does it say in between?
-# Run the cells in order and change what you like. The guides of semhub_lens say what the numbers do not show.
+# Are texts that mean the same close together in this model, and what does it predict at each layer?
+# Run the cells in order and change what you like. The guides of semhub_lens explain what the numbers do not show.
 # %%
 {reading}import semhub_lens as shl
 {source}
 MODEL = {model!r}  # a packaged model, a folder, a GGUF file or a hub name
 model = shl.load(MODEL)
-print(shl.check(model))  # what is verified of it
+print(shl.check(model))  # what was verified
 # %% [markdown]
 # Pairs: two texts that mean the same.
 # %%
@@ -24,18 +24,18 @@ print(shl.check(model))  # what is verified of it
 left, right = (list(side) for side in zip(*pairs, strict=True))
 print(len(pairs), "pairs, such as", pairs[0])
 # %% [markdown]
-# What would the model say at every layer of the first text? Open lens.html.
+# What would the model predict at every layer of the first text? Open lens.html.
 # %%
 lens = shl.logit_lens(model, left[0], top_k=5)
-print(lens)  # in a notebook, `lens` alone draws it
+print(lens)  # in a notebook, `lens` alone draws the lens
 shl.write_html(lens, "lens.html")
 # %% [markdown]
-# How near are two texts of a pair, next to texts of different pairs? Open similarity.html.
+# How close are the two texts of a pair, compared with texts of different pairs? Open similarity.html.
 # %%
 states = [shl.residual_stream(model, side, read="mean") for side in (left, right)]
-near = shl.similarity(*states)
-print(near.to_frame())
-shl.write_html(near, "similarity.html")
+similarity = shl.similarity(*states)
+print(similarity.to_frame())
+shl.write_html(similarity, "similarity.html")
 # %% [markdown]
 # The direction from the left side to the right one: what does it change, and what does it cost?
 # %%
@@ -46,10 +46,10 @@ print(shl.generate(model, left[:2], hooks=steer, max_new_tokens=12).texts)
 print("damage in nats:", float(shl.kl_to_clean(model, left[:8], steer).mean()))
 """
 BUNDLED = """\
-columns = sentences()  # bundled; put pairs of your own here
+columns = sentences()  # bundled; put your own pairs here
 pairs = list(zip(columns["en"], columns["es"], strict=True))[:32]"""
 OWN = """\
-DATA = {data!r}  # two columns with a tab between them
+DATA = {data!r}  # two columns separated by a tab
 lines = Path(DATA).read_text(encoding="utf-8").splitlines()
 pairs = [tuple(line.split("\\t")[:2]) for line in lines if "\\t" in line]"""
 
@@ -58,14 +58,14 @@ def starter(path: str | Path, model: str, data: str | Path | None) -> Path:
     """Write the script (.py) or notebook (.ipynb).
 
     Raises:
-        SemhubError: another ending, a file that is there already, a place that cannot be written, data without two
+        SemhubError: the name ends differently, the file exists, the place cannot be written, or the data lacks two
             columns.
     """
     target = user_path(path)
     if target.suffix not in (".py", ".ipynb"):
-        raise SemhubError(f"A starter is a script or a notebook: give a name that ends in .py or .ipynb, got {path!s}.")
+        raise SemhubError(f"A starter is a script or a notebook. Give a name that ends in .py or .ipynb; got {path!s}.")
     if target.exists():
-        raise SemhubError(f"{target} is there already; give another name.")
+        raise SemhubError(f"{target} already exists. Give another name.")
     require_file(target)
     source, pairs, reading = "from semhub_lens.data.text.texts import sentences\n", BUNDLED, ""
     if data is not None:
@@ -80,10 +80,10 @@ def _require_pairs(data: Path) -> None:
     try:
         rows = [line for line in data.read_text(encoding="utf-8").splitlines() if "\t" in line]
     except (OSError, UnicodeDecodeError) as error:
-        raise SemhubError(f"--data takes a text file of two columns; {data} cannot be read: {error}.") from error
+        raise SemhubError(f"--data takes a text file with two columns, but {data} cannot be read: {error}.") from error
     if len(rows) < 3:
         raise SemhubError(
-            f"--data takes at least three lines of two texts with a tab between them; {data} has {len(rows)}."
+            f"--data takes at least three lines, each two texts separated by a tab; {data} has {len(rows)}."
         )
 
 

@@ -1,7 +1,7 @@
-"""From items to evidence. No model is called, nothing is drawn.
+"""From items to evidence: no model calls, no plots.
 
 - `stats`: bootstrap intervals, nulls, contrasts, the verdict.
-- `verdict_row`: `VerdictRow`: the figures of one leg that every table prints.
+- `verdict_row`: `VerdictRow`: the numbers of one leg that every table prints.
 - `legs`: `Leg` and `ExperimentResult`: an effect with interval, null, controls and verdict.
 - `depth`: the share of depth at which all legs of a data type hold.
 - `comparison`: `ReportComparison`: two reports side by side, differences over the same items.

@@ -16,18 +16,18 @@ from semhub_lens.evidence.verdict_row import VerdictRow, number
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Difference(Part):
-    """One leg of a less that of b, item by item."""
+    """One leg of report a minus the same leg of report b, item by item."""
 
     paired_by: str
-    """What says that the items are the same; empty where they are not, and then there are no figures."""
+    """How the items were matched; empty if they differ, and then there are no numbers."""
     reason: str = ""
-    """Why there is no figure, or none of the verdicts."""
+    """Why there is no difference, or none of the verdicts."""
     curve: Float[Tensor, "figure depth"] | None = None
     """Depth, mean difference, and its 95 % bootstrap interval over items; None for sweeps of interventions."""
     verdicts: tuple[float, float, float] | None = None
-    """The effects at both chosen layers: difference, low, high, on items that chose neither layer."""
+    """The effects at both chosen layers: difference, low, high, over the items that chose neither layer."""
     items: int = 0
-    """Behind `verdicts`."""
+    """The number of items behind `verdicts`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,20 +37,20 @@ class LegComparison(Part):
     rows: tuple[VerdictRow, VerdictRow]
     """The verdict in a and in b."""
     curves: tuple[Float[Tensor, "figure depth_a"], Float[Tensor, "figure depth_b"]]
-    """Of a and of b: depth (0 embedding, 1 last layer), mean effect, and its 95 % interval."""
+    """For a and for b: depth (0 embedding, 1 last layer), mean effect, and its 95 % interval."""
     layers: tuple[int, int]
-    """L of both models."""
+    """The last layer L of both models."""
     difference: Difference
 
     @property
     def depths(self) -> tuple[str, str]:
-        """Where both verdicts were read, as printed: a share of the depth."""
+        """The depth of both chosen layers, as printed."""
         a, b = (f"{row.layer / last:.2f}" for row, last in zip(self.rows, self.layers, strict=True))
         return a, b
 
     @property
     def printed(self) -> tuple[str, str]:
-        """The difference of the verdicts and its interval, as printed; empty where there is none."""
+        """The difference of the verdicts with its interval, as printed; empty if there is none."""
         if self.difference.verdicts is None:
             return "", ""
         mean, low, high = map(number, self.difference.verdicts)
@@ -66,7 +66,7 @@ class ReportComparison(Result):
     shares: tuple[tuple[DepthShare, ...], tuple[DepthShare, ...]]
     """The share of depth of every data type, in a and in b."""
     only: tuple[str, ...]
-    """What one report alone holds, in words."""
+    """Descriptions of what only one of the reports contains."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leg."""
@@ -83,10 +83,10 @@ class ReportComparison(Result):
 
 
 def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
-    """The place in b of every item of a, with what says that they are the same; or None, with why they are not.
+    """The index in b of every item of a, with how they were matched; or None, with the reason.
 
-    The items are the same where the hash of the data and the labels are. Where the hash differs, because it holds
-    tokens, they are those of equal labels, if no label occurs twice and both legs have all of them.
+    The items are the same if the data hash and the labels are equal. If the hashes differ, because they include tokens,
+    items with equal labels are matched, provided that no label occurs twice and both legs have all of them.
     """
     ours, theirs = a.effect.shape[1], b.effect.shape[1]
     hashes = (a.provenance.data_hash, b.provenance.data_hash)
@@ -103,7 +103,7 @@ def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
 
 
 def nearest_entries(ours: int, theirs: int) -> tuple[Int[Tensor, " depth"], Int[Tensor, " depth"]]:
-    """For every entry of the model with fewer, the nearest of the other by depth; of two as near, the lower.
+    """For every entry of the shallower model, the nearest entry of the other by depth; of two equally near, the lower.
 
     Example:
         >>> from semhub_lens.evidence.comparison import nearest_entries
@@ -117,11 +117,11 @@ def nearest_entries(ours: int, theirs: int) -> tuple[Int[Tensor, " depth"], Int[
 
 
 def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
-    r"""One leg of model a less that of model b over the same items: mean of $e^a_{\ell i} - e^b_{m(\ell) i}$.
+    r"""One leg of model a minus that of model b over the same items: the mean of $e^a_{\ell i} - e^b_{m(\ell) i}$.
 
-    The bootstrap draws items, the same of both models. $m(\ell)$ is the nearest entry by depth (`nearest_entries`). The
-    difference of the verdicts is that of the effects at each model's own chosen layer, over the items that chose in
-    neither.
+    $m(\ell)$ is the nearest entry by depth (`nearest_entries`). The bootstrap draws the same items for both models. The
+    difference of the verdicts compares the effects at each model's own chosen layer, over the items that chose neither
+    layer.
     """
     order, why = same_items(a, b)
     if order is None:
@@ -146,14 +146,14 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
 
 
 def _reported(leg: Leg) -> Int[Tensor, " item"] | None:
-    """The items that did not choose the layer; None where the split is not that of the leg's seed."""
+    """The items that did not choose the layer; None if the split does not match the leg's seed."""
     _, report = halves(leg.effect.shape[1], leg.provenance.seed or 0)
     estimate = float(leg.effect[leg.verdict.row, report].mean())
     return report if abs(estimate - leg.verdict.estimate) < 1e-4 * (1 + abs(estimate)) else None
 
 
 def side_by_side(a: Provenance, b: Provenance) -> Provenance:
-    """Both provenances as one, without the data of one leg: what differs stands beside the other."""
+    """Both provenances as one, without the data of a leg; values that differ are shown next to each other."""
     a, b = (replace(own, data=None, data_hash=None, notes=()) for own in (a, b))
     named = {field.name: (getattr(a, field.name), getattr(b, field.name)) for field in fields(Provenance)}
     return replace(a, **{k: f"{x} | {y}" for k, (x, y) in named.items() if x != y and isinstance(x, str)})

@@ -1,9 +1,9 @@
 r"""The hub in one number: the share of depth at which every leg of a data type holds.
 
-A leg **holds** at a layer where two lower bounds lie above 0: that of its effect, and that of what each control leaves
-of it. They are those of the 95 % bootstrap interval over all items. With mean $m$ and lower bound $b$ of the effect and
-of each control, the leg's strength at layer l is $s_\ell = \min m_\ell / (m_\ell - b_\ell)$; it holds where
-$s_\ell > 1$. A leg with a placebo that fails holds nowhere. `docs/methods/depth.md` says what this hides.
+A leg **holds** at a layer if the effect, and the effect minus each control, have a lower bound above 0. The bounds are
+those of the 95 % bootstrap interval over all items. With mean $m$ and lower bound $b$ of each of these, the leg's
+strength at layer l is $s_\ell = \min m_\ell / (m_\ell - b_\ell)$, and it holds if $s_\ell > 1$. A leg with a failed
+placebo holds at no layer. `docs/methods/depth.md` says what this hides.
 """
 
 from collections.abc import Sequence
@@ -18,65 +18,67 @@ from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 
 NO_SHARE = ("patchscope",)
-"""Kinds of legs that no share counts: another way to read what the lens reads, and the last entries give nothing."""
+"""Kinds of legs that no share counts: they read what the lens already reads, and have no effect at the last entries."""
 NO_DATA_TYPE = ("probing",)
-"""What legs name as their data type that compare data types with each other."""
+"""The data type of legs that compare data types with each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DepthShare(Part):
-    """Over which share of the depth every leg of one data type, or of one kind of its legs, holds."""
+    """The share of the depth at which every leg of one data type, or of one kind of its legs, holds."""
 
     data_type: str
     share: float
-    """Of the layers 1 to L, those where every leg holds."""
+    """The fraction of the layers 1 to L at which every leg holds."""
     low: float
     high: float
-    """95 % of the shares of resampled items, widened to hold the share itself."""
+    """The central 95 % of the shares of resampled items, widened to include the share itself."""
     peak: float | None
-    """Depth (0 embedding, 1 last layer) at which the weakest leg is strongest; None where no layer holds."""
+    """Depth (0 embedding, 1 last layer) at which the weakest leg is strongest; None if no layer holds."""
     peak_low: float | None
     peak_high: float | None
-    """95 % of the peaks of resampled items."""
+    """The central 95 % of the peaks of resampled items."""
     legs: int
     items: int
-    """Of the leg with the fewest."""
+    """The number of items of the leg with the fewest."""
     weakest: str
     """The leg that holds at the fewest layers."""
     weakest_share: float
     left_out: tuple[str, ...]
-    """Legs that are not measured at every layer (sweeps of interventions), and patchscopes."""
+    """Legs that do not count: sweeps of interventions, which are not measured at every layer, and patchscopes."""
     kind: str = ""
-    """Of which legs alone ("similarity", "readability", ...); empty for all of them."""
+    """The only kind of legs that counts ("similarity", "readability", ...); empty for all kinds."""
 
     @property
     def name(self) -> str:
-        """What it is the share of, as it is printed."""
+        """The data type or kind of legs, as printed."""
         return f"{self.data_type}, {self.kind}" if self.kind else self.data_type
 
     @property
     def printed(self) -> str:
-        """The share, as it is printed."""
+        """The share, as printed."""
         return f"{self.share:.2f}"
 
     @property
     def interval(self) -> str:
-        """Its interval, as it is printed."""
+        """Its interval, as printed."""
         return f"{self.low:.2f} to {self.high:.2f}"
 
     @property
     def at(self) -> str:
-        """The depth of the peak, as it is printed; empty where nothing holds."""
+        """The depth of the peak, as printed; empty if no layer holds."""
         return "" if self.peak is None else f"{self.peak:.2f}"
 
 
 def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> list[DepthShare]:
-    """The share of depth of every data type that these experiments of one model measure, and of its kinds of legs.
+    """The share of depth of every data type in these experiments of one model, and of its kinds of legs.
+
+    It hides differences in power between legs, and it depends on the number of items and legs.
 
     Args:
-        results: of one model.
-        draws: samples of items. Legs on the same data are resampled together, others apart. Each margin $m - b$ is
-            that of the items as they are.
+        results: experiments of one model.
+        draws: samples of items. Legs on the same data are resampled together, others separately. Each margin $m - b$ is
+            that of the original items.
 
     Example:
         >>> from semhub_lens.evidence.depth import depth_shares
@@ -92,7 +94,7 @@ def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> 
 
 
 def _shares(data_type: str, named: Sequence[tuple[str, Leg]], draws: int) -> list[DepthShare]:
-    """Of all legs, and where they are of several kinds, of each kind."""
+    """The share of all legs, and of each kind if there are several."""
     measured = [(name, leg) for name, leg in named if not _is_left_out(leg)]
     left_out = tuple(name for name, leg in named if _is_left_out(leg))
     data = list(dict.fromkeys(_data(name, leg) for name, leg in measured))
@@ -142,12 +144,12 @@ def _share(
 
 
 def _data(name: str, leg: Leg) -> tuple[str, int]:
-    """What legs share that are resampled together: their items."""
+    """The items of a leg; legs with equal items are resampled together."""
     return leg.provenance.data_hash or name, leg.effect.shape[1]
 
 
 def _strengths(leg: Leg, draws: int, number: int) -> tuple[Float[Tensor, " layer"], Float[Tensor, "layer draw"]]:
-    """Strength at the layers 1 to L, of the items and of resampled ones."""
+    """Strength at the layers 1 to L, for the items and for resampled items."""
     rows = torch.cat([leg.effect[None], leg.controls[: len(leg.lower) - 1]])[:, 1:]
     weights = bootstrap_weights(rows.shape[-1], draws, leg.provenance.seed or 0)
     means, mean = rows @ weights.T / rows.shape[-1], rows.mean(-1, keepdim=True)

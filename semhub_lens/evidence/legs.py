@@ -17,12 +17,12 @@ from semhub_lens.evidence.verdict_row import VerdictRow
 
 NULL_DRAWS = 500
 COLUMNS = {"title": "leg", "status": "verdict", "estimate": "effect", "threshold": "null 95 %"}
-"""Fields of a `VerdictRow` that `ExperimentResult.summary` calls otherwise."""
+"""Fields of a `VerdictRow` with another name in `ExperimentResult.summary`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LegText(Part):
-    """What a leg is about, in words."""
+    """The description of a leg."""
 
     title: str
     data_type: str
@@ -32,7 +32,7 @@ class LegText(Part):
     claim: str
     """What a positive effect means, in plain words."""
     control: str
-    """What the null exchanges."""
+    """The exchange that the null makes."""
     unit: str
     curve_unit: str
 
@@ -43,45 +43,46 @@ class Check(Part):
 
     name: str
     estimate: float
-    """What is left of the effect after the control; for a placebo, the placebo's own effect."""
+    """The effect minus the control; for a placebo, the placebo's own effect."""
     low: float
     high: float
     holds: bool
-    """The 95 % interval of what is left lies above 0; for a placebo, its own verdict is not *supported*."""
+    """The 95 % interval of the effect minus the control is above 0; for a placebo, its own verdict is not *supported*.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Leg(Result):
-    """One effect over layers and items, positive as the hypothesis predicts."""
+    """One effect over layers and items; positive values are in the direction that the hypothesis predicts."""
 
     wording: LegText
     effect: Float[Tensor, "layer item"]
-    """One row a layer, or a cell of a grid of interventions (`layers`, `strengths`)."""
+    """One row per layer, or per cell of a grid of interventions (`layers`, `strengths`)."""
     low: Float[Tensor, " layer"]
     high: Float[Tensor, " layer"]
     """95 % bootstrap interval of the mean."""
     null: Float[Tensor, "draw layer"]
-    """Mean effect under effect-free pairings of all items."""
+    """Mean effects of null draws over all items."""
     curve_names: tuple[str, ...]
     curves: Float[Tensor, "curve layer"]
-    """What lies behind the effect, for the figure."""
+    """The curves behind the effect, for the figure."""
     verdict: Verdict
     control_names: tuple[str, ...]
     controls: Float[Tensor, "control layer item"]
-    """Per control, the effect minus the control's: what is left of it; per placebo, the placebo's effect."""
+    """Per control, the effect minus the control's; per placebo, the placebo's own effect."""
     checks: tuple[Check, ...]
     labels: tuple[str, ...]
-    """The items, in words; empty where they have none."""
+    """The items as texts; empty if they have none."""
     layers: tuple[int, ...]
     """The residual layer of every row."""
     strengths: tuple[float, ...]
-    """The strength of every row of a grid of interventions; empty where nothing is changed."""
+    """The strength of every row of a grid of interventions; empty without interventions."""
     placebos: int = 0
-    """How many of the controls are placebos: the last ones."""
+    """The number of placebos, which are the last of the controls."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Leg":
-        """Files without the number of placebos name them "absent ..."."""
+        """In files without the number of placebos, their names start with "absent"."""
         absent = sum(name.startswith("absent") for name in fields["control_names"])
         whole: dict[str, Any] = {"placebos": absent} | fields
         return cls(**whole)
@@ -108,12 +109,12 @@ class Leg(Result):
 
     @property
     def p_value(self) -> float:
-        """How often effect-free pairings of all items reach the effect at the verdict's row, at any row."""
+        """The share of null draws over all items that reach, at any row, the effect of the verdict's row."""
         return corrected_p(self.mean, self.null, self.verdict.row, first=int(not self.strengths))
 
     @cached_property
     def lower(self) -> Float[Tensor, "effect layer"]:
-        """Lower 95 % bound over all items of the effect and of what each control but a placebo leaves of it."""
+        """The lower 95 % bound over all items of the effect, and of the effect minus each control but placebos."""
         controls = self.controls[: len(self.controls) - self.placebos]
         lows = [bootstrap_mean(left, seed=self.provenance.seed or 0).low for left in controls]
         return torch.stack([self.low, *lows])
@@ -144,7 +145,7 @@ class ExperimentResult(Result):
     title: str
     legs: tuple[Leg, ...]
     notes: tuple[str, ...]
-    """What was dropped, and what the numbers do not show."""
+    """Which items were dropped, and what the numbers do not show."""
     extras: tuple[Result, ...] = ()
     """Other results behind the legs (a transfer matrix, trajectories)."""
 
@@ -153,17 +154,17 @@ class ExperimentResult(Result):
         return pd.concat([leg.to_frame() for leg in self.legs], ignore_index=True)
 
     def rows(self) -> list[VerdictRow]:
-        """The verdict of every leg as a row: what all tables print."""
+        """The verdict of every leg as a row, as all tables print it."""
         return [verdict_row(self.id, leg) for leg in self.legs]
 
     def summary(self) -> pd.DataFrame:
-        """One row per leg: the verdict, on the half of the items that did not choose the layer."""
+        """One row per leg: the verdict, from the half of the items that did not choose the layer."""
         table = pd.DataFrame([asdict(row) for row in self.rows()])
         return table.astype({"embedding": float}).rename(columns=COLUMNS)
 
 
 def verdict_row(experiment: str, leg: Leg) -> VerdictRow:
-    """The verdict of a leg of that experiment as one row."""
+    """The verdict of one leg of an experiment as a row."""
     return VerdictRow(
         experiment=experiment,
         title=leg.title,
@@ -197,23 +198,24 @@ def make_leg(
     labels: Sequence[str] = (),
     grid: Sequence[tuple[int, float]] = (),
 ) -> Leg:
-    """Put interval, null, controls and verdict to an effect (`stats.verdict` says how a leg is judged).
+    """Make a leg from an effect: add interval, null, controls and verdict (`stats.verdict` has the rule).
 
     Args:
-        effect: every item's effect; positive as predicted.
-        draw: mean effect per layer of given items under one effect-free pairing.
-        wording: what the leg is about.
+        effect: every item's effect; positive in the predicted direction.
+        draw: the mean effect per layer of given items in one null draw.
+        wording: the description of the leg.
         provenance: of the model and the data.
         seed: for bootstrap, null and split.
         curves: named mean curves behind the effect.
-        controls: per control on the same scale, the effect minus the control's, item by item.
-        placebos: effects that should not be there, with their nulls: the same items on a random-weight model, whose
-            scale is another.
-        labels: the items, in words.
-        grid: layer and strength of every row, for interventions; else rows are the residual layers from the embedding.
+        controls: for each control on the same scale, the effect minus the control's, item by item.
+        placebos: effects that should be absent, with their nulls, such as the same items on a random-weight model,
+            whose scale differs.
+        labels: the items as texts.
+        grid: layer and strength of every row, for interventions; otherwise rows are the residual layers from the
+            embedding.
 
     Raises:
-        SemhubError: too few items or layers, a NaN effect, labels or grid that do not fit the effect.
+        SemhubError: too few items or layers, a NaN effect, or labels or a grid that do not match the effect.
     """
     rows, items = effect.shape
     if (labels and len(labels) != items) or (grid and len(grid) != rows):
@@ -258,6 +260,6 @@ def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, bas
 
 
 def describe(experiment: str, leg: Leg) -> dict[str, Any]:
-    """The verdict of a leg as plain values, for JSON: its row, and the figures of its controls."""
+    """The verdict of a leg as plain values for JSON: its row, and the numbers of its controls."""
     row = asdict(verdict_row(experiment, leg))
     return row | {"leg": row.pop("title"), "checks": [asdict(check) for check in leg.checks]}

@@ -1,6 +1,6 @@
-"""Items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg.
+"""From items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg.
 
-Seeds are explicit and feed a local generator; the caller's random state is untouched.
+Seeds are explicit and set a local generator; the caller's random state does not change.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from semhub_lens.base.rng import derangement, generator
 
 Status = Literal["supported", "opposite", "not supported"]
 NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " layer"]]
-"""`(items, generator) -> mean effect per layer` of the items under a pairing in which there is no effect."""
+"""`(items, generator) -> mean effect per layer` of the items in one null draw: a pairing without a real effect."""
 
 LEVEL = 0.95
 DRAWS = 1000
 FEWEST_ITEMS = 16
-"""Below this, the reporting half is too small for a percentile bootstrap (false positives above 4 %)."""
+"""With fewer items, the reporting half is too small for a percentile bootstrap (false positives above 4 %)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Verdict(Part):
-    """What one leg shows: layer chosen on one half of the items, effect and interval on the other."""
+    """The verdict of one leg: the layer chosen on one half of the items, effect and interval on the other half."""
 
     status: Status
     row: int
@@ -45,9 +45,9 @@ class Verdict(Part):
     low: float
     high: float
     threshold: float
-    """What the effect must exceed at that layer: the null's mean plus its standard deviation times the 95th percentile
-    of the
-    standardised null's maximum over layers; on the reporting half."""
+    """The threshold for the effect at that layer, on the reporting half: the null's mean plus its standard deviation
+    times the 95th percentile of the standardised null's maximum over layers.
+    """
     items: int
     """Items in the reporting half."""
 
@@ -82,14 +82,14 @@ def bootstrap_mean(
 def percentiles(
     draws: Float[Tensor, "layer draw"], level: float = LEVEL
 ) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
-    """The central interval that holds `level` of the draws."""
+    """The central interval that contains `level` of the draws."""
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
     low, high = torch.quantile(draws, edges, dim=-1)
     return low, high
 
 
 def null_curves(draw: NullDraw, items: Int[Tensor, " item"], *, seed: int, draws: int) -> Float[Tensor, "draw layer"]:
-    """Mean effect per layer under `draws` effect-free pairings."""
+    """Mean effect per layer in `draws` null draws."""
     rng = generator(seed)
     return torch.stack([draw(items, rng) for _ in range(draws)])
 
@@ -103,22 +103,25 @@ def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, "
 def verdict(
     effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500, baseline: bool = True
 ) -> Verdict:
-    r"""Judge a leg without choosing and reporting on the same items.
+    r"""Judge a leg: choose the layer on one half of the items, and report the effect on the other half.
 
-    Effects are compared across layers in units of the null, $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$ with mean and
-    standard deviation of the null at that layer. Raw effects differ in scale from layer to layer (early lens
-    distributions by a hundred nats). On one half of the items the layer with the largest z is chosen, among those with
-    a positive mean if there are any; layer 0, the embedding, is a baseline and cannot be chosen. On the other half:
-    *supported* if the 95 % bootstrap interval lies above 0 and z exceeds the 95th percentile of the standardised null's
-    maximum over layers 1 to L; *opposite* if the interval lies below 0; *not supported* otherwise.
+    Effects of different layers have different scales. So they are compared in units of the null,
+    $z_\ell = (e_\ell - \mu_\ell) / \sigma_\ell$, with the null's mean and standard deviation at that layer. On one half
+    of the items, the layer with the largest z is chosen, among those with a positive mean if there are any. Layer 0,
+    the embedding, is a baseline and is never chosen. The verdict comes from the other half:
+
+    - *supported*: the 95 % bootstrap interval is above 0, and z exceeds the 95th percentile of the standardised null's
+      maximum over layers 1 to L;
+    - *opposite*: the interval is below 0;
+    - *not supported*: otherwise. This does not show that there is no effect.
 
     Args:
-        effect: the effect of every item; positive as predicted.
-        draw: the mean effect per layer of given items under one effect-free pairing.
+        effect: the effect of every item; positive in the predicted direction.
+        draw: the mean effect per layer of given items in one null draw.
         seed: for the split, the bootstrap and the null.
-        draws: null pairings.
-        baseline: row 0 is a baseline that cannot be chosen (the embedding layer); False for a grid of interventions,
-            whose rows are cells of layer and strength.
+        draws: the number of null draws.
+        baseline: whether row 0 is a baseline that cannot be chosen (the embedding layer); False for a grid of
+            interventions, whose rows are cells of layer and strength.
 
     Raises:
         SemhubError: too few items or layers, or a NaN effect.
@@ -129,7 +132,7 @@ def verdict(
         raise SemhubError("A verdict needs the embedding layer and at least one more, got one layer.")
     if not torch.isfinite(effect).all():
         raise SemhubError(
-            f"The effect holds {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
+            f"The effect has {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
         )
     if items < FEWEST_ITEMS:
         raise SemhubError(
@@ -160,22 +163,22 @@ def _best_row(mean: Tensor, null: Tensor, first: int) -> int:
 
 
 def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Null mean and standard deviation at every layer, and the draws in these units (0 where there is no spread)."""
+    """Null mean and standard deviation at every layer, and the draws in these units (0 if there is no spread)."""
     centre, scale = null.mean(0), null.std(0)
     scale = torch.where(scale > 1e-9, scale, torch.inf)
     return centre, scale, (null - centre) / scale
 
 
 def corrected_p(mean: Float[Tensor, " layer"], null: Float[Tensor, "draw layer"], row: int, *, first: int = 1) -> float:
-    r"""How often effect-free pairings reach the effect of a row at any row, +1 in both counts.
+    r"""The share of null draws that reach, at any row, the effect of a given row (with 1 added to both counts).
 
     $p = (1 + \#\{\max_{\ell \ge f} z^{null}_\ell \ge z_r\}) / (1 + draws)$, with z in units of each row's null as in
     `verdict`.
 
     Args:
-        mean: effect of every row, over the items of the null.
-        null: mean effects under effect-free pairings.
-        row: the row r that is judged.
+        mean: the effect of every row, over the items of the null.
+        null: mean effects of null draws.
+        row: the row r to judge.
         first: the first row f that could have been chosen.
 
     Example:
@@ -192,13 +195,13 @@ def paired_contrast(
 ) -> tuple[Float[Tensor, "layer item"], NullDraw]:
     r"""Each item's score for its own key minus a reference, and the null in which keys are exchanged.
 
-    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$; a null draw takes $M_{\ell i \pi(k_i)}$ with $\pi$ leaving no key in
-    place. With cosines as M, item i as its own key and the mean of the other keys as r, the mean effect is Eq. 1's D.
+    $e_{\ell i} = M_{\ell i k_i} - r_{\ell i}$. A null draw uses $M_{\ell i \pi(k_i)}$, where $\pi$ leaves no key in
+    place. If M are cosines, item i is its own key, and r is the mean of the other keys, the mean effect is Eq. 1's D.
 
     Args:
         matrix: score of every item with every key.
         key: the index of each item's own key.
-        reference: what the score is compared with; `other_keys` gives the mean over the other keys.
+        reference: the reference for each score; `other_keys` gives the mean over the other keys.
 
     Raises:
         SemhubError: fewer than three keys (with two there is only one way to exchange them).
@@ -216,21 +219,21 @@ def paired_contrast(
 
 
 def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
-    """Mean score of each item with all keys but its own."""
+    """Mean score of each item with all keys except its own."""
     own = matrix[:, torch.arange(matrix.shape[1]), key]
     return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
 
 
 def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
-    r"""Each item's score for its own key above its scores for the others, every key's score centred first.
+    r"""Each item's score for its own key minus its mean score for the others, with every key's score centred first.
 
     $$M'_{\ell i r} = M_{\ell i r} - \operatorname{mean}_g \operatorname{mean}_{i : k_i = g} M_{\ell i r}, \qquad
       e_{\ell i} = M'_{\ell i k_i} - \operatorname{mean}_{r \ne k_i} M'_{\ell i r}$$
 
-    A key that always scores high gains nothing by it. Every key g that occurs weighs alike in the centring, however
-    many items have it. All items enter it, an item's own score included. Where all keys are equally frequent, centring
-    leaves the mean of e as it is. Elsewhere that mean is 0 in expectation for scores that do not depend on the item's
-    key.
+    So a key that always scores high has no advantage. In the centring, every key g that occurs has the same weight,
+    whatever its number of items. All items are included, also an item's own score. If all keys are equally frequent,
+    centring does not change the mean of e. Otherwise, for scores that do not depend on the item's key, that mean is 0
+    in expectation.
 
     Args:
         matrix: score of every item with every key.
@@ -246,23 +249,23 @@ def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, "
 
 
 def centred_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item key"]:
-    """Scores minus each key's mean score, in which every key that some item has as its own weighs alike."""
+    """Scores minus each key's mean score, in which every key that occurs has the same weight."""
     groups = torch.stack([matrix[:, key == one].mean(1) for one in key.unique()])
     return matrix - groups.mean(0)[:, None]
 
 
 def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> NullDraw:
-    """The null of `centred_contrast` in which the items' keys are shuffled among the items.
+    """The null of `centred_contrast`: keys are shuffled among the items.
 
-    For few keys that many items share: exchanging three keys as a whole (`paired_contrast`) has two distinct outcomes.
-    The centring is computed anew in every draw, with the shuffled keys and from the given items only.
+    Use it for few keys with many items each: exchanging three whole keys (`paired_contrast`) has only two outcomes. The
+    centring is repeated in every draw, with the shuffled keys and only from the given items.
 
     Args:
         matrix: score of every item with every key.
         key: the index of each item's own key.
 
     Raises:
-        SemhubError: all items have the same key, so that shuffling changes nothing.
+        SemhubError: all items have the same key, so shuffling changes nothing.
     """
     if len(key.unique()) < 2:
         raise SemhubError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
@@ -277,7 +280,7 @@ def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " it
 def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     """The null in which an effect and its control are exchangeable.
 
-    Every item's sign is drawn anew, the same at all layers.
+    Each draw flips the sign of every item at random, equally at all layers.
     """
 
     def flipped(items: Tensor, rng: torch.Generator) -> Tensor:
@@ -295,10 +298,10 @@ def grouped_bootstrap_mean(
     draws: int = DRAWS,
     level: float = LEVEL,
 ) -> Interval:
-    """Mean over items with its percentile bootstrap interval over groups of items, which are drawn whole.
+    """Mean over items with a percentile bootstrap interval over groups of items.
 
-    Items of a group (one sentence in several languages) are not independent; drawing them one by one would make the
-    interval too narrow.
+    Whole groups are drawn. Items of a group (one sentence in several languages) are not independent, so drawing single
+    items would make the interval too narrow.
 
     Raises:
         SemhubError: no items.

@@ -1,4 +1,4 @@
-"""One leg's verdict as one row: what report, results page, command line, `summary` and run.json print."""
+"""One leg's verdict as a row, as report, results page, command line, `summary` and run.json print it."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from semhub_lens.base.results import Part
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictRow(Part):
-    """The figures of one leg, on the half of the items that did not choose the layer.
+    """The numbers of one leg, from the half of the items that did not choose the layer.
 
-    A field that is added here stands in `ExperimentResult.summary` and in run.json without further ado.
+    A field added here is automatically in `ExperimentResult.summary` and in run.json.
 
     Example:
         >>> from semhub_lens.evidence.verdict_row import number
@@ -28,49 +28,49 @@ class VerdictRow(Part):
     high: float
     """95 % bootstrap interval of the estimate."""
     threshold: float
-    """What the estimate must exceed (`stats.Verdict`)."""
+    """The threshold for the estimate (`stats.Verdict`)."""
     layer: int
     strength: float | None
-    """Of an intervention; None where nothing is changed."""
+    """The strength of an intervention; None without one."""
     embedding: float | None
     """Mean effect at layer 0, over all items; None for interventions."""
     unit: str
     items: int
     holds: tuple[str, ...]
-    """The controls after which something of the effect is left."""
+    """The controls that hold: an effect remains beyond them."""
     fails: tuple[str, ...]
 
     @property
     def effect(self) -> str:
-        """The estimate, as it is printed."""
+        """The estimate, as printed."""
         return number(self.estimate)
 
     @property
     def interval(self) -> str:
-        """The interval, as it is printed."""
+        """The interval, as printed."""
         return f"{number(self.low)} to {number(self.high)}"
 
     @property
     def null(self) -> str:
-        """The threshold, as it is printed."""
+        """The threshold, as printed."""
         return number(self.threshold)
 
     @property
     def at(self) -> str:
-        """The layer and, for interventions, the strength, as they are printed."""
+        """The layer and, for interventions, the strength, as printed."""
         return str(self.layer) if self.strength is None else f"{self.layer}, strength {self.strength:g}"
 
     @property
     def baseline(self) -> str:
-        """The effect at layer 0, as it is printed; empty for interventions."""
+        """The effect at layer 0, as printed; empty for interventions."""
         return "" if self.embedding is None else number(self.embedding)
 
     @property
     def surprises(self) -> bool:
-        """Not as the hypothesis says, or a control took the effect away."""
+        """Whether the verdict differs from the hypothesis, or a control fails."""
         return self.status != "supported" or bool(self.fails)
 
 
 def number(value: float) -> str:
-    """A figure as all tables print it: three digits, or one behind the point from 10 on."""
+    """A number as all tables print it: three digits, or one decimal from 10 on."""
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,11 +1,11 @@
-"""Items, a measurement and its control, wired together by data type; nothing is estimated or drawn here.
+"""The experiments: each one wires items, a measurement and its controls together. Nothing is estimated or drawn here.
 
 - `registry`: `EXPERIMENTS` and `run`, which runs one by its id.
-- `runs`: saving a run and going on with it.
+- `runs`: saving a run and resuming it.
 - `job`: what an experiment is given: `RunSettings` and `Job`.
 - `sampling`: choosing items.
 - `legs_in_common`: legs of several data types.
-- `steering_legs`: the one recipe of the experiments that steer.
+- `steering_legs`: the recipe shared by the experiments that steer.
 - `languages`, `arithmetic`, `code`, `semantics`, `media`, `probing`: the experiments.
 """
 

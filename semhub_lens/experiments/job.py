@@ -1,4 +1,4 @@
-"""What an experiment is given: the model, the settings of the run, what reads media, and where parts are kept."""
+"""The inputs of an experiment: the model, the run's settings, the reader of media, and the store of finished parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,14 +31,15 @@ from semhub_lens.model.untrained import untrained
 Convention = Literal["corrected", "paper"]
 Text = str | Prompt
 LEVELS = 8
-"""Positions whose log-probabilities are read in full, for the height of curves whose differences are read alone."""
-COLUMNS = "Words are compared by their own columns of the unembedding: at one state the normaliser cancels."
+"""Items whose log-probabilities are read in full, for the height of curves where otherwise only differences are read.
+"""
+COLUMNS = "Words are compared by their own columns of the unembedding: at one state the normalizer cancels."
 FEW = f"{COLUMNS} The height of the log-probability curves is that of the first {LEVELS} items."
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How an experiment is run: all that its numbers depend on beside the model."""
+    """Settings of a run: everything besides the model that its numbers depend on."""
 
     n: int
     """Items."""
@@ -46,15 +47,15 @@ class RunSettings:
     norm: Norm = "final"
     """How the lens reads states."""
     convention: Convention = "corrected"
-    """"paper" reproduces the reference code's choices; the documentation's Methods page lists them."""
+    """"paper" reproduces the choices of the reference code, which the Methods page of the documentation lists."""
     data: str | None = None
     """The user's own corpus (folder, file or dataset name); None takes the bundled or generated items."""
     baseline: bool = True
-    """Measure a random-weight model of the same shape as well."""
+    """Also measure a random-weight model of the same shape."""
     reader: str | None = None
-    """Name and hash of what reads pictures or sound."""
+    """Name and hash of the reader of pictures or sound."""
     positions: int | None = None
-    """At how many positions of an item probabilities are averaged; None takes all."""
+    """Number of positions of an item over which probabilities are averaged; None takes all."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,20 +65,20 @@ class Job:
     model: Model
     settings: RunSettings
     untrained_model: Model | None = None
-    """A random-weight model of the same shape, where the caller has one already."""
+    """A random-weight model of the same shape, if the caller already has one."""
     reader: MediaReader | None = None
-    """What reads pictures or sound, for the experiments that have them."""
+    """The reader of pictures or sound, for the experiments that use them."""
     store: Store = field(default_factory=Store)
     progress: bool = True
 
     @property
     def n(self) -> int:
-        """How many items to measure."""
+        """Number of items to measure."""
         return self.settings.n
 
     @property
     def seed(self) -> int:
-        """Of items, bootstrap, null and split."""
+        """The seed of items, bootstrap, null and split."""
         return self.settings.seed
 
     @property
@@ -86,23 +87,23 @@ class Job:
         return self.settings.data
 
     def places(self, positions: Sequence[int]) -> list[int]:
-        """Those of the positions of an item at which the whole vocabulary is read."""
+        """The positions of an item at which the whole vocabulary is read."""
         return spread(positions, self.settings.positions)
 
     @property
     def whole(self) -> str:
-        """What provenance says of an average over such positions."""
+        """The sentence of the provenance on averages over such positions."""
         read = "every one" if self.settings.positions is None else f"at most {self.settings.positions} of each stretch"
         return f"Probabilities are averaged over positions: the whole vocabulary is read at {read}."
 
     @property
     def baseline(self) -> bool:
-        """Whether a random-weight model is measured as well."""
+        """Whether a random-weight model is also measured."""
         return self.settings.baseline
 
     @property
     def paper(self) -> bool:
-        """Whether the reference code's choices are to be reproduced."""
+        """Whether to reproduce the choices of the reference code."""
         return self.settings.convention == "paper"
 
     @cached_property
@@ -111,7 +112,7 @@ class Job:
         return Readout(self.model, norm=self.settings.norm)
 
     def random(self) -> "Job":
-        """The same job on a random-weight model: one job at every call, so that model and read-out are made once."""
+        """The same job on a random-weight model; every call returns one job, so model and read-out are made once."""
         return self._on_random_weights
 
     @cached_property
@@ -122,7 +123,7 @@ class Job:
     def states(
         self, name: str, prompts: Sequence[Text], read: str | int = "last", hooks: Hooks = ()
     ) -> Float[Tensor, "layer item d_model"]:
-        """Residual states of prompts; with `convention="paper"` the last layer is normed, as in the reference code."""
+        """Residual states of prompts; `convention="paper"` normalizes the last layer, as in the reference code."""
         states = self.store.tensors(
             self._named(name, read),
             prompts,
@@ -133,7 +134,7 @@ class Job:
     def reads(
         self, name: str, prompts: Sequence[Text], reads: Sequence[str]
     ) -> dict[str, Float[Tensor, "layer item d_model"]]:
-        """As `states`, for several reads of the same runs."""
+        """Like `states`, for several reads of the same runs."""
         stacks = self.store.tensors(
             self._named(name, "reads", *reads),
             prompts,
@@ -162,8 +163,8 @@ class Job:
     ) -> Float[Tensor, "layer item target"]:
         """Log-probabilities of targets at every layer: at the last token, or at `read_at` positions of each prompt.
 
-        `targets` has one entry per position read, or none; the targets in `common` are read at every position, after
-        its own.
+        `targets` has one entry per position read, or is empty. The targets in `common` are read at every position,
+        after the position's own targets.
         """
         wanted = [[len_of(p, self.model) - 1] for p in prompts] if read_at is None else [list(at) for at in read_at]
         grouped, start = [], 0
@@ -200,7 +201,7 @@ class Job:
         read_at: Sequence[Sequence[int]] | None = None,
         variants: Variants = "all",
     ) -> Float[Tensor, "layer item target"]:
-        """As `lens`, where only differences at one position and means over items matter: their height is `level`'s."""
+        """Like `lens`, if only differences at one position and means over items matter; `level` gives their height."""
         settings: dict[str, Any] = {"common": common, "variants": variants}
         if (len(prompts) if read_at is None else sum(map(len, read_at))) <= LEVELS:
             return self.lens(name, prompts, targets, read_at=read_at, **settings)
@@ -258,7 +259,7 @@ class Job:
     ) -> list[tuple[int, ...]]:
         """Token ids that continue each prompt; prompt i samples from seed + i whatever part it is in.
 
-        `hooks` may be a function of the items' numbers, for hooks that differ from item to item.
+        `hooks` may be a function of item numbers, for hooks that differ between items.
         """
 
         def measure(part: Sequence[tuple[int, Text]]) -> list[tuple[int, ...]]:
@@ -281,7 +282,7 @@ class Job:
     def measured(
         self, name: str, items: Sequence[Any], measure: Callable[[Sequence[Any]], Tensor], axis: int = 1
     ) -> Tensor:
-        """Any other measurement of items, in parts that are kept."""
+        """Any other measurement of items, in parts that are stored as they finish."""
         return self.store.tensors(self._named(name), items, measure, axis)
 
     def provenance(self, data: str, items: Any, *, lens: bool | str = False, bos: bool | None = None) -> Provenance:
@@ -302,7 +303,7 @@ class Job:
 
     @cached_property
     def _weights(self) -> str:
-        """Tells the model's parts from those of a baseline of the same name."""
+        """A hash of the weights: it separates the model's parts from those of a baseline with the same name."""
         return weights_of(self.model)
 
 

@@ -25,7 +25,7 @@ NOT_RANDOM = "absent with random weights"
 
 @dataclass(frozen=True, eq=False)
 class Stacks:
-    """States of paired inputs, and what they are held against."""
+    """States of paired inputs, and the states they are compared with."""
 
     a: Float[Tensor, "layer item d_model"]
     b: Float[Tensor, "layer item d_model"]
@@ -36,7 +36,7 @@ class Stacks:
     negatives: Int[Tensor, "item k"] | None = None
     """Items of `b` that match each partner in length and token overlap."""
     others: Mapping[str, Float[Tensor, "layer item d_model"]] = field(default_factory=dict)
-    """What may stand in the place of `a`, whose effect is subtracted as a control."""
+    """States that replace `a` in a control, whose effect is subtracted."""
 
 
 MeasuredStates = tuple[Tensor, Tensor | None, Tensor]
@@ -46,9 +46,9 @@ MeasuredStates = tuple[Tensor, Tensor | None, Tensor]
 def measure_stacks(
     job: Job, texts: Mapping[str, Sequence[Text]], reads: Sequence[str] = ("last",)
 ) -> dict[str, dict[str, MeasuredStates]]:
-    """Per read and data type: its states, those of the random-weight model (if wanted), and its bag of embeddings.
+    """Per read and data type: its states, those of the random-weight model (if requested), and its bag of embeddings.
 
-    All reads are of the same passes.
+    All reads come from the same passes.
     """
     measured: dict[str, dict[str, MeasuredStates]] = {read: {} for read in reads}
     for name, listed in texts.items():
@@ -63,18 +63,18 @@ def measure_stacks(
 def pair_stacks(
     model: Model, measured: dict[str, MeasuredStates], a: str, b: str, texts: Mapping[str, Sequence[Text]]
 ) -> Stacks:
-    """Put two data types of `measure_stacks` side by side."""
+    """Pair two data types of `measure_stacks`."""
     return stacks_of(measured[a], measured[b], matched_negatives(model, texts[a], texts[b]))
 
 
 def stacks_of(a: MeasuredStates, b: MeasuredStates, negatives: Int[Tensor, "item k"]) -> Stacks:
-    """Two data types side by side."""
+    """Measure two data types and pair them."""
     random = None if a[1] is None or b[1] is None else (a[1], b[1])
     return Stacks(a=a[0], b=b[0], random=random, bags=(a[2], b[2]), negatives=negatives)
 
 
 def matched_negatives(model: Model, a: Sequence[Text], b: Sequence[Text], k: int = MATCHED) -> Int[Tensor, "item k"]:
-    """For every pair the k other items of `b` that match the partner in length and in tokens shared."""
+    """For every pair, the k other items of `b` most like the partner in length and in tokens shared."""
     prompts = [[prompt.ids for prompt in as_prompts(model, list(texts))] for texts in (a, b)]
     known = torch.cat([ids for listed in prompts for ids in listed]).unique()
     has_a, has_b = (torch.stack([torch.isin(known, ids) for ids in listed]).float() for listed in prompts)
@@ -94,10 +94,11 @@ def similarity_legs(
     labels: Sequence[str] = (),
     centred: Sequence[bool] = (False,),
 ) -> list[Leg]:
-    """The similarity legs of paired states: as they are (False), with each data type's mean state subtracted (True).
+    """The similarity legs of paired states: raw (False), or with each data type's mean state subtracted (True).
 
-    What lies behind a leg is measured once for all. Its controls compare mean-centred cosines across layers and models
-    (raw ones change scale with anisotropy), and the leg's own cosines with those of matched negatives.
+    All legs share one measurement of the curves behind them. Some controls compare mean-centred cosines across layers
+    and models, because raw cosines change scale with anisotropy. Another compares the leg's own cosines with those of
+    matched negatives.
     """
     behind = [name for name, measure in MEASURES.items() if measure.behind_legs]
     measured = similarity(stacks.a, stacks.b, measures=behind, seed=seed)
@@ -131,7 +132,7 @@ def similarity_legs(
 def _baselines(
     stacks: Stacks, centred: Float[Tensor, "layer item"]
 ) -> tuple[dict[str, Float[Tensor, "layer item"]], dict[str, Float[Tensor, " layer"]]]:
-    """What is left of the mean-centred effect after each baseline, and the baselines' curves."""
+    """The mean-centred effect minus each baseline, and the baselines' curves."""
     left = {"beyond the embedding layer": centred - centred[0]}
     curves = {}
     if stacks.bags is not None:
@@ -155,14 +156,14 @@ def _centred_effect(a: Tensor, b: Tensor) -> Float[Tensor, "layer item"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """How a data type names the two legs of `preference_legs`, their claims and their curves."""
+    """Titles, claims and curve labels of the two legs of `preference_legs`, for one data type."""
 
     data_type: str
     control: str
     over_own: tuple[str, str]
-    """Title and claim of the leg against what really comes next."""
+    """Title and claim of the leg that compares with the token that really comes next."""
     over_wrong: tuple[str, str]
-    """Title and claim of the leg against the other items' words."""
+    """Title and claim of the leg that compares with the other items' words."""
     own: str
     matched: str
     wrong: str
@@ -171,12 +172,12 @@ class Preference:
 
 @dataclass(frozen=True, eq=False)
 class LensItems:
-    """Log-probabilities of what comes next and of every item's word, at every item."""
+    """Log-probabilities of the next token and of every item's word, at every item."""
 
     own: Float[Tensor, "layer item"]
     words: Float[Tensor, "layer item key"]
     key: Int[Tensor, " item"]
-    """Which of the words is each item's own."""
+    """Index of each item's own word."""
 
 
 def preference_legs(
@@ -189,16 +190,16 @@ def preference_legs(
     labels: Sequence[str] = (),
     controls: Mapping[str, Float[Tensor, "layer item"]] | None = None,
 ) -> tuple[Leg, Leg]:
-    """The two readability legs of Eq. 2: the right English word over what comes next, and over wrong English words.
+    """The two readability legs of Eq. 2: the right English word over the next token, and over wrong English words.
 
     Args:
-        items: what the lens reads.
-        preference: names and claims.
-        provenance: of the legs.
-        seed: for bootstrap, null and split.
-        random: the same of a random-weight model.
-        labels: the items, in words.
-        controls: of the second leg; see `make_leg`.
+        items: the log-probabilities that the lens reads.
+        preference: titles, claims and curve labels.
+        provenance: provenance of the legs.
+        seed: seed of bootstrap, null and split.
+        random: the same log-probabilities of a random-weight model.
+        labels: a label for each item.
+        controls: controls of the second leg; see `make_leg`.
     """
     wrong, matched = _wrong(items), _matched(items)
     curves = {

@@ -1,4 +1,4 @@
-"""Probing: classifiers of content trained on one data type and tested on another, and of the data type itself."""
+"""Probing: classifiers of content, trained on one data type and tested on another, and classifiers of the data type."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,20 +54,20 @@ TYPE = LegText(
 
 @dataclass(frozen=True)
 class Content:
-    """One kind of content: its items, and which transfers are legs."""
+    """One kind of content: its items and the transfers that are legs."""
 
     name: str
     items: tuple[ProbingItem, ...]
     pairs: tuple[tuple[str, str], ...]
-    """Trained on, tested on."""
+    """Pairs of data types: trained on, tested on."""
 
 
 def run_probing(job: Job) -> ExperimentResult:
-    """Is content (a concept's category, a number's tens) coded alike in languages, digits and sums?
+    """Is content (the category of a concept, the size of a number) coded alike in languages, digits and sums?
 
-    At every layer a linear probe is trained on one data type and tested on another, on concepts that it was not trained
-    on (no concept is in both parts, in whatever language). A second probe says which data type a state is of: "shared"
-    and "separable" can both hold.
+    At every layer a linear probe is trained on one data type and tested on another, on concepts outside its training
+    part (no concept is in both parts, in any language). A second probe predicts the data type of a state. Content can
+    be both shared and separable by data type.
     """
     contents = (
         Content("concepts", _concepts(job.n, job.seed), tuple(("en", code) for code in ("fr", "es", "de", "zh"))),
@@ -89,19 +89,19 @@ def run_probing(job: Job) -> ExperimentResult:
         extras.append(transfer)
     notes = (
         "A probe shows that content can be decoded linearly, not that the model uses it.",
-        "Each data type's own mean state is subtracted before the content probes (not before the type probe), so that "
-        "types that lie apart can still share directions.",
-        "The data type itself is decodable in any model, because the next token depends on it; its legs are no "
-        "evidence against a hub.",
+        "Each data type's own mean state is subtracted before the content probes (not before the type probe), so "
+        "that data types far apart can still share directions.",
+        "The data type is decodable in any model, because the next token depends on it. Its legs are not evidence "
+        "against a hub.",
         f"Numbers have the classes below 10, 50 and 100; concepts {len({i.label for i in contents[0].items})} "
-        "categories. Words that are spelt alike in two languages are left out.",
+        "categories. Words spelled alike in two languages are left out.",
     )
     title = "content within and across data types"
     return ExperimentResult("probing", title, tuple(legs), notes, tuple(extras), provenance=legs[0].provenance)
 
 
 def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
-    """All or n concepts, in as many categories as have enough of them for the folds, without cognates."""
+    """All or n concepts without cognates, from the categories with enough concepts for the folds."""
     items = concept_items(cognates=False)
     by_key: dict[str, list[ProbingItem]] = defaultdict(list)
     for item in items:
@@ -118,7 +118,7 @@ def _concepts(n: int, seed: int) -> tuple[ProbingItem, ...]:
 
 
 def _numbers(n: int, seed: int) -> tuple[ProbingItem, ...]:
-    """All or n numbers below 100, as many of every magnitude as there are."""
+    """All or n numbers below 100, with all magnitudes in turn."""
     order = torch.randperm(LIMIT, generator=generator(seed)).tolist()
     magnitudes: dict[str, list[int]] = defaultdict(list)
     for item in number_items(order, label="magnitude"):
@@ -128,7 +128,7 @@ def _numbers(n: int, seed: int) -> tuple[ProbingItem, ...]:
 
 
 def _in_turn(groups: Sequence[Sequence[Any]], n: int) -> list[Any]:
-    """The first of every group, then the second, ..., n at most."""
+    """The first item of every group, then the second, and so on, at most n."""
     return [entry for rank in zip_longest(*groups) for entry in rank if entry is not None][:n]
 
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.legs import ExperimentResult
@@ -66,15 +66,15 @@ AVERAGED = (
     "multilingual.language_mass", "vision.logit_lens_caption", "vision.logit_lens_color", "vision.logit_lens_segments",
     "audio.logit_lens",
 )  # fmt: skip
-"""Those that average probabilities over positions, and take `positions`; a saved run of any other does not name it."""
+"""Experiments that average probabilities over positions, and so take `positions`; other saved runs do not list it."""
 EXPERIMENTS = {row[0]: Experiment(*cast(Any, row)) for row in _ROWS}
 
 
 def require_experiments(ids: Sequence[str]) -> list[Experiment]:
-    """The experiments of some ids.
+    """The experiments with these ids.
 
     Raises:
-        SemhubError: no ids, or unknown ones.
+        SemhubError: there are no ids, or an id is unknown.
     """
     unknown = [name for name in ids if name not in EXPERIMENTS]
     if unknown or not ids:
@@ -85,16 +85,27 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in ids]
 
 
+def require_sample(n: int | None, seed: int) -> None:
+    """Refuse a sample that no experiment could take, before anything runs.
+
+    Raises:
+        SemhubError: fewer items than a verdict needs, or a seed of more than 64 bits.
+    """
+    if n is not None and n < FEWEST_ITEMS:
+        raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    generator(seed)
+
+
 @checked
 def unreadable(
     chosen: Sequence[Experiment], readers: Mapping[str, MediaReader], missing: Mapping[str, str]
 ) -> dict[str, str]:
-    """Ids of those experiments that need a reader which is not there, with the reason.
+    """Ids of the experiments whose reader is missing, with the reason.
 
     Args:
-        chosen: experiments.
-        readers: by modality.
-        missing: reasons by modality, see `spokes.fitting`.
+        chosen: the experiments to check.
+        readers: the readers by modality.
+        missing: reasons for missing readers by modality; see `spokes.fitting`.
     """
     left = [experiment for experiment in chosen if experiment.modality not in {"", *readers}]
     return {experiment.id: missing.get(experiment.modality, "no reader was given") for experiment in left}
@@ -116,29 +127,34 @@ def run(
     positions: int | None = None,
     progress: bool = True,
 ) -> ExperimentResult:
-    """Run an experiment on a model.
+    """Run an experiment on a model: measure its items, judge every leg, and optionally save the result.
+
+    One experiment on one model is not evidence about other models or data. Read each verdict with its controls.
 
     Args:
         experiment: its id; `EXPERIMENTS` lists them.
         model: any TransformerLens model with a tokenizer.
-        n: number of items (at least 16); None takes the experiment's default. Where the data has fewer, all are used.
-        seed: chooses the items and feeds bootstrap, null and split.
+        n: number of items (at least 16); None takes the experiment's default. If the data has fewer, all are used.
+        seed: seed of the items, bootstrap, null and split.
         norm: how the lens reads states; see `Readout`. None is "final", or "paper" with `convention="paper"`.
-        convention: "corrected", or "paper" for the reference code's choices, to compare a number with it.
-        data: your own corpus in place of the packaged one: a folder, a file, or a dataset's name.
-        baseline: also measure a random-weight model of the same shape (twice the time, and the model's memory again);
-            a model that `shl.untrained` made is used as it is.
-        out: folder for the saved run, `out/<id>/`; a killed run with the same settings goes on where it stopped, and a
-            finished one is read, not repeated.
-        reader: what reads pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
-            text model, `readers.ProcessorReader` for a multimodal one.
-        positions: where an experiment reads the whole vocabulary at every position of a text, read so many instead,
-            evenly spaced (of random weights one); None reads all.
+        convention: "corrected", or "paper" for the choices of the reference code, to compare numbers with it.
+        data: your own corpus in place of the bundled one: a folder, a file, or the name of a data set.
+        baseline: also measure a random-weight model of the same shape, which doubles time and model memory. You can
+            give a model made by `shl.untrained`.
+        out: folder for the saved run, `out/<id>/`. A stopped run with the same settings resumes there, and a finished
+            one is read, not repeated.
+        reader: the reader of pictures or sound, for the `vision` and `audio` experiments: a spoke (`spokes.load`) for a
+            text model, a `readers.ProcessorReader` for a multimodal one.
+        positions: how many positions of each text to read, evenly spaced, in experiments that read the whole vocabulary
+            at every position (random weights: one). None reads all.
         progress: show progress bars.
 
+    Returns:
+        The result: its legs with their verdicts, figures, notes and the tidy per-item table (`result.table()`).
+
     Raises:
-        SemhubError: unknown id or convention, a missing reader, too few items, a tokenizer that the items do not fit, a
-            corpus that cannot be read, an `out` that cannot be written.
+        SemhubError: the id or convention is unknown, the reader is missing, there are too few items, the items do not
+            fit the tokenizer, the corpus cannot be read, or `out` cannot be written.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
@@ -147,11 +163,13 @@ def run(
     if convention not in get_args(Convention):
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
-    if n is not None and n < FEWEST_ITEMS:  # before a folder is made
-        raise SemhubError(f"An experiment needs at least {FEWEST_ITEMS} items, got n={n}.")
+    require_sample(n, seed)  # before a folder is made
+    if not isinstance(baseline, bool):
+        require_model(baseline)
+    if reader is not None and not hasattr(reader, "modality"):
+        raise SemhubError(f"reader= takes a spoke or a `ProcessorReader`, got {shown(reader)}.")
     if positions is not None and whole_number(positions, "positions=") < 1:
-        raise SemhubError(f"positions= is how many positions of each text are read, at least 1, got {positions}.")
-    generator(seed)
+        raise SemhubError(f"positions= is the number of positions read of each text, at least 1; got {positions}.")
     settings = RunSettings(
         n=chosen.n if n is None else n,
         seed=seed,

@@ -1,9 +1,10 @@
-"""Running an experiment, and keeping what it measured.
+"""Running an experiment, and saving its measurements.
 
-`DIR/<id>/` holds the tidy per-item table (items.parquet), the whole result (result.safetensors), the settings,
-provenance, versions and verdicts (run.json) and the figure (figure.html; further figures are numbered). While a run
-goes on, its finished parts lie beside them; a run with the same settings goes on from there, one with others does not
-see them. Settings are all that the numbers depend on: the whole model, the items, and the code of this package.
+`DIR/<id>/` contains the tidy per-item table (items.parquet), the whole result (result.safetensors), the settings,
+provenance, versions and verdicts (run.json), and the figure (figure.html; further figures are numbered). Until a run
+ends, its finished parts are in the same folder. A run with the same settings resumes from them; a run with other
+settings ignores them. The settings cover all that the numbers depend on: the whole model, the items, and the code of
+this package.
 """
 
 import json
@@ -32,35 +33,39 @@ RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment (the documentation's Methods page describes each), with its default number of items."""
+    """One experiment, with its default number of items; the Methods page of the documentation describes each."""
 
     id: str
     title: str
     n: int
     run: Callable[[Job], ExperimentResult]
     takes: str = ""
-    """What `data=` may name; empty where the items are always generated or bundled."""
+    """What `data=` accepts; empty where the items are always generated or bundled."""
     quick: bool = True
     """Whether the quick report measures it."""
 
     @property
     def modality(self) -> str:
-        """What is shown to the model beside text, and needs a reader; empty for text alone."""
+        """The input besides text, which needs a reader; empty for text alone."""
         domain = self.id.partition(".")[0]
         return next((modality.name for modality in MODALITIES.values() if modality.domain == domain), "")
 
 
 def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = None) -> ExperimentResult:
-    """Run an experiment; with `out`, go on from what a killed run left there, and save the result.
+    """Run an experiment; with `out`, resume a stopped run there, and save the result.
 
-    The processes of a launch share the parts of a run with `out`; the main one saves the result, and all return it.
+    With `out`, the processes of a launch share the parts of a run. The main process saves the result, and all return
+    it.
 
     Raises:
-        SemhubError: the experiment takes no data; the folder cannot be written, another process is writing there, or
-            what lies there is damaged or not of this library.
+        SemhubError: the experiment takes no data, the folder cannot be written, another process is writing there, or
+            files there are damaged or not from this library.
     """
     if job.data is not None and not experiment.takes:
-        raise SemhubError(f"{experiment.id} takes no data: its items are bundled or generated; got {job.data!r}.")
+        raise SemhubError(
+            f"{experiment.id} takes no data, because its items are bundled or generated; got {job.data!r}. Leave data "
+            "out."
+        )
     folder = None if out is None else user_path(out) / experiment.id
     used = {
         "experiment": experiment.id,
@@ -91,7 +96,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
 
 
 def _other_baseline(job: Job) -> str | None:
-    """Which random-weight model was given; None for the one that the job would make itself."""
+    """The random-weight model that was given; None for the one that the job would make."""
     random = job.untrained_model
     return None if random is None or is_drawn_from(random, job.model, job.seed) else weights_of(random)
 
@@ -106,7 +111,7 @@ def _file_hash(data: str | None) -> str | None:
 
 
 def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
-    """The saved result, if these settings made it; one of other settings may be replaced."""
+    """The saved result, if it has these settings; one with other settings may be replaced."""
     path = folder / RECORD
     if not path.exists():
         return None
@@ -116,15 +121,15 @@ def _finished(folder: Path, used: dict[str, Any]) -> ExperimentResult | None:
         return ExperimentResult.load(folder / RESULT) if same and (folder / RESULT).is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SemhubError(
-            f"What lies in {folder} is damaged or no run of this library ({error}): remove it to run again, or choose "
-            "another folder."
+            f"{folder} is damaged or not a run of this library ({error}). Remove it to run again, or choose another "
+            "folder."
         ) from error
 
 
 def save_run(result: ExperimentResult, folder: Path, used: dict[str, Any], *, seconds: float) -> None:
-    """Write table, tensors, figure, and last of all the record that says they are complete.
+    """Write table, tensors and figure, and last the record that marks them complete.
 
-    `seconds` is how long the call took that finished the run.
+    `seconds` is the duration of the call that finished the run.
     """
     (folder / RECORD).unlink(missing_ok=True)
     result.save(folder / RESULT)

@@ -1,4 +1,4 @@
-"""Choosing items: samples, and the positions of running text at which a gloss can be read."""
+"""Choosing items: samples, and the positions of running text where a gloss can be read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from semhub_lens.model.facts import Model
 
 
 def sample(total: int, n: int, seed: int) -> list[int]:
-    """`n` of `total` indices in order, drawn without replacement; all of them where there are no more.
+    """`n` of `total` indices in order, drawn without replacement; all of them if there are no more than `n`.
 
     Raises:
-        SemhubError: fewer items than a verdict needs (it splits them in halves).
-        Unfit: there are not so many that this model can be measured on.
+        SemhubError: there are fewer items than a verdict needs (it splits them in halves).
+        Unfit: too few items fit this model.
     """
     if min(n, total) < FEWEST_ITEMS:
         refuse = SemhubError if n < FEWEST_ITEMS else Unfit
@@ -35,15 +35,15 @@ class GlossItems:
 
     prompts: list[Prompt]
     positions: list[list[int]]
-    """Per prompt, where to read: the position before the word."""
+    """The position to read in each prompt: the one before the word."""
     words: list[str]
     glosses: list[str]
     next_ids: list[int]
-    """The token that is the word."""
+    """The word's token."""
     alternatives: list[list[int]]
-    """Tokens of all the word's one-token glosses, each with a leading space."""
+    """Tokens of all one-token glosses of the word, each with a leading space."""
     report: str
-    """What was kept and what was dropped."""
+    """A sentence on what was kept and dropped."""
 
 
 def gloss_items(
@@ -55,13 +55,13 @@ def gloss_items(
     *,
     bos: bool | None = None,
 ) -> GlossItems:
-    """Find the items.
+    """Find the positions before a one-token word with a one-token gloss.
 
-    Each gloss is used once, and words that share a token with their gloss (cognates) are dropped and counted.
-    `bos=None` takes the model's default.
+    Each gloss is used once. Words that share a token with their gloss (cognates) are dropped and counted. `bos=None`
+    takes the model's default.
 
     Raises:
-        Unfit: the tokenizer splits too many of the words.
+        Unfit: the tokenizer splits too many words.
     """
     prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
     by_gloss: dict[str, tuple[int, int, str]] = {}
@@ -78,8 +78,8 @@ def gloss_items(
                 by_gloss[gloss] = (index, position, word)
     if len(by_gloss) < FEWEST_ITEMS:
         raise Unfit(
-            f"Only {len(by_gloss)} positions have a one-token word with a one-token gloss; this tokenizer splits the "
-            "words."
+            f"Only {len(by_gloss)} positions have a one-token word with a one-token gloss, because this tokenizer "
+            "splits the words. Give more text or a model with a larger vocabulary."
         )
     chosen = [list(by_gloss.items())[i] for i in sample(len(by_gloss), n, seed)]
     chosen.sort(key=lambda entry: entry[1][:2])
@@ -104,13 +104,13 @@ def _glosses(glossary: Mapping[str, tuple[str, ...]], word: str) -> tuple[str, .
 
 
 def _tokens(model: Model, glosses: Sequence[str]) -> list[int]:
-    """Single tokens of the glosses, spelled with a leading space; where none is one token, the first piece."""
+    """Single tokens of the glosses, spelled with a leading space; if none is one token, the first piece."""
     encoded = [encode(model.tokenizer, " " + gloss) for gloss in glosses]
     return sorted({ids[0] for ids in encoded if len(ids) == 1}) or [encoded[0][0]]
 
 
 def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:
-    """Positions whose token is a whole word: bounded by spaces or punctuation, or in a script without spaces."""
+    """Positions whose token is a whole word, between spaces or punctuation or in a script without spaces."""
     texts = token_texts(model.tokenizer, prompt.ids.tolist())
     words = []
     for position in range(2, len(texts)):

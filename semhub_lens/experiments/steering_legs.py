@@ -1,4 +1,4 @@
-"""One recipe for the experiments that steer: a sweep with its controls and its placebo, and the legs of its scores."""
+"""The recipe of the experiments that steer: a sweep with its controls and placebo, and the legs of its scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +28,11 @@ BEYOND = {
 SIGNS = "the sign of steered minus random flipped at random"
 DAMAGE = "KL to clean"
 UNRELATED_PAIR = (" red", " blue")
-"""Tokens whose difference should not matter."""
+"""Tokens whose difference should have no effect."""
 PAPER_STRENGTHS = (10.0, 20.0, 40.0, 80.0)
-"""Of the raw difference of unembedding rows."""
+"""Strengths as factors of the raw difference of unembedding rows."""
 Directions = Float[Tensor, "layer *item d_model"]
-"""For every residual entry a direction, or one for each item."""
+"""A direction for every residual entry, or one for each entry and item."""
 
 
 def at_prompt_end(job: Job) -> Recipe:
@@ -47,21 +47,21 @@ def at_prompt_end(job: Job) -> Recipe:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Steering:
-    """What is added to a model's states and what that is judged by; functions of a job run with random weights too."""
+    """The vectors added to a model's states and the scores of the result; functions also run with random weights."""
 
     name: str
-    """Tells the sweeps of one experiment apart."""
+    """The sweep's name, unique within its experiment."""
     directions: Callable[[Job], Directions]
     unrelated: Callable[[Job], Directions]
-    """Directions that should not matter; they are rescaled to the same norms."""
+    """Directions that should have no effect; they are rescaled to the same norms."""
     hooks: Callable[[Job], Recipe] = at_prompt_end
     measure: Callable[[Job], Measure]
     placebo: Callable[[Job], Measure] | None = None
-    """What a random-weight model is measured by, if at all."""
+    """The scores measured on a random-weight model; None measures none."""
     graded: str = ""
     """The score whose leg has that placebo."""
     entries: int = 3
-    """How many residual entries, spread over the depth."""
+    """Number of residual entries, spread over the depth."""
     strengths: Sequence[float]
     last_layer: bool = True
     """Whether the same vector at the last entry is a control."""
@@ -69,9 +69,9 @@ class Steering:
     """By name of the check: other hooks of the same directions, whose effect is subtracted."""
     damage: Sequence[str] = (DAMAGE,)
     texts: Mapping[str, LegText]
-    """What the legs are about, by score."""
+    """Titles and claims of the legs, by score."""
     labels: Sequence[str]
-    """The items, in words."""
+    """A label for each item."""
     provenance: Provenance
 
 
@@ -85,7 +85,7 @@ class Steered:
 
 
 def steer(job: Job, steering: Steering) -> Steered:
-    """Sweep over layers and strengths with all controls, once more with other hooks, and with random weights.
+    """Sweep over layers and strengths with all controls, then with other hooks and with random weights.
 
     Raises:
         SemhubError: as `sweep` and `make_leg`.
@@ -145,7 +145,7 @@ def _swept(
 
 
 def steering_text(data_type: str, title: str, claim: str, *, share: bool = False) -> LegText:
-    """What a leg of steering is about, in nats or in shares of the items."""
+    """Title and claim of a leg of steering, in nats or in shares of the items."""
     return LegText(
         title=title,
         data_type=data_type,
@@ -158,7 +158,7 @@ def steering_text(data_type: str, title: str, claim: str, *, share: bool = False
 
 
 def spread(last: int, count: int = 5) -> tuple[int, ...]:
-    """Some residual entries spread over the depth, the embedding and the last entry (`last`) left out.
+    """Residual entries spread over the depth, without the embedding and the last entry (`last`).
 
     Example:
         >>> from semhub_lens.experiments.steering_legs import spread
@@ -179,20 +179,20 @@ def steering_leg(
     random: SweepResult | None = None,
     others: Mapping[str, SweepResult] | None = None,
 ) -> Leg:
-    """The leg of one score of a sweep: steered minus norm-matched random directions, item by item, in every cell.
+    """The leg of one score of a sweep: steered minus norm-matched random directions, for each item and cell.
 
-    The null flips the sign of each item's contrast, so it speaks of other items, not of other directions.
+    The null flips the sign of each item's contrast. So it generalizes to other items, not to other directions.
 
     Args:
-        swept: with at least one random direction.
-        score: which of its scores; positive as predicted.
-        text: what the leg is about.
+        swept: a sweep with at least one random direction.
+        score: one of its scores, positive if the effect is as predicted.
+        text: title and claim of the leg.
         provenance, seed, labels: as in `make_leg`.
         random: the same sweep on a random-weight model, as a placebo.
-        others: sweeps with other hooks by the name of the check; their effect is subtracted.
+        others: sweeps with other hooks by the name of their check; their effect is subtracted.
 
     Raises:
-        SemhubError: no random direction, unknown score, NaN scores.
+        SemhubError: the sweep has no random direction, the score is unknown, or scores are NaN.
     """
     effect = _cells(swept.contrast(score))
     controls = {
@@ -234,7 +234,7 @@ def _cells(values: Float[Tensor, "layer strength item"]) -> Float[Tensor, "cell 
 def text_differences(
     job: Job, name: str, plus: Sequence[Text], minus: Sequence[Text]
 ) -> Float[Tensor, "layer item d_model"]:
-    """States at the last tokens of some texts minus those of others, item by item."""
+    """States at the last tokens of some texts minus those of others, for each item."""
     states = job.states(name, [*plus, *minus])
     return states[:, : len(plus)] - states[:, len(plus) :]
 
@@ -242,9 +242,9 @@ def text_differences(
 def word_differences(
     job: Job, pairs: Sequence[tuple[str, str]], norms: Float[Tensor, " layer"] | None = None
 ) -> Float[Tensor, "layer item d_model"]:
-    r"""$W_U[plus] - W_U[minus]$ of pairs of tokens for every residual entry: as it is, or as long as `norms` says.
+    r"""$W_U[plus] - W_U[minus]$ of pairs of tokens for every residual entry: raw, or scaled to the norms in `norms`.
 
-    An unembedding row is short beside most states, so that a factor of the raw difference says little.
+    An unembedding row is short compared with most states, so a factor of the raw difference is hard to interpret.
     """
     rows = torch.stack([unembedding(job.model, plus, minus) for plus, minus in pairs])
     if norms is None:
@@ -254,7 +254,7 @@ def word_differences(
 
 
 def mean_norms(job: Job, prompts: Sequence[Prompt], positions: Sequence[Sequence[int]]) -> Float[Tensor, " layer"]:
-    """Norm of the states of every residual entry at some positions of each prompt, in the mean over all of them."""
+    """Mean norm of the states of every residual entry, over the given positions of all prompts."""
 
     def measure(part: Sequence[tuple[Prompt, Sequence[int]]]) -> Float[Tensor, "layer item"]:
         norms = torch.empty(n_layers(job.model) + 1, len(part), dtype=torch.float32)
@@ -267,14 +267,14 @@ def mean_norms(job: Job, prompts: Sequence[Prompt], positions: Sequence[Sequence
 
 
 def scale_note(job: Job, positions: str) -> str:
-    """What the strengths of `word_differences` are factors of."""
+    """A sentence on the unit of the strengths of `word_differences`."""
     if job.paper:
         return "Strengths multiply the raw difference of unembedding rows."
     return f"Strengths are in mean norms of the residual states at {positions}, layer by layer."
 
 
 def shares_note(steered: Steered, leg: Leg, scores: Sequence[str], title: str) -> str:
-    """Mean scores over all items, clean and under every condition, at the leg's layer and strength."""
+    """A sentence with mean scores over all items, clean and in every condition, at the leg's layer and strength."""
     swept = steered.sweep
     cell = swept.layers.index(leg.layer), swept.strengths.index(leg.strength or 0.0)
 

@@ -1,4 +1,4 @@
-"""How two stacks of states lie to each other.
+"""Comparisons of two stacks of states.
 
 - `similarity`: `similarity`, with nulls.
 - `measures`: the table of what it measures.

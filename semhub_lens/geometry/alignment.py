@@ -1,11 +1,11 @@
 r"""Alignment of two sets of states beyond pairwise cosines: mutual nearest neighbours and debiased CKA, with nulls.
 
-Both compare the geometry inside one set with that inside the other, so neither needs the sets to lie in one place.
-They show that the items are arranged alike, not that equivalent states are near one another.
+Both compare the geometry inside one set with that inside the other, so the sets need not be in the same place. They
+show that the items are arranged in the same way, not that equivalent states are close together.
 
-What a set contributes is made once and serves every pairing. Of neighbours it is a list an item. Of CKA it is the
-U-centred Gram matrix (Székely & Rizzo 2014), whose inner product with a permuted one is the unbiased HSIC without
-further terms:
+The contribution of each set is computed once and used for every pairing. For neighbours it is one list per item. For
+CKA it is the U-centred Gram matrix (Székely & Rizzo 2014). Its inner product with a permuted one is the unbiased HSIC
+without further terms:
 
 $$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{ij} \tilde M_{\pi_i \pi_j}$$
 """
@@ -21,7 +21,7 @@ from semhub_lens.base.rng import derangement, generator
 
 NEIGHBOURS = 10
 TIED = 1e-5
-"""States whose cosines all lie this close to 1 are told apart by rounding only."""
+"""States whose cosines are all this close to 1 differ only by rounding."""
 ROWS = 256
 """Items whose products with others are computed at a time."""
 ENTRIES = 1 << 14
@@ -41,8 +41,9 @@ def mutual_neighbours(
 
     $$m_\ell = \operatorname{mean}_i \frac{|N_k(a_i) \cap N_k(b_i)|}{k}$$
 
-    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. NaN where all states of a set
-    point the same way (the same last token at the embedding layer): then nobody has neighbours.
+    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. The result is NaN if all states
+    of a set have the same direction (the same last token at the embedding layer), because then neighbours are
+    undefined.
 
     Example:
         >>> states = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0))
@@ -53,7 +54,7 @@ def mutual_neighbours(
 
 
 def fitting_k(items: int, k: int = NEIGHBOURS) -> int:
-    """How many neighbours are looked at: k, but at most a third of the items, and at least one."""
+    """The number of neighbours: k, but at most a third of the items, and at least one."""
     return max(1, min(k, items // 3))
 
 
@@ -65,7 +66,7 @@ def neighbours_null(
     draws: int,
     k: int = NEIGHBOURS,
 ) -> Float[Tensor, "draw layer"]:
-    """`mutual_neighbours` under pairings in which nobody keeps its partner."""
+    """`mutual_neighbours` under random pairings in which no item keeps its partner."""
     return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), pairings(a.shape[1], seed, draws))
 
 
@@ -74,8 +75,8 @@ def debiased_cka(
 ) -> Float[Tensor, " layer"]:
     """Linear CKA with the unbiased HSIC estimator (Song et al. 2012; Murphy et al. 2024).
 
-    NaN below four items and for constant states. The biased estimator is far above 0 for independent states as soon as
-    n is not much larger than d.
+    The result is NaN for fewer than four items and for constant states. The biased estimator is far above 0 for
+    independent states unless n is much larger than d.
     """
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), unpermuted(a.shape[1]))[0]
 
@@ -83,25 +84,25 @@ def debiased_cka(
 def cka_null(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, seed: int, draws: int
 ) -> Float[Tensor, "draw layer"]:
-    """`debiased_cka` under pairings in which nobody keeps its partner."""
+    """`debiased_cka` under random pairings in which no item keeps its partner."""
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), pairings(a.shape[1], seed, draws))
 
 
 def pairings(n: int, seed: int, draws: int) -> Int[Tensor, "draw item"]:
-    """Pairings in which nobody keeps its partner, the same at every layer."""
+    """Random pairings in which no item keeps its partner, the same at every layer."""
     rng = generator(seed + 4)
     return torch.stack([derangement(n, rng) for _ in range(draws)])
 
 
 def unpermuted(n: int) -> Int[Tensor, "1 item"]:
-    """The pairing in which everybody has its partner."""
+    """The pairing in which every item has its partner."""
     return torch.arange(n)[None]
 
 
 def neighbour_lists(
     states: Float[Tensor, "layer item d_model"], k: int = NEIGHBOURS
 ) -> list[Int[Tensor, "item k"] | None]:
-    """Every item's k nearest others (cosine), layer by layer; None where all states point the same way."""
+    """Every item's k nearest others (cosine), layer by layer; None if all states have the same direction."""
     return [_nearest(layer, fitting_k(states.shape[1], k)) for layer in states]
 
 
@@ -119,7 +120,7 @@ def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Int[Tensor, "item
 def common_neighbours(
     a: list[Int[Tensor, "item k"] | None], b: list[Int[Tensor, "item k"] | None], orders: Int[Tensor, "draw item"]
 ) -> Float[Tensor, "draw layer"]:
-    """Share of neighbours in common where item i of `a` is paired with item `order[i]` of `b`."""
+    """Share of common neighbours if item i of `a` is paired with item `order[i]` of `b`."""
     draws, n = orders.shape
     shares = torch.full((draws, len(a)), torch.nan, dtype=torch.float32)
     for layer, (own, other) in enumerate(zip(a, b, strict=True)):
@@ -144,12 +145,12 @@ class Grams:
     """U-centred Gram matrices of all layers of one set, each of norm 1, and the set's HSIC with itself."""
 
     values: Float[Tensor, "layer item other"]
-    """Symmetric with a zero diagonal; with `lower` twice the part below it and zeros above."""
+    """Symmetric with a zero diagonal; with `lower`, twice the part below the diagonal and zeros above."""
     hsic: Float[Tensor, " layer"]
 
     @classmethod
     def of(cls, states: Float[Tensor, "layer item d_model"], *, lower: bool = False) -> "Grams":
-        """The matrices of states; of fewer than four items they are not defined."""
+        """The matrices of states; they are undefined for fewer than four items."""
         layers, n = states.shape[:2]
         values = torch.empty(layers, n, n, dtype=torch.float32)
         hsic = torch.full((layers,), torch.nan, dtype=torch.float64)
@@ -160,7 +161,7 @@ class Grams:
 
 
 def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> float:
-    """Write a U-centred Gram matrix of norm 1; returns the HSIC of the states with themselves."""
+    """Write a U-centred Gram matrix of norm 1, and return the HSIC of the states with themselves."""
     n = len(states)
     rows, size = _centred(states)
     sums = (rows @ rows.sum(0) - rows.square().sum(1)).double()  # of the Gram matrix's rows without its diagonal
@@ -192,7 +193,7 @@ def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item
 
 
 def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
-    """Debiased CKA where item i of the one set (`lower`) is paired with item `order[i]` of the other."""
+    """Debiased CKA if item i of one set (`lower`) is paired with item `order[i]` of the other."""
     draws, n = orders.shape
     found = torch.zeros(draws, len(whole.hsic), dtype=torch.float64)
     orders = _places(orders, n)

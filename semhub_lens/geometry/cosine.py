@@ -19,7 +19,7 @@ from semhub_lens.model.facts import Model, provenance_of
 
 @dataclass(frozen=True, eq=False)
 class CosineResult(Result):
-    """Cosine of one run's residual states with reference states."""
+    """Cosine of one run's residual states with reference states, between -1 and 1."""
 
     cosine: Float[Tensor, "layer pos ref"]
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class CosineTo:
         names: the references' names; None numbers them.
 
     Raises:
-        SemhubError: references of another shape than the model's residual axis, NaN, or unequal names.
+        SemhubError: references whose shape does not match the model's residual axis, NaN, or a wrong number of names.
 
     Example:
         >>> refs = residual_stream(tiny_model, ["two", "five"], progress=False)
@@ -65,13 +65,14 @@ class CosineTo:
         check_finite(references, "references")
         self._names = tuple(names or (str(i) for i in range(references.shape[1])))
         if len(self._names) != references.shape[1]:
-            raise SemhubError(f"{len(self._names)} names were given for {references.shape[1]} references.")
+            raise SemhubError(f"Got {len(self._names)} names for {references.shape[1]} references.")
         self._references = normalize(references.float().cpu(), dim=-1)
         self._model = model
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
 
+    @checked
     def result(self, row: int = 0) -> CosineResult:
-        """Cosines `[layer pos ref]` of the latest run's `row`."""
+        """Cosines `[layer pos ref]` of one `row` of the latest run."""
         states = normalize(self._capture.result(row), dim=-1)
         cosine = torch.einsum("lpd,lrd->lpr", states, self._references)
         return CosineResult(cosine, self._names, provenance=provenance_of(self._model))

@@ -1,8 +1,8 @@
-r"""What `similarity` measures of two stacks of states: one table, and the closed forms behind it.
+r"""The measures of `similarity` for two stacks of states: one table, and their closed forms.
 
-With unit vectors the mean cosine of all non-pairs is
-$\bigl((\sum_i \hat a_i)\cdot(\sum_j \hat b_j) - \sum_i \hat a_i \cdot \hat b_i\bigr) / n(n-1)$, so no n x n matrix is
-needed for it. Where one is needed, it exists for one layer, or one block of items, at a time.
+For unit vectors, the mean cosine of all non-pairs is
+$\bigl((\sum_i \hat a_i)\cdot(\sum_j \hat b_j) - \sum_i \hat a_i \cdot \hat b_i\bigr) / n(n-1)$, so it needs no n x n
+matrix. Other measures make such a matrix for one layer, or one block of items, at a time.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,14 +30,14 @@ from semhub_lens.geometry.alignment import (
 BLOCK = 1024
 """Items whose cosines with all others exist at a time."""
 CHUNK = 1 << 23
-"""Numbers of one kind that a `Pair` may make of each stack (32 MiB), unless one layer needs more."""
+"""Entries of one kind that a `Pair` may compute for each stack (32 MiB), unless one layer needs more."""
 ALIGNMENT_DRAWS = 200
 """Permutations behind the nulls of CKA and mutual neighbours, which cost n^2 each."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pair:
-    """Two stacks of states, item i of `a` with item i of `b`, and what several measures need of them, made once."""
+    """Two stacks of states, item i of `a` with item i of `b`, and quantities that several measures share."""
 
     a: Float[Tensor, "layer item d_model"]
     b: Float[Tensor, "layer item d_model"]
@@ -81,12 +81,12 @@ class Pair:
 
     @cached_property
     def cosines(self) -> Float[Tensor, "layer item other"] | None:
-        """All cosines at once, where they are few."""
+        """All cosines at once, if they are few."""
         return self.units[0] @ self.units[1].mT if self.a.shape[1] <= BLOCK else None
 
     @cached_property
     def ranks(self) -> tuple[Int[Tensor, "layer item"], Int[Tensor, "layer item"]]:
-        """How many candidates of the other set lie at least as near to each item as its partner, the partner aside."""
+        """The number of other candidates that are at least as near to each item as its partner."""
         return _ranks(*self.centred_units)
 
     @cached_property
@@ -96,7 +96,7 @@ class Pair:
 
     @cached_property
     def grams(self) -> tuple[Grams, Grams]:
-        """What debiased CKA needs of each stack."""
+        """The Gram matrices of each stack, for debiased CKA."""
         return Grams.of(self.a, lower=True), Grams.of(self.b)
 
 
@@ -116,7 +116,7 @@ class Draws:
 
     @cached_property
     def pairings(self) -> Int[Tensor, "draw item"]:
-        """Pairings in which nobody keeps its partner."""
+        """Random pairings in which no item keeps its partner."""
         rng = generator(self.seed + 1)
         return torch.stack([derangement(self.items, rng) for _ in range(self.draws)])
 
@@ -127,22 +127,22 @@ class Draws:
 
     @property
     def own(self) -> Int[Tensor, "1 item"]:
-        """Everybody with its partner."""
+        """Every item with its partner."""
         return unpermuted(self.items)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One measure of a `Pair`: what is kept of it, its null, and how tables and figures show it."""
+    """One measure of a `Pair`: its quantities, its null, and its display in tables and figures."""
 
     quantities: Mapping[str, Callable[[Pair], Tensor]]
-    """What the result holds, by name: `[layer]` or `[layer item]`."""
+    """The quantities in the result, by name: `[layer]` or `[layer item]`."""
     null: Mapping[str, Callable[[Pair], Tensor]] = field(default_factory=dict)
-    """As `quantities`, under permuted pairings: `[draw layer]`, one name at most."""
+    """The same under permuted pairings: `[draw layer]`, at most one name."""
     curves: Mapping[str, str]
-    """Label to the result's attribute that is drawn (over items its mean); the null belongs to the first."""
+    """From label to the attribute of the result to draw (its mean over items); the null belongs to the first."""
     axis: Literal["cosine", "share"]
-    """What the curves are read on."""
+    """The axis of the curves."""
     behind_legs: bool = True
     """Whether the similarity legs of experiments show the curves behind their own effect."""
 
@@ -191,7 +191,7 @@ def _spread(pair: Pair) -> Float[Tensor, " layer"]:
 
 
 def _centred(pair: Pair) -> Float[Tensor, "layer item"]:
-    """Each pair's cosine above the non-pairs' mean, after subtracting each data type's mean state."""
+    """Each pair's cosine minus the non-pairs' mean, after subtracting each data type's mean state."""
     cosines = _paired(*pair.centred_units)
     return cosines - _baseline(*pair.centred_units, cosines).float()[:, None]
 
@@ -206,7 +206,7 @@ def _blocks(
 
 
 def _effect_null(pair: Pair) -> Float[Tensor, "draw layer"]:
-    """D under random pairings in which nobody keeps its partner; the same pairings at every layer."""
+    """D under random pairings in which no item keeps its partner; the same pairings at every layer."""
     layers, n = pair.a.shape[:2]
     wrong = pair.draw.pairings
     total = pair.matched.sum(1) + pair.baseline.float() * n * (n - 1)
@@ -274,4 +274,4 @@ MEASURES: dict[str, Measure] = {
         axis="share",
     ),
 }
-"""Every measure by name. A new one is an entry here: result, table, figure and the legs of experiments show it."""
+"""Every measure by name. To add one, add an entry: result, table, figure and the legs of experiments then show it."""

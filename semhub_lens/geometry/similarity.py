@@ -1,10 +1,10 @@
-r"""Similarity of two data types: are states of equivalent inputs closer than those of unrelated ones?
+r"""Similarity of two data types: are states of equivalent inputs closer than states of unrelated inputs?
 
 $$D_\ell = \operatorname{mean}_i \cos(a_i, b_i) - \operatorname{mean}_{i \ne j} \cos(a_i, b_j)$$
 
-(Wu et al. 2025, Eq. 1.) Zero means no effect. `measures.MEASURES` lists what else is measured.
+(Wu et al. 2025, Eq. 1.) Zero means no effect. `measures.MEASURES` lists the other measures.
 
-This shows relative proximity, not identity: states may also differ along directions that separate the data types.
+This shows relative proximity, not identity: other directions may still separate the data types.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,14 +35,14 @@ NULLS = {quantity for measure in MEASURES.values() for quantity in measure.null}
 
 @dataclass(frozen=True, eq=False)
 class SimilarityResult(Quantities):
-    r"""Similarity of n pairs at every layer, in the measures that were asked for.
+    r"""Similarity of n pairs at every layer, in the requested measures.
 
     - effect: `.matched` [layer item], $\cos(a_i, b_i)$; `.baseline`, `.spread` [layer], mean and standard deviation of
       the non-pairs' cosines; `.low`, `.high` [layer], 95 % bootstrap interval of D (pairs resampled; a resampled pair
       is never its own non-pair); `.null` [draw layer], D under randomly permuted pairings.
-    - centred: `.centred` [layer item], as `adjusted`, after subtracting each data type's mean state.
-    - retrieval: `.rank_ab`, `.rank_ba` [layer item], rank of the true partner among all candidates (0 = nearest, ties
-      count against), by centred cosine.
+    - centred: `.centred` [layer item], like `adjusted`, after subtracting each data type's mean state.
+    - retrieval: `.rank_ab`, `.rank_ba` [layer item], rank of the true partner among all candidates (0 = nearest; a tie
+      counts against the partner), by centred cosine.
     - neighbours: `.neighbours` [layer], share of the k nearest neighbours that the two sets have in common;
       `.neighbours_null` [draw layer].
     - cka: `.cka` [layer], debiased linear CKA (0 expected for independent states); `.cka_null` [draw layer].
@@ -52,7 +52,7 @@ class SimilarityResult(Quantities):
 
     @property
     def adjusted(self) -> Float[Tensor, "layer item"]:
-        """Each pair's cosine above the non-pairs' mean; its mean over items is D."""
+        """Each pair's cosine minus the non-pairs' mean; its mean over items is D."""
         return self.matched - self.baseline[:, None]
 
     @property
@@ -87,24 +87,31 @@ class SimilarityResult(Quantities):
 
     @property
     def p_value_max(self) -> Float[Tensor, " layer"]:
-        """As `p_value`, against the raw null's maximum over layers.
+        """Like `p_value`, against the raw null's maximum over layers.
 
-        Valid for "at some layer" claims, dominated by noisy layers.
+        It is valid for the claim "at some layer", but noisy layers dominate it.
         """
         return (1 + (self.null.amax(1, keepdim=True) >= self.effect).sum(0)) / (1 + len(self.null))
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The measures that were asked for."""
+        """The requested measures."""
         return tuple(name for name, measure in MEASURES.items() if measure.quantities.keys() <= self.measured.keys())
 
     @property
     def layers(self) -> int:
-        """Residual layers, the embedding included."""
+        """The number of residual layers, including the embedding."""
         return next(len(values) for name, values in self.measured.items() if name not in NULLS)
 
+    @checked
     def curves(self, measure: str) -> dict[str, Float[Tensor, " layer"]]:
-        """The curves that show a measure, by their labels, and the 95th percentile of its null."""
+        """The curves of a measure by label, and the 95th percentile of its null.
+
+        Raises:
+            SemhubError: an unknown measure, or one that was not asked for.
+        """
+        if measure not in MEASURES:
+            raise SemhubError(f"Unknown measure {measure!r}; there are {', '.join(MEASURES)}.")
         entry = MEASURES[measure]
         curves = {label: self._curve(attribute) for label, attribute in entry.curves.items()}
         for null in entry.null:
@@ -116,7 +123,7 @@ class SimilarityResult(Quantities):
         return values.expand(self.layers) if values.ndim == 0 else values if values.ndim == 1 else values.mean(1)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer and item (per layer, where nothing was measured item by item); nulls by their 95 %."""
+        """One row per layer and item (or per layer, if nothing is per item); nulls by their 95th percentile."""
         columns = {
             f"{name}_95" if name in NULLS else name: torch.quantile(values, LEVEL, dim=0) if name in NULLS else values
             for name, values in self.measured.items()
@@ -145,21 +152,26 @@ def similarity(
     draws: int = 500,
     provenance: Provenance | None = None,
 ) -> SimilarityResult:
-    """Compare states of paired inputs at every layer; item i of `a` belongs to item i of `b`.
+    r"""Compare states of paired inputs at every layer; item i of `a` belongs to item i of `b`.
+
+    $$D_\ell = \operatorname{mean}_i \cos(a_i, b_i) - \operatorname{mean}_{i \ne j} \cos(a_i, b_j)$$
+
+    (Wu et al. 2025, Eq. 1.) D shows relative proximity. It does not show that the two data types share a space: other
+    directions may still separate them. Compare with layer 0, where only tokens can be shared.
 
     Args:
-        a, b: residual states `[layer item d_model]` from `residual_stream`, equally many items of two data types, on
-            any device or in a folder (a `StateStack`, of which one layer at a time is read where it is large).
-        measures: names in `geometry.measures.MEASURES`; nothing else is computed.
+        a, b: residual states `[layer item d_model]` from `residual_stream`, with the same number of items, on any
+            device or in a folder (a `StateStack`; a large one is read one layer at a time).
+        measures: names in `geometry.measures.MEASURES`; only these are computed.
         seed: for the bootstrap and the permutations.
-        draws: permuted pairings, and at least as many bootstrap samples.
-        provenance: where the states come from, carried along.
+        draws: the number of permuted pairings; there are at least as many bootstrap samples.
+        provenance: the origin of the states, stored in the result.
 
     Returns:
-        What was asked for; a quantity of a measure that was not says how to ask for it.
+        The requested measures: cosines, and shares between 0 and 1.
 
     Raises:
-        SemhubError: unequal shapes, fewer than three pairs, NaN states, a zero state, an unknown measure.
+        SemhubError: unequal shapes, fewer than three pairs, NaN states, a zero state, or an unknown measure.
 
     Example:
         >>> a = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
@@ -168,9 +180,9 @@ def similarity(
     """
     unknown = sorted(set(measures) - MEASURES.keys())
     if unknown or not measures or isinstance(measures, str):
-        raise SemhubError(f"Expected some measures of {list(MEASURES)}, got {measures!r}.")
+        raise SemhubError(f"Expected measures among {list(MEASURES)}, got {measures!r}.")
     if draws < 1:
-        raise SemhubError(f"draws= counts permuted pairings, at least 1, got {draws}.")
+        raise SemhubError(f"draws= is the number of permuted pairings, at least 1, got {draws}.")
     generator(seed)
     _check(a, b)
     asked = {  # two measures may share a quantity
@@ -206,5 +218,5 @@ def _check(a: Tensor | StateStack, b: Tensor | StateStack) -> None:
             zero = (lengths == 0).nonzero()
             if len(zero):
                 raise SemhubError(
-                    f"{name} holds a zero state at [layer, item] = {[layer, int(zero[0])]}: its cosine is undefined."
+                    f"{name} has a zero state at [layer, item] = {[layer, int(zero[0])]}: its cosine is undefined."
                 )

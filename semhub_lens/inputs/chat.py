@@ -1,7 +1,7 @@
-r"""A conversation as a model's own chat template writes it, and where its texts lie in that.
+r"""A conversation in the format of a model's chat template, with the position of each text.
 
-The template is run twice: with marks in place of the texts, which says where each text goes, and with the texts. Both
-must give the same, or a SemhubError says that the template rewrites what it is given.
+The template runs twice: once with marks in place of the texts, which gives the place of each text, and once with the
+texts. Both runs must agree. Otherwise a SemhubError says that the template rewrites its texts.
 """
 
 import re
@@ -29,13 +29,13 @@ NOT_SETTINGS = {"conversation", "messages", "chat_template", "add_generation_pro
 
 @dataclass
 class _Piece:
-    """A text of a message; a mark stands for it while the template runs."""
+    """A text of a message; a mark replaces it while the template runs."""
 
     message: int
     text: str
     thought: bool
     tags: str = ""
-    """Of a thought within the content: the mark in its tags, as it was written."""
+    """For a thought inside the content: the mark in its tags, as written."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ def rendered(
     template: str | None,
     settings: Mapping[str, Any],
 ) -> Rendered:
-    """Apply the chat template; ranges are "turn:i", "ROLE:j" and "thinking:k", without blanks around the texts.
+    """Apply the chat template; ranges are "turn:i", "ROLE:j" and "thinking:k", without the blanks around the texts.
 
     Raises:
         SemhubError: as `Prompt.from_chat`.
@@ -80,8 +80,8 @@ def rendered(
     missing = _missing(text, pieces, thinking)
     if MARK.sub(lambda mark: pieces[int(mark[1])].text, text) != applied(messages):
         raise SemhubError(
-            "The chat template rewrites the texts of these messages, so nothing says where they lie. Give "
-            "Prompt.from_text what tokenizer.apply_chat_template(messages, tokenize=False) returns, with your spans."
+            "The chat template rewrites the texts of these messages, so their positions are unknown. Pass the output "
+            "of tokenizer.apply_chat_template(messages, tokenize=False) to Prompt.from_text, with your spans."
         )
     for number in missing if thinking == "keep" else ():
         text = _kept(text, number, pieces)
@@ -91,18 +91,18 @@ def rendered(
 def _template(tokenizer: Any, template: str | None, settings: Mapping[str, Any]) -> str:
     if template is None and not getattr(tokenizer, "chat_template", None):
         raise Unfit(
-            "The tokenizer has no chat template, as those of base models: write the conversation into a text "
-            "(Prompt.from_text), or give a template of your own with template=."
+            "The tokenizer has no chat template, like most base models. Write the conversation as a text "
+            "(Prompt.from_text), or pass your own template with template=."
         )
     written = tokenizer.get_chat_template(template, settings.get("tools"))
     for name in settings:
         if name in NOT_SETTINGS or name not in written:
-            raise SemhubError(f"settings= holds names that the chat template reads; it does not know {name!r}.")
+            raise SemhubError(f"settings= takes names that the chat template uses; it does not use {name!r}.")
     return written
 
 
 def _marked(i: int, message: Mapping[str, Any], pieces: list[_Piece]) -> dict[str, Any]:
-    """The message with a mark for every text in it, which is added to `pieces`."""
+    """The message with a mark for every text in it; the texts are added to `pieces`."""
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role or "content" not in message or role in OURS or ":" in role:
         raise SemhubError(f"Message {i} needs a role (a word) and a content, got {shown(dict(message))}.")
@@ -122,14 +122,14 @@ def _marked(i: int, message: Mapping[str, Any], pieces: list[_Piece]) -> dict[st
 def _part(i: int, part: Any, pieces: list[_Piece]) -> dict[str, Any]:
     if not isinstance(part, Mapping) or not isinstance(part.get("text"), str) or part.get("type", "text") != "text":
         raise SemhubError(
-            f"Message {i} holds {shown(part)}; a conversation is of texts, {{'type': 'text', 'text': ...}}. Pictures "
-            "and sound go through Prompt.from_processor."
+            f"Message {i} contains {shown(part)}; a conversation consists of texts, {{'type': 'text', 'text': ...}}. "
+            "For pictures and sound use Prompt.from_processor."
         )
     return {**part, "text": _split(i, part["text"], pieces)}
 
 
 def _split(i: int, text: str, pieces: list[_Piece]) -> str:
-    """The text with marks for its thoughts and for what stands around them; tags stay."""
+    """The text with marks for its thoughts and for the text around them; tags stay."""
     out, at = "", 0
     for thought in THOUGHT.finditer(text):
         out += _mark(i, text[at : thought.start()], False, pieces)
@@ -143,7 +143,9 @@ def _split(i: int, text: str, pieces: list[_Piece]) -> str:
 
 def _mark(i: int, text: str, thought: bool, pieces: list[_Piece]) -> str:
     if MARK.search(text):
-        raise SemhubError(f"Message {i} holds the private characters U+E000 and U+E001, which stand for texts here.")
+        raise SemhubError(
+            f"Message {i} contains the private characters U+E000 or U+E001, which are used as marks here. Remove them."
+        )
     core = text.strip()
     if not core:
         return text
@@ -157,7 +159,7 @@ def _sign(number: int) -> str:
 
 
 def _missing(text: str, pieces: list[_Piece], thinking: Thinking) -> list[int]:
-    """The thoughts that the template leaves out; any other text must be there once."""
+    """The thoughts that the template leaves out; every other text must occur once."""
     counts = [text.count(_sign(number)) for number in range(len(pieces))]
     for count, piece in zip(counts, pieces, strict=True):
         if count != 1 and not (count == 0 and piece.thought and (piece.tags or thinking == "template")):
@@ -168,7 +170,7 @@ def _missing(text: str, pieces: list[_Piece], thinking: Thinking) -> list[int]:
 
 
 def _kept(text: str, number: int, pieces: list[_Piece]) -> str:
-    """The text with a thought, in its tags, in front of what its message says."""
+    """The text with a thought, in its tags, before the text of its message."""
     piece = pieces[number]
     for other in range(number + 1, len(pieces)):
         if pieces[other].message == piece.message and not pieces[other].thought:
@@ -192,7 +194,7 @@ def _filled(text: str, pieces: list[_Piece], messages: Sequence[Mapping[str, Any
     if ending != "continue":
         out += text[at:]
     elif last is None or last.message != len(messages) - 1:
-        raise SemhubError("ending='continue' goes on with the last message, which has no text; give it one.")
+        raise SemhubError("ending='continue' continues the last message, which has no text; give it one.")
     ranges, thoughts, counts = {}, 0, dict.fromkeys((message["role"] for message in messages), 0)
     for i, message in enumerate(messages):
         edges: list[int] = []
@@ -209,13 +211,13 @@ def _filled(text: str, pieces: list[_Piece], messages: Sequence[Mapping[str, Any
 
 
 def _with_tags(text: str, start: int, end: int) -> tuple[int, int]:
-    """The range of a thought, its tags included where it has some."""
+    """The range of a thought, including its tags if it has any."""
     before, behind = BEFORE.search(text[:start]), BEHIND.match(text, end)
     return (before.start(), behind.end()) if before and behind else (start, end)
 
 
 def together(spans: Mapping[str, Sequence[int]], parts: Iterable[str], length: int) -> dict[str, tuple[int, ...]]:
-    """All positions of each role and of all thoughts, and the template's own: of `length` positions, the others."""
+    """All positions of each role and of all thoughts, and those of the template: the rest of the `length` positions."""
     joined: dict[str, set[int]] = {}
     for name in parts:
         if not name.startswith("turn:"):

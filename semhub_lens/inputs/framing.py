@@ -1,4 +1,4 @@
-"""What stands around a text: the tokens that a model expects in front of it, and padding, which is no text."""
+"""The tokens around a text: those that a model expects before it, and padding, which is not text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from semhub_lens.base.errors import SemhubError, Unfit
 
 
 def bos_id(tokenizer: Any, vocabulary: int) -> int | None:
-    """The id of the tokenizer's BOS token; None where it has only a name for one.
+    """The id of the tokenizer's BOS token; None if it has only a name for one.
 
-    transformer-lens gives every tokenizer such a name. In a vocabulary that lacks it, its id is the unknown token's.
+    transformer-lens gives every tokenizer such a name. If the vocabulary lacks it, its id is that of the unknown token.
     """
     bos = tokenizer.bos_token_id
     if bos is None or bos >= vocabulary or tokenizer.convert_ids_to_tokens(bos) != str(tokenizer.bos_token):
@@ -22,17 +22,17 @@ def bos_id(tokenizer: Any, vocabulary: int) -> int | None:
 
 
 def front(tokenizer: Any) -> tuple[int, ...]:
-    """The special tokens that the tokenizer puts in front of a text by itself."""
+    """The special tokens that the tokenizer itself puts before a text."""
     whole, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
     starts = [i for i in range(len(whole)) if whole[i : i + len(plain)] == plain]
     return tuple(whole[: starts[0]]) if plain and starts else ()
 
 
 def opening(tokenizer: Any, vocabulary: int, prepend_bos: bool | None, default: bool) -> tuple[int, ...]:
-    """The tokens to put in front of a text: BOS, or where a tokenizer has others of its own (`[gMASK] <sop>`), those.
+    """The tokens to put before a text: BOS, or the tokenizer's own special tokens (`[gMASK] <sop>`) if it has others.
 
     Raises:
-        Unfit: BOS is asked for, but there is none.
+        Unfit: BOS is requested, but there is none.
     """
     bos = bos_id(tokenizer, vocabulary)
     own = front(tokenizer) if prepend_bos is None else ()
@@ -46,12 +46,12 @@ def opening(tokenizer: Any, vocabulary: int, prepend_bos: bool | None, default: 
 
 
 def opens(tokenizer: Any, vocabulary: int, first: int) -> bool:
-    """Whether a prompt with this first token begins as the tokenizer begins a text."""
+    """Whether a prompt with this first token starts like the tokenizer's texts."""
     return tokenizer is not None and first in (bos_id(tokenizer, vocabulary), *front(tokenizer)[:1])
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """All control tokens: BOS, padding, marks of turns, ...; not the one that stands for unknown words."""
+    """All control tokens: BOS, padding, marks of turns, ...; the token for unknown words is not one of them."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     listed = frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
     return (
@@ -62,9 +62,9 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def require_unpadded(tokenizer: Any, ids: Sequence[int]) -> None:
-    """Raise a SemhubError for ids that begin or end in padding.
+    """Raise a SemhubError for ids that start or end with padding.
 
-    One end-of-text or BOS token may be meant even where it pads too; the unknown token is text.
+    A single end-of-text or BOS token may be intended even if it is also the padding token; the unknown token is text.
     """
     pad = getattr(tokenizer, "pad_token_id", None)
     if pad is None or pad == tokenizer.unk_token_id:
@@ -83,22 +83,22 @@ def require_unpadded(tokenizer: Any, ids: Sequence[int]) -> None:
 
 
 def require_alike(tokenizer: Any, rows: Sequence[Sequence[int]]) -> None:
-    """Raise a SemhubError for rows of a batch without mask of which some, but not all, begin or end in the pad token.
+    """Raise a SemhubError if some, but not all, rows of a batch without mask start or end with the pad token.
 
-    Where padding is end-of-text or BOS too, one such token at the edge of a row may be either.
+    If the pad token is also end-of-text or BOS, a single one at the edge of a row may be either.
     """
     pad = getattr(tokenizer, "pad_token_id", None)
     edges = {(row[0] == pad, row[-1] == pad) for row in rows if len(row)}
     if pad is not None and len(edges) > 1:
         raise SemhubError(
-            f"Some of these {len(rows)} rows of token ids begin or end in {tokenizer.pad_token!r} and some do not. "
-            "Nothing says which of it is padding. Give the batch with its mask, as the tokenizer returns it: "
+            f"Some of these {len(rows)} rows of token ids begin or end in {tokenizer.pad_token!r} and some do not, so "
+            "it is unclear which tokens are padding. Pass the batch with its mask, as the tokenizer returns it: "
             "{'input_ids': ids, 'attention_mask': mask}."
         )
 
 
 def unpadded(ids: Tensor, mask: Any) -> range:
-    """The positions of a padded row that its attention mask marks, which lie together.
+    """The positions of a padded row that its attention mask marks; they must be contiguous.
 
     Raises:
         SemhubError: a mask of another length, without ones, or with gaps.
@@ -112,7 +112,6 @@ def unpadded(ids: Tensor, mask: Any) -> range:
     fits = marks.shape == ids.shape and bool(((marks == 0) | (marks == 1)).all())
     if not fits or not marked or marked[-1] - marked[0] >= len(marked):
         raise SemhubError(
-            f"mask= is the attention mask of one row of {len(ids)} token ids, with its ones together; got "
-            f"{shown(mask)}."
+            f"mask= is the attention mask of one row of {len(ids)} token ids, with contiguous ones; got {shown(mask)}."
         )
     return range(marked[0], marked[-1] + 1)

@@ -1,4 +1,4 @@
-"""The kinds of prompts that functions take."""
+"""The forms of prompts that functions accept."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -10,9 +10,9 @@ from torch import Tensor
 from semhub_lens.inputs.prompts import Prompt
 
 Messages = Sequence[Mapping[str, Any]]
-"""A conversation: `{"role": ..., "content": ...}` each."""
+"""A conversation: a list of `{"role": ..., "content": ...}`."""
 Encoding = Mapping[str, Any]
-"""Token ids as a tokenizer returns them: `input_ids`, and of a padded batch `attention_mask`."""
+"""Token ids as a tokenizer returns them: `input_ids`, and for a padded batch also `attention_mask`."""
 OnePrompt = Annotated[
     str | Prompt | Int[Tensor, "..."] | Int[np.ndarray, "..."] | Sequence[int] | Encoding | Messages,
     "a prompt (a text, a Prompt, token ids or chat messages)",

@@ -1,4 +1,4 @@
-"""Pictures and sound in a prompt: what a model is given beside token ids, and where it lies among them."""
+"""Pictures and sound in a prompt: the tensors that a model gets in addition to token ids, and their positions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 
 ENTRY = "blocks.0.hook_resid_pre"
-"""Where embeddings are written; on a `HookedTransformer` that generates, `hook_embed` never fires."""
+"""The hook point for embeddings; `hook_embed` never fires on a `HookedTransformer` that generates."""
 ALONG_TOKENS = ("mm_token_type_ids", "token_type_ids")
-"""Inputs with one entry a token; a model that runs without a cache needs them for new tokens too."""
+"""Inputs with one entry per token; a model without a cache needs them for new tokens too."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of picture patches, one prompt position each, row by row from the top left."""
+    """A rectangle of picture patches with one prompt position for each, row by row from the top left."""
 
     positions: tuple[int, ...]
     rows: int
     columns: int
     whole: bool = True
-    """Whether the patches lie over the whole picture, as the processor prepared it; a part of one does not."""
+    """Whether the patches cover the whole picture, as the processor prepared it, or only a part."""
 
     def __post_init__(self) -> None:
         if self.rows * self.columns != len(self.positions) or not self.positions:
@@ -35,15 +35,15 @@ class Tile:
             )
 
     def covered(self, mask: Bool[Tensor, "height width"], share: float = 0.5) -> tuple[int, ...]:
-        """The prompt positions of the patches of which a segment covers more than `share`, row by row.
+        """The prompt positions of the patches that a segment covers by more than `share`, row by row.
 
         Args:
-            mask: the segment's pixels, `[y x]`, over the picture as the model sees it (cropped and padded alike), at
-                any resolution. A pixel that lies across patches counts in each for the part inside.
-            share: a patch of which exactly this share is covered does not count.
+            mask: the segment's pixels, `[y x]`, at any resolution, over the picture as the model sees it (with the same
+                cropping and padding). A pixel across several patches counts in each with the part inside.
+            share: a patch counts if more than this share of it is covered.
 
         Raises:
-            SemhubError: a mask without pixels, a share outside 0 to 1, or a tile of a part of a picture.
+            SemhubError: a mask without pixels, a share outside 0 to 1, or a tile for only a part of a picture.
 
         Example:
             >>> from semhub_lens.inputs.media import Tile
@@ -52,7 +52,9 @@ class Tile:
             (5,)
         """
         if not self.whole:
-            raise SemhubError("A mask is of the whole picture, but this tile shows a part; use the tile of the whole.")
+            raise SemhubError(
+                "A mask covers the whole picture, but this tile shows only a part; use the tile of the whole picture."
+            )
         if not mask.numel() or not 0 <= share < 1:
             raise SemhubError(f"Expected a mask with pixels and a share from 0 to below 1, got {mask.shape}, {share}.")
         height, width = mask.shape
@@ -63,7 +65,7 @@ class Tile:
 
 
 def _overlaps(cells: int, pixels: int) -> Int[Tensor, "cell pixel"]:
-    """How much of each pixel lies in each of equal cells, in parts of 1 / cells of a pixel."""
+    """The overlap of each pixel with each of `cells` equal cells, in units of 1 / cells of a pixel."""
     cell, pixel = torch.arange(cells)[:, None] * pixels, torch.arange(pixels)[None] * cells
     return (torch.minimum(cell + pixels, pixel + cells) - torch.maximum(cell, pixel)).clamp(min=0)
 
@@ -73,7 +75,7 @@ def _overlaps(cells: int, pixels: int) -> Int[Tensor, "cell pixel"]:
 class Media:
     """Tensors of one prompt's pictures and sound, as its processor made them.
 
-    Build it with `Prompt.from_processor`, or by hand for `Prompt.from_ids(ids, media=...)`.
+    `Prompt.from_processor` makes it. You can also make it yourself for `Prompt.from_ids(ids, media=...)`.
 
     Example:
         >>> from semhub_lens.inputs.media import Media
@@ -82,35 +84,38 @@ class Media:
     """
 
     inputs: Mapping[str, Tensor]
-    """Keyword arguments of the model, the first axis as in a batch of one prompt."""
+    """Keyword arguments of the model; the first axis is that of a batch with one prompt."""
     tiles: Mapping[str, tuple[Tile, ...]] = field(default_factory=dict)
-    """Per picture span its rectangles of patches: several where the picture is read in parts. Positions that end a row
-    or a part belong to none."""
+    """For each picture span, its rectangles of patches: several if the picture is read in parts. Positions that end a
+    row or a part belong to none.
+    """
     times: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Per sound span, the second at which each position's frames begin."""
+    """For each sound span, the second at which each position's frames start."""
 
     def __post_init__(self) -> None:
         if not self.inputs or not all(isinstance(value, Tensor) and value.ndim for value in self.inputs.values()):
             shown = {name: type(value).__name__ for name, value in self.inputs.items()}
-            raise SemhubError(f"Media need tensors with a batch axis, by the model's keyword; got {shown or 'none'}.")
+            raise SemhubError(
+                f"Media take tensors with a batch axis, named by the model's keyword arguments; got {shown or 'none'}."
+            )
         for name, value in self.inputs.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise SemhubError(f"The media tensor {name!r} holds NaN or infinite entries.")
+                raise SemhubError(f"The media tensor {name!r} has NaN or infinite entries.")
 
     @property
     def signature(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Names and shapes; prompts that share it and their length can run as one batch."""
+        """Names and shapes; prompts with equal signatures and lengths can run as one batch."""
         return tuple((name, tuple(value.shape)) for name, value in sorted(self.inputs.items()))
 
 
 def joined(media: Sequence[Media | None]) -> dict[str, Tensor]:
-    """The inputs of a batch of prompts of one signature."""
+    """The inputs of a batch of prompts with the same signature."""
     inputs = [entry.inputs for entry in media if entry is not None]
     return {name: torch.cat([entry[name] for entry in inputs]) for name in (inputs[0] if inputs else ())}
 
 
 def extended(inputs: Mapping[str, Tensor], new_tokens: int) -> dict[str, Tensor]:
-    """The inputs for prompts with text tokens behind them."""
+    """The inputs for prompts with additional text tokens at the end."""
     return {
         name: torch.nn.functional.pad(value, (0, new_tokens)) if name in ALONG_TOKENS else value
         for name, value in inputs.items()
@@ -119,13 +124,13 @@ def extended(inputs: Mapping[str, Tensor], new_tokens: int) -> dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Writes:
-    """Embeddings of one prompt, and the positions they are written over at the input of block 0."""
+    """Embeddings of one prompt, and the positions at which they are written, at the input of block 0."""
 
     positions: Int[Tensor, " k"]
     vectors: Float[Tensor, "k d_model"]
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
-        """As a hook function of your own run: write into a pass that holds all positions; later ones are cached."""
+        """A hook function for your own run: it writes into the pass with all positions; later passes use the cache."""
         if activation.shape[1] <= int(self.positions.max()):
             return activation
         out = activation.clone()
@@ -133,7 +138,7 @@ class Writes:
         return out
 
     def write(self, activation: Tensor, row: int | slice, start: int) -> None:
-        """Write, in place, what lies in the columns of a pass that begins at absolute position `start`."""
+        """Write, in place, the part that is in the columns of a pass that starts at absolute position `start`."""
         columns = self.positions - start
         seen = (columns >= 0) & (columns < activation.shape[1])
         activation[row, columns[seen].to(activation.device)] = self.vectors[seen].to(activation)

@@ -1,4 +1,4 @@
-"""The table of modalities: what a model can be shown beside text. A new one begins with its entry here."""
+"""The table of modalities: inputs other than text. To add one, start with an entry here."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ from semhub_lens.base.errors import SemhubError
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """One kind of media, under every name by which the library and its hosts know it."""
+    """One kind of media, with all its names in the library and in models."""
 
     name: str
-    """Of its span in a prompt, of the processor's token (`image_token`), and in `spoke.modality`."""
+    """The name of its span in a prompt, of the processor's token (`image_token`), and in `spoke.modality`."""
     domain: str
-    """First word of the ids of its experiments; also the extra that its encoder and its items need."""
+    """The first word of its experiments' ids, and the extra that its encoder and items need."""
     argument: str
-    """The keyword under which a Hugging Face processor takes it."""
+    """The keyword argument of a Hugging Face processor for it."""
     question: str
-    """A text after which a name of what is shown would come."""
+    """A text that the name of the shown thing would complete."""
 
     @property
     def placeholder(self) -> str:
-        """What stands in a text where the media go."""
+        """The placeholder for the media in a text."""
         return f"<{self.name}>"
 
 
@@ -30,7 +30,7 @@ MODALITIES = {modality.name: modality for modality in (IMAGE, AUDIO)}
 
 
 def modality_of(name: str) -> Modality:
-    """The entry of that name.
+    """The entry with that name.
 
     Raises:
         SemhubError: no such modality.

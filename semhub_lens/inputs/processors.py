@@ -1,4 +1,4 @@
-"""What a Hugging Face processor made of text, pictures and sound: token ids, spans, tiles and times."""
+"""A Hugging Face processor's output for text, pictures and sound: token ids, spans, tiles and times."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from semhub_lens.inputs.raw_media import pixels, samples
 
 DROPPED = ("input_ids", "attention_mask")
 EDGE = 4
-"""Frames that may be missing at the end of a sound, where no whole one fits."""
+"""Frames that may be missing at the end of a sound, if no whole frame fits."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """A processor's output, located."""
+    """A processor's output, with the positions of its media."""
 
     ids: Int[Tensor, " pos"]
     spans: dict[str, tuple[int, ...]]
@@ -36,18 +36,22 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     Raises:
         SemhubError: see `Prompt.from_processor`.
     """
+    if not hasattr(processor, "tokenizer"):
+        raise SemhubError(f"processor= takes what AutoProcessor.from_pretrained(name) gives, got {processor!r}.")
     shown = {IMAGE: _listed(images), AUDIO: _listed(audio)}
     counts = {modality.name: len(media) for modality, media in shown.items()}
     if not text.strip() or not any(counts.values()):
         raise SemhubError(
-            f"Expected a text and at least one picture or sound, got {text!r} with {counts}; text alone goes through "
+            f"Expected a text and at least one picture or sound, got {text!r} with {counts}; for text alone use "
             "Prompt.from_text."
         )
+    if sampling_rate is not None and sampling_rate < 1:
+        raise SemhubError(f"sampling_rate= counts samples a second, at least 1; got {sampling_rate}.")
     for modality, media in shown.items():
         _check_placeholders(processor, text, modality, len(media))
     rate = _rate(processor, sampling_rate) if shown[AUDIO] else None
     shown[AUDIO] = [_waveform(sound) for sound in shown[AUDIO]]
-    shown[IMAGE] = [pixels(one) if isinstance(one, Tensor | np.ndarray) else one for one in shown[IMAGE]]
+    shown[IMAGE] = [_picture(one) for one in shown[IMAGE]]
     encoded = _call(processor, text, shown, rate)
     _require_heard(processor, encoded, shown[AUDIO])
     if (mask := encoded.get("attention_mask")) is not None and not bool(mask.all()):
@@ -68,6 +72,15 @@ def read(processor: Any, text: str, images: Any, audio: Any, sampling_rate: int 
     return Read(ids, spans, Media(inputs, tiles, times))
 
 
+def _picture(media: Any) -> Any:
+    """A PIL image as it is, or pixels; a processor would fetch what a text names, from the network too."""
+    if isinstance(media, Tensor | np.ndarray):
+        return pixels(media)
+    if not hasattr(media, "convert"):  # no PIL image
+        raise SemhubError(f"A picture is a PIL image or an array of pixels, got {media!r}; open a file with PIL.")
+    return media
+
+
 def _waveform(sound: Any) -> np.ndarray:
     wave = samples(sound)
     if wave.ndim != 1 or not len(wave):
@@ -76,7 +89,7 @@ def _waveform(sound: Any) -> np.ndarray:
 
 
 def _require_heard(processor: Any, encoded: Mapping[str, Tensor], sounds: Sequence[np.ndarray]) -> None:
-    """Refuse sound that the feature extractor has cut; where it gives no mask of its frames, this cannot be told."""
+    """Refuse sound that the feature extractor has cut; without a mask of its frames, this cannot be detected."""
     features = encoded.get("input_features")
     mask = encoded.get("feature_attention_mask", encoded.get("input_features_mask"))
     if not sounds or features is None or mask is None or mask.shape[-1] not in features.shape[1:]:
@@ -87,7 +100,7 @@ def _require_heard(processor: Any, encoded: Mapping[str, Tensor], sounds: Sequen
         rate = extractor.sampling_rate
         raise SemhubError(
             f"The processor reads {heard / rate:.2f} of the {given / rate:.2f} seconds of sound and drops the rest: "
-            "shorten it, or give it in parts."
+            "shorten the sound, or split it."
         )
 
 
@@ -98,14 +111,14 @@ def _listed(media: Any) -> list[Any]:
 
 
 def placeholder(processor: Any, modality: Modality) -> tuple[str, int]:
-    """What stands for a picture or sound in the text, and the id of the tokens that it becomes.
+    """The placeholder for a picture or sound in the text, and the id of the tokens that replace it.
 
     Raises:
-        SemhubError: the processor takes no such media.
+        SemhubError: the processor does not take such media.
     """
     token = getattr(processor, f"{modality.name}_token", None)
     if token is None:
-        raise Unfit(f"{type(processor).__name__} takes no {modality.name}.")
+        raise Unfit(f"{type(processor).__name__} takes no {modality.name}: give media and a processor that fit.")
     if modality is IMAGE and hasattr(processor, "boi_token"):  # Gemma 3 writes the opening token and expands it
         return str(processor.boi_token), int(processor.tokenizer.image_token_id)
     own = getattr(processor, f"{modality.name}_token_id", None)
@@ -119,7 +132,7 @@ def _check_placeholders(processor: Any, text: str, modality: Modality, count: in
     if (seen := text.count(token)) != count:
         raise SemhubError(
             f"The text has {seen} placeholders {token!r} for {count} of kind {modality.name}: {text!r}. Write one for "
-            "each; processor.apply_chat_template does."
+            "each, for example with processor.apply_chat_template."
         )
 
 
@@ -149,21 +162,21 @@ def _parts(
     counts = [int((row == token).sum()) for row in alone]
     if sum(counts) != len(positions):
         raise SemhubError(
-            f"The prompt has {len(positions)} {modality.name} positions, but its media alone make {counts}; give one "
-            "at a time."
+            f"The prompt has {len(positions)} {modality.name} positions, but its media need {counts}; pass one picture "
+            "or sound at a time."
         )
     ends = list(accumulate(counts))
     return [tuple(positions[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
 
 def _named(name: str, parts: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The span of all pictures or sounds, and that of each."""
+    """The span of all pictures or sounds, and the span of each."""
     spans = {name: tuple(position for part in parts for position in part)}
     return spans | {f"{name}:{i}": part for i, part in enumerate(parts)}
 
 
 def _times(processor: Any, samples: int, positions: int) -> tuple[float, ...]:
-    """The second at which each position begins: frames of the feature extractor, a whole number of them a position."""
+    """The second at which each position starts; each has a whole number of the feature extractor's frames."""
     extractor = processor.feature_extractor
     frames = samples / extractor.hop_length
     stride = 2 ** round(math.log2(max(1.0, frames / positions)))  # encoders halve their input some times
@@ -171,7 +184,7 @@ def _times(processor: Any, samples: int, positions: int) -> tuple[float, ...]:
 
 
 def runs_of(positions: Sequence[int]) -> list[tuple[int, ...]]:
-    """Split positions into runs without a gap.
+    """Split positions into runs without gaps.
 
     Example:
         >>> from semhub_lens.inputs.processors import runs_of
@@ -202,7 +215,8 @@ def picture_tiles(
         side = math.isqrt(len(run))
         if side * side != len(run):
             raise SemhubError(
-                f"{family} gave a picture {len(run)} positions in a row, which is no square; its grid is not known."
+                f"{family} gave a picture {len(run)} positions in a row, which is not a square number, so its grid is "
+                "unknown."
             )
         tiles.append(Tile(run, side, side, whole=number == (0 if first else len(runs) - 1)))
     return tuple(tiles)
@@ -211,7 +225,7 @@ def picture_tiles(
 def _any_resolution(
     processor: Any, encoded: Mapping[str, Tensor], positions: tuple[int, ...], index: int
 ) -> tuple[Tile, ...]:
-    """The whole picture in small, then the picture in full resolution, whose rows end with a newline position."""
+    """The whole picture at a small size, then at full resolution, where each row ends with a newline position."""
     height, width = encoded["pixel_values"].shape[-2:]
     whole = getattr(processor, "num_image_tokens", None)
     side = math.isqrt(whole) if whole else height // processor.patch_size

@@ -1,7 +1,7 @@
 """Prompts: token ids with named spans of positions.
 
-A `Prompt` says which positions a word, an operand or a picture occupies, so that a measurement can read there. All
-positions are absolute indices into the prompt's own tokens, the beginning-of-sequence token (BOS) included.
+A `Prompt` records the positions of a word, an operand or a picture, so that a measurement can read there. All positions
+are absolute indices into the prompt's own tokens, including the beginning-of-sequence token (BOS).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,24 +29,25 @@ RESERVED = ("last", "mean", "raw_mean", "generated")
 class Prompt:
     """Token ids of one input, with named spans, and its pictures and sound.
 
-    Build it with `from_text` (spans by substring or character range), `from_chat` (the model's own format of
-    conversations), `from_processor` (a multimodal model's pictures and sound), a spoke's `prompt`, or `from_ids`.
+    Make it with `from_text` (spans by substring or character range), `from_chat` (conversations in the model's own
+    format), `from_processor` (pictures and sound of a multimodal model), a spoke's `prompt`, or `from_ids`.
     """
 
     ids: Int[Tensor, " pos"]
     spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     text: str | None = None
     bos: bool | None = None
-    """Whether position 0 is the beginning-of-sequence token, or what the tokenizer has in its place; None lets the runs
-    of this library look."""
+    """Whether position 0 is the beginning-of-sequence token, or the tokenizer's substitute for it. With None, the runs
+    of this library find out.
+    """
     media: Media | None = None
-    """What a multimodal model is given beside the ids."""
+    """The inputs of a multimodal model in addition to the ids."""
     embeddings: Mapping[str, Float[Tensor, "k d_model"]] = field(default_factory=dict)
-    """Per span, vectors that are written over its positions at the input of block 0, whatever the tokens there are."""
+    """For each span, vectors that replace its positions at the input of block 0, whatever the tokens there are."""
     grids: Mapping[str, Tile] = field(default_factory=dict)
-    """Per span of embeddings, the rectangle of picture regions that they stand for, where each stands for one."""
+    """For each span of embeddings, the rectangle of picture regions, if each vector represents one region."""
     controls: tuple[int, ...] = ()
-    """Positions at which the text itself wrote a control token (`<pad>`, `</s>`, a mark of turns, ...)."""
+    """Positions at which the text itself contains a control token (`<pad>`, `</s>`, a mark of turns, ...)."""
 
     def __post_init__(self) -> None:
         if self.ids.numel() == 0:
@@ -57,10 +58,10 @@ class Prompt:
                     f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another."
                 )
             if not all(isinstance(position, SupportsIndex) for position in positions):
-                raise SemhubError(f"Span {name!r} holds positions, which are whole numbers; got {positions}.")
+                raise SemhubError(f"Span {name!r} needs whole numbers as positions, got {positions}.")
             if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
                 raise SemhubError(
-                    f"Span {name!r} = {positions} does not lie within the {len(self.ids)} tokens of the prompt."
+                    f"Span {name!r} = {positions} is not within the {len(self.ids)} tokens of the prompt."
                 )
         for name, vectors in self.embeddings.items():
             if vectors.ndim != 2 or len(self.spans.get(name, ())) != len(vectors) or not torch.isfinite(vectors).all():
@@ -72,8 +73,9 @@ class Prompt:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @checked
     def continued(self, ids: Sequence[int]) -> "Prompt":
-        """The prompt with tokens behind it; spans, pictures, sound and embeddings stay."""
+        """The prompt with more tokens at its end; spans, pictures, sound and embeddings stay."""
         media = self.media
         if media is not None:
             media = replace(media, inputs=extended(media.inputs, len(ids)))
@@ -82,13 +84,13 @@ class Prompt:
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
-        """All rectangles of picture patches or regions, whoever made the prompt: a processor or a spoke."""
+        """All rectangles of picture patches or regions, from a processor or a spoke."""
         listed = () if self.media is None else self.media.tiles.values()
         return *(tile for tiles in listed for tile in tiles), *self.grids.values()
 
     @property
     def writes(self) -> Writes | None:
-        """The embeddings and their positions; None where there are none."""
+        """The embeddings and their positions; None if there are none."""
         if not self.embeddings:
             return None
         positions = [position for name in self.embeddings for position in self.spans[name]]
@@ -96,7 +98,7 @@ class Prompt:
 
     @property
     def hooks(self) -> list[tuple[str, Any]]:
-        """The embeddings as hooks, for runs of your own; the functions of this library write them without."""
+        """The embeddings as hooks, for your own runs; the functions of this library do not need them."""
         return [] if self.writes is None else [(ENTRY, self.writes)]
 
     @classmethod
@@ -111,19 +113,19 @@ class Prompt:
         media: Media | None = None,
         embeddings: Mapping[str, Float[Tensor, "k d_model"]] | None = None,
     ):
-        """Build a prompt from token ids as they are.
+        """Make a prompt from token ids without changing them.
 
         Args:
-            ids: one row of them, `[pos]` or `[1, pos]`, as `model.to_tokens` gives it.
+            ids: one row `[pos]` or `[1, pos]`, such as the output of `model.to_tokens`.
             spans: name -> positions among `ids`.
-            bos: whether the first one is the BOS token; None lets the runs of this library look.
-            mask: the attention mask of a padded row, whose padding is left out. Rows that begin or end in padding are
-                refused by the runs without it, except for one end-of-text token.
+            bos: whether the first id is the BOS token; with None, the runs of this library find out.
+            mask: the attention mask of a padded row; the padding is left out. Without a mask, runs refuse rows that
+                start or end with padding, except for a single end-of-text token.
             media: pictures and sound.
-            embeddings: per span, vectors to write over its positions.
+            embeddings: for each span, vectors to write over its positions.
 
         Raises:
-            SemhubError: not one row of whole numbers, a mask that does not fit, a span in the padding.
+            SemhubError: not one row of whole numbers, a mask that does not match, or a span in the padding.
 
         Example:
             >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).ids.tolist()
@@ -140,7 +142,7 @@ class Prompt:
         tensor = tensor[0].long() if tensor.ndim == 2 and len(tensor) == 1 else tensor.long()
         if tensor.ndim != 1:
             raise SemhubError(
-                f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt of each row."
+                f"A prompt is one row of token ids, got shape {tuple(tensor.shape)}; make a Prompt from each row."
             )
         named = {k: tuple(v) for k, v in (spans or {}).items()}
         if mask is not None:
@@ -160,22 +162,22 @@ class Prompt:
         audio: Any = None,
         sampling_rate: int | None = None,
     ):
-        """Prepare text with pictures or sound by a Hugging Face processor, and find where they lie among the tokens.
+        """Prepare a text with pictures or sound with a Hugging Face processor, and locate them among the tokens.
 
-        The spans are "image" (every picture), "image:0", "image:1", ..., "audio" and "audio:0", ...; `media.tiles`
-        holds each picture's rectangles of patches, `media.times` each sound position's time. Positions are those after
-        the processor has put one placeholder token for every feature.
+        The spans are "image" (all pictures), "image:0", "image:1", ..., "audio" and "audio:0", ... `media.tiles` has
+        the rectangles of patches of each picture, and `media.times` the time of each sound position in seconds.
+        Positions count one token per feature, as the processor inserts them.
 
         Args:
-            processor: what `AutoProcessor.from_pretrained(name)` gives for the model.
+            processor: the model's processor, from `AutoProcessor.from_pretrained(name)`.
             text: the prompt in the model's own format (`processor.apply_chat_template` makes it), with one placeholder
-                for every picture and sound.
+                for each picture and sound.
             images: one picture (PIL or array) or several.
-            audio: one waveform or several, mono.
-            sampling_rate: of the waveforms, in Hz; None takes the processor's.
+            audio: one mono waveform or several.
+            sampling_rate: of the waveforms, in Hz; None means the processor's rate.
 
         Raises:
-            SemhubError: no media, an empty picture, another number of placeholders than of media, a rate that the
+            SemhubError: no media, an empty picture, different numbers of placeholders and media, a rate that the
                 processor does not take, or a processor that pads.
 
         Example:
@@ -204,18 +206,18 @@ class Prompt:
 
         Args:
             model: any TransformerLens model (its tokenizer and its BOS default are used).
-            text: the input; must not be empty. Control tokens that it writes (`</s>`, `<pad>`, marks of turns) are read
-                as such; `controls` says where.
+            text: the input; must not be empty. Control tokens in it (`</s>`, `<pad>`, marks of turns) are read as
+                control tokens; `controls` gives their positions.
             spans: name -> a substring that occurs exactly once, or a (start, end) character range. A token belongs to
                 the span if any of its characters does.
-            prepend_bos: None takes the model's own default (`cfg.default_prepend_bos`), and where the tokenizer begins
-                every text with other special tokens (`[gMASK] <sop>`), those. A text that already begins with them
-                never gets them twice, and blanks before them are left out.
-            plain: read control tokens in the text as the letters that they are written with.
+            prepend_bos: None means the model's own default (`cfg.default_prepend_bos`). If the tokenizer starts every
+                text with other special tokens (`[gMASK] <sop>`), those are used. They are never added twice, and blanks
+                before them are left out.
+            plain: read control tokens in the text as plain letters.
 
         Raises:
             SemhubError: empty text, no tokenizer, half of a character (a lone surrogate), a substring that occurs never
-                or several times, a span whose tokens the tokenizer does not tell.
+                or several times, or a span whose tokens the tokenizer does not give.
 
         Example:
             >>> prompt = Prompt.from_text(tiny_model, "three plus two", spans={"operand:0": "three"})
@@ -262,33 +264,32 @@ class Prompt:
         template: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ):
-        """Write a conversation as the tokenizer's chat template does, and say where its turns lie.
+        """Apply the tokenizer's chat template to a conversation, and locate its turns.
 
-        The ids are those of `tokenizer.apply_chat_template`: BOS stands in front where the template writes it, once.
-        Spans are of the texts without blanks around them:
+        The ids are those of `tokenizer.apply_chat_template`: there is one BOS if the template writes it, and none
+        otherwise. Spans cover the texts without the blanks around them:
 
-        - "turn:0", "turn:1", ...: what each message says, its thoughts included;
-        - "user", "assistant", ...: all that a role says; "user:0", "user:1", ...: its first message, its second, ...;
+        - "turn:0", "turn:1", ...: the text of each message, with its thoughts;
+        - "user", "assistant", ...: the texts of a role; "user:0", "user:1", ...: its first text, its second, ...;
         - "thinking", "thinking:0", ...: thoughts, with their tags (`<think>...</think>`);
-        - "template": every other token; "template:i": those in front of turn i, the last ones behind all turns.
+        - "template": every other token; "template:i": those before turn i, and last those after all turns.
 
-        So `read="assistant:last"` reads where the reply's text ends, and `read="last"` where the next one begins.
+        So `read="assistant:last"` reads the end of the reply's text, and `read="last"` the token before the next reply.
 
         Args:
-            model: any TransformerLens model with a tokenizer that tells characters (a fast one).
-            messages: `{"role": ..., "content": ...}` each; what else they hold (`tool_calls`, `reasoning_content`) goes
-                to the template.
-            ending: "reply": open the reply of the model. "turn": behind the last turn. "continue": behind the last
-                message's text, which the model goes on with. None is "turn" behind a reply, else "reply".
-            thinking: "keep": thoughts in tags stay, also those of earlier turns, which some templates leave out.
-                "template": as the template does.
+            model: any TransformerLens model with a tokenizer that gives character offsets (a fast one).
+            messages: a list of `{"role": ..., "content": ...}`; other keys (`tool_calls`, `reasoning_content`) go to
+                the template.
+            ending: "reply": start the reply of the model. "turn": end after the last turn. "continue": end after the
+                last message's text, which the model continues. None means "turn" after a reply, and "reply" otherwise.
+            thinking: "keep" keeps all thoughts in tags; "template" drops those that the template drops (earlier turns).
             spans: more spans, as in `from_text`, in the text that the template writes.
             template: a template (Jinja) in place of the tokenizer's.
-            settings: values for names that the template knows, such as `{"enable_thinking": False}`.
+            settings: values for names that the template uses, such as `{"enable_thinking": False}`.
 
         Raises:
-            SemhubError: no messages, no chat template, messages that it refuses, a text that it leaves out, repeats or
-                rewrites, a setting that it does not know, pictures or sound.
+            SemhubError: no messages, no chat template, messages that the template refuses, a text that it leaves out,
+                repeats or rewrites, a setting that it does not use, pictures or sound.
 
         Example:
             >>> template = "<bos>{% for m in messages %}{{ m.role }}: {{ m.content }}<eos>{% endfor %}"
@@ -303,7 +304,7 @@ class Prompt:
         )
         taken = {"template", *(name.partition(":")[0] for name in chat.ranges)}
         if both := [name for name in spans or {} if name.partition(":")[0] in taken]:
-            raise SemhubError(f"The conversation has spans of its own of the names {both}; choose others.")
+            raise SemhubError(f"The conversation already has spans with the names {both}; choose others.")
         begin = opening(tokenizer, int(model.cfg.d_vocab), None, bool(model.cfg.default_prepend_bos))
         opened = bool(begin) and chat.text.lstrip().startswith(tokenizer.convert_ids_to_tokens(begin[0]))
         named = {**(spans or {}), **chat.ranges}
@@ -313,7 +314,7 @@ class Prompt:
 
 def _tokenizer(model: Any) -> Any:
     if not hasattr(model, "cfg"):
-        raise SemhubError(f"A prompt is made for a TransformerLens model, got {type(model).__name__}.")
+        raise SemhubError(f"A prompt needs a TransformerLens model, got {type(model).__name__}.")
     if getattr(model, "tokenizer", None) is None:
-        raise Unfit("The model has no tokenizer: build the prompt from token ids with Prompt.from_ids(ids).")
+        raise Unfit("The model has no tokenizer: make the prompt from token ids with Prompt.from_ids(ids).")
     return model.tokenizer

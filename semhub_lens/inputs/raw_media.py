@@ -1,4 +1,4 @@
-"""Numbers of pictures and sound as users have them, on the one scale that encoders and processors expect."""
+"""Convert pictures and sound to the scale that encoders and processors expect."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from semhub_lens.base.errors import SemhubError
 
 PCM = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}
-"""Types of samples as sound files hold them: the value of silence, and what full scale is from there."""
+"""Sample types of sound files: the value of silence, and the full scale."""
 LOUDEST = 100.0
-"""Samples beyond, 40 dB above full scale (no mix or echo gets there), are integers written as floats."""
+"""Samples above this, 40 dB above full scale (no mix or echo is so loud), are integers stored as floats."""
 
 
 def samples(sound: Any) -> np.ndarray:
-    """Samples as float32 with a full scale of 1; 16-bit, 32-bit and unsigned 8-bit ones are divided by theirs.
+    """Samples as float32 with a full scale of 1; 16-bit, 32-bit and unsigned 8-bit samples are rescaled.
 
     Raises:
-        SemhubError: integers of another type, whose scale is not known; floats on a scale of integers; no finite
-            numbers.
+        SemhubError: integers of another type, whose scale is unknown; floats on a scale of integers; NaN or infinite
+            samples.
 
     Example:
         >>> import numpy as np
@@ -33,14 +33,14 @@ def samples(sound: Any) -> np.ndarray:
     if array.dtype.kind != "f":
         raise SemhubError(
             f"Samples of type {array.dtype} have no known full scale; give floats from -1 to 1, or 16-bit integers "
-            "(numpy.int16) as a sound file holds them."
+            "(numpy.int16) as in a sound file."
         )
     if array.size and not np.isfinite(array).all():
-        raise SemhubError("A sound needs finite samples, these hold NaN or infinite ones.")
+        raise SemhubError("A sound needs finite samples; these include NaN or infinite values.")
     if array.size and (peak := float(np.abs(array).max())) > LOUDEST:
         raise SemhubError(
-            f"Floating-point samples lie from -1 to 1, these reach {peak:.6g}: divide them by the full scale of what "
-            "they were read from (32768 for 16 bits)."
+            f"Floating-point samples must be from -1 to 1, but these reach {peak:.6g}: divide them by the full scale "
+            "of their source (32768 for 16 bits)."
         )
     return array.astype(np.float32)
 
@@ -48,11 +48,11 @@ def samples(sound: Any) -> np.ndarray:
 def pixels(picture: Any) -> np.ndarray:
     """Pixels as uint8, 0 to 255, in the given shape; floats from 0 to 1 are multiplied by 255.
 
-    Floats of which one is above 1 are taken for 0 to 255 and rounded. A picture on that scale whose floats all stay
-    below 1 cannot be told from one of 0 to 1; give it as uint8.
+    If any float is above 1, the scale is taken as 0 to 255, and floats are rounded. A picture on that scale with all
+    floats below 1 looks like one on the scale 0 to 1; pass it as uint8.
 
     Raises:
-        SemhubError: numbers outside 0 to 255 (pixels that a processor has normalised, 16-bit pictures), or no numbers.
+        SemhubError: numbers outside 0 to 255 (pixels that a processor has normalised, 16-bit pictures), or not numbers.
 
     Example:
         >>> from semhub_lens.inputs.raw_media import pixels
@@ -65,7 +65,7 @@ def pixels(picture: Any) -> np.ndarray:
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
         raise SemhubError(
             f"Pixels are integers from 0 to 255 or floats from 0 to 1; these are {array.dtype} from {array.min():.6g} "
-            f"to {array.max():.6g}. Give the picture in 8 bits, before a processor has normalised it."
+            f"to {array.max():.6g}. Pass the 8-bit picture, before a processor normalises it."
         )
     scale = 255 if array.dtype.kind == "f" and array.max() <= 1 else 1
     return np.rint(array.astype(np.float64) * scale).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Readers of media: what turns a text with a picture or a sound into a prompt, whichever model reads it.
+"""Readers of media: objects that turn a text with a picture or a sound into a prompt.
 
-A spoke is one (`spokes.load(...)`), and `ProcessorReader` wraps the processor of a multimodal model, so that an
-experiment does not know which of the two it runs on.
+A spoke is a reader (`spokes.load(...)`), and `ProcessorReader` wraps the processor of a multimodal model. An experiment
+runs the same with both.
 """
 
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from semhub_lens.inputs.prompts import Prompt
 
 @runtime_checkable
 class MediaReader(Protocol):
-    """What an experiment on pictures or sound is given."""
+    """The reader of an experiment on pictures or sound."""
 
     @property
     def name(self) -> str:
-        """For tables and provenance."""
+        """The name for tables and provenance."""
         ...
 
     @property
     def hash(self) -> str:
-        """Of all that decides its prompts, for settings of saved runs."""
+        """A hash of everything that its prompts depend on, for the settings of saved runs."""
         ...
 
     @property
     def modality(self) -> str:
-        """What it reads, by its name in `modalities`: a text has "<image>", "<audio>", ... in its place."""
+        """Its modality, by the name in `modalities`; the placeholder in a text is "<image>", "<audio>", ..."""
         ...
 
     def prompt(self, text: str, media: Any) -> Prompt:
-        """The prompt with a span of the modality's name."""
+        """The prompt, with a span named after the modality."""
         ...
 
 
@@ -48,9 +48,9 @@ class ProcessorReader:
     """The processor of a Hugging Face multimodal model as a reader.
 
     Args:
-        processor: what `AutoProcessor.from_pretrained(name)` gives.
+        processor: the output of `AutoProcessor.from_pretrained(name)`.
         modality: a name in `modalities`: "image" or "audio".
-        template: the model's own format around a text, with "{}" in its place, such as "USER: {} ASSISTANT:".
+        template: the model's own format, with "{}" in place of the text, such as "USER: {} ASSISTANT:".
 
     Example:
         >>> from semhub_lens.inputs.readers import ProcessorReader
@@ -65,7 +65,7 @@ class ProcessorReader:
     def __post_init__(self) -> None:
         placeholder(self.processor, modality_of(self.modality))
         if self.template.count("{}") != 1:
-            raise SemhubError(f"The template needs '{{}}' once, where the text goes; got {self.template!r}.")
+            raise SemhubError(f"The template needs '{{}}' exactly once, in place of the text; got {self.template!r}.")
 
     @property
     def name(self) -> str:
@@ -74,11 +74,11 @@ class ProcessorReader:
 
     @property
     def hash(self) -> str:
-        """Of the processor's settings and the template."""
+        """A hash of the processor's settings and the template."""
         return fingerprint([self.processor.to_json_string(), self.modality, self.template])
 
     def prompt(self, text: str, media: Any) -> Prompt:
-        """The prompt; media are a picture, a waveform, or (waveform, sampling rate)."""
+        """The prompt; media is a picture, a waveform, or (waveform, sampling rate)."""
         modality = modality_of(self.modality)
         written, _ = placeholder(self.processor, modality)
         whole = self.template.replace("{}", text.replace(modality.placeholder, written))
@@ -87,7 +87,7 @@ class ProcessorReader:
 
 
 def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
-    """Put noise in place of what prompts show: embeddings of the same norms, media of the same mean and spread.
+    """Replace the media of prompts by noise: embeddings with the same norms, media with the same mean and spread.
 
     Raises:
         SemhubError: a prompt without embeddings and media.
@@ -95,7 +95,7 @@ def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     drawn = []
     for index, prompt in enumerate(prompts):
         if not prompt.embeddings and prompt.media is None:
-            raise SemhubError(f"Prompt {index} has neither media nor embeddings, so there is nothing to replace.")
+            raise SemhubError(f"Prompt {index} has no media and no embeddings, so there is nothing to replace.")
         rng = generator(seed + index)
         vectors = {name: _same_norms(embedded, rng) for name, embedded in prompt.embeddings.items()}
         media = prompt.media

@@ -1,4 +1,4 @@
-"""Where the spans of a text lie among its tokens."""
+"""The tokens of a text's spans."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ ELSEWHERE = (
 
 
 def tokenised(tokenizer: Any, text: str, spans: bool, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids, and where spans are to be found, the range of characters of each."""
+    """Token ids, and, if spans are needed, the range of characters of each token."""
     settings = {"split_special_tokens": True} if plain else {}
     try:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=spans, **settings)
@@ -29,7 +29,7 @@ def tokenised(tokenizer: Any, text: str, spans: bool, plain: bool) -> tuple[list
 def located(
     text: str, name: str, spec: SpanSpec, ids: list[int], offsets: list[tuple[int, int]], cut: int, tokenizer: Any
 ) -> tuple[int, ...]:
-    """Tokens of a span; the tokenizer has seen `text` from its character `cut` on."""
+    """The tokens of a span; the tokenizer has read `text` from its character `cut` on."""
     start, end = _range(text, name, spec)
     ranges = [(a + cut, b + cut) for a, b in offsets]
     found = tuple(i for i, (a, b) in enumerate(ranges) if a < end and b > start)
@@ -45,7 +45,7 @@ def located(
 
 
 def _range(text: str, name: str, spec: SpanSpec) -> tuple[int, int]:
-    """The characters that a span's substring or range names."""
+    """The range of characters of a span, given as a substring or range."""
     if isinstance(spec, str):
         forms = {spec, *(unicodedata.normalize(form, spec) for form in ("NFC", "NFD"))}  # "é" of one character or two
         starts = {m.start(): form for form in forms if form for m in re.finditer(f"(?={re.escape(form)})", text)}
@@ -62,5 +62,5 @@ def _range(text: str, name: str, spec: SpanSpec) -> tuple[int, int]:
         raise SemhubError(f"Span {name!r} is a substring or a (start, end) range of characters, got {spec!r}.")
     start, end = spec
     if not 0 <= start < end <= len(text):
-        raise SemhubError(f"Span {name!r}: characters {spec} do not lie within the {len(text)} characters of {text!r}.")
+        raise SemhubError(f"Span {name!r}: characters {spec} are not within the {len(text)} characters of {text!r}.")
     return start, end

@@ -1,23 +1,33 @@
-"""Texts to token ids, and the bytes that each token id stands for, whichever way its vocabulary writes them."""
+"""Texts to token ids, and the bytes of each token id, in any kind of vocabulary."""
 
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
+UNSEEN = frozenset(
+    chr(code)
+    for codes in (
+        (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),  # joiners, fillers, an empty braille cell
+        range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0),  # which variant of a character is meant
+    )
+    for code in codes
+)  # fmt: skip
+"""Letters, marks and symbols by their category that draw nothing."""
 
 
 def require_characters(text: str) -> None:
-    """Raise a SemhubError for half of a character (a lone surrogate), which no tokenizer takes."""
+    """Raise a SemhubError for half of a character (a lone surrogate), which no tokenizer accepts."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise SemhubError(
-            f"The text {text!r} holds a lone surrogate, U+{ord(text[error.start]):04X} at character {error.start}: "
-            "half of a character, as broken JSON has it. Mend the text: text.encode('utf-16', 'surrogatepass')"
-            ".decode('utf-16', 'replace')."
+            f"The text {text!r} has a lone surrogate, U+{ord(text[error.start]):04X} at character {error.start}: half "
+            "of a character, as in broken JSON. Repair the text: text.encode('utf-16', "
+            "'surrogatepass').decode('utf-16', 'replace')."
         ) from error
 
 
@@ -28,9 +38,15 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 
 
 class Speller:
-    """Reads the bytes of token ids; made once for many ids, because asking a tokenizer for its kind is slow."""
+    """Reads the bytes of token ids; make it once for many ids, because finding the tokenizer's kind is slow.
+
+    Raises:
+        SemhubError: no tokenizer.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
+        if not hasattr(tokenizer, "convert_ids_to_tokens"):
+            raise SemhubError(f"Expected a model's tokenizer (model.tokenizer), got {shown(tokenizer)}.")
         self._tokenizer = tokenizer
         self._size = len(tokenizer)
         self._special = set(tokenizer.all_special_ids)
@@ -58,11 +74,11 @@ class Speller:
         return (raw.replace("▁", " ") if self._metaspace else raw).encode()
 
     def spelled(self, tokens: Iterable[int]) -> bytes:
-        """The bytes that tokens add to a text one after the other."""
+        """The bytes that tokens add to a text, in order."""
         return b"".join(self.content(token) or b"" for token in tokens)
 
     def token_of(self, text: str) -> int | None:
-        """The one token that adds exactly this text, whether or not encoding the text alone gives it."""
+        """The single token that adds exactly this text, even if encoding the text alone gives others."""
         if self._alphabet is not None:
             letters = {byte: char for char, byte in self._alphabet.items()}
             raw = "".join(letters[byte] for byte in text.encode())
@@ -72,7 +88,7 @@ class Speller:
         return token if isinstance(token, int) and self.content(token) == text.encode() else None
 
     def text(self, token: int) -> str:
-        """Text of the token; "" for special ids and for byte fragments that are no whole character."""
+        """Text of the token; "" for special ids and for byte fragments of a character."""
         try:
             return (self.content(token) or b"").decode()
         except UnicodeDecodeError:
@@ -86,19 +102,20 @@ class Speller:
         if raw == f"<0x{content.hex().upper()}>":
             return raw
         text = content.decode(errors="surrogateescape")
-        shown = "".join(_show_character(c) for c in text)
-        return "◌" + shown if text and unicodedata.combining(text[0]) else shown
+        seen = "".join(_show_character(c) for c in text)
+        bare = text[:1] not in UNSEEN and unicodedata.category(text[0])[0] == "M" if text else False
+        return "◌" + seen if bare else seen
 
 
 def _byte_level() -> dict[str, int]:
-    """The byte behind each character of a byte-level BPE vocabulary (GPT-2's printable stand-ins)."""
+    """The byte for each character of a byte-level BPE vocabulary (GPT-2's printable substitutes)."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     return {char: byte for byte, char in bytes_to_unicode().items()}
 
 
 def _bytes_by_number(tokenizer: Any) -> dict[str, int] | None:
-    """The byte behind each character where a tokenizer without a fast backend writes byte n as character n (ByT5)."""
+    """The byte for each character, if a tokenizer without a fast backend writes byte n as character n (ByT5)."""
     raw = tokenizer.convert_ids_to_tokens(encode(tokenizer, "é"))
     return {chr(byte): byte for byte in range(256)} if raw == [chr(byte) for byte in "é".encode()] else None
 
@@ -110,6 +127,8 @@ def _show_character(char: str) -> str:
         return VISIBLE[char]
     return (
         f"U+{ord(char):04X}"
-        if char in VISIBLE.values() or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
+        if char in VISIBLE.values()
+        or char in UNSEEN
+        or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs")
         else char
     )

@@ -1,8 +1,8 @@
 """Words to token ids, and token ids to text that a person can read.
 
-A word's probability is the sum over its declared token variants; a word that no single token spells is refused unless
-the first-token rule is asked for. Printable tokens are made id by id: a byte fragment is shown as its bytes and never
-joined with or mistaken for another id.
+A word's probability is the sum over its one-token variants. A word without one is refused, unless the first-token rule
+is requested. Printable tokens are made id by id: a byte fragment is shown as its bytes, and is never joined with
+another id.
 """
 
 import unicodedata
@@ -25,22 +25,23 @@ Target = str | int | Sequence[str | int]
 
 @dataclass(frozen=True)
 class WordTokens:
-    """Single tokens that spell a word, and what was left out."""
+    """The single tokens that spell a word, and the spellings that were left out."""
 
     word: str
     ids: tuple[int, ...]
     variants: tuple[str, ...]
-    """The spelling behind each id."""
+    """The spelling of each id."""
     split: tuple[str, ...]
-    """Spellings of several tokens; under the first-token rule `ids` holds their first token, unless that is blank or
-    unknown."""
+    """Spellings of several tokens; with the first-token rule, `ids` includes their first token, unless it is blank or
+    unknown.
+    """
 
 
 def encode_behind(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text that goes on from another one.
+    """Token ids of a text that continues another text.
 
-    Tokenizers of SentencePiece's kind put a blank in front of every text. Here it is left out, so that the tokens spell
-    the text as it is.
+    SentencePiece tokenizers put a blank before every text. Here it is left out, so that the tokens spell exactly the
+    text.
     """
     own, wanted, speller = encode(tokenizer, text), text.encode(), Speller(tokenizer)
     if speller.spelled(own) != b" " + wanted:
@@ -54,13 +55,13 @@ def encode_behind(tokenizer: Any, text: str) -> list[int]:
 
 
 def decode_behind(tokenizer: Any, before: Sequence[int], ids: Sequence[int], *, special: bool = False) -> str:
-    """The text that ids add behind others: its first blank stays, and an id without a token reads "<id 123>".
+    """The text that ids add after other ids: its first blank stays, and an id without a token is shown as "<id 123>".
 
     Args:
-        tokenizer: the model's; without one the text is empty.
-        before: the ids in front.
-        ids: those to read.
-        special: whether special tokens are shown by their names or left out.
+        tokenizer: the model's; without one, the text is empty.
+        before: the ids before.
+        ids: the ids to read.
+        special: whether special tokens are shown by name; otherwise they are left out.
     """
     if tokenizer is None:
         return ""
@@ -81,7 +82,7 @@ def decode_behind(tokenizer: Any, before: Sequence[int], ids: Sequence[int], *, 
 def spellings(word: str, variants: Variants = "all") -> list[str]:
     """The variants of a word: with and without a leading space ("space"), also lower-case and capitalised ("all").
 
-    Accents written as characters of their own are put together as well.
+    Accents written as separate characters are also tried combined with their letters.
 
     Example:
         >>> spellings("two")
@@ -95,23 +96,37 @@ def spellings(word: str, variants: Variants = "all") -> list[str]:
     cases = [
         case
         for bare in forms
-        for case in ([bare] if variants == "space" else [bare, bare.lower(), bare[:1].upper() + bare[1:]])
+        for case in ([bare] if variants == "space" else [bare, _lowered(bare), _capitalised(bare)])
     ]
     return list(dict.fromkeys(text for case in cases for text in (case, " " + case)))
 
 
+def _lowered(word: str) -> str:
+    """In lower case; Python makes of "İ" an "i" with a dot of its own, which no text has."""
+    return word.lower().replace("i\u0307", "i") if "İ" in word else word.lower()
+
+
+def _capitalised(word: str) -> str:
+    """With its first letter in title case, where that is one letter ("ß" has none)."""
+    first = word[:1].title()
+    return (first if len(first) == 1 else word[:1]) + word[1:]
+
+
 @checked
 def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_token: bool = False) -> WordTokens:
-    """Return the token ids that stand for a word.
+    r"""Return the token ids of a word: its spellings that are one token.
+
+    $p(w) = \sum_{t \in w} p(t)$ over these ids is the word's probability.
 
     Args:
         tokenizer: the model's tokenizer.
         word: one word, with or without its leading space.
-        variants: "all" sums the spellings with / without leading space, as given, lower-case and capitalised; "space"
-            leaves out the cases; "exact" takes the string as it is. Where the tokenizer puts a blank in front of every
-            text, the piece without it counts as well.
-        first_token: let a spelling of several tokens stand for itself by its first token. The number then measures that
-            token, which other words share.
+        variants: "all" uses the spellings with and without leading space, as given, lower-case and capitalised. "space"
+            leaves out the changes of case. "exact" uses only the string as given. The cases follow no language: "May"
+            and "may" are one word, and a Turkish "I" becomes "i". If the tokenizer puts a blank before every text, the
+            token without it counts too.
+        first_token: represent a spelling of several tokens by its first token. The number then measures that token,
+            which other words may share.
 
     Raises:
         SemhubError: empty word; no spelling is a single token (its pieces are listed).
@@ -121,7 +136,7 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         ('two', ' two')
     """
     if tokenizer is None:
-        raise Unfit(f"The model has no tokenizer, so {word!r} cannot be looked up; give token ids as targets.")
+        raise Unfit(f"The model has no tokenizer, so {word!r} cannot be looked up; pass token ids as targets.")
     if (not word.strip() and variants != "exact") or not word:
         raise SemhubError(f"A target word must not be empty, got {word!r}.")
     spelled: dict[int, str] = {}
@@ -160,7 +175,7 @@ def is_single_token(tokenizer: Any, word: str, variants: Variants = "all") -> bo
 
 
 def token_id(tokenizer: Any, text: str) -> int:
-    """Return the id of the one token that spells `text` exactly (a leading space counts).
+    """Return the id of the single token that spells `text` exactly (a leading space counts).
 
     Raises:
         SemhubError: `text` is several tokens.
@@ -172,7 +187,7 @@ def token_id(tokenizer: Any, text: str) -> int:
 def target_ids(
     tokenizer: Any, target: Any, *, variants: Variants = "all", first_token: bool = False
 ) -> tuple[int, ...]:
-    """Token ids of a target: a word, a token id, or a set of them, whose probabilities are summed."""
+    """Token ids of a target: a word, a token id, or several of them, whose probabilities are summed."""
     if isinstance(target, np.ndarray | Tensor):
         target = target.tolist()
     if is_index(target):
@@ -188,9 +203,9 @@ def target_ids(
 
 
 def collisions(words: Sequence[WordTokens]) -> dict[int, tuple[str, ...]]:
-    """Token ids that stand for more than one of the words.
+    """Token ids that belong to more than one of the words.
 
-    Comparing these words there would compare a token with itself.
+    A comparison of these words would compare a token with itself.
 
     Example:
         >>> collisions([WordTokens("a", (1, 2), ("a", " a"), ()), WordTokens("A", (2,), ("A",), ())])
@@ -204,7 +219,7 @@ def collisions(words: Sequence[WordTokens]) -> dict[int, tuple[str, ...]]:
 
 
 def token_texts(tokenizer: Any, ids: Iterable[int]) -> list[str]:
-    """Text of each token; "" for special ids and for byte fragments that are no whole character."""
+    """Text of each token; "" for special ids and for byte fragments of a character."""
     speller = Speller(tokenizer)
     return [speller.text(int(i)) for i in ids]
 
@@ -213,8 +228,8 @@ def token_texts(tokenizer: Any, ids: Iterable[int]) -> list[str]:
 def printable(tokenizer: Any, ids: Iterable[int] | Tensor) -> list[str]:
     """Show each token id as text.
 
-    Leading spaces and line ends are visible, byte fragments read `<0xE4>`, special tokens have their names. Without a
-    tokenizer the ids themselves are shown.
+    Leading spaces and line ends are visible, byte fragments look like `<0xE4>`, and special tokens are shown by name.
+    Without a tokenizer, the ids are shown.
 
     Example:
         >>> printable(tiny_model.tokenizer, tiny_model.tokenizer("three plus")["input_ids"])

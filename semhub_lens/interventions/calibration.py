@@ -1,4 +1,4 @@
-"""The strength at which an intervention does a given damage, so that directions can be compared at equal cost."""
+"""The strength at which an intervention causes a given damage, to compare directions at equal damage."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -16,14 +16,14 @@ DOUBLINGS = 20
 
 @dataclass(frozen=True)
 class Calibration:
-    """A strength whose damage lies just within a budget."""
+    """A strength whose damage is just within a budget."""
 
     strength: float
     damage: float
     """Mean damage at this strength."""
     budget: float
     tried: tuple[tuple[float, float], ...]
-    """Every strength that was measured, with its mean damage, in the order of trying."""
+    """Every measured strength with its mean damage, in the order of measurement."""
 
 
 @checked
@@ -40,23 +40,23 @@ def calibrate(
 ) -> Calibration:
     r"""Find the largest strength before the mean damage first reaches a budget.
 
-    The strength is doubled from `start` until the damage reaches the budget. Then that last bracket is bisected until
-    the damage at its lower end is within `tolerance` of the budget. Damage need not grow with strength: it may fall
-    again further out, or cross the budget and come back between two doublings, which is not seen.
+    The strength is doubled from `start` until the damage reaches the budget. Then the last bracket is bisected until
+    the damage at its lower end is within `tolerance` of the budget. Damage does not always grow with strength: it may
+    fall again at larger strengths. If it crosses the budget and comes back between two doublings, this is not detected.
 
     Args:
         model: any TransformerLens model.
         measure: returns one score, the damage (`steering_scores.damage`); higher is worse.
         direction: `[d_model]` or `[item d_model]`.
         layer: residual entry (0 = embedding).
-        budget: mean damage to reach, in the measure's unit.
-        recipe: the hooks of a direction; None adds it at the last position of each text (`adding`).
-        start: first strength.
-        tolerance: how far below the budget, as a share of it.
+        budget: the mean damage to reach, in the measure's unit.
+        recipe: makes the hooks for a direction; None adds it at the last position of each text (`adding`).
+        start: the first strength.
+        tolerance: the largest distance below the budget, as a share of it.
 
     Raises:
         SemhubError: budget, start or tolerance not above 0, a measure with several scores, NaN damage, or a budget that
-            is not reached at `start` times 2 to the 20th.
+            is not reached at `start` times $2^{20}$.
 
     Example:
         >>> cost = steering_scores.damage(tiny_model, ["three plus two"], items=1, read_at="last", progress=False)

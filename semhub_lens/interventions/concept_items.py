@@ -6,9 +6,9 @@ in the output language:
     Français: livre - English: book
     Français: eau - English:
 
-The words stand without quotation marks, because after a mark the next token has no leading space, and few words are one
-token without it; Chinese follows its colon directly. The word to translate is the span "word". Which words serve as
-examples is drawn, never the concepts of the item itself.
+The words have no quotation marks, because after a mark the next token has no leading space, and few words are one token
+without it. Chinese follows its colon directly. The word to translate is the span "word". The example words are random,
+and never include the concepts of the item itself.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from semhub_lens.model.facts import Model, require_model
 
 LANGUAGE_NAMES = {"en": "English", "fr": "Français", "es": "Español", "de": "Deutsch", "zh": "中文"}
 Pair = tuple[str, str]
-"""Language of the word, language of its translation."""
+"""The language of the word and the language of its translation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,19 @@ class TranslationItems:
     """Items for `concept_patch`: `concept_patch(model, items.sources, items.targets, items.words, ...)`."""
 
     sources: tuple[tuple[Prompt, ...], ...]
-    """Per item, a prompt that asks for the source concept, in every pair of source languages."""
+    """For each item, prompts that ask for the source concept, one for each pair of source languages."""
     targets: tuple[Prompt, ...]
     words: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     concepts: tuple[Pair, ...]
-    """English names of the source and the target concept."""
+    """The English names of the source and the target concept."""
     dropped: int
-    """Bundled concepts left out because a read-out word has no one-token spelling."""
+    """Bundled concepts that were left out because one of the words has no one-token spelling."""
 
 
 @checked
 def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[tuple[str, str]]) -> Prompt:
-    """Build a few-shot prompt for the translation of a word, which is its span "word".
+    """Make a few-shot prompt for the translation of a word; the word is the span "word".
 
     Args:
         model: any TransformerLens model with a tokenizer.
@@ -85,32 +85,37 @@ def _require_languages(pair: Pair) -> None:
 def translation_items(
     model: Model, sources: Sequence[Pair], target: Pair, *, n: int, seed: int, shots: int = 4
 ) -> TranslationItems:
-    """Draw items: a source concept asked for in every pair of `sources`, a target concept in the pair `target`.
+    """Draw items for `concept_patch`: a source concept in each pair of `sources`, a target concept in `target`.
 
-    The source language of the read-out is the output language of the first pair. No concept is both a source and a
-    target. Concepts with a read-out word of several tokens are dropped and counted; items whose words share a token are
-    dropped by `concept_patch`.
+    The source language of the words that are read is the output language of the first pair. No concept is both a source
+    and a target. Concepts with a word of several tokens are dropped and counted. `concept_patch` drops items whose
+    words share a token.
 
     Args:
         model: any TransformerLens model with a tokenizer.
-        sources: language pairs of the source prompts; several are averaged by `concept_patch`.
+        sources: language pairs of the source prompts; `concept_patch` averages over several.
         target: language pair of the target prompt.
-        n: number of items; every concept occurs in one.
-        seed: of the draw of concepts and examples.
-        shots: examples in a prompt.
+        n: the number of items; every concept is in at most one.
+        seed: for the choice of concepts and examples.
+        shots: the number of examples in a prompt.
+
+    Returns:
+        Prompts, words and names; pass them to `concept_patch`.
 
     Raises:
-        SemhubError: the two read-out languages are the same, or too few concepts are left.
+        SemhubError: the two output languages are the same, or too few concepts are left.
     """
     require_model(model)
     if not sources or shots < 0:
-        raise SemhubError(f"Expected a pair of languages at least and shots >= 0, got {list(sources)} and {shots}.")
+        raise SemhubError(f"Expected at least one pair of languages and shots >= 0, got {list(sources)} and {shots}.")
     for pair in (*sources, target):
         _require_languages(pair)
     rng = generator(seed)
     columns, outputs = concepts(), (sources[0][1], target[1])
     if outputs[0] == outputs[1]:
-        raise SemhubError(f"Source and target prompts both ask for {outputs[0]!r}; the read-out needs two languages.")
+        raise SemhubError(
+            f"Source and target prompts both ask for {outputs[0]!r}; they must ask for two different languages."
+        )
     total = len(columns["en"])
     single = [
         i for i in range(total) if all(is_single_token(model.tokenizer, columns[code][i], "space") for code in outputs)

@@ -1,17 +1,15 @@
-r"""Concept patching across prompts: does a state carry the concept, whatever the language around it?
+r"""Concept patching across prompts: does a state encode a concept independently of the language around it?
 
-The state of a source concept's last token replaces, at residual entries l to L, that of a target concept's last token
-in another prompt. At the target's last position the probabilities of {source, target} concept x {source, target}
-language are read. If the source concept comes out in the *target's* language, what was patched held the concept, and
-the output language was settled elsewhere. The mean state over several prompts (languages) of the concept may be patched
-instead of one.
+The state of a source concept's last token replaces the state of a target concept's last token in another prompt, at
+residual entries l to L. At the target's last position, the probabilities of {source, target} concept x {source, target}
+language are read. If the source concept becomes probable in the *target's* language, the patched states encode the
+concept, and the output language comes from elsewhere. The patched state can be a mean over several prompts (languages).
 
-A rise shows that the patched states suffice for that output. It does not show that the model keeps concept and language
-apart by itself, nor at which layer it computes either: the patch covers all later entries. Few-shot prompts can be
-answered in part by copying, which is why a random other source is patched as control.
+A rise shows that the patched states are enough for that output. It does not show that the model itself separates
+concept and language, or at which layer it computes either, because the patch covers all later entries. Few-shot prompts
+can be answered partly by copying, so the source of a random other item is patched as a control.
 
-With `whole=True` all positions of a span are patched. The states of a picture's positions go into another picture's, a
-word's state into all positions of a picture, or a picture's mean state into a word.
+With `whole=True`, all positions of a span are patched, also between pictures and words.
 
 Source: Dumas et al. 2024, "Separating Tongue from Thought" (arXiv 2411.08745).
 """
@@ -52,23 +50,23 @@ FOUR_WAY = (
 )
 
 ROWS = 512
-"""Copies of prompts run in one go."""
+"""The number of prompt copies in one pass."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConceptPatchResult(Result):
-    """Log-probabilities of the read-out words at the target's last position, in nats, under each patch."""
+    """Log-probabilities of the words at the target's last position, in nats, for each patch."""
 
     layers: tuple[int, ...]
-    """First patched residual entry of each row on the layer axis; all later entries are patched with it."""
+    """The first patched residual entry of each row on the layer axis; all later entries are patched too."""
     names: tuple[str, ...]
-    """What the targets are."""
+    """The meaning of the targets."""
     words: tuple[tuple[str, ...], ...]
-    """Per item, the targets."""
+    """For each item, its targets."""
     items: tuple[int, ...]
-    """Which of the items were measured: those whose targets share no token."""
+    """The measured items: those whose targets share no token."""
     averaged: tuple[int, ...]
-    """Per item, how many source prompts the patched state is the mean of."""
+    """For each item, the number of source prompts in the mean."""
     log_probs: Float[Tensor, "layer item target"]
     random_source: Float[Tensor, "layer item target"]
     """Control: patched with another item's source."""
@@ -120,30 +118,35 @@ def concept_patch(
     max_tokens: int = 2048,
     progress: bool = True,
 ) -> ConceptPatchResult:
-    r"""Patch a concept's states into another prompt, from each layer on, and read four words out.
+    r"""Patch a concept's states into another prompt, from each layer on, and read four words.
 
     For every first layer l, $h^{target}_{e,p} \leftarrow \frac1{|S|} \sum_{s \in S} h^{s}_{e,q_s}$ at all residual
-    entries $e \ge l$, with p and q the last token of the span in the target and in the source s.
+    entries $e \ge l$, where p and q are the last token of the span in the target and in the source s. A rise beyond the
+    random source does not show at which layer the model computes the concept.
 
     Args:
         model: any TransformerLens model.
-        source_prompts: per item, one prompt or several (their mean is patched), each with the span.
-        target_prompts: per item, the prompt that is patched, with the span.
-        words: per item, the read-outs in the order of `names`; each a word or token id, or several (summed).
-        seed: of the two random controls.
-        names: what the read-outs are.
-        span: name of the span whose last token holds the concept.
-        source_span: its name in the source prompts, where it is another.
-        whole: patch all positions of the span. Spans of equal length are patched position by position; else one source
-            state, or the mean of several, goes into every target position.
-        layers: first patched residual entries (0 = embedding, n_layers = the last state); None takes all.
-        variants: which spellings of a word count; see `word_tokens`.
-        max_tokens: token budget of a batch; items, layers and controls share batches.
+        source_prompts: for each item, one prompt or several (their mean is patched), each with the span.
+        target_prompts: for each item, the prompt to patch, with the span.
+        words: for each item, the words to read in the order of `names`; each is a word or token id, or several
+            (summed).
+        seed: for the two random controls.
+        names: the meaning of the words.
+        span: the name of the span whose last token is patched.
+        source_span: the span's name in the source prompts, if it differs.
+        whole: patch all positions of the span. Spans of equal length are patched position by position; otherwise one
+            source state, or the mean of several, goes into every target position.
+        layers: first patched residual entries (0 = embedding, n_layers = the last state); None means all.
+        variants: the spellings of a word that count; see `word_tokens`.
+        max_tokens: the largest number of tokens in a batch; items, layers and controls share batches.
         progress: show a progress bar.
+
+    Returns:
+        `.log_probs` [layer item word], in nats, and the same for the controls.
 
     Raises:
         SemhubError: unequal numbers of items, a missing span, a layer out of range, a word of several tokens, fewer
-            than two items whose words share no token (the control needs another item's source), sources of one item
+            than two items whose words share no token (the control needs another item's source), or sources of one item
             whose whole spans differ in length.
 
     Example:
@@ -223,12 +226,12 @@ def _chosen_layers(model: Model, layers: Sequence[int] | None) -> list[int]:
     entries = len(residual_names(model))
     chosen = list(range(entries)) if layers is None else list(layers)
     if not chosen or not all(0 <= layer < entries for layer in chosen):
-        raise SemhubError(f"layers={layers!r} must name residual entries from 0 to {entries - 1}, one at least.")
+        raise SemhubError(f"layers={layers!r} must be residual entries from 0 to {entries - 1}, at least one.")
     return chosen
 
 
 def _concept_states(model: Model, sources: list[list[Prompt]], read: str, max_tokens: int) -> list[Tensor]:
-    """Per item, the mean over its sources of the states at the positions read, `[layer pos d_model]`."""
+    """For each item, the mean over its sources of the states at the span's positions, `[layer pos d_model]`."""
     flat = [prompt for prompts in sources for prompt in prompts]
     wanted = [read_positions(prompt, read) for prompt in flat]
     read_out: dict[int, Tensor] = {}
@@ -271,7 +274,7 @@ def _patched_finals(
     written: list[tuple[int, ...]],
     max_tokens: int,
 ) -> Float[Tensor, "layer item d_model"]:
-    """Final state at the last position of every target, patched from each of the layers on; layers share batches."""
+    """The final state at the last position of every target, patched from each layer on; layers share batches."""
     step = max(1, ROWS // len(layers))
     finals = []
     for start in range(0, len(targets), step):
@@ -293,7 +296,7 @@ def _final_states(model: Model, prompts: list[Prompt], hooks: Hooks, max_tokens:
 def _hooks(
     model: Model, states: Tensor, written: list[tuple[int, ...]], first: Int[Tensor, " batch"], copies: int
 ) -> Hooks:
-    """At every residual entry, the hook that writes its state into the rows whose patch has begun."""
+    """At every residual entry, the hook that writes the state into the rows whose patch has started."""
 
     def writer(entry: int) -> PositionedHook:
         def write_concept(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Directions in the residual stream: from words, prompts or the unembedding, and a norm-matched random one as control.
+"""Directions in the residual stream: from words, prompts or the unembedding, and random ones of equal norm as controls.
 
-A direction read at residual entry `layer` belongs at `at(layer, ...)`.
+Use a direction from residual entry `layer` with `at(layer, ...)`.
 """
 
 import torch
@@ -16,17 +16,22 @@ from semhub_lens.inputs.tokens import token_id
 from semhub_lens.model.capture import residual_reads
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.hooking import require_entry
+from semhub_lens.model.readable import require_ids
+from semhub_lens.model.readout import output_size
 from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.weights import unembedding as unembedding_of
 
 SALT = 0x5EED
-"""Keeps a control drawn with some seed apart from the user's own draws with that seed."""
+"""Separates the draws of a control from the user's own draws with the same seed."""
 
 
 @checked
 def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_model"]:
-    """State of one word minus another's, each alone after BOS, read at its last token (Turner et al. 2023, ActAdd).
+    r"""The state of one word minus that of another, each alone after BOS (Turner et al. 2023, ActAdd).
+
+    $v = h_\ell(plus) - h_\ell(minus)$ at the last token, a vector `[d_model]`. It also contains everything else in
+    which the two words differ. Compare its effect with that of `random_like(v)`.
 
     Args:
         model: any TransformerLens model.
@@ -49,7 +54,23 @@ def words(model: Model, plus: str, minus: str, layer: int) -> Float[Tensor, " d_
 def prompts(
     model: Model, plus: Prompts, minus: Prompts, layer: int, *, read: str | int = "last"
 ) -> Float[Tensor, " d_model"]:
-    """Mean state of some prompts minus the mean state of others, at one residual entry."""
+    r"""Mean state of some prompts minus the mean state of others, at one residual entry.
+
+    $v = \operatorname{mean}_i h_\ell(plus_i) - \operatorname{mean}_j h_\ell(minus_j)$, a vector `[d_model]`.
+
+    Args:
+        model: any TransformerLens model.
+        plus, minus: the prompts.
+        layer: residual entry (0 = embedding).
+        read: the positions to read; see `residual_stream`.
+
+    Raises:
+        SemhubError: no prompts, or a layer out of range.
+
+    Example:
+        >>> prompts(tiny_model, ["two cat", "two dog"], ["five cat"], layer=1).shape == (tiny_model.cfg.d_model,)
+        True
+    """
     entry, sides = require_entry(model, layer), [as_prompts(model, side) for side in (plus, minus)]
     for prompt in (*sides[0], *sides[1]):
         read_positions(prompt, read)
@@ -59,33 +80,72 @@ def prompts(
 
 @checked
 def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tensor, " d_model"]:
-    """Unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$.
+    """The unembedding row of a token, $W_U[plus]$, or the difference $W_U[plus] - W_U[minus]$.
 
-    Tokens are spelled exactly, with their space.
+    A vector `[d_model]`. Spell tokens exactly, with their space. Added at a late layer, such a vector reaches the
+    output directly; this does not show that a block reads it.
+
+    Args:
+        model: any TransformerLens model.
+        plus, minus: texts of exactly one token; None leaves out `minus`.
+
+    Raises:
+        SemhubError: a text that is not one token, or a token that the model does not predict.
+
+    Example:
+        >>> unembedding(tiny_model, " two", " five").shape == (tiny_model.cfg.d_model,)
+        True
     """
     require_model(model)
     ids = [token_id(model.tokenizer, word) for word in (plus, minus) if word is not None]
+    require_ids(torch.tensor(ids), output_size(model))
     rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T.contiguous()
     return rows[0] if minus is None else rows[0] - rows[1]
 
 
 @checked
 def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, " d_model"]:
-    """Mean of some states minus the mean of others (difference of means)."""
+    r"""Mean of some states minus the mean of others: $v = \operatorname{mean}_i a_i - \operatorname{mean}_j b_j$.
+
+    Args:
+        a, b: states `[item d_model]` from the same residual entry.
+
+    Raises:
+        SemhubError: no states on one side, unequal widths, NaN or infinite states.
+
+    Example:
+        >>> mean_difference(torch.ones(3, 2), torch.zeros(5, 2))
+        tensor([1., 1.])
+    """
     for name, states in (("a", a), ("b", b)):
         if states.shape[0] == 0:
             raise SemhubError(f"mean_difference needs at least one state on each side, {name} has none.")
         check_finite(states, name)
     if a.shape[1] != b.shape[1]:
-        raise SemhubError(f"The states of a have {a.shape[1]} entries, those of b {b.shape[1]}: take one model's.")
+        raise SemhubError(
+            f"The states of a have {a.shape[1]} entries, those of b {b.shape[1]}: use states of the same model."
+        )
     return a.float().mean(0) - b.float().mean(0)
 
 
 @checked
 def random_like(direction: Float[Tensor, "*item d_model"], *, seed: int) -> Float[Tensor, "*item d_model"]:
-    """A random direction of the same norm: the control for "any vector of this size would do".
+    """A random direction of the same norm: the control for the effect of any vector of this size.
 
-    Of a direction per item `[item d_model]`, each row gets a random direction of its own, of the row's norm.
+    For one direction per item, `[item d_model]`, each row gets its own random direction with the norm of that row. One
+    random direction is one draw; compare with several.
+
+    Args:
+        direction: `[d_model]` or `[item d_model]`.
+        seed: for the draw.
+
+    Raises:
+        SemhubError: an empty tensor, NaN or infinite entries.
+
+    Example:
+        >>> control = random_like(torch.ones(4), seed=0)
+        >>> round(float(control.norm()), 4)
+        2.0
     """
     generator(seed)
     drawn = torch.randn(direction.shape, generator=generator(seed + SALT), dtype=torch.float32)
@@ -96,14 +156,14 @@ def random_like(direction: Float[Tensor, "*item d_model"], *, seed: int) -> Floa
 def rescaled(
     direction: Float[Tensor, "*row d_model"], like: Float[Tensor, "*item d_model"]
 ) -> Float[Tensor, "*item d_model"]:
-    """A direction with the norm of another one, row by row.
+    r"""A direction with the norm of another one, row by row: $\lVert w \rVert \, v / \lVert v \rVert$.
 
     Raises:
         SemhubError: a direction of norm 0.
     """
     for name, vectors in (("direction", direction), ("like", like)):
         if not vectors.numel():
-            raise SemhubError(f"The tensor {name}= is empty, of shape {tuple(vectors.shape)}; give a direction.")
+            raise SemhubError(f"The tensor {name}= is empty, with shape {tuple(vectors.shape)}; pass a direction.")
         check_finite(vectors, name)
     norm = direction.float().cpu().norm(dim=-1, keepdim=True)
     if bool((norm == 0).any()):

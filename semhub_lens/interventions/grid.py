@@ -1,12 +1,13 @@
-"""The engine behind `patch_grid`: a batch whose rows join at the layer where they are patched.
+"""The engine behind `patch_grid`: a batch whose rows join at the layer of their patch.
 
-A pass starts with one row, the corrupted prompt. At the input of block l, one copy of it joins for every cell of layer
-l and is patched there. So no block runs for a cell below its layer. Passes take cells sorted by position. They run only
-the columns from the first patched position to the position that is read, behind the keys and values of the corrupted
-prompt. Both are exact in a causal model, and each pass checks its first row against the corrupted run.
+A pass starts with one row, the corrupted prompt. At the input of block l, a copy of it joins for every cell of layer l
+and is patched there. So for each cell, only the blocks from its layer on are computed. Passes take cells sorted by
+position. They run only the columns from the first patched position to the position that is read, after the keys and
+values of the corrupted prompt. Both are exact in a causal model, and each pass checks its first row against the
+corrupted run.
 
-Some models make masks, ALiBi or shared keys for the rows that a pass starts with. They take all rows from the start and
-run all columns, which is slower and as exact.
+Some models make masks, ALiBi or shared keys for the rows at the start of a pass. In these, all rows run from the start
+with all columns, which is slower but equally exact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ from semhub_lens.model.hooking import (
 from semhub_lens.model.prefix import shared_prefix
 
 Rows = Literal["joining", "from the start", "single"]
-"""How cells share a pass: each from its layer on, all from the start, not at all."""
+"""How cells share a pass: each from its layer on, all from the start, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Reference:
 
 @torch.no_grad()
 def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: bool = False) -> Reference:
-    """Run one prompt and keep its activations at the site, with its key-value cache if the model has a usable one."""
+    """Run one prompt and keep its activations at the site, and its key-value cache if the model has a usable one."""
     kept: list[Tensor] = []
 
     def keep(activation: Tensor, hook: Any) -> None:
@@ -94,7 +95,7 @@ def _forward(run: Run, prompt: Prompt, start: int, stop: int, cache: Any, rows: 
 
 
 def unplaced(prompt: Prompt, start: int = 0, rows: int = 1) -> Window:
-    """A window that interventions leave alone, with the prompt's embeddings."""
+    """A window in which interventions change nothing, with the prompt's embeddings."""
     nothing = torch.zeros(rows, dtype=torch.long)
     return Window(nothing, nothing + start, nothing, writes=(prompt.writes,) * rows)
 
@@ -106,10 +107,11 @@ def passes(
 
     Args:
         cells: the patches.
-        columns: position that is read, plus one.
-        max_tokens: rows times columns of a pass, the corrupted prompt's own row included; one cell at least.
+        columns: the position that is read, plus one.
+        max_tokens: the largest product of rows and columns in a pass, including the corrupted prompt's own row; a pass
+            has at least one cell.
         skip: whether the columns before the first patched one can be left out.
-        join: whether a pass takes several cells.
+        join: whether a pass can have several cells.
     """
     order = sorted(range(len(cells)), key=lambda i: (cells[i].start, cells[i].layer))
     while order:
@@ -120,7 +122,7 @@ def passes(
 
 
 class _Pass:
-    """The hooks of a run, and the cells of the pass that is under way."""
+    """The hooks of a run, and the cells of the current pass."""
 
     def __init__(self, model: Model, site: str, clean: Reference, read: int, rows: Rows) -> None:
         self.final: Tensor
@@ -177,9 +179,9 @@ def final_states(
     max_tokens: int,
     bar: tqdm,
 ) -> tuple[Float[Tensor, "cell d_model"], tuple[str, ...]]:
-    """Final residual state, at the position that is read, of the corrupted run under each patch.
+    """The final residual state, at the position that is read, of the corrupted run with each patch.
 
-    Also says, for the provenance, what the model needed beyond the fast way.
+    Also returns, for the provenance, notes on slower methods that the model needed.
     """
     media = corrupted.prompt.media is not None
 
@@ -228,11 +230,11 @@ def _run(
 
 
 def _check_first_row(row: Tensor, expected: Tensor) -> None:
-    """The first row of every pass is the corrupted prompt itself; it must come out as in its own run."""
+    """The first row of every pass is the corrupted prompt itself; it must equal the prompt's own run."""
     error = float((row.float() - expected.float()).norm() / expected.float().norm())
     if not error <= (1e-3 if expected.dtype == torch.float32 else 5e-2):
         raise Unfit(
             f"Batched passes of this model do not reproduce its own run (relative error {error:.2g}): it is not "
-            "causal, or its key-value cache does not hold all that a prefix leaves behind. Patch it cell by cell with "
+            "causal, or its key-value cache does not store everything about a prefix. Patch it cell by cell with "
             "hooks.patch."
         )

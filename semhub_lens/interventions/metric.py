@@ -1,9 +1,9 @@
-r"""`shl.metric`: what a patch is judged by, one number of the logits at the position that is read.
+r"""`shl.metric`: metrics for patches, one number from the logits at the position that is read.
 
 A metric maps logits `[batch vocab]` at one position to `[batch]`. Any function of that form works in `patch_grid` and
-`attribution_grid`; the ones made here also say which logits they need, so that the others are never computed.
-`of_logits` takes a metric of TransformerLens' own patching. A metric sees one position of one prompt: what else a patch
-breaks, it does not show.
+`attribution_grid`. The metrics made here also say which logits they need, so that the others are never computed.
+`of_logits` wraps a metric of TransformerLens' own patching. A metric sees one position of one prompt. It does not show
+what else a patch breaks.
 """
 
 from collections.abc import Callable
@@ -35,23 +35,33 @@ class Metric:
 
     name: str
     reduce: MetricFunction
-    """Takes the logits at `tokens`, in their order, or all of them where `tokens` is None."""
+    """Takes the logits of `tokens`, in their order, or all logits if `tokens` is None."""
     tokens: Int[Tensor, " k"] | None = None
 
+    @checked
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-        """The metric of full logits at one position."""
-        return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+        """The metric of full logits at one position.
+
+        Raises:
+            SemhubError: logits of another vocabulary.
+        """
+        try:
+            return self.reduce(logits if self.tokens is None else logits[:, self.tokens.to(logits.device)])
+        except (IndexError, RuntimeError) as error:
+            raise SemhubError(
+                f"The metric {self.name!r} reads logits [batch vocab] of its own model, got {shown(logits)} ({error})."
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
 class LogitsMetric:
-    """A function of logits `[1 pos vocab]` to one number, made by `of_logits`."""
+    """A function from logits `[1 pos vocab]` to one number, made by `of_logits`."""
 
     name: str
     function: Callable[[Float[Tensor, "batch pos vocab"]], Any]
 
     def at(self, read: int, length: int) -> MetricFunction:
-        """The metric of logits at one position of a prompt; the function finds NaN at the others."""
+        """The metric for logits at one position of a prompt; the function gets NaN at the others."""
 
         def measured(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
             return torch.stack([self._one(row, read, length) for row in logits])
@@ -65,30 +75,29 @@ class LogitsMetric:
             value = torch.as_tensor(self.function(logits))
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise SemhubError(
-                f"The metric {self.name!r} failed on logits {list(logits.shape)}: {error}. A patch grid is of one pair "
-                "of prompts: give the metric what belongs to that pair."
+                f"The metric {self.name!r} failed on logits {list(logits.shape)}: {error}. A patch grid measures one "
+                "pair of prompts, so the metric must be for that pair."
             ) from error
         if value.numel() != 1 or not bool(value.isfinite()):
             raise SemhubError(
                 f"The metric {self.name!r} must map logits [1 pos vocab] to one finite number, it returned "
-                f"{shown(value) if value.numel() != 1 else float(value)}. It finds logits at position {read} alone, "
-                "and NaN elsewhere: say with read= where it looks."
+                f"{shown(value) if value.numel() != 1 else float(value)}. It gets logits only at position {read}, and "
+                "NaN elsewhere: choose its position with read=."
             )
         return value.reshape(())
 
 
 @checked
 def of_logits(function: Callable[[Float[Tensor, "batch pos vocab"]], Any], *, name: str | None = None) -> LogitsMetric:
-    """Take a metric as `transformer_lens.patching` has them: logits `[batch pos vocab]` to one number.
+    """Wrap a metric of `transformer_lens.patching`: from logits `[batch pos vocab]` to one number.
 
-    The function is called for one run at a time, with logits `[1 pos vocab]` of which one position is known, the one
-    that `read=` of the grid names ("last" by default); at all others it finds NaN. So a metric of several positions is
-    refused, not measured wrongly. Each call makes `pos` times `vocab` numbers: a metric of `logit_difference`'s kind is
-    faster.
+    The function is called for one run at a time, with logits `[1 pos vocab]`. Only the position of the grid's `read=`
+    has values ("last" by default); all others are NaN. So a metric of several positions is refused, not measured
+    wrongly. Each call makes `pos` times `vocab` numbers, so a metric like `logit_difference` is faster.
 
     Args:
         function: the metric.
-        name: what figures call it; None is the function's own name.
+        name: its name in figures; None means the function's own name.
 
     Raises:
         SemhubError: (in the grid) a function that fails, that returns several numbers, or that reads another position.
@@ -104,14 +113,14 @@ def of_logits(function: Callable[[Float[Tensor, "batch pos vocab"]], Any], *, na
 
 @checked
 def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Variants = "exact") -> Metric:
-    r"""Return the metric $\log \sum_{v \in R} e^{z_v} - \log \sum_{v \in W} e^{z_v}$.
+    r"""Return the metric $\log \sum_{v \in R} e^{z_v} - \log \sum_{v \in W} e^{z_v}$, in logits.
 
-    With one spelling on each side this is the plain difference of two logits.
+    With one spelling on each side, this is the plain difference of two logits.
 
     Args:
-        model: the model whose tokenizer is used.
+        model: the model; its tokenizer is used.
         right, wrong: a word with its leading space, a token id, or several of them (probabilities summed).
-        variants: which spellings of a word count; see `word_tokens`.
+        variants: the spellings of a word that count; see `word_tokens`.
 
     Raises:
         SemhubError: a word without a one-token spelling, a token id outside the vocabulary, or a token on both sides.
@@ -133,7 +142,7 @@ def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Va
 
 @checked
 def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Metric:
-    r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats; arguments and errors as `logit_difference`.
+    r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats; arguments and errors are those of `logit_difference`.
 
     Example:
         >>> uniform = torch.zeros(1, tiny_model.cfg.d_vocab)
@@ -150,7 +159,7 @@ def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Met
 
 @checked
 def kl(model: Model, prompt: OnePrompt, *, read: str | int = "last") -> Metric:
-    r"""Return the metric $\sum_v p_v \log (p_v / q_v)$ in nats: p is `prompt`'s distribution, q the judged run's.
+    r"""Return the metric $\sum_v p_v \log (p_v / q_v)$, in nats, with p for `prompt` and q for the patched run.
 
     With the clean prompt it is 0 in the clean run, so the normalised effect of a patch is the share of the divergence
     that it removes.
@@ -158,10 +167,15 @@ def kl(model: Model, prompt: OnePrompt, *, read: str | int = "last") -> Metric:
     Args:
         model: any TransformerLens model; it is run once.
         prompt: usually the clean prompt.
-        read: which position of it; see `residual_stream`. It must name one.
+        read: the position in the prompt; see `residual_stream`. It must be one position.
 
     Raises:
-        SemhubError: empty prompt, or a `read` that does not name one position.
+        SemhubError: empty prompt, or a `read` that is not one position.
+
+    Example:
+        >>> metric = kl(tiny_model, "three plus two")
+        >>> metric(torch.zeros(1, tiny_model.cfg.d_vocab)).shape
+        torch.Size([1])
     """
     one = one_prompt(model, prompt, "kl")
     position = read_position(one, read)
@@ -177,16 +191,16 @@ def kl(model: Model, prompt: OnePrompt, *, read: str | int = "last") -> Metric:
 
 @checked
 def read_position(prompt: Prompt, read: str | int) -> int:
-    """The one position that `read` names.
+    """The single position of `read`.
 
     Raises:
-        SemhubError: it names none or several.
+        SemhubError: it has none or several.
     """
     positions = read_positions(prompt, read)
     if len(positions) != 1 or read in ("mean", "raw_mean"):
         raise SemhubError(
-            f"read={read!r} does not name one position of {prompt.text!r}, and a metric reads one: use 'last', a "
-            "position, or 'NAME:last'."
+            f"read={read!r} is not one position of {prompt.text!r}, but a metric reads one: use 'last', a position, or "
+            "'NAME:last'."
         )
     return positions[0]
 

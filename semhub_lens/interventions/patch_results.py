@@ -1,4 +1,4 @@
-"""What activation patching and its gradient approximation measured."""
+"""Results of activation patching and of its gradient approximation."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ from semhub_lens.base.results import Result
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PatchResult(Result):
-    """A metric after every patch of a grid, beside its value in the clean and in the corrupted run.
+    """A metric after every patch of a grid, with its value in the clean and in the corrupted run.
 
     Layer l is block l; at `resid_pre` that is entry l of the residual axis (0 = embedding).
     """
@@ -39,12 +39,12 @@ class PatchResult(Result):
 
     @property
     def effect(self) -> Float[Tensor, "layer ..."]:
-        """What the patch adds to the corrupted run's metric."""
+        """The change of the corrupted run's metric by the patch."""
         return self.values - self.corrupted
 
     @property
     def normalised(self) -> Float[Tensor, "layer ..."]:
-        """Share of the way from the corrupted (0) to the clean value (1); NaN where the two are equal."""
+        """The effect as a share of the difference between corrupted (0) and clean (1); NaN if the two are equal."""
         span = self.clean - self.corrupted
         return self.effect / span if span else torch.full_like(self.values, torch.nan)
 

@@ -5,8 +5,9 @@ A patch writes the clean run's activation at one layer and position into the cor
 
 $$e_{\ell,p} = m\bigl(\text{corrupted run} \mid h_{\ell,p} \leftarrow h^{c}_{\ell,p}\bigr) - m(\text{corrupted run})$$
 
-A patch with an effect shows that the activation suffices to move this metric between these two prompts. It does not
-show that it is needed, nor what it means; another corrupted prompt tests something else. Effects do not add up.
+A patch with an effect shows that the activation is enough to move this metric between these two prompts. It does not
+show that the activation is needed, or what it means. Another corrupted prompt tests something else. Effects do not add
+up.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt
@@ -57,28 +58,34 @@ def patch_grid(
 ) -> PatchResult:
     r"""Patch clean activations into the corrupted run, one cell of layers x positions at a time.
 
-    Every cell equals a run of its own. Many cells share a forward pass, which they join at their layer; only the
-    positions from the patched one on are run, and only the position that is read is unembedded. Cells whose two
-    activations are identical are not run: their patch changes nothing. A model whose rows cannot join a pass at their
-    layer (ALiBi, keys that layers share) takes them from the start, which is slower; the provenance's `notes` say so.
+    $e_{\ell,p} = m(\text{corrupted} \mid h_{\ell,p} \leftarrow h^{c}_{\ell,p}) - m(\text{corrupted})$ is `.effect`. It
+    shows that an activation is enough to move the metric between these two prompts, not that it is needed.
+
+    Every cell equals a separate run. Many cells share a forward pass, which they join at their layer. Only the
+    positions from the patched one on are run, and only the position that is read is unembedded. Cells with two
+    identical activations are not run. If a model's rows cannot join a pass at their layer (ALiBi, keys that layers
+    share), they run from the start, which is slower; `notes` in the provenance says so.
 
     Args:
         model: any causal TransformerLens model.
         clean, corrupted: two prompts, as texts, `Prompt`s or token ids; activations go from the first to the second.
-        metric: a function of the logits `[batch vocab]` *at the position that is read*, to `[batch]`; from
-            `shl.metric` (`logit_difference`, `log_prob`, `kl`) or your own. One of TransformerLens' own patching goes
-            into `shl.metric.of_logits`.
+        metric: a function from the logits `[batch vocab]` *at the position that is read* to `[batch]`: from
+            `shl.metric` (`logit_difference`, `log_prob`, `kl`) or your own. Wrap a metric of TransformerLens' own
+            patching in `shl.metric.of_logits`.
         site: "resid_pre", "resid_mid", "attn_out", "mlp_out", or "z" for single heads (`[layer pos head]`).
         positions: pairs (clean, corrupted); needed for prompts of unequal length. None pairs equal positions.
         all_positions: with `site="z"`, patch a head at all positions at once (`[layer head]`).
-        read: where the metric reads each prompt; see `residual_stream`. It must name one position.
-        max_tokens: rows times columns of one forward pass.
+        read: the position at which the metric reads each prompt; see `residual_stream`. It must be one position.
+        max_tokens: the largest product of rows and columns in a forward pass.
         progress: show a progress bar.
 
+    Returns:
+        `.values` [layer pos] (the metric after each patch), `.clean`, `.corrupted`, and `.normalised`.
+
     Raises:
-        SemhubError: prompts of unequal length without `positions`, positions past the end, unknown site, a `read` that
-            names several positions, a metric that returns NaN, infinity or another shape, or a model whose batched
-            passes do not reproduce its own run (not causal).
+        SemhubError: prompts of unequal length without `positions`, positions past the end, unknown site, a `read` with
+            several positions, a metric that returns NaN, infinity or another shape, or a model whose batched passes do
+            not reproduce its own run (not causal).
 
     Example:
         >>> metric = shl.metric.logit_difference(tiny_model, " two", " five")
@@ -94,8 +101,7 @@ def patch_grid(
     ends = torch.cat([task.scores(run.final[None], side) for side, run in enumerate((good, bad))])
     shape, cells = _cells(good, bad, task.pairs, all_positions)
     values = ends[1].repeat(shape)
-    bar = tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False)
-    with bar:
+    with tqdm(total=len(cells), desc="patching", unit="cell", disable=not progress, leave=False) as bar:
         states, notes = final_states(model, good, bad, list(cells.values()), site, max_tokens=max_tokens, bar=bar)
     if cells:
         values.view(-1)[list(cells)] = task.scores(states)
@@ -118,16 +124,16 @@ def attribution_grid(
 
     $$\hat e_{\ell,p} = (h^{c}_{\ell,p} - h^{k}_{\ell,p}) \cdot \frac{\partial m}{\partial h_{\ell,p}}$$
 
-    at the corrupted run (attribution patching, Nanda 2023; Syed et al. 2023). Exact only where the metric is linear
-    along the patch; norms and softmaxes are not, least of all for whole residual states. Check the cells that matter
-    with `patch_grid`.
+    at the corrupted run (attribution patching, Nanda 2023; Syed et al. 2023). It is exact only if the metric is linear
+    along the patch. Norms and softmaxes are not linear, so the error is largest for whole residual states. Check the
+    cells that matter with `patch_grid`.
 
     Args:
         model, clean, corrupted, metric, site, positions, all_positions, read: as in `patch_grid`; the metric must be
             differentiable.
 
     Raises:
-        SemhubError: as `patch_grid`; a metric through which no gradient flows.
+        SemhubError: as for `patch_grid`; a metric without a gradient.
 
     Example:
         >>> metric = shl.metric.logit_difference(tiny_model, " two", " five")
@@ -150,7 +156,7 @@ def attribution_grid(
 
 
 class _Task:
-    """Two prompts, what is patched from the first into the second, and by what the outcome is judged."""
+    """Two prompts, the patches from the first into the second, and the metric."""
 
     def __init__(
         self,
@@ -168,7 +174,9 @@ class _Task:
         if site not in PATCH_SITES:
             raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join(PATCH_SITES)}.")
         if max_tokens < 1:
-            raise SemhubError(f"max_tokens= counts rows times columns of a pass, at least 1, got {max_tokens}.")
+            raise SemhubError(
+                f"max_tokens= is the largest product of rows and columns in a pass, at least 1, got {max_tokens}."
+            )
         if heads_at_once and site != "z":
             raise SemhubError(f"all_positions=True patches heads (site='z'), got site={site!r}.")
         if not callable(metric) and not isinstance(metric, LogitsMetric):
@@ -250,7 +258,7 @@ class _Task:
     def result(
         self, kind: type[R], values: Float[Tensor, "layer ..."], ends: Float[Tensor, " 2"], notes: tuple[str, ...] = ()
     ) -> R:
-        """What the patches measured, beside the metric of the clean and the corrupted run."""
+        """The measured patches, with the metric of the clean and the corrupted run."""
         labels = [printable(getattr(self._model, "tokenizer", None), prompt.ids) for prompt in self._pair]
         return kind(
             values=values.detach().float().cpu(),
@@ -272,15 +280,16 @@ def _pairs(model: Model, pair: list[Prompt], positions: Pairs | None) -> list[tu
         if lengths[0] != lengths[1]:
             shown = " and ".join(str(printable(getattr(model, "tokenizer", None), prompt.ids)) for prompt in pair)
             raise SemhubError(
-                f"The prompts have {lengths[0]} and {lengths[1]} tokens ({shown}): give prompts of equal length, or "
+                f"The prompts have {lengths[0]} and {lengths[1]} tokens ({shown}): pass prompts of equal length, or "
                 "positions=[(clean position, corrupted position), ...]."
             )
         return [(i, i) for i in range(lengths[0])]
     listed: list[Any] = [tuple(entry) if isinstance(entry, tuple | list) else (entry,) for entry in positions]
-    if not listed or any(len(entry) != 2 or not all(type(i) is int for i in entry) for entry in listed):
+    if not listed or any(len(entry) != 2 or not all(map(is_index, entry)) for entry in listed):
         raise SemhubError(
             f"positions= takes pairs (clean position, corrupted position), at least one; got {positions!r}."
         )
+    listed = [tuple(map(int, entry)) for entry in listed]
     for entry in listed:
         for name, position, length in zip(("clean", "corrupted"), entry, lengths, strict=True):
             if not -length <= position < length:
@@ -293,7 +302,7 @@ def _pairs(model: Model, pair: list[Prompt], positions: Pairs | None) -> list[tu
 def _cells(
     good: Reference, bad: Reference, pairs: list[tuple[int, int]], all_positions: bool
 ) -> tuple[tuple[int, ...], dict[int, Cell]]:
-    """Shape of the grid, and the cells whose patch can reach the position that is read, by their flat index."""
+    """The shape of the grid, and the cells whose patch can affect the position that is read, by flat index."""
     cleans, targets = [position for position, _ in pairs], [position for _, position in pairs]
     changes = (good.states[:, cleans].to(bad.states) != bad.states[:, targets]).any(-1)
     changes &= (torch.tensor(targets) <= bad.read).to(changes.device).view(1, -1, *[1] * (changes.ndim - 2))

@@ -1,15 +1,16 @@
-r"""Patchscopes: what does a state say when it stands in the slot of another prompt?
+r"""Patchscopes: what does the model read from a state in the slot of another prompt?
 
-The state $h_{\ell}$ of residual entry l replaces that of the slot of a reading prompt at entry $\ell^*$. The rest of
-the reading prompt is as it was, and its blocks from $\ell^*$ on read the state. At its end the next token is read:
+The state $h_{\ell}$ of residual entry l replaces the state in the slot of a reading prompt at entry $\ell^*$. The rest
+of the reading prompt does not change, and the blocks from $\ell^*$ on read the state. At the end of the reading prompt,
+the probability of words as the next token is read:
 
 $$p_{\ell \to \ell^*}(w \mid h) = \sum_{t \in w} \operatorname{softmax}\operatorname{readout}
   \bigl(\text{reading prompt} \mid h^{slot}_{\ell^*} \leftarrow h_\ell\bigr)_t$$
 
-Where the slot is the last token and $\ell^* = L$, this is the logit lens of the state.
+If the slot is the last token and $\ell^* = L$, this is the logit lens of the state.
 
-A word that comes out shows that the state suffices for it in this prompt: later blocks may compute it from the state.
-It does not show that the model's own run reads the state so.
+A probable word shows that the state is enough for it in this prompt: later blocks can compute it from the state. It
+does not show that the model's own run uses the state in this way.
 
 Sources: Ghandeharioun et al. 2024, "Patchscopes" (arXiv 2401.06102), section 3. Dumas et al. 2024, "Separating Tongue
 from Thought" (arXiv 2411.08745), for states read in another language.
@@ -57,17 +58,17 @@ class PatchscopeResult(Result):
     reading: str
     """The reading prompt."""
     log_probs: Float[Tensor, "cell item word"]
-    """With `contrast` less its mean over the words."""
+    """With `contrast`, minus the mean over the words."""
     unpatched: Float[Tensor, " word"]
-    """Of the reading prompt as it is."""
+    """The log-probabilities for the unchanged reading prompt."""
     texts: tuple[tuple[str, ...], ...]
-    """Per cell and item, the continuation; empty where none was asked for."""
+    """For each cell and item, the continuation; empty if none was requested."""
     contrast: bool = False
     """Whether only differences between the words were read."""
 
     @property
     def best(self) -> Int[Tensor, "cell item"]:
-        """Which of the words is the most probable."""
+        """The index of the most probable word."""
         return self.log_probs.argmax(-1)
 
     def to_frame(self) -> pd.DataFrame:
@@ -101,30 +102,38 @@ def patchscope(
     max_tokens: int = 1024,
     progress: bool = True,
 ) -> PatchscopeResult:
-    """Put states of any layer into the slot of a reading prompt, and read words at its end.
+    r"""Put states of any layer into the slot of a reading prompt, and read words at its end.
 
-    States share passes of the reading prompt: they join at their target entry, behind the keys and values of what
-    stands before the slot. Each cell equals a run of its own with `at(target, hooks.replace(state, positions=slot))`.
+    $p_{\ell \to \ell^*}(w \mid h)$ is the probability of w at the end of the reading prompt, after the state h of entry
+    $\ell$ replaces the slot at entry $\ell^*$. States share passes of the reading prompt: they join at their target
+    entry, after the keys and values of the tokens before the slot. Each cell equals a separate run with
+    `at(target, hooks.replace(state, positions=slot))`.
+
+    A probable word shows that later blocks can compute it from the state in this prompt. It does not show that the
+    model's own run does so.
 
     Args:
         model: any causal TransformerLens model.
         source: prompts whose states are read, or states `[layer item d_model]` at every residual entry.
-        words: the candidates, the same for every state: each a word or token id, or several (summed).
-        reading: the reading prompt; None takes `reading_prompt(model)`, the English identity prompt.
-        slot: which position of it is replaced; see `residual_stream`. It must name one.
-        read: which position of each source prompt is read; it must name one.
-        source_entries: residual entries that states come from; None takes all.
-        target_entries: residual entries that each of them is put into; None puts it into its own.
-        variants: which spellings of a word count; see `word_tokens`.
-        contrast: read only how the words' log-probabilities differ, from their own columns of the unembedding: faster
-            where the vocabulary is large.
-        new_tokens: also continue the reading prompt by so many tokens, greedily, for every state.
-        max_tokens: rows times columns of one forward pass.
+        words: the candidates, the same for every state; each is a word or token id, or several (summed).
+        reading: the reading prompt; None means `reading_prompt(model)`, the English identity prompt.
+        slot: the position in it to replace; see `residual_stream`. It must be one position.
+        read: the position in each source prompt; it must be one position.
+        source_entries: the residual entries of the states; None means all.
+        target_entries: the residual entries to put each state into; None means its own.
+        variants: the spellings of a word that count; see `word_tokens`.
+        contrast: read only the differences between the words' log-probabilities, from their own columns of the
+            unembedding. This is faster for a large vocabulary.
+        new_tokens: also continue the reading prompt greedily by this number of tokens for every state.
+        max_tokens: the largest product of rows and columns in a forward pass.
         progress: show progress bars.
+
+    Returns:
+        `.log_probs` [cell item word] in nats, with `.cells`, the pairs of source and target entry.
 
     Raises:
         SemhubError: no words (or one, with `contrast`), a word of several tokens, an entry out of range, a `slot` or
-            `read` that does not name one position, states of another model or with NaN; all before the model runs.
+            `read` that is not one position, states of another model or with NaN; all before the model runs.
 
     Example:
         >>> reading = Prompt.from_text(tiny_model, "red red dog", spans={"slot": "dog"})
@@ -136,7 +145,7 @@ def patchscope(
     place = _one_place(prompt, slot, "slot")
     cells = _cells(model, source_entries, target_entries)
     if len(words) < 1 + contrast:
-        raise SemhubError(f"words= are the candidates that are read, {1 + contrast} at least, got {list(words)}.")
+        raise SemhubError(f"words= are the candidates, at least {1 + contrast}, got {list(words)}.")
     sets = target_sets(model, [], words, 1, variants, first_token=False)
     if whole_number(new_tokens, "new_tokens=") < 0 or whole_number(max_tokens, "max_tokens=") < 1:
         raise SemhubError(f"Expected new_tokens >= 0 and max_tokens >= 1, got {new_tokens} and {max_tokens}.")
@@ -170,7 +179,7 @@ def patchscope(
 
 
 def slot_hooks(vectors: Float[Tensor, "row d_model"], targets: Sequence[int], place: int) -> Hooks:
-    """Hooks of a run of as many copies of a prompt: each row's vector in its place at the row's target entry."""
+    """Hooks for a run of several copies of a prompt: each row gets its vector at its own target entry."""
     hooks: list[tuple[str, HookFunction]] = []
     for target in dict.fromkeys(targets):
         mask = torch.zeros(len(targets), place + 1, dtype=torch.bool)
@@ -183,7 +192,7 @@ def _one_place(prompt: Prompt, read: str | int, name: str) -> int:
     positions = read_positions(prompt, read)
     if len(positions) != 1 or read in ("mean", "raw_mean"):
         raise SemhubError(
-            f"{name}={read!r} does not name one position of {prompt.text!r}: give a position, 'last' or 'NAME:last'."
+            f"{name}={read!r} is not one position of {prompt.text!r}: pass a position, 'last' or 'NAME:last'."
         )
     return positions[0]
 
@@ -193,7 +202,7 @@ def _cells(
 ) -> list[tuple[int, int]]:
     for name, entries in (("source_entries", source_entries), ("target_entries", target_entries)):
         if entries is not None and not len(entries):
-            raise SemhubError(f"{name}=[] names no entry: give one at least, or None.")
+            raise SemhubError(f"{name}=[] has no entry: pass at least one, or None.")
     every = range(n_layers(model) + 1)
     own = [require_entry(model, entry) for entry in (every if source_entries is None else source_entries)]
     into = None if target_entries is None else [require_entry(model, entry) for entry in target_entries]
@@ -203,12 +212,13 @@ def _cells(
 def _states(
     model: Model, source: Prompts | Tensor, read: str | int, progress: bool
 ) -> tuple[Float[Tensor, "layer item d_model"], list[str], tuple[str, ...]]:
-    """States at every entry, the items' names, and what the runs did by themselves."""
+    """States at every entry, the items' names, and notes on the runs."""
     if isinstance(source, Tensor) and source.is_floating_point():
         shape = (n_layers(model) + 1, int(model.cfg.d_model))
         if source.ndim != 3 or (source.shape[0], source.shape[2]) != shape or not source.shape[1]:
             raise SemhubError(
-                f"States of this model are [{shape[0]} item {shape[1]}], at least one, got {tuple(source.shape)}."
+                f"States of this model have shape [{shape[0]} item {shape[1]}] with at least one item, got "
+                f"{tuple(source.shape)}."
             )
         check_finite(source, "The stack of states")
         return source.float().cpu(), [f"state {i}" for i in range(source.shape[1])], ()
@@ -228,7 +238,7 @@ def _finals(
     max_tokens: int,
     progress: bool,
 ) -> tuple[Float[Tensor, "row d_model"], tuple[str, ...]]:
-    """Final residual state at the end of the reading prompt, with each row's state in its slot."""
+    """The final residual state at the end of the reading prompt, with each row's state in its slot."""
     last, vectors = n_layers(model), vectors.to(base.final)
     given = Reference(prompt=base.prompt, read=0, states=vectors.expand(last, -1, -1), final=base.final, cache=None)
     run = [row for row, target in enumerate(targets) if target < last]

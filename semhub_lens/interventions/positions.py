@@ -1,7 +1,7 @@
-"""Which columns of a forward pass an intervention changes: absolute positions, whatever the padding or the KV cache.
+"""The columns of a forward pass that an intervention changes: absolute positions, independent of padding and KV cache.
 
-In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...) positions are indices into each prompt's own
-tokens, BOS included. In runs of your own (`model.run_with_hooks(tokens)`) they index the tokens as you pass them.
+In runs of this library (`residual_stream`, `logit_lens`, `generate`, ...), positions are indices into each prompt's own
+tokens, BOS included. In your own runs (`model.run_with_hooks(tokens)`), they are indices into the tokens that you pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,19 @@ from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.hooking import Window
 
 Positions = slice | SupportsIndex | Sequence | np.ndarray | Tensor | str | None
-"""None: everywhere, generated tokens included. A slice, an index (negative from the prompt's end), indices `[k]` or per
-prompt `[item k]`, a mask of truth values `[pos]` or `[item pos]` over the prompt, a span's name, or "generated" (every
-generated token). Indices and masks may be lists, ranges, arrays or tensors."""
+"""None: all positions, generated tokens included. Otherwise a slice, an index (negative from the prompt's end), indices
+`[k]` or for each prompt `[item k]`, a boolean mask `[pos]` or `[item pos]` over the prompt, a span's name, or
+"generated" (every generated token). Indices and masks may be lists, ranges, arrays or tensors.
+"""
 
 GENERATED = "generated"
 
 
 def as_positions(positions: Any) -> "slice | int | Tensor | str | None":
-    """Positions as runs take them: whatever kind of list holds them, a tensor; a mask `[pos]` becomes its indices.
+    """Positions in the form that runs take: any kind of list becomes a tensor, and a mask `[pos]` becomes its indices.
 
     Raises:
-        SemhubError: neither whole numbers nor truth values; a mask of zeros and ones, which could as well be indices.
+        SemhubError: neither whole numbers nor booleans; a mask of zeros and ones, which could also be indices.
     """
     if positions is None or isinstance(positions, str):
         return positions
@@ -46,7 +47,7 @@ def as_positions(positions: Any) -> "slice | int | Tensor | str | None":
 
 
 def _tensor(positions: Any) -> Tensor:
-    """Whole numbers or truth values of any kind of list."""
+    """Whole numbers or booleans from any kind of list."""
     try:
         listed = (positions if isinstance(positions, Tensor) else torch.as_tensor(np.asarray(positions))).cpu()
         fits = listed.ndim < 3 and not listed.is_complex() and (listed.dtype != torch.bool or listed.ndim > 0)
@@ -58,17 +59,17 @@ def _tensor(positions: Any) -> Tensor:
 
 
 def _refuse_zeros_and_ones(listed: Int[Tensor, "*item k"]) -> None:
-    """Refuse what names 0 and 1 more than once and nothing else: nobody lists indices so, but masks look like it."""
+    """Refuse a list of only zeros and ones with repetitions: this looks like a mask, not like indices."""
     repeated = listed.shape[-1] > 2 or (listed.ndim == 1 and listed.unique().numel() < len(listed))
     if repeated and bool(((listed == 0) | (listed == 1)).all()):
         raise SemhubError(
-            f"positions={listed.tolist()} reads as a mask of zeros and ones, but whole numbers are indices: pass "
-            "mask.bool() where 1 means 'here', or each index once."
+            f"positions={listed.tolist()} looks like a mask of zeros and ones, but whole numbers are indices: pass "
+            "mask.bool() for a mask, or each index only once."
         )
 
 
 def ranks_of(positions: Any, window: Window, columns: int) -> Int[Tensor, "batch pos"]:
-    """For every column, its rank among the positions that `as_positions` gave; -1 where it is not named."""
+    """For every column, its rank among the positions from `as_positions`; -1 if it is not among them."""
     absolute = window.positions(columns)
     lengths = window.lengths[:, None]
     if not bool((absolute >= 0).any()):
@@ -97,7 +98,7 @@ def _slice_ranks(span: slice, absolute: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _edge(edge: int, lengths: Tensor) -> Tensor:
-    """Absolute position of a slice's edge; a negative one counts from the prompt's end."""
+    """Absolute position of a slice's limit; a negative one counts from the prompt's end."""
     return lengths + edge if edge < 0 else torch.full_like(lengths, edge)
 
 
@@ -122,14 +123,15 @@ def _indices(positions: int | Tensor | str, window: Window) -> list[Sequence[int
 def _span(spans: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     if name not in spans:
         raise SemhubError(
-            f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Spans come with Prompt.from_text(..., "
-            "spans=...) and are known in runs of this library (residual_stream, logit_lens, generate, ...)."
+            f"No span {name!r} in the prompt (it has {sorted(spans) or 'none'}). Define spans with "
+            "Prompt.from_text(..., spans=...). They work only in runs of this library (residual_stream, logit_lens, "
+            "generate, ...)."
         )
     return spans[name]
 
 
 def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
-    """Ranks by a table over positions; of a position that is named twice the last rank counts."""
+    """Ranks from a table over positions; if a position occurs twice, the last rank counts."""
     counts, width = torch.tensor([len(row) for row in indices]), int(absolute.max()) + 1
     position = torch.tensor(list(chain.from_iterable(indices)), dtype=torch.long)
     row = torch.arange(len(indices)).repeat_interleave(counts)
@@ -141,7 +143,7 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
 
 
 def check_positions(positions: Any, prompts: Sequence[Prompt], new_tokens: int) -> None:
-    """Raise a SemhubError for positions that no run of these prompts reaches; the last new token is never run."""
+    """Raise a SemhubError for positions that no run of these prompts reaches; the last new token never runs."""
     reached = max(0, new_tokens - 1)
     if isinstance(positions, Tensor) and positions.ndim == 2 and len(positions) != len(prompts):
         raise SemhubError(f"Positions are given for {len(positions)} prompts, but there are {len(prompts)}.")
@@ -158,7 +160,7 @@ def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
         if bool(row[len(prompt) :].any()):
             last = int(row.nonzero().max())
             raise SemhubError(
-                f"The mask names position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens."
+                f"The mask includes position {last}, past the end: the prompt {prompt.text!r} has {len(prompt)} tokens."
             )
 
 

@@ -1,12 +1,13 @@
-"""Reading prompts for `patchscope`: a text with a slot whose end asks what the state in the slot holds.
+"""Reading prompts for `patchscope`: texts with a slot, whose end shows what the model reads from the slot.
 
-Two kinds, in each of the five bundled languages. "identity" repeats words, so that the next token repeats the slot:
+There are two kinds, in each of the five bundled languages. "identity" repeats words, so that the next token repeats the
+slot:
 
     water → water
     fire → fire
     x →
 
-"description" says what things are, so that a continuation describes the slot. The slot's word "x" stands for the state.
+"description" describes things, so that a continuation describes the slot. The slot's word "x" is replaced by the state.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from semhub_lens.model.facts import Model
 
 ReadingKind = Literal["identity", "description"]
 SHOWN = 4
-"""Bundled nouns that an identity prompt repeats: the first ones of the list."""
+"""The number of bundled nouns that an identity prompt repeats: the first ones of the list."""
 SLOT = "x"
 DESCRIPTIONS = {
     "en": ("Paris: the capital of France", "Mozart: a composer from Austria", "Tuesday: a day of the week", f"{SLOT}:"),
@@ -40,7 +41,7 @@ DESCRIPTIONS = {
 
 
 def shown_words(language: str) -> list[str]:
-    """The nouns that an identity prompt repeats by itself: what is read should not be among them."""
+    """The nouns in the default identity prompt; do not use them as words to read."""
     return concepts()[language][:SHOWN]
 
 
@@ -48,13 +49,13 @@ def shown_words(language: str) -> list[str]:
 def reading_prompt(
     model: Model, kind: ReadingKind = "identity", language: str = "en", *, words: Sequence[str] | None = None
 ) -> Prompt:
-    """Build a reading prompt, whose span "slot" is to be replaced by a state.
+    """Make a reading prompt with the span "slot", which `patchscope` replaces by a state.
 
     Args:
         model: any TransformerLens model with a tokenizer.
-        kind: "identity" asks to repeat the slot, "description" to say what it is.
-        language: of the prompt: "en", "fr", "es", "de" or "zh".
-        words: what an identity prompt repeats; None takes the first bundled nouns.
+        kind: "identity" makes the model repeat the slot, "description" describe it.
+        language: of the prompt: "en", "fr", "es", "de" or "zh". The answer is usually in this language.
+        words: the words that an identity prompt repeats; None means the first bundled nouns.
 
     Raises:
         SemhubError: an unknown language, no words, words for a description.
@@ -68,7 +69,9 @@ def reading_prompt(
     if language not in BUNDLED:
         raise SemhubError(f"Unknown language {language!r}; there are {', '.join(BUNDLED)}.")
     if words is not None and (kind != "identity" or not words or not all(word.strip() for word in words)):
-        raise SemhubError(f"words= are what an identity prompt repeats, at least one; got {list(words)} for {kind!r}.")
+        raise SemhubError(
+            f"words= are the words that an identity prompt repeats, at least one; got {list(words)} for {kind!r}."
+        )
     arrow = "→" if language == "zh" else " → "
     repeated = [f"{word}{arrow}{word}" for word in (shown_words(language) if words is None else words)]
     lines = DESCRIPTIONS[language] if kind == "description" else (*repeated, (SLOT + arrow).rstrip())

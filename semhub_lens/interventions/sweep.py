@@ -1,10 +1,10 @@
-r"""The grid engine of steering: every layer with every strength, beside the controls, item by item.
+r"""Sweeps of steering: every layer with every strength, with controls, item by item.
 
 $$e_{c \ell s i} = m_i(\text{condition } c \text{ at layer } \ell \text{ with strength } s) - m_i(\text{clean})$$
 
-A cell is kept as soon as it is measured, so a killed sweep goes on where it stopped. A sweep shows that a direction
-suffices to move a score, not that the model uses it; and some directions move a score by luck, which one random
-direction cannot tell: take several (`Controls(random=8)`).
+A cell is kept as soon as it is measured, so a killed sweep continues where it stopped. A sweep shows that a direction
+is enough to move a score, not that the model uses it. Some directions move a score by chance. One random direction
+cannot show this, so use several (`Controls(random=8)`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,38 +32,47 @@ from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, residual_names
 
 Measure = Callable[[Hooks], Mapping[str, Float[Tensor, " item"]]]
-"""`hooks -> {name: score of every item}`; `steering_scores` makes some. Called without hooks for the clean run."""
+"""`hooks -> {name: score of every item}`; `steering_scores` has some. It is called without hooks for the clean run."""
 Direction = Callable[[int], Float[Tensor, "*item d_model"]]
 """`layer -> direction`, one `[d_model]` or one for each item `[item d_model]`."""
 Recipe = Callable[[Tensor, float, int], Hooks]
-"""`(direction, strength, layer) -> hooks`; `layer` is a residual entry, the last one included."""
+"""`(direction, strength, layer) -> hooks`; `layer` is a residual entry, including the last one."""
 
 
 @checked
 @dataclass(frozen=True)
 class Controls:
-    """What is measured beside the steered run."""
+    """The controls of a sweep."""
 
     random: int = 1
-    """How many random directions of the same norm (a random one per item where each item has its own)."""
+    """The number of random directions of the same norm (one per item if each item has its own direction)."""
     flipped: bool = True
     """The same direction with its sign flipped."""
     unrelated: Direction | None = None
-    """A direction that should not matter; it is rescaled to the same norm."""
+    """A direction that should have no effect; it is rescaled to the same norm."""
     last_layer: bool = True
-    """The same vector at the last residual entry instead: what it does to the output without any block after it."""
+    """The same vector at the last residual entry: its effect on the output without any block after it."""
     seed: int = 0
-    """Of the random directions; draw k at layer l has the seed `seed + 1000 k + l`."""
+    """The seed of the random directions; draw k at layer l has the seed `seed + 1000 k + l`."""
 
     def __post_init__(self) -> None:
         if self.random < 0:
-            raise SemhubError(f"Controls(random=...) counts directions, got {self.random}.")
+            raise SemhubError(f"Controls(random=...) is the number of random directions, got {self.random}.")
         generator(self.seed)
 
 
 @checked
 def adding(model: Model, positions: Positions = -1) -> Recipe:
-    """The default recipe: add strength times the direction at residual entry `layer`, at the given positions.
+    r"""The default recipe of a sweep: add strength times the direction at a residual entry, at some positions.
+
+    $h_{\ell,p} \leftarrow h_{\ell,p} + s\,v_\ell$
+
+    Args:
+        model: any TransformerLens model.
+        positions: the positions; see `Positions`.
+
+    Returns:
+        A function `(direction, strength, layer) -> hooks`.
 
     Example:
         >>> recipe = adding(tiny_model)
@@ -95,26 +104,33 @@ def sweep(
     store: Store | None = None,
     progress: bool = True,
 ) -> SweepResult:
-    """Measure items under an intervention at every layer and strength, and under its controls.
+    r"""Measure items with an intervention at every layer and strength, and with its controls.
+
+    $$e_{c \ell s i} = m_i(\text{condition } c \text{ at layer } \ell \text{ with strength } s) - m_i(\text{clean})$$
+
+    A sweep shows that a direction is enough to move a score, not that the model uses it.
 
     Args:
         model: any TransformerLens model.
-        measure: runs all items under hooks and returns named scores, one number an item.
-        direction: the direction of a residual entry (0 = embedding, the last one = after the last block).
+        measure: runs all items with hooks and returns named scores, one number per item.
+        direction: gives the direction for a residual entry (0 = embedding, the last one = after the last block).
         layers: residual entries.
-        strengths: factors of the direction as it is, above 0; the clean run is 0.
-        recipe: the hooks of a direction; None adds it at the last position of the prompt (`adding`).
+        strengths: factors of the direction, above 0; the clean run is 0.
+        recipe: makes the hooks for a direction; None adds it at the last position of the prompt (`adding`).
         controls: None measures a random direction, the flipped one and the last layer.
-        damage: names of those scores that measure damage (higher is worse); the others are effects.
-        name: of the kept parts; give every sweep of one store its own.
+        damage: the names of scores that measure damage (higher is worse); the others are effects.
+        name: of the kept parts; each sweep in a store needs its own name.
         provenance: provenance with the data's name and hash; None describes the model.
-        store: where finished cells are kept; None keeps nothing. The store's settings must name all that `measure` and
-            `recipe` depend on; the directions are part of a cell's name.
+        store: the store for finished cells; None keeps nothing. The store's settings must include everything that
+            `measure` and `recipe` depend on; the directions are part of a cell's name.
         progress: show a progress bar.
 
+    Returns:
+        Scores `[condition layer strength item]`, with `.effect`, `.contrast` and `.choose`.
+
     Raises:
-        SemhubError: layers or strengths that are empty, repeated or out of range; directions that fit neither the model
-            nor the items; scores whose names or lengths change; an unknown damage score.
+        SemhubError: layers or strengths that are empty, repeated or out of range; directions that match neither the
+            model nor the items; scores whose names or lengths change; an unknown damage score.
 
     Source: layer x strength grids as in Turner et al. 2023 (ActAdd) and Rimsky et al. 2024 (CAA).
 
@@ -176,7 +192,7 @@ class _Cells:
         return self._store.tensor(f"{self._name}-clean", lambda: self._stacked(run()))
 
     def each(self, hooks: Mapping[str, Callable[[], Hooks]]) -> Iterator[Float[Tensor, "score item"]]:
-        """The scores of cells under their hooks, which are made only where the cell is missing."""
+        """The scores of cells with their hooks, which are made only if the cell is missing."""
         return self._store.each([(f"{self._name}-{key}", partial(self._under, made)) for key, made in hooks.items()])
 
     def _under(self, hooks: Callable[[], Hooks]) -> Float[Tensor, "score item"]:
@@ -187,7 +203,7 @@ class _Cells:
         if tuple(measured) != self.names or len(shapes) != 1 or len(next(iter(shapes))) != 1:
             got = ", ".join(f"{name!r} {tuple(values.shape)}" for name, values in measured.items())
             raise SemhubError(
-                "A measure must return the same scores in every run, one number an item: expected "
+                "A measure must return the same scores in every run, one number per item: expected "
                 f"{', '.join(map(repr, self.names)) or 'at least one'}, got {got or 'none'}."
             )
         return torch.stack([values.detach().float().cpu() for values in measured.values()])
@@ -208,15 +224,15 @@ def _check_grid(layers: Sequence[int], strengths: Sequence[float], controls: Con
         raise SemhubError(f"strengths must be numbers, got {list(strengths)}.")
     if not strengths or len(set(strengths)) < len(strengths) or not all(0 < s < float("inf") for s in strengths):
         raise SemhubError(
-            f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is "
-            "measured anyway, and negative ones are the control `flipped`."
+            f"strengths must be different numbers above 0, got {list(strengths)}. 0 is the clean run, which is always "
+            "measured, and negative ones are the control `flipped`."
         )
 
 
 def _vectors(
     model: Model, direction: Direction, layers: Sequence[int], controls: Controls
 ) -> dict[str, list[Float[Tensor, "*item d_model"]]]:
-    """Per condition, the vector of every layer."""
+    """For each condition, the vector of every layer."""
     d_model = int(model.cfg.d_model)
     steered = [_vector(direction(layer), layer, d_model) for layer in layers]
     vectors = {STEERED: steered}
@@ -244,22 +260,22 @@ def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_
     vector = vector.detach().float().cpu()
     if not torch.isfinite(vector).all() or bool((vector.norm(dim=-1) == 0).any()):
         raise SemhubError(
-            f"The direction of layer {layer} is 0, NaN or infinite (of some item). At the embedding (layer 0) states "
-            "that end in the same token do not differ; leave it out."
+            f"The direction of layer {layer} is 0, NaN or infinite (for some item). At the embedding (layer 0), texts "
+            "that end in the same token have equal states; leave it out."
         )
     return vector
 
 
 def _matched(other: Tensor, vector: Tensor) -> Float[Tensor, "*item d_model"]:
-    """An unrelated direction in the norm and shape of the steered one."""
+    """An unrelated direction with the norm and shape of the steered one."""
     if other.ndim > vector.ndim:
-        raise SemhubError("The unrelated direction has one vector an item, the direction itself has one for all.")
+        raise SemhubError("The unrelated direction has one vector per item, but the direction itself has one for all.")
     return rescaled(other.expand_as(vector), vector)
 
 
 def _check_items(vectors: Mapping[str, list[Tensor]], items: int, names: Sequence[str], damage: Sequence[str]) -> None:
     for vector in vectors[STEERED]:
         if vector.ndim == 2 and len(vector) != items:
-            raise SemhubError(f"There are directions for {len(vector)} items, but the measure scores {items}.")
+            raise SemhubError(f"There are directions for {len(vector)} items, but the measure has scores for {items}.")
     if unknown := [name for name in damage if name not in names]:
         raise SemhubError(f"Unknown damage score(s) {unknown}; the measure returns {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""What a steering sweep measured: every score of every item in every cell, and the cell that half the items choose."""
+"""The result of a steering sweep: every score of every item in every cell, and the choice of a cell."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 from semhub_lens.evidence.stats import bootstrap_mean, halves
@@ -31,7 +32,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A layer and a strength that half of the items chose, and what the other half shows there."""
+    """A layer and a strength that half of the items chose, and the effects on the other half."""
 
     score: str
     layer: int
@@ -39,7 +40,7 @@ class Choice:
     effect: Mean
     """Steered minus clean."""
     contrast: Mean | None
-    """Steered minus random directions (mean over them); None without random directions."""
+    """Steered minus the mean over random directions; None without random directions."""
     controls: tuple[tuple[str, Mean], ...]
     """Every control's own effect: control minus clean."""
     damage: tuple[tuple[str, Mean], ...]
@@ -53,29 +54,30 @@ class Choice:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SweepResult(Result):
-    """Scores of items under an intervention, over layers and strengths, with its controls; higher damage is worse."""
+    """Scores of items with an intervention, over layers and strengths, with its controls; higher damage is worse."""
 
     conditions: tuple[str, ...]
     """"steered", "random" ("random 2", ...), "flipped", "unrelated", "last layer"; those that were measured."""
     layers: tuple[int, ...]
-    """Residual entries. For the condition "last layer": where the vector comes from; it is added at the last entry."""
+    """Residual entries. For the condition "last layer", the origin of the vector; it is added at the last entry."""
     strengths: tuple[float, ...]
     names: tuple[str, ...]
     """The scores."""
     damage: tuple[str, ...]
-    """Those of them that measure damage."""
+    """The scores that measure damage."""
     clean: Float[Tensor, "score item"]
     scores: Float[Tensor, "condition layer strength score item"]
     norms: Float[Tensor, "layer item"]
-    """Norm of the direction; the vector added has strength times this norm."""
+    """Norm of the direction; the added vector has strength times this norm."""
 
     @property
     def effects(self) -> tuple[str, ...]:
         """Scores that are not damage."""
         return tuple(name for name in self.names if name not in self.damage)
 
+    @checked
     def effect(self, score: str, condition: str = STEERED) -> Float[Tensor, "layer strength item"]:
-        """What a condition changes: its score minus the clean one; "random" is the mean over the random directions.
+        """The effect of a condition: its score minus the clean score; "random" is the mean over the random directions.
 
         Raises:
             SemhubError: unknown score or condition.
@@ -83,6 +85,7 @@ class SweepResult(Result):
         row = self._score(score)
         return self.scores[self._rows(condition), :, :, row].mean(0) - self.clean[row]
 
+    @checked
     def contrast(self, score: str, control: str = RANDOM) -> Float[Tensor, "layer strength item"]:
         """Steered minus a control, item by item.
 
@@ -91,18 +94,19 @@ class SweepResult(Result):
         """
         return self.effect(score) - self.effect(score, control)
 
+    @checked
     def choose(self, score: str, *, damage: str | None = None, budget: float | None = None, seed: int = 0) -> Choice:
-        """Choose layer and strength on one half of the items and report the other half.
+        """Choose layer and strength on one half of the items, and report the effect on the other half.
 
-        Chosen is the cell with the largest mean contrast with the random directions (without them: the largest mean
-        effect) among those whose mean rise in damage is within the budget.
+        The choice is the cell with the largest mean contrast with the random directions (without them, the largest mean
+        effect), among the cells whose mean rise in damage is within the budget.
 
         Raises:
-            SemhubError: fewer than 4 items, NaN in the scores, only one of damage and budget, no cell within the
+            SemhubError: fewer than 4 items, NaN in the scores, only one of damage and budget, or no cell within the
                 budget.
         """
         if (damage is None) != (budget is None):
-            raise SemhubError(f"Give damage= and budget= together, got {damage!r} and {budget!r}.")
+            raise SemhubError(f"Pass damage= and budget= together, got {damage!r} and {budget!r}.")
         items = self.clean.shape[1]
         if items < 4:
             raise SemhubError(f"Choosing on one half and reporting the other needs at least 4 items, got {items}.")
@@ -110,14 +114,15 @@ class SweepResult(Result):
         used = [score] if damage is None else [score, damage]
         if any(not torch.isfinite(self.effect(name)).all() for name in used):
             raise SemhubError(
-                f"NaN or infinite values in {' or '.join(used)}: give every run a number or drop the items."
+                f"NaN or infinite values in {' or '.join(used)}: make the measure return a number in every run, or "
+                "drop these items."
             )
         choosing, reporting = halves(items, seed)
         chosen = self._best(merit[..., choosing].mean(-1), choosing, damage, budget)
         return self._report(score, chosen, reporting, damage, budget, seed)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per condition, layer, strength and item, one column a score; the clean run has no layer."""
+        """One row per condition, layer, strength and item, one column per score; the clean run has no layer."""
         axes = {"condition": self.conditions, "layer": self.layers, "strength": self.strengths}
         index = pd.MultiIndex.from_product([*axes.values(), range(self.clean.shape[1])], names=[*axes, "item"])
         rows = rearrange(self.scores, "condition layer strength score item -> (condition layer strength item) score")

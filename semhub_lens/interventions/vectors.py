@@ -1,4 +1,4 @@
-"""Steering vectors as files: directions with the model they belong to, refused by another one."""
+"""Steering vectors as files: directions that belong to one model and are refused by others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from semhub_lens.model.hooking import Hooks, n_layers
 class SteeringVector(Result):
     """Directions in the residual stream of one model, at one or several layers.
 
-    A vector that moves one output need not move another, and one that was read at a layer belongs there.
+    A vector that moves one output may not move another. Use a direction at the layer at which it was read.
 
     Example:
         >>> vector = SteeringVector.make(tiny_model, "two - five", {1: direction.words(tiny_model, "two", "five", 1)})
@@ -34,7 +34,7 @@ class SteeringVector(Result):
     """
 
     name: str
-    """What it is, in words."""
+    """A description."""
     layers: tuple[int, ...]
     """Residual entries (0 = embedding, `n_layers` = after the last block)."""
     directions: Float[Tensor, "layer d_model"]
@@ -44,10 +44,10 @@ class SteeringVector(Result):
     @classmethod
     @checked
     def make(cls, model: Model, name: str, directions: Mapping[int, Float[Tensor, " d_model"]]) -> "SteeringVector":
-        """A vector of this model from its directions by layer.
+        """Make a vector for this model from directions by layer.
 
         Raises:
-            SemhubError: no directions, one of another width, zero, NaN or infinite, or a layer out of range.
+            SemhubError: no directions, a direction of another width, zero, NaN or infinite, or a layer out of range.
         """
         require_model(model)
         layers, blocks = sorted(whole_number(layer, "A layer") for layer in directions), n_layers(model)
@@ -63,18 +63,18 @@ class SteeringVector(Result):
     def from_tensor(
         cls, model: Model, source: Tensor | str | Path, layer: int | Sequence[int], *, name: str = "imported"
     ) -> "SteeringVector":
-        """Take over a vector that another program made: a tensor, or a safetensors file that holds one tensor.
+        """Load a vector from another program: a tensor, or a safetensors file with one tensor.
 
         Args:
-            model: the model it was made for; a bare tensor cannot say so itself, only its width is compared.
+            model: the model that it was made for; only the width can be compared.
             source: `[d_model]`, or `[layer d_model]` for several layers.
-            layer: the residual entry of every row. Many programs count blocks: what they add to the output of block l
-                is entry l + 1 here.
-            name: what it is, in words.
+            layer: the residual entry of every row. Many programs count blocks: the output of their block l is entry l +
+                1 here.
+            name: a description.
 
         Raises:
-            SemhubError: a file that is no safetensors file or holds several tensors, a shape that fits neither model
-                nor layers.
+            SemhubError: not a safetensors file or one with several tensors, or a shape that matches neither model nor
+                layers.
 
         Example:
             >>> vector = SteeringVector.from_tensor(tiny_model, torch.ones(tiny_model.cfg.d_model), layer=2)
@@ -82,7 +82,7 @@ class SteeringVector(Result):
             (2,)
         """
         if not isinstance(source, Tensor | str | Path):
-            raise SemhubError(f"Expected a tensor or the path of a file that holds one, got {type(source).__name__}.")
+            raise SemhubError(f"Expected a tensor or the path of a file with one, got {type(source).__name__}.")
         tensor = source if isinstance(source, Tensor) else _only_tensor(user_path(source))
         layers = list(layer) if isinstance(layer, Iterable) else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
@@ -99,18 +99,19 @@ class SteeringVector(Result):
 
         Args:
             path: the file.
-            model: the model it is to steer; None does not compare.
-            any_model: accept another model of the same width and depth (a fine-tuned one, other precision).
+            model: the model to steer; None does not compare.
+            any_model: accept another model with the same width and depth (fine-tuned, or in another precision).
 
         Raises:
-            SemhubError: no such file, not a steering vector, or made for another model: another width or depth always,
-                another name or weights unless `any_model`.
+            SemhubError: no such file, not a steering vector, or made for another model. Another width or depth is
+                always refused, another name or weights unless `any_model`.
         """
         vector = super().load(path)
         if model is not None:
             vector.check(model, any_model=any_model)
         return vector
 
+    @checked
     def check(self, model: Model, *, any_model: bool = False) -> None:
         """Raise a SemhubError if the vector was made for another model; see `load`."""
         require_model(model)
@@ -124,9 +125,8 @@ class SteeringVector(Result):
         own, made = provenance_of(model), self.provenance
         if not any_model and not same_model(own, made):
             raise SemhubError(
-                f"The steering vector {self.name!r} was made for {identity(made)}, this model is "
-                f"{identity(own)}. Directions do not carry over between models; pass "
-                "any_model=True if you mean it."
+                f"The steering vector {self.name!r} was made for {identity(made)}, but this model is {identity(own)}. "
+                "Directions do not transfer between models; pass any_model=True to use it anyway."
             )
 
     @checked
@@ -137,8 +137,8 @@ class SteeringVector(Result):
 
         Args:
             strength: the factor.
-            positions: where; see `Positions`. None is everywhere, generated tokens included.
-            layers: which of the layers; None takes all.
+            positions: the positions; see `Positions`. None means all, generated tokens included.
+            layers: some of the vector's layers; None means all.
 
         Raises:
             SemhubError: a layer that the vector does not have.
@@ -148,6 +148,7 @@ class SteeringVector(Result):
             raise SemhubError(f"The vector {self.name!r} has no direction at layers {missing}, only at {self.layers}.")
         return [pair for layer in chosen for pair in at(layer, add(self[layer], strength, positions))]
 
+    @checked
     def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction of a layer."""
         if layer not in self.layers:
@@ -162,7 +163,7 @@ class SteeringVector(Result):
 def _check_direction(direction: Tensor, layer: int, d_model: int) -> None:
     if not isinstance(direction, Tensor) or direction.shape != (d_model,):
         got = f"shape {tuple(direction.shape)}" if isinstance(direction, Tensor) else type(direction).__name__
-        raise SemhubError(f"The direction at layer {layer} has {got}, this model's are [{d_model}].")
+        raise SemhubError(f"The direction at layer {layer} has {got}, but this model needs [{d_model}].")
     if not torch.isfinite(direction).all() or not bool(direction.any()):
         raise SemhubError(f"The direction at layer {layer} is 0, NaN or infinite.")
 
@@ -173,5 +174,5 @@ def _only_tensor(path: Path) -> Tensor:
     except (OSError, SafetensorError) as error:
         raise SemhubError(f"{path} is not a safetensors file: {error}") from error
     if len(tensors) != 1:
-        raise SemhubError(f"{path} holds {len(tensors)} tensors ({', '.join(tensors) or 'none'}), expected one.")
+        raise SemhubError(f"{path} has {len(tensors)} tensors ({', '.join(tensors) or 'none'}), expected one.")
     return next(iter(tensors.values()))

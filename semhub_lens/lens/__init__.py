@@ -1,13 +1,14 @@
-"""What the model would say at every layer.
+"""What each layer predicts.
 
-- `kernel`: the fused kernel: all that is asked of one block of logits.
+- `kernel`: the fused kernel: all requested quantities of one block of logits.
+- `calls`: the arguments of a lens, checked and as code.
 - `logit_lens`: `logit_lens`, `LogitLens`.
-- `attribution`: `direct_attribution`: which blocks wrote a token's logit.
+- `attribution`: `direct_attribution`: the contribution of each block to a token's logit.
 - `comparison`: `compare`: two lenses cell by cell.
 - `targets`: `target_lens`: given words at chosen positions.
 - `language_mass`: `language_mass`.
 - `language_tables`: token to language and token to script.
-- `translator_fit`: how the translator of one layer is trained.
+- `translator_fit`: training of the translator of one layer.
 - `translator_training`: `train_translators` (tuned lens).
 - `trajectories`: paths of states among anchors.
 """

@@ -1,13 +1,13 @@
-r"""`direct_attribution`: which blocks wrote a token's logit into the final state.
+r"""`direct_attribution`: the contribution of each block to a token's logit.
 
-The final state is a sum of what was written into the residual stream: $h = e + \sum_\ell (a_\ell + m_\ell)$. With the
-final norm's scale s held at its value at h, a written vector c adds to the logit of token t
+The final state is the sum of everything written into the residual stream: $h = e + \sum_\ell (a_\ell + m_\ell)$. With
+the final norm's scale s fixed at its value for h, a written vector c contributes to the logit of token t
 
 $$\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$$
 
-($\bar c$ only where the norm centres). The biases of norm and unembedding stand apart; what the sum leaves of the logit
-(a soft cap, what enters between blocks, rounding) is `unexplained`. What attention wrote is the sum of its heads,
-$a_\ell = \sum_h z_h W_O^h + b_O$; a norm behind them is held at its scale too.
+($\bar c$ only if the norm centres). The biases of norm and unembedding are a separate part. The rest of the logit (a
+soft cap, inputs between blocks, rounding) is `unexplained`. The output of attention is the sum of its heads,
+$a_\ell = \sum_h z_h W_O^h + b_O$; the scale of a norm after them is fixed too.
 
 Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
 """
@@ -39,14 +39,14 @@ from semhub_lens.model.resolve import one_prompt
 from semhub_lens.model.weights import present, unembedding, unembedding_bias
 
 LARGE = 1e4
-"""Size of the probing input of a norm: its epsilon does not count there."""
+"""Size of the probing input of a norm, so large that the norm's epsilon does not matter."""
 BEHIND = ("ln1_post", "ln1")
-"""Names of a norm behind attention: Gemma's, and that of blocks that have none before it (OLMo 2)."""
+"""Names of a norm after attention: Gemma's, and that of blocks without a norm before it (OLMo 2)."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttributionResult(Result):
-    """What every block added to some tokens' logits at one position; all in logits."""
+    """The contribution of every block to some tokens' logits at one position; all numbers are logits."""
 
     position: int
     token_ids: tuple[int, ...]
@@ -55,21 +55,21 @@ class AttributionResult(Result):
     attention: Float[Tensor, "token block"]
     mlp: Float[Tensor, "token block"]
     bias: Float[Tensor, " token"]
-    """Of the final norm and the unembedding: no block wrote it."""
+    """The part of the final norm's and the unembedding's biases, which no block wrote."""
     logits: Float[Tensor, " token"]
     head_blocks: tuple[int, ...] = ()
     """The blocks whose attention is split by head."""
     heads: Float[Tensor, "token split head"] | None = None
-    """Parts of these blocks' attention; NaN where a block has fewer heads than another."""
+    """Parts of these blocks' attention; NaN if a block has fewer heads than another."""
 
     @property
     def unexplained(self) -> Float[Tensor, " token"]:
-        """The logit less all parts: what holding the norm's scale leaves out."""
+        """The logit minus all parts: the effect of fixing the norm's scale."""
         return self.logits - self.embedding - self.attention.sum(1) - self.mlp.sum(1) - self.bias
 
     @property
     def beside_heads(self) -> Float[Tensor, "token split"] | None:
-        """The attention of split blocks less their heads: the bias of its output."""
+        """The attention of split blocks minus their heads: the bias of its output."""
         return None if self.heads is None else self.attention[:, list(self.head_blocks)] - self.heads.nansum(2)
 
     def __repr__(self) -> str:
@@ -86,7 +86,7 @@ class AttributionResult(Result):
         return "\n".join([*lines, "Next: lens.with_attribution(this) and write_html, .to_frame(), .save(path)"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a token and part; heads are parts of an attention, and not to be added to it."""
+        """One row per token and part; heads are parts of an attention, so do not add them to it."""
         rows = []
         for i, token in enumerate(self.token_ids):
             named = {"embedding": self.embedding, "bias": self.bias, "unexplained": self.unexplained}
@@ -119,23 +119,27 @@ def direct_attribution(
     by_head: SupportsIndex | Sequence[SupportsIndex] = (),
     hooks: Hooks = (),
 ) -> AttributionResult:
-    """Attribute tokens' logits at one position to the embedding and to every block's attention and MLP, and to heads.
+    r"""Attribute tokens' logits at one position to the embedding, to every block's attention and MLP, and to heads.
+
+    $\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$ for each written vector c, with the final
+    norm's scale s fixed. A part is what a block wrote in the direction of a token. It is not what the model would do
+    without that block, because later blocks read the part too; `patch_grid` measures that.
 
     Args:
-        model: any TransformerLens model whose blocks show what they write.
+        model: any TransformerLens model with hook points for the outputs of its blocks.
         prompt: a text, a `Prompt`, token ids or chat messages.
-        token: ids, or texts of one token, spelled with their space; None is the most probable token.
-        position: where; negative from the end.
-        by_head: blocks whose attention is split by head as well.
-        hooks: interventions to run under.
+        token: ids, or texts of one token, including their space; None means the most probable token.
+        position: the position; negative from the end.
+        by_head: blocks whose attention is also split by head.
+        hooks: interventions during the run.
 
     Returns:
         `.embedding`, `.bias`, `.unexplained`, `.logits` [token]; `.attention`, `.mlp` [token block]; with `by_head`
         also `.heads` [token split head], `.beside_heads` [token split].
 
     Raises:
-        SemhubError: several prompts, a position past the end, a text of several tokens, an id or a block out of range;
-            the model shows no writes of its blocks, or its heads do not add up to what its attention wrote.
+        SemhubError: several prompts, a position past the end, a text of several tokens, an id or a block out of range,
+            no hook points for the outputs of blocks, or heads that do not add up to the attention's output.
 
     Example:
         >>> found = direct_attribution(tiny_model, "three plus two", token="five")
@@ -145,8 +149,7 @@ def direct_attribution(
         >>> torch.allclose(heads.sum(-1), found.attention[:, [1]], atol=1e-5)
         True
 
-    A part says what a block wrote in the direction of a token, not what the model would do without it: later blocks
-    read it too. `patch_grid` measures that.
+
     """
     read = one_prompt(model, prompt, "direct_attribution")
     at, length = whole_number(position, "position="), len(read)
@@ -155,7 +158,7 @@ def direct_attribution(
     given = [token] if isinstance(token, str | SupportsIndex) else token
     asked = None if given is None else [_id(model, one) for one in given]
     if asked == []:
-        raise SemhubError("token= got an empty list; give at least one token, or None for the most probable one.")
+        raise SemhubError("token= got an empty list; pass at least one token, or None for the most probable one.")
     require_hooks(model, hook_names(hooks))
     blocks = [by_head] if isinstance(by_head, SupportsIndex) else by_head
     split = [whole_number(block, "by_head=") for block in blocks]
@@ -198,16 +201,16 @@ def _id(model: Model, token: str | SupportsIndex) -> int:
 
 
 def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The residual states, and what attention and MLP of every block wrote, at one position.
+    """The residual states, and the outputs of attention and MLP of every block, at one position.
 
-    Where a block shows the state between the two, they are differences of states, which hold what a norm behind the
-    block's parts does to them.
+    If a block has a hook for the state between the two, the outputs are differences of states. These include the effect
+    of a norm after the block's parts.
     """
     known, blocks = model.hook_dict, n_layers(model)
     sites = ("resid_mid", "resid_post") if all(site_name(b, "resid_mid") in known for b in range(blocks)) else None
     sites = sites or ("attn_out", "mlp_out")
     if missing := [name for site in sites for b in range(blocks) if (name := site_name(b, site)) not in known]:
-        raise Unfit(f"The model does not show what its blocks write: it has no hook point {missing[0]!r}.")
+        raise Unfit(f"The model has no hook point {missing[0]!r}, so the outputs of its blocks cannot be read.")
     captures = [Capture(model, site=site) for site in sites]
     (((_, states),),) = prompt_states(model, [prompt], [*hooks, *(pair for one in captures for pair in one.hooks)])
     first, second = (capture.result(0)[:, at] for capture in captures)
@@ -218,9 +221,9 @@ def _written(model: Model, prompt: Prompt, hooks: Hooks, at: int) -> tuple[Tenso
 def _by_head(
     model: Model, block: int, z: Tensor, seen: tuple[Tensor, Tensor], towards: Float[Tensor, "token d_model"]
 ) -> Float[Tensor, "head token"]:
-    """What each head of a block wrote towards tokens; `seen` is the state before it and what its attention added.
+    """The contribution of each head of a block to tokens; `seen` has the state before it and its attention's output.
 
-    A norm behind attention is linear at its scale. Which one the block has, if any, is told by what comes out of it.
+    A norm after attention is linear at a fixed scale. The output shows which norm the block has, if any.
     """
     part = model.blocks[block]
     try:
@@ -236,9 +239,9 @@ def _by_head(
     off = float((norm(whole[None])[0].double() - added).norm())
     if off > 0.02 * float(added.norm()) + 8 * torch.finfo(model.W_U.dtype).eps * float(before.norm()):
         raise Unfit(
-            f"The heads of block {block} do not add up to what its attention wrote (off by {off:.3g} of "
-            f"{float(added.norm()):.3g}): something stands between, such as an intervention on attn_out. Leave it out "
-            "of by_head=."
+            f"The heads of block {block} do not add up to its attention's output (off by {off:.3g} of "
+            f"{float(added.norm()):.3g}): something comes between, such as an intervention on attn_out. Leave this "
+            "block out of by_head=."
         )
     return heads @ _frozen(norm, whole)[0](towards).T
 
@@ -252,10 +255,10 @@ def _norm(module: Module) -> Callable[[Tensor], Tensor]:
 def _frozen(
     norm_of: Callable[[Tensor], Tensor], final: Float[Tensor, " d_model"]
 ) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, " d_model"]]:
-    """A norm as a linear map on tokens' directions, its scale held at this state, and its bias.
+    """A norm as a linear map on tokens' directions, with its scale fixed at this state, and its bias.
 
-    Gain, bias and whether it centres are read off the norm itself, whatever its class: by its answers to a large input,
-    to its negative, and to a shifted one.
+    Gain, bias and centring are measured on the norm itself, whatever its class: from its outputs for a large input, for
+    the negative of it, and for a shifted one.
     """
 
     def norm(state: Tensor) -> Tensor:

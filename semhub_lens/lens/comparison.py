@@ -1,6 +1,6 @@
-r"""`compare`: two lenses cell by cell: two prompts, two models of one vocabulary, before and after an intervention.
+r"""`compare`: two lenses cell by cell, of two prompts, of two models, or before and after an intervention.
 
-At every read layer and aligned column, with the stored tokens $T_a$, $T_b$ of a cell:
+At each layer and aligned column, with the stored tokens $T_a$, $T_b$ of a cell:
 
 $$\text{changed} = [\,\arg\max p_a \neq \arg\max p_b\,],\qquad
 \text{replaced} = 1 - \frac{|T_a \cap T_b|}{\min(|T_a|, |T_b|)},\qquad
@@ -22,21 +22,23 @@ from semhub_lens.base.results import Result
 from semhub_lens.lens.logit_lens import LensResult
 
 Align = Literal["start", "end"] | Sequence[tuple[Sequence[int], Sequence[int]]]
-"""Where unequal prompts stand beside each other: from the first token, from the last, or by pairs of spans, each the
-positions in the one prompt and those in the other (`Prompt.spans`); spans, and what lies between, end together."""
+"""The alignment of unequal prompts: at the first token, at the last token, or by pairs of spans. A pair has the
+positions in one prompt and those in the other (`Prompt.spans`). Spans, and the parts between them, are aligned at their
+ends.
+"""
 NOTHING = -1
-"""Position or token where a side has none."""
+"""The value for a missing position or token on one side."""
 
 
 @dataclass(frozen=True, eq=False)
 class LensComparison(Result):
-    """Two lenses side by side, their positions aligned in columns; what a side lacks is NaN, or -1 for positions."""
+    """Two lenses side by side, with positions aligned in columns; missing values are NaN, or -1 for positions."""
 
     a: LensResult
     b: LensResult
     names: tuple[str, str]
     columns: tuple[tuple[int, int], ...]
-    """Of every column the position in a's prompt and in b's; -1 where a side has none."""
+    """For every column, the position in a's prompt and in b's; -1 if a side has none."""
 
     def __repr__(self) -> str:
         changed = self.changed
@@ -49,7 +51,7 @@ class LensComparison(Result):
 
     @property
     def changed(self) -> Float[Tensor, "layer column"]:
-        """1 where the most probable token is another in b, else 0."""
+        """1 if the most probable token differs between a and b, else 0."""
         a, b = self.sides()
         if not {"top_ids"} <= a.measured.keys() & b.measured.keys():
             return torch.full((len(a.entries), len(self.columns)), torch.nan)
@@ -62,8 +64,9 @@ class LensComparison(Result):
         kept = (a[..., :, None] == b[..., None, :]).flatten(-2).sum(-1)
         return torch.where(self._held(), 1 - kept / min(a.shape[-1], b.shape[-1]), torch.nan)
 
+    @checked
     def change(self, quantity: str) -> Float[Tensor, "layer column"]:
-        """A quantity that is one number a cell, in b less in a: "entropy", "kl_to_final".
+        """A quantity with one number per cell, b minus a: "entropy" or "kl_to_final", in nats.
 
         Raises:
             SemhubError: not measured in both.
@@ -71,15 +74,15 @@ class LensComparison(Result):
         a, b = (side.per_position() for side in self.sides())
         if quantity not in a.keys() & b.keys():
             both = ", ".join(sorted(a.keys() & b.keys())) or "none"
-            raise SemhubError(f"{quantity!r} is not one number a cell in both lenses; in both: {both}.")
+            raise SemhubError(f"{quantity!r} is not one number per cell in both lenses; both have: {both}.")
         return b[quantity] - a[quantity]
 
     def sides(self) -> tuple[LensResult, LensResult]:
-        """Both lenses with a row for every column; blank where a side has no position."""
+        """Both lenses with a row for every column; blank if a side has no position."""
         return _laid_out(self.a, [one for one, _ in self.columns]), _laid_out(self.b, [two for _, two in self.columns])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer and column."""
+        """One row per layer and column."""
         a, b = self.sides()
         index = pd.MultiIndex.from_product([a.entries, range(len(self.columns))], names=["layer", "column"])
         frame = pd.DataFrame(index=index).reset_index()
@@ -103,18 +106,22 @@ class LensComparison(Result):
 def compare(
     a: LensResult, b: LensResult, *, names: tuple[str, str] = ("a", "b"), align: Align = "start"
 ) -> LensComparison:
-    """Put two lenses side by side: cell by cell what is another in b.
+    r"""Compare two lenses cell by cell.
+
+    For each cell, `.changed` is 1 if the most probable tokens differ, `.replaced` is
+    $1 - |T_a \cap T_b| / \min(|T_a|, |T_b|)$ over the stored tokens, and `.change(q)` is $q_b - q_a$. A difference
+    shows that two runs predict differently, not why.
 
     Args:
-        a, b: from `logit_lens`, of one vocabulary and equally many read layers: two prompts, two models, before and
-            after an intervention, two norms. Of models of unequal depth read chosen layers, `logit_lens(layers=)`; they
-            pair up in their order.
-        names: what the page calls them.
-        align: how unequal prompts stand; see `Align`. "start" needs prompts of equal length.
+        a, b: from `logit_lens`, with the same vocabulary and the same number of layers: two prompts, two models, before
+            and after an intervention, or two norms. For models of unequal depth, choose layers with
+            `logit_lens(layers=)`; they are paired in order.
+        names: the names on the page.
+        align: the alignment of unequal prompts; see `Align`. "start" needs prompts of equal length.
 
     Raises:
-        SemhubError: other vocabularies, unequal numbers of layers, prompts of unequal length with "start", spans that
-            overlap or lie past the end.
+        SemhubError: different vocabularies, unequal numbers of layers, prompts of unequal length with "start", or spans
+            that overlap or go past the end.
 
     Example:
         >>> clean = logit_lens(tiny_model, "three plus two", progress=False)
@@ -122,32 +129,32 @@ def compare(
         >>> compare(clean, logit_lens(tiny_model, "three plus two", hooks=hooks, progress=False)).changed[0].sum()
         tensor(0.)
 
-    A difference says that two runs read otherwise, not why; `replaced` speaks of the stored tokens alone.
+
     """
     _require_one_vocabulary(a, b)
     if len(a.entries) != len(b.entries):
         raise SemhubError(
-            f"The lenses have {len(a.entries)} and {len(b.entries)} layers: read equally many of each with "
-            "logit_lens(..., layers=[...]); they pair up in their order."
+            f"The lenses have {len(a.entries)} and {len(b.entries)} layers: read the same number of each with "
+            "logit_lens(..., layers=[...]); they are paired in order."
         )
     columns = _columns(len(a.labels), len(b.labels), align)
     return LensComparison(a, b, (str(names[0]), str(names[1])), columns, provenance=b.provenance)
 
 
 def _require_one_vocabulary(a: LensResult, b: LensResult) -> None:
-    """One text for every id that both hold. Without a shared id only equal unembeddings show one vocabulary."""
+    """Check that both have the same text for every shared id. Without a shared id, the unembeddings must be equal."""
     known, other = dict(a.vocabulary), dict(b.vocabulary)
     shared = known.keys() & other.keys()
     wrong = next((i for i in sorted(shared) if known[i] != other[i]), None)
     if wrong is not None:
         raise SemhubError(
-            f"The lenses are of different vocabularies: token {wrong} is {known[wrong]!r} in a ({a.provenance.model}) "
+            f"The lenses have different vocabularies: token {wrong} is {known[wrong]!r} in a ({a.provenance.model}) "
             f"and {other[wrong]!r} in b ({b.provenance.model}). Compare models that share a tokenizer."
         )
     if not shared and a.provenance.unembedding != b.provenance.unembedding:
         raise SemhubError(
-            "The lenses hold no token in common, so nothing says whether their vocabularies are the same. Read a "
-            "larger top_k, or one prompt with both models."
+            "The lenses have no token in common, so it is unclear whether their vocabularies are the same. Read a "
+            "larger top_k, or the same prompt with both models."
         )
 
 
@@ -157,7 +164,7 @@ def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
             raise SemhubError(f"align= takes 'start', 'end' or pairs of spans, got {align!r}.")
         if align == "start" and a != b:
             raise SemhubError(
-                f"The prompts have {a} and {b} tokens. Say how to align them: align='end' (last token beside last "
+                f"The prompts have {a} and {b} tokens. Say how to align them: align='end' (last token next to last "
                 "token), or align=[(span in a, span in b), ...] with positions, as in Prompt.spans."
             )
         return tuple(_ending_together(range(a), range(b)))
@@ -168,8 +175,8 @@ def _columns(a: int, b: int, align: Align) -> tuple[tuple[int, int], ...]:
         for i, (span, length) in enumerate(zip(spans, (a, b), strict=True)):
             if not span or span[0] < done[i] or span[-1] >= length:
                 raise SemhubError(
-                    f"Spans come in order, without overlap and within the prompt of {length} tokens; got {span} "
-                    f"for {'ab'[i]}, where {done[i]} tokens are taken."
+                    f"Spans must be in order, without overlap and within the prompt of {length} tokens; got {span} for "
+                    f"{'ab'[i]}, after {done[i]} tokens are taken."
                 )
         columns += _ending_together(*(range(done[i], spans[i][0]) for i in (0, 1)))
         columns += _ending_together(*(range(spans[i][0], spans[i][-1] + 1) for i in (0, 1)))
@@ -184,7 +191,7 @@ def _ending_together(one: range, two: range) -> list[tuple[int, int]]:
 
 
 def _laid_out(lens: LensResult, places: Sequence[int]) -> LensResult:
-    """The lens with a position for every place, blank where there is none."""
+    """The lens with a position for every column, blank if there is none."""
     if list(places) == list(range(len(lens.labels))):
         return lens
     at = torch.tensor(places)

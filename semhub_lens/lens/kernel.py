@@ -1,6 +1,6 @@
-"""The fused lens kernel: everything a lens needs of one block of states, from one unembedding.
+"""The fused lens kernel: all quantities of one block of states, from one unembedding.
 
-Logits exist for one block of states at a time; all of `[layer, pos, vocab]` never does.
+Logits exist for only one block of states at a time; a whole `[layer, pos, vocab]` never exists.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
-"""Logits held at a time: 64 MiB of float32."""
+"""Logits in memory at a time: 64 MiB of float32."""
 CACHED_ENTRIES = 1 << 20
-"""Numbers summed at a time: 4 MiB, which stay in a processor's cache."""
+"""Numbers summed at a time: 4 MiB, which fit into a CPU's cache."""
 
 SUMMED_IDS = 4096
-"""Token ids in one matrix product: over a whole vocabulary its float32 sums lose the fourth digit."""
+"""Token ids in one matrix product: over a whole vocabulary, its float32 sums would lose the fourth digit."""
 
 
 @torch.no_grad()
@@ -37,22 +37,22 @@ def reduce_logits(
     layers: Sequence[int] | None = None,
     progress: bool = False,
 ) -> dict[str, Tensor]:
-    """Read every state out once and reduce its distribution to `[layer pos ...]`, by the quantities' names.
+    """Read every state out once and reduce its distribution to the quantities `[layer pos ...]`, by name.
 
     Args:
         readout: maps states to logits.
         states: residual states at every layer; the last entry is the model's final state.
-        quantities: names in `QUANTITIES`; nothing else is computed.
-        top_k: how many most probable tokens, for "top_ids" and "top_logprobs".
-        targets: for "targets": per position, sets of token ids whose probabilities are summed; equally many sets at
-            every position, or none.
-        common: for "targets": sets that are read at every position, after its own.
+        quantities: names in `QUANTITIES`; only these are computed.
+        top_k: the number of most probable tokens, for "top_ids" and "top_logprobs".
+        targets: for "targets": at each position, sets of token ids whose probabilities are summed; the same number of
+            sets at every position, or none.
+        common: for "targets": sets that are read at every position, after its own sets.
         table: p(language | token), for "mass".
-        layers: which entries of `states` to read; None is all.
+        layers: the entries of `states` to read; None means all.
         progress: show a progress bar.
 
     Raises:
-        SemhubError: a quantity that is not in the table.
+        SemhubError: an unknown quantity.
     """
     require_quantities(quantities)
     positions = states.shape[1]
@@ -84,7 +84,7 @@ def reduce_logits(
 
 
 def _batched(layers: Sequence[int], size: int) -> list[list[int]]:
-    """Layers that are read together: at a few positions most of a product's time goes by fetching the unembedding."""
+    """Layers that are read together: with few positions, fetching the unembedding takes most of a product's time."""
     return [list(layers[start : start + size]) for start in range(0, len(layers), size)]
 
 
@@ -96,7 +96,7 @@ def contrast_targets(
     *,
     progress: bool = False,
 ) -> Float[Tensor, "layer pos target"]:
-    r"""The quantity "targets" less its mean over a state's targets, from the targets' own columns.
+    r"""The quantity "targets" minus its mean over a state's targets, from the targets' own columns.
 
     $$c_{\ell p w} = \log p_{\ell p}(w) - \operatorname{mean}_{w'} \log p_{\ell p}(w')$$
 
@@ -120,16 +120,16 @@ def contrast_targets(
 
 
 def require_quantities(quantities: Sequence[str]) -> Sequence[str]:
-    """The quantities; a SemhubError where one is unknown."""
+    """The quantities; a SemhubError if one is unknown."""
     unknown = sorted(set(quantities) - QUANTITIES.keys())
     if unknown or not quantities:
-        raise SemhubError(f"Expected some quantities of {list(QUANTITIES)}, got {unknown or quantities}.")
+        raise SemhubError(f"Expected quantities among {list(QUANTITIES)}, got {unknown or quantities}.")
     return quantities
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Shared:
-    """What all layers of a few positions share: settings, and the final layer's distribution there."""
+    """Shared by all layers of a few positions: settings, and the final layer's distribution there."""
 
     readout: Readout
     final_states: Float[Tensor, "pos d_model"]
@@ -140,13 +140,13 @@ class Shared:
 
     @cached_property
     def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
-        """The final layer's probabilities, its logits less their row's maximum, and log sum exp of these."""
+        """The final layer's probabilities, its logits minus their row's maximum, and log sum exp of these."""
         last = LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
         return last.weights.div_(last.total[:, None]), last.logits.sub_(last.peak), last.log_total
 
     @cached_property
     def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-        """Row, token id and (row, target) group of every id of every target set; how many rows and targets."""
+        """Row, token id and (row, target) group of every id of every target set; the number of rows and targets."""
         width = len(self.targets[0]) if self.targets else 0
         entries = [
             (row, token, row * width + column)
@@ -167,13 +167,13 @@ class Shared:
 
 
 class LogitBlock:
-    """The logits of a few positions at one layer, and what most quantities need of them.
+    """The logits of a few positions at one layer, and numbers that most quantities need.
 
-    `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` their sum, `log_total` its log. A
-    log-probability is logits - peak - log_total, in this order: logits in the thousands less their log sum exp would
-    lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below; together they weigh
-    under 1e-29. Early layers would produce denormal numbers by the hundred thousand, which slow every later pass
-    several times.
+    `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` is their sum, and `log_total` its log.
+    A log-probability is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log
+    sum exp would lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below it; their
+    total probability is under 1e-29. Otherwise early layers would produce hundreds of thousands of denormal numbers,
+    which slow every later pass several times.
     """
 
     def __init__(self, logits: Float[Tensor, "pos vocab"], shared: Shared) -> None:
@@ -194,8 +194,8 @@ class LogitBlock:
     ) -> Float[Tensor, " pos"]:
         """Sum over the vocabulary of weights * (logits - peak - less).
 
-        Products are summed by `sum`, pairwise: the dot product of BLAS adds 262,144 numbers one after the other and is
-        off by up to a thousandth.
+        Products are summed pairwise by `sum`: the dot product of BLAS adds 262,144 numbers in sequence and has errors
+        of up to a thousandth.
         """
         sums = []
         step = max(1, CACHED_ENTRIES // weights.shape[1])
@@ -259,4 +259,5 @@ QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {
     "targets": _targets,
     "mass": _mass,
 }
-"""Every quantity, made of one block of logits: `[pos]` or `[pos ...]`. A new one is a function and a line here."""
+"""Every quantity, from one block of logits: `[pos]` or `[pos ...]`. To add one, write a function and add a line here.
+"""

@@ -1,7 +1,7 @@
-"""Language mass: how much of the lens distribution belongs to each language, layer by layer.
+"""Language mass: the probability of each language in the lens distribution, layer by layer.
 
-A language's mass shows which tokens the state reads out to; it does not show in which language the model "thinks".
-Digits, punctuation and tokens that no listed language uses are counted apart.
+The mass shows which tokens are probable in the read-out. It does not show in which language the model "thinks". Digits,
+punctuation and tokens that no listed language uses are counted separately.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class MassResult(Result):
     item_mass: Float[Tensor, "layer item lang"]
     """Mean over the prompt's positions of the sum over tokens of p(token) p(language | token)."""
     positions: Int[Tensor, " item"]
-    """How many positions each prompt contributes."""
+    """The number of positions of each prompt."""
     languages: tuple[str, ...]
     source: str
 
@@ -70,16 +70,18 @@ def language_mass(
 
     $$m_\ell(\text{lang}) = \operatorname{mean}_{\text{pos}} \sum_v p_\ell(v)\, p(\text{lang} \mid v)$$
 
-    The BOS position, which has seen no text, is left out.
+    The BOS position is left out, because it has seen no text. The mass shows which tokens can be read out. It does not
+    show in which language the model "thinks".
 
     Args:
         model: any TransformerLens model.
         prompts: texts, `Prompt`s, token ids or chat messages.
         table: from `language_table(model)` or `script_table(model)`.
-        positions: read so many of each prompt's positions, evenly spaced; None reads all. The mean is of those alone.
-        norm: "final", "none" or "tuned"; see `Readout`.
-        readout: a `Readout` of your own in place of `norm`.
-        hooks: interventions to run under.
+        positions: the number of positions to read in each prompt, evenly spaced; None reads all. The mean is over
+            these.
+        norm: "final", "none", "paper" or "tuned"; see `Readout`.
+        readout: your own `Readout` in place of `norm`.
+        hooks: interventions during the runs.
         progress: show a progress bar.
 
     Returns:
@@ -96,7 +98,7 @@ def language_mass(
             "for this model."
         )
     if positions is not None and whole_number(positions, "positions=") < 1:
-        raise SemhubError(f"positions= is how many positions of each prompt are read, at least 1, got {positions}.")
+        raise SemhubError(f"positions= is the number of positions to read in each prompt, at least 1, got {positions}.")
     reader = make_readout(model, norm, readout)
     places = [spread(range(_first(prompt), len(prompt)), positions) for prompt in listed]
     item_mass = torch.zeros(reader.n_layers + 1, len(listed), len(table.languages), dtype=torch.float32)

@@ -1,8 +1,8 @@
-"""Token -> language and token -> script tables: how a lens distribution is counted per language.
+"""Tables from token to language and from token to script, for the mass of a language in a lens distribution.
 
-The table holds p(language | token) with a uniform prior over languages. To estimate p(token | language), a language's
-most frequent words are tokenised and weighted by their frequency. So pieces of words and characters count as well. What
-no listed language uses (digits, punctuation, other languages' tokens) is counted apart, as `unknown`.
+A table has p(language | token) with a uniform prior over languages. To estimate p(token | language), a language's most
+frequent words are tokenised and weighted by their frequency. So pieces of words and characters count too. Tokens that
+no listed language uses (digits, punctuation, other languages) count separately, as `unknown`.
 """
 
 import unicodedata
@@ -37,7 +37,7 @@ SCRIPTS = {
     "CYRILLIC": "cyrillic", "GREEK": "greek", "HEBREW": "hebrew", "DEVANAGARI": "devanagari", "THAI": "thai",
 }  # fmt: skip
 SHARED_MARKS = ("COMBINING", "VARIATION", "?")
-"""First words of the names of marks that go with letters of any script."""
+"""First words in the names of marks that combine with letters of any script."""
 
 
 @checked
@@ -52,7 +52,7 @@ class LanguageTable:
     def __post_init__(self) -> None:
         if self.weights.ndim != 2 or self.weights.shape[1] != len(self.languages):
             raise SemhubError(
-                f"Expected one column a language {self.languages}, got weights of shape {tuple(self.weights.shape)}."
+                f"Expected one column per language {self.languages}, got weights of shape {tuple(self.weights.shape)}."
             )
 
     @property
@@ -75,16 +75,17 @@ def language_table(
     $$p(\ell \mid v) = \frac{p(v \mid \ell)}{\sum_{\ell'} p(v \mid \ell')},\qquad p(v \mid \ell) \propto \sum_w
     f_\ell(w)\, n_v(w)$$
 
-    with the word frequencies $f_\ell$ of the package `wordfreq` and $n_v(w)$ the count of token v in the word. A word
-    is spelled in lower case and capitalised, with and without a leading space. Latin-script words of a language written
-    otherwise are left out. Loanwords and names make soft posteriors; Chinese and Japanese share characters.
+    with the word frequencies $f_\ell$ of the package `wordfreq`, and the count $n_v(w)$ of token v in the word. Each
+    word is tokenised in lower case and capitalised, with and without a leading space. For languages in another script,
+    words in Latin script are left out. Loanwords and names belong partly to several languages, and Chinese and Japanese
+    share characters. A token's language is an estimate from words in isolation, not from its context.
 
     Args:
         model: its tokenizer and vocabulary size are used.
         languages: ISO 639-1 codes that `wordfreq` has.
-        words: how many of each language's most frequent words.
-        unknown: "own" counts tokens that no language uses in a column of their own; "uniform" spreads them evenly over
-            the languages (what the reference code of the Semantic Hub paper does).
+        words: the number of most frequent words to use for each language.
+        unknown: "own" counts tokens that no language uses in a separate column; "uniform" spreads them evenly over the
+            languages, like the reference code of the Semantic Hub paper.
         progress: show a progress bar while building.
 
     Raises:
@@ -106,7 +107,7 @@ def language_table(
 def _require_tokenizer(model: Model) -> None:
     if getattr(model, "tokenizer", None) is None:
         require_model(model)
-        raise Unfit("The model has no tokenizer, so its tokens cannot be told apart by language or script.")
+        raise Unfit("The model has no tokenizer, so its tokens have no known language or script.")
 
 
 def _cached_posterior(
@@ -173,12 +174,14 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
     encoded = _encoded(tokenizer, texts)
     counts = np.zeros(size)
     flat = np.fromiter((i for ids in encoded for i in ids), dtype=np.int64)
-    np.add.at(counts, flat, np.repeat(weights, [len(ids) for ids in encoded]))
+    shares = np.repeat(weights, [len(ids) for ids in encoded])
+    known = flat < size  # a tokenizer may have more tokens than the model has rows
+    np.add.at(counts, flat[known], shares[known])
     return counts
 
 
 def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids as `tokenizer` gives them; of a fast one without its wrapping of each text, which takes longer."""
+    """Token ids from `tokenizer`; for a fast one without its wrapper around each text, which is slower."""
     first = tokenizer(texts[:1], add_special_tokens=False)["input_ids"]  # it also ends padding and cutting
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
@@ -192,9 +195,17 @@ def _has_letters(tokenizer: Any, size: int) -> np.ndarray:
 
 @checked
 def script_table(model: Model) -> LanguageTable:
-    """Build the table token -> Unicode script of its letters; tokens without letters are `unknown`.
+    """Build the table from token to the Unicode script of its letters; tokens without letters are `unknown`.
 
-    It needs no word list.
+    It needs no word list. A script is not a language: most European languages share Latin script.
+
+    Raises:
+        SemhubError: no tokenizer.
+
+    Example:
+        >>> table = script_table(tiny_model)
+        >>> table.weights.shape[0] == tiny_model.cfg.d_vocab
+        True
     """
     _require_tokenizer(model)
     names = (*dict.fromkeys(SCRIPTS.values()), "other", UNKNOWN)
@@ -206,7 +217,7 @@ def script_table(model: Model) -> LanguageTable:
 def script(text: str) -> str:
     """The script of most letters of a text: "latin", "han", ..., "other", or "unknown" without letters.
 
-    Vowel signs and other marks of one script count as its letters. Accents that go with any script do not.
+    Vowel signs and other marks that only one script uses count as its letters. Accents of any script do not.
 
     Example:
         >>> script("朋友"), script(" casa"), script("12")
@@ -218,7 +229,7 @@ def script(text: str) -> str:
 
 @cache
 def _script_of(char: str) -> str:
-    """The script of a letter, or of a vowel sign or other mark that one script has for itself; else "unknown"."""
+    """The script of a letter, or of a vowel sign or other mark that only one script uses; otherwise "unknown"."""
     mark = unicodedata.category(char) in ("Mn", "Mc")
     if not char.isalpha() and not mark:
         return UNKNOWN

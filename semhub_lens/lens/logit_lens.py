@@ -2,9 +2,9 @@ r"""Logit lens: what the model would predict from each intermediate residual sta
 
 $$p_\ell = \operatorname{softmax}\bigl(\operatorname{readout}(h_\ell)\bigr)$$
 
-`logit_lens` reads every layer and position of one prompt, `targets.target_lens` given words at one position of many. A
-lens shows readability through the unembedding, not what the model "thinks in"; early layers are read through a norm and
-an unembedding that they were not trained for.
+`logit_lens` reads every layer and position of one prompt. `targets.target_lens` reads given words at one position of
+many prompts. A lens shows what can be read through the unembedding, not what the model "thinks". Early layers are read
+with a norm and an unembedding that were not trained for them.
 
 Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (KL to the final layer, translators); Wu et al. 2025, Eq.
 2.
@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError, whole_number
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.attribution import AttributionResult
+from semhub_lens.lens.calls import call_of, entries_to_read, tokens_to_keep
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -37,31 +38,35 @@ from semhub_lens.model.resolve import one_prompt
 
 DISTANCES = ("entropy", "kl_to_final")
 STANDARD = ("top_ids", "top_logprobs", *DISTANCES)
-"""What `logit_lens` reads unless it is told otherwise."""
+"""The default quantities of `logit_lens`."""
 
 
 @dataclass(frozen=True, eq=False)
 class LensResult(Quantities):
-    r"""The lens over one prompt: what was asked for, at every layer and position.
+    r"""The lens over one prompt: the requested quantities at every layer and position.
 
-    `.top_ids`, `.top_logprobs` [layer pos k], the most probable tokens and their log-probabilities in nats, most
-    probable first; `.entropy` [layer pos] of the lens distribution in nats; `.kl_to_final` [layer pos],
-    $D_{KL}(p_L \Vert p_\ell)$ in nats: what the layer's distribution misses of the final one.
+    - `.top_ids`, `.top_logprobs` [layer pos k]: the most probable tokens, most probable first, and their
+      log-probabilities in nats;
+    - `.entropy` [layer pos]: the entropy of the lens distribution in nats;
+    - `.kl_to_final` [layer pos]: $D_{KL}(p_L \Vert p_\ell)$ in nats, the divergence from the final distribution.
     """
 
     token_ids: Int[Tensor, " pos"]
-    """-1 where the probe was not told the tokens."""
+    """The token ids; -1 if the probe did not get them."""
     labels: tuple[str, ...]
-    """The prompt's tokens, printable."""
+    """The prompt's tokens as printable texts."""
     vocabulary: tuple[tuple[int, str], ...]
     """Printable text of every id in `top_ids`."""
     languages: tuple[str, ...] = ()
     token_languages: Float[Tensor, "token lang"] | None = None
-    """p(language | token) for each entry of `vocabulary`; None where no table was given."""
+    """p(language | token) for each entry of `vocabulary`; None without a table."""
     layers: tuple[int, ...] = ()
-    """The residual entries that were read, where not all were; see `entries`."""
+    """The residual entries that were read, if not all; see `entries`."""
     attributions: tuple[AttributionResult, ...] = ()
-    """Who wrote the tokens at some positions; see `with_attribution`."""
+    """Attributions of tokens at some positions; see `with_attribution`."""
+    call: Mapping[str, str] | None = None
+    """Arguments of `logit_lens` that the other fields do not show, as code; a bare name is an object of the user's.
+    None for another call."""
 
     ask: ClassVar[Mapping[str, str]] = {name: f"quantities=[{name!r}]" for name in QUANTITIES}
 
@@ -78,13 +83,13 @@ class LensResult(Quantities):
 
     @checked
     def with_languages(self, table: LanguageTable) -> "LensResult":
-        """The same lens, with the languages of its tokens, by which the page colours them.
+        """The same lens with the languages of its tokens, so that the page can colour them.
 
         Args:
-            table: from `language_table(model)`, of the model that was read.
+            table: from `language_table(model)`, for the same model.
 
         Raises:
-            SemhubError: the table is of another vocabulary.
+            SemhubError: the table is for another vocabulary.
 
         Example:
             >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
@@ -94,26 +99,28 @@ class LensResult(Quantities):
         ids = torch.tensor([token for token, _ in self.vocabulary], dtype=torch.long)
         if len(ids) and int(ids.max()) >= len(table.weights):
             raise SemhubError(
-                f"The table covers {len(table.weights)} tokens, the lens holds token {int(ids.max())}; build the table "
-                "for the model that was read."
+                f"The table covers {len(table.weights)} tokens, but the lens has token {int(ids.max())}; build the "
+                "table for the same model."
             )
         return replace(self, languages=table.languages, token_languages=table.weights[ids])
 
     @checked
     def with_attribution(self, *found: AttributionResult) -> "LensResult":
-        """The same lens, whose page shows at a pinned position who wrote its tokens.
+        """The same lens with attributions, so that the page shows them at a pinned position.
 
         Args:
-            found: from `direct_attribution`, of the same prompt and model.
+            found: from `direct_attribution`, for the same prompt and model.
 
         Raises:
-            SemhubError: a position past the end, or another model's.
+            SemhubError: a position past the end, or an attribution of another model.
         """
         for one in found:
             if one.position >= len(self.labels):
-                raise SemhubError(f"The attribution is of position {one.position}, the lens has {len(self.labels)}.")
+                raise SemhubError(
+                    f"The attribution is for position {one.position}, but the lens has {len(self.labels)} positions."
+                )
             if one.provenance.weights != self.provenance.weights:
-                raise SemhubError(f"The attribution is of another model ({one.provenance.model}, other weights).")
+                raise SemhubError(f"The attribution is for another model ({one.provenance.model}, other weights).")
         return replace(self, attributions=(*self.attributions, *found))
 
     @property
@@ -127,7 +134,7 @@ class LensResult(Quantities):
         return [[[text[i] for i in cell] for cell in row] for row in self.top_ids.tolist()]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer, position and, where the most probable tokens were asked for, rank."""
+        """One row per layer and position, and per rank if the most probable tokens were requested."""
         top = [self.measured[name] for name in ("top_ids", "top_logprobs") if name in self.measured]
         _, positions, k = top[0].shape if top else (*next(iter(self.measured.values())).shape[:2], 1)
         index = pd.MultiIndex.from_product([self.entries, range(positions), range(k)], names=["layer", "pos", "rank"])
@@ -143,7 +150,7 @@ class LensResult(Quantities):
         return frame.reset_index() if top else frame.reset_index().drop(columns="rank")
 
     def per_position(self) -> dict[str, Float[Tensor, "layer pos"]]:
-        """The measured quantities that are one number at every layer and position, by name."""
+        """The measured quantities with one number per layer and position, by name."""
         return {name: values for name, values in self.measured.items() if values.ndim == 2}
 
 
@@ -153,10 +160,10 @@ class LogitLens:
 
     Args:
         model: any TransformerLens model.
-        top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
-        norm: "final", "none" or "tuned"; see `Readout`.
-        readout: a `Readout` of your own (with a translator, for instance) in place of `norm`.
-        quantities: what to read; see `logit_lens`.
+        top_k: the number of most probable tokens to keep per cell; None means 10, or all of a smaller vocabulary.
+        norm: "final", "none", "paper" or "tuned"; see `Readout`.
+        readout: your own `Readout` (for example with a translator) in place of `norm`.
+        quantities: the quantities to read; see `logit_lens`.
 
     Example:
         >>> lens = LogitLens(tiny_model, top_k=3)
@@ -176,28 +183,29 @@ class LogitLens:
     ) -> None:
         self._readout = make_readout(model, norm, readout)
         self._quantities = require_quantities(quantities)
-        self._top_k = _kept(top_k, self._readout.d_vocab)
+        self._top_k = tokens_to_keep(top_k, self._readout.d_vocab)
         self._model = model
         self._states = Capture(model)
         self.hooks = self._states.hooks
 
+    @checked
     def result(self, row: int = 0, *, tokens: Int[Tensor, "..."] | Sequence[int] | Prompt | None = None) -> LensResult:
-        """Read the latest run's `row` out.
+        """Read out one row of the latest run.
 
         Args:
-            row: which row of the batch.
+            row: the row of the batch.
             tokens: the row's token ids, `[pos]` or `[1, pos]`, to label the columns (hooks do not see them); without
-                them columns carry their positions.
+                them, columns are labelled by position.
 
         Raises:
-            SemhubError: nothing ran yet, no such row, or `tokens` of another length than the run.
+            SemhubError: nothing ran yet, no such row, or `tokens` with another length than the run.
         """
         states = self._states.result(row)
         if tokens is None:
             tokens = torch.full((states.shape[1],), -1)
         prompt = tokens if isinstance(tokens, Prompt) else Prompt.from_ids(tokens)
         if len(prompt) != states.shape[1]:
-            raise SemhubError(f"The run had {states.shape[1]} positions, the given tokens are {len(prompt)}.")
+            raise SemhubError(f"The run had {states.shape[1]} positions, but {len(prompt)} tokens were given.")
         return _lens_result(self._model, self._readout, states, prompt, self._quantities, self._top_k, bos=None)
 
 
@@ -215,20 +223,25 @@ def logit_lens(
     hooks: Hooks = (),
     progress: bool = True,
 ) -> LensResult:
-    """Read every layer and position of a prompt through the logit lens.
+    r"""Read every layer and position of a prompt through the logit lens.
+
+    $$p_\ell = \operatorname{softmax}\bigl(\operatorname{readout}(h_\ell)\bigr)$$
+
+    A lens shows what can be read through the unembedding. It does not show what the model uses or in which language it
+    "thinks", and in early layers part of it is noise.
 
     Args:
         model: any TransformerLens model.
         prompt: a text, a `Prompt`, token ids or chat messages.
-        top_k: most probable tokens to keep per cell; None is 10, or all of a smaller vocabulary.
-        norm: "final" (the model's final norm, then the unembedding), "none" (the bare state) or "tuned" (through the
-            packaged translators); see `Readout`.
-        readout: a `Readout` of your own in place of `norm`.
-        quantities: what to read, by names in `lens.kernel.QUANTITIES`; nothing else is computed.
+        top_k: the number of most probable tokens to keep per cell; None means 10, or all of a smaller vocabulary.
+        norm: "final" (the model's final norm, then the unembedding), "none" (no norm), "paper" (no norm except at the
+            last layer) or "tuned" (through the packaged translators); see `Readout`.
+        readout: your own `Readout` in place of `norm`.
+        quantities: names in `lens.kernel.QUANTITIES`; only these are computed.
         table: from `language_table(model)`, to colour the tokens by language; see `LensResult.with_languages`.
-        layers: the residual entries to read, negative ones from the end; the last is always read as well. None reads
-            all. Reading out is most of the time of a short prompt.
-        hooks: interventions to run under.
+        layers: the residual entries to read, negative ones from the end; the last is always included. None reads all.
+            For a short prompt, reading out takes most of the time.
+        hooks: interventions during the run.
         progress: show a progress bar.
 
     Returns:
@@ -244,17 +257,18 @@ def logit_lens(
         2
     """
     one = one_prompt(model, prompt, "logit_lens")
-    top_k, quantities = _kept(top_k, output_size(model)), require_quantities(quantities)
+    top_k, quantities = tokens_to_keep(top_k, output_size(model)), require_quantities(quantities)
     if table is not None and len(table.weights) != output_size(model):
         raise SemhubError(
             f"The table covers {len(table.weights)} tokens, the model's vocabulary has {output_size(model)}; build it "
             "for this model."
         )
-    chosen = None if layers is None else _chosen(layers, int(model.cfg.n_layers))
+    chosen = None if layers is None else entries_to_read(layers, int(model.cfg.n_layers))
     require_hooks(model, hook_names(hooks))
     reader = make_readout(model, norm, readout)
     (((_, states),),) = prompt_states(model, [one], hooks)
-    known = {"bos": one.bos, "layers": chosen, "progress": progress}
+    call = call_of(prompt, one, norm, {"hooks": hooks, "readout": readout})
+    known = {"bos": one.bos, "layers": chosen, "call": call, "progress": progress}
     read = _lens_result(model, reader, states, one, quantities, top_k, **known)
     return read if table is None else read.with_languages(table)
 
@@ -269,6 +283,7 @@ def _lens_result(
     *,
     bos: bool | None,
     layers: tuple[int, ...] | None = None,
+    call: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> LensResult:
     check_finite(states, "The residual stream")
@@ -280,12 +295,13 @@ def _lens_result(
         vocabulary=tuple(zip(known, printable(model.tokenizer, known), strict=True)),
         measured=measured,
         layers=layers or (),
+        call=call,
         provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 
 
 def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
-    """What stands at every position: its token, a place of what a spoke shows, or, where unknown, its number."""
+    """The label of every position: its token, the index of a spoke's vector, or, if unknown, its number."""
     if int(prompt.ids[0]) < 0:
         return [f"#{i}" for i in range(len(prompt))]
     labels = printable(tokenizer, prompt.ids.tolist())
@@ -293,20 +309,3 @@ def _labels(tokenizer: Any, prompt: Prompt) -> list[str]:
         for place, position in enumerate(prompt.spans[name]):
             labels[position] = f"{name} {place + 1}"
     return labels
-
-
-def _chosen(layers: Sequence[int], last: int) -> tuple[int, ...]:
-    """Residual entries in their order, the last among them."""
-    wanted = [whole_number(layer, "A layer") for layer in layers]
-    if not wanted or any(not -last - 1 <= layer <= last for layer in wanted):
-        raise SemhubError(f"layers= takes residual entries 0 to {last} (negative from the end), got {wanted}.")
-    return tuple(sorted({layer % (last + 1) for layer in wanted} | {last}))
-
-
-def _kept(top_k: int | None, d_vocab: int) -> int:
-    """How many of a vocabulary's tokens are kept."""
-    if top_k is None:
-        return min(10, d_vocab)
-    if not 1 <= top_k <= d_vocab:
-        raise SemhubError(f"top_k must lie between 1 and the vocabulary's {d_vocab}, got {top_k}.")
-    return top_k

@@ -23,10 +23,11 @@ from semhub_lens.lens.kernel import contrast_targets, reduce_logits, require_qua
 from semhub_lens.lens.logit_lens import DISTANCES, LensResult
 from semhub_lens.model.capture import prompt_states, read_positions
 from semhub_lens.model.checks import batch_notes, right_padding
-from semhub_lens.model.facts import Model, provenance_of, rope_differs
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
+from semhub_lens.model.rotary import rope_differs
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +35,32 @@ class TargetResult(Quantities):
     """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
 
     log_probs: Float[Tensor, "layer item target"]
-    """Log of the summed probability of each target's tokens, in nats; with `contrast` less its mean over the item's
-    targets, so that only differences at one item and layer mean something."""
+    """Log of the summed probability of each target's tokens, in nats. With `contrast`, the mean over the item's targets
+    is subtracted, so that only differences within an item and layer have a meaning.
+    """
     names: tuple[tuple[str, ...], ...]
-    """Per item, its own targets."""
+    """For each item, its own targets."""
     collisions: tuple[tuple[int, int, int], ...]
-    """(item, target, target) where two targets share a token: there the token is compared with itself in part. Item -1
-    stands for all, where both targets are common."""
+    """(item, target, target) for two targets that share a token, so that it is partly compared with itself. Item -1
+    means all items, if both targets are common.
+    """
     common_names: tuple[str, ...] = ()
-    """The targets that all items have in common; they stand after an item's own."""
+    """The targets that all items have in common; they come after an item's own."""
     contrast: bool = False
-    """Whether only differences were read."""
+    """Whether only differences between targets were read."""
 
     ask: ClassVar[Mapping[str, str]] = LensResult.ask
 
+    @checked
     def name(self, item: int, target: int) -> str:
-        """The target's name."""
+        """The target's name.
+
+        Raises:
+            SemhubError: no such item or target.
+        """
+        _, items, targets = self.log_probs.shape
+        if not (0 <= item < items and 0 <= target < targets):
+            raise SemhubError(f"There are {items} items of {targets} targets, counted from 0; got {item} and {target}.")
         return (*self.names[item], *self.common_names)[target]
 
     def to_frame(self) -> pd.DataFrame:
@@ -84,27 +95,35 @@ def target_lens(
 
     $$\log p_\ell(w) = \log \sum_{v \in V(w)} p_\ell(v)$$
 
+    A probable word can be read out at that layer. This does not show that the model uses it. Compare with words that
+    mean something else.
+
     Args:
         model: any TransformerLens model.
-        prompts: texts, `Prompt`s, token ids or chat messages.
-        targets: one entry per item (position read): a word or token id, or a list of targets. Inside such a list, a
-            word stands for its variants, an id for itself, and a list of words or ids for all of them together
-            (probabilities summed). Equally many targets for every item; () where all are common.
-        common: targets that every item is read for as well; in the result they stand after an item's own.
-        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item a prompt. Or, per
+        prompts: texts, `Prompt`s, token ids or chat messages. End a text without a blank: most tokenizers make it a
+            token of its own, and the distribution after it is another one.
+        targets: one entry per item (position to read): a word or token id, or a list of targets. In such a list, a word
+            means its variants, an id means itself, and a list of words or ids means all of them together (probabilities
+            summed). Every item has the same number of targets; () if all are common.
+        common: targets for every item; in the result they come after an item's own.
+        read_at: "last", a position, or "NAME:last" / the name of a span of one token: one item per prompt. Or, for each
             prompt, a list of positions: one item each, in order.
-        norm: "final", "none" or "tuned"; see `Readout`.
-        readout: a `Readout` of your own in place of `norm`.
-        variants: which spellings of a word count; see `word_tokens`.
-        first_token: let a word of several tokens stand for itself by its first token.
-        contrast: read only how the targets of an item differ, $\log p_\ell(w) - \operatorname{mean}_{w'} \log
-            p_\ell(w')$. The normaliser cancels at one state, so nothing but the targets' columns of the unembedding is
-            read: the differences are those of the full read-out, hundreds of times faster. It does not cancel
-            between states, nor in a mean of probabilities over positions.
-        quantities: what else to read, as in `logit_lens`; () is faster. None is entropy and distance to the final
-            layer, or with `contrast` nothing.
-        hooks: interventions to run under.
+        norm: "final", "none", "paper" or "tuned"; see `Readout`.
+        readout: your own `Readout` in place of `norm`.
+        variants: the spellings of a word that count; see `word_tokens`.
+        first_token: represent a word of several tokens by its first token.
+        contrast: read only the differences between an item's targets,
+            $\log p_\ell(w) - \operatorname{mean}_{w'} \log p_\ell(w')$. The normaliser cancels at one state, so only
+            the targets' columns of the unembedding are read. The differences are those of the full read-out, hundreds
+            of times faster. The normaliser does not cancel between states, or in a mean of probabilities over
+            positions.
+        quantities: other quantities to read, as in `logit_lens`; () is faster. None means entropy and KL divergence to
+            the final layer, or nothing with `contrast`.
+        hooks: interventions during the runs.
         progress: show a progress bar.
+
+    Returns:
+        `.log_probs` [layer item target] in nats, and the other quantities [layer item].
 
     Raises:
         SemhubError: empty input, unequal numbers of items and targets, a word of several tokens, a position past the
@@ -148,10 +167,9 @@ def states_at(
     *,
     progress: bool = True,
 ) -> Float[Tensor, "layer item d_model"]:
-    """Residual states at positions of each prompt (counted from its start): one item a position, in order.
+    """Residual states at positions of each prompt (counted from its start): one item per position, in order.
 
-    What stands behind the last of them is not run where it cannot matter: without hooks, in a model that is verified
-    to be causal.
+    Tokens after the last of these positions are not run if they cannot matter: without hooks, in a causal model.
     """
     ends = [max(places, default=0) + 1 for places in wanted]
     if not hooks and any(end < len(prompt) for end, prompt in zip(ends, prompts, strict=True)):
@@ -169,7 +187,7 @@ def states_at(
 
 
 def _head(prompt: Prompt, length: int) -> Prompt:
-    """The first tokens alone; pictures, sound and embeddings are not cut."""
+    """Only the first tokens; pictures, sound and embeddings are not cut."""
     if prompt.media is not None or prompt.embeddings:
         return prompt
     return Prompt(ids=prompt.ids[:length], bos=prompt.bos)
@@ -177,20 +195,22 @@ def _head(prompt: Prompt, length: int) -> Prompt:
 
 def _require_contrast(sets: "TargetSets", quantities: Sequence[str]) -> None:
     if quantities:
-        raise SemhubError(f"contrast=True reads no quantities, they need the whole vocabulary; got {list(quantities)}.")
+        raise SemhubError(
+            f"contrast=True reads no quantities, because they need the whole vocabulary; got {list(quantities)}."
+        )
     if len(sets.own[0]) + len(sets.common) < 2:
         raise SemhubError("contrast=True compares the targets of an item, so it needs at least two; got one.")
 
 
 def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Positions to read in every prompt."""
+    """The positions to read in every prompt."""
     if isinstance(read_at, str | int):
         wanted = [read_positions(prompt, read_at) for prompt in prompts]
         for prompt, positions in zip(prompts, wanted, strict=True):
             if len(positions) != 1:
                 raise SemhubError(
-                    f"read_at={read_at!r} names {len(positions)} positions of {prompt.text!r}, a lens reads one: use "
-                    "'NAME:last', or list the positions."
+                    f"read_at={read_at!r} means {len(positions)} positions of {prompt.text!r}, but a lens reads one: "
+                    "use 'NAME:last', or list the positions."
                 )
         return wanted
     if len(read_at) != len(prompts):
@@ -208,7 +228,7 @@ class TargetSets:
     common_names: tuple[str, ...]
 
     def collisions(self) -> tuple[tuple[int, int, int], ...]:
-        """(item, target, target) where two targets share a token; item -1 for two that all items have in common."""
+        """(item, target, target) for two targets that share a token; item -1 if all items have both in common."""
         of_all = _owners(self.common, len(self.own[0]))
 
         @cache  # many items have the same targets
@@ -222,7 +242,7 @@ class TargetSets:
 
 
 def _owners(sets: Sequence[tuple[int, ...]], start: int) -> dict[int, list[int]]:
-    """The targets, numbered from `start`, that hold each token."""
+    """The targets, numbered from `start`, that include each token."""
     owners: dict[int, list[int]] = {}
     for target, ids in enumerate(sets, start):
         for token in set(ids):
@@ -255,7 +275,7 @@ def target_sets(
     rows = [[entry] if isinstance(entry, str | int) else list(entry) for entry in targets]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or (0 in widths and not common):
-        raise SemhubError(f"Every item needs equally many targets, at least one; got {sorted(widths)}.")
+        raise SemhubError(f"Every item needs the same number of targets, at least one; got {sorted(widths)}.")
 
     size = output_size(model)
 

@@ -3,8 +3,8 @@ r"""Trajectories: the path of a state through the layers, drawn in the plane of 
 $$y_\ell = P\,\Bigl(\frac{\operatorname{norm}(h_\ell)}{\lVert \operatorname{norm}(h_\ell) \rVert} - \bar a\Bigr)$$
 
 with P the first two principal axes of the anchors, all of unit length, and $\bar a$ their mean. States and anchors are
-scaled the same way: each is a unit vector. Two of several hundred dimensions show little: read distances from the
-cosines, which use all of them.
+scaled in the same way: each is a unit vector. Two of several hundred dimensions show little. For distances, use the
+cosines, which use all dimensions.
 
 Source: Wu et al. 2025 (whose code standardises the states over layers, but not the anchors).
 """
@@ -59,12 +59,12 @@ def trajectories(
     Args:
         states: residual states after the final norm (as a lens reads them).
         anchors: rows of the unembedding.
-        anchor_names: their words.
-        labels: the items, in words.
+        anchor_names: the words of the anchors.
+        labels: the items as texts.
         provenance: of the model and the data.
 
     Raises:
-        SemhubError: fewer than three anchors, unequal widths, NaN states, or names that do not fit.
+        SemhubError: fewer than three anchors, unequal widths, NaN states, or a wrong number of names.
 
     Example:
         >>> states = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))

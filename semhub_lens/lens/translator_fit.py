@@ -1,10 +1,10 @@
 r"""One layer's translator: least squares first, then steps on the KL divergence over candidate tokens.
 
-With standardised states $z = (h - m) / s$ a map is $k h + s\,(L R z + c)$, where L R has the rank asked for. The start
-is the ridge regression of the final states (scaled to the length of h where the final norm does not mind), cut to that
-rank where it costs least. Several penalties, and shares k of the state itself, are tried; those are taken that agree
-best on the states that are watched. The share is needed because a map of low rank could not take away what a state has
-of its own.
+With standardised states $z = (h - m) / s$, a map is $k h + s\,(L R z + c)$, where L R has the chosen rank. Training
+starts from a ridge regression of the final states (scaled to the length of h if the final norm ignores length),
+truncated to that rank with the least loss. Several penalties and several factors k are tried, and the ones with the
+lowest KL on the validation states are used. The factor is needed because a low-rank map could not remove the rest of
+the state.
 """
 
 import math
@@ -23,22 +23,22 @@ from semhub_lens.base.rng import generator
 from semhub_lens.model.readout import Readout
 
 SEEN = 64
-"""Training states whose likeliest tokens are candidates of every step."""
+"""Training states whose most probable tokens are candidates in every step."""
 READ = 32
 """States that are read over the whole vocabulary at a time."""
 RIDGES = (0.01, 0.1, 1.0)
 """Penalties of the start, in units of a standardised state's variance."""
 KEPT = (1.0, 0.3, 0.0)
-"""Shares of a state that a map of low rank may keep; one of full rank keeps it all."""
+"""Factors k for a low-rank map; a map of full rank has k = 1."""
 WARMUP = 10
 Maps = list[Tensor]
-"""The factors L `[d_model rank]` and R `[rank d_model]`, and c `[d_model]`; of full rank, L R and c."""
+"""The factors L `[d_model rank]` and R `[rank d_model]`, and c `[d_model]`; at full rank, L R and c."""
 
 
 @checked
 @dataclass(frozen=True)
 class TranslatorSetup(Part):
-    """How translators are trained: AdamW from a least-squares start, its rate rising for ten steps, then falling to 0.
+    """Settings for training translators: AdamW from a least-squares start, with ten steps of warm-up, then decay to 0.
 
     Raises:
         SemhubError: a number that is not positive, fewer than two candidates, or a negative weight decay.
@@ -47,24 +47,25 @@ class TranslatorSetup(Part):
     rank: int | None = None
     """Rank of every layer's map; None does not restrict it."""
     steps: int = 200
-    """Steps at most, of each layer."""
+    """The largest number of steps for each layer."""
     batch: int = 64
-    """States of a step, in equal shares of the groups."""
+    """States in a step, equally many from each group."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    """Towards the plain lens."""
+    """Weight decay, towards the plain lens."""
     candidates: int = 8192
-    """Tokens that a step sums over; a vocabulary of no more is summed in full."""
+    """Tokens that a step sums over; a smaller vocabulary is summed in full."""
     states: int = 20_000
-    """Training states at most, in equal shares of the groups; those of all layers are held at once."""
+    """The largest number of training states, equally many from each group; those of all layers are in memory at once.
+    """
     held_states: int = 1000
-    """Held-out states at most, read in full at every layer; half as many say when to stop."""
+    """The largest number of held-out states, read in full at every layer; there are half as many validation states."""
     every: int = 20
-    """Steps between two looks at the states that say when to stop."""
+    """Steps between two evaluations on the validation states."""
     patience: int = 4
-    """Looks without a better one, after which a layer's training stops."""
+    """The number of evaluations without improvement after which a layer's training stops."""
     half: bool = False
-    """Whether the maps are kept, and measured, in bfloat16; the biases stay in float32."""
+    """Whether the maps are stored and measured in bfloat16; the biases stay in float32."""
 
     def __post_init__(self) -> None:
         for name in ("rank", "steps", "batch", "learning_rate", "states", "held_states", "every", "patience"):
@@ -80,24 +81,24 @@ class TranslatorSetup(Part):
 
 @dataclass(frozen=True)
 class Sample:
-    """States of some positions of some texts; the positions of one group lie together."""
+    """States at some positions of some texts; the positions of a group are contiguous."""
 
     states: Float[Tensor, "layer pos d_model"]
     texts: Int[Tensor, " pos"]
     counts: Int[Tensor, " group"]
-    """Positions of every group."""
+    """The number of positions in each group."""
     groups: tuple[str, ...]
-    """Of every text."""
+    """The number of positions in each text."""
 
     def draw(self, count: int, rng: torch.Generator) -> Int[Tensor, " count"]:
-        """Positions, each of a group that is drawn first."""
+        """Random positions: first a group is drawn, then a position in it."""
         group = torch.randint(len(self.counts), (count,), generator=rng)
         within = (torch.rand(count, generator=rng, dtype=torch.float64) * self.counts[group]).long()
         return (self.counts.cumsum(0) - self.counts)[group] + within
 
 
 class Candidates:
-    """Tokens that stand for a vocabulary: those that are likely in a layer or at the end, and others drawn anew."""
+    """A sample of the vocabulary: tokens that are probable in the layer or at the end, and other random ones."""
 
     @torch.no_grad()
     def __init__(self, reader: Readout, layer: int, train: Sample, count: int, rng: torch.Generator) -> None:
@@ -114,7 +115,7 @@ class Candidates:
         self._others = among.nonzero()[:, 0]
 
     def draw(self, rng: torch.Generator) -> tuple[Int[Tensor, " token"], Float[Tensor, " token"]]:
-        """Token ids, and the logarithm of how many tokens each stands for."""
+        """Token ids, and the logarithm of the number of tokens that each represents."""
         count = self._count - len(self._always) if len(self._others) else 0
         others = self._others[torch.randint(max(1, len(self._others)), (count,), generator=rng)]
         weights = torch.zeros(len(self._always) + count, dtype=torch.float32)
@@ -123,7 +124,7 @@ class Candidates:
 
 
 class Fit:
-    """The training of one layer from a sample; calling it returns what `unpacked` reads."""
+    """The training of one layer from a sample; calling it returns the input of `unpacked`."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Fit:
         self._step_done = step_done
 
     def __call__(self) -> Float[Tensor, "row d_model"]:
-        """Train, and keep the maps that agreed best on the states that are watched."""
+        """Train, and keep the maps with the lowest KL on the validation states."""
         setup, rng = self._setup, generator(self._seed)
         with torch.no_grad():
             own = self._states(self._train, slice(None))[0]
@@ -177,13 +178,13 @@ class Fit:
         return own.to(self._reader.device), final.to(self._reader.device)
 
     def _agreement(self, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float = 1.0) -> float:
-        """The loss on the states that are watched."""
+        """The loss on the validation states."""
         return max(0.0, float(self._loss(self._stop, slice(None), tokens, maps, keep)))
 
     def _loss(
         self, sample: Sample, places: slice | Tensor, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float
     ) -> Float[Tensor, ""]:
-        """Mean KL divergence of the final distribution from the mapped states', over the candidates."""
+        """Mean KL divergence from the final distribution to that of the mapped states, over the candidates."""
         (own, final), (ids, weights) = self._states(sample, places), tokens
         with torch.no_grad():
             wanted = (self._reader(final, tokens=ids) + weights).log_softmax(-1)
@@ -197,7 +198,7 @@ class Fit:
         return (wanted.exp() * (wanted - read)).sum(-1).mean()
 
     def _starts(self) -> list[tuple[float, Maps]]:
-        """The regressions of the final states by every penalty and share of a state that is kept."""
+        """The regressions of the final states for every penalty and factor k."""
         own, final = self._states(self._train, slice(None))
         standard = (own - self._mean) / self._scale
         target = final * (own.norm(dim=-1, keepdim=True) / final.norm(dim=-1, keepdim=True) if self._free(final) else 1)
@@ -217,7 +218,7 @@ class Fit:
         return self._setup.rank is not None and self._setup.rank < width
 
     def _cut(self, whole: Tensor, spread: Tensor, gain: Tensor) -> list[Tensor]:
-        """The factors of a map of the rank asked for that keep most of what the final norm lets through of it."""
+        """The factors of a truncated map that keep the most of its output after the final norm."""
         rank = self._setup.rank
         if rank is None or not self._cuts(len(whole)):
             return [whole.float()]
@@ -228,12 +229,12 @@ class Fit:
         return [(left / even).float(), (right * even).float()]
 
     def _free(self, final: Tensor) -> bool:
-        """Whether the read-out does not mind a state's length."""
+        """Whether the read-out ignores the length of a state."""
         few, ids = final[:8], torch.arange(min(8, self._reader.d_vocab), device=self._reader.device)
         return torch.allclose(self._reader(2 * few, tokens=ids), self._reader(few, tokens=ids), rtol=1e-2, atol=1e-3)
 
     def _packed(self, maps: Maps, keep: float, step: int) -> Float[Tensor, "row d_model"]:
-        """The columns of L, the rows of R, the bias, the share that is kept and the step, for states as they are."""
+        """The columns of L, the rows of R, the bias, the factor k and the step, for raw states."""
         *factors, shift = maps
         left, right = self._scale[:, None] * factors[0], factors[-1] / self._scale
         whole = [left / self._scale] if len(factors) == 1 else [left, right]
@@ -247,14 +248,14 @@ class Fit:
 
 
 def plain_rows(width: int, setup: TranslatorSetup) -> Float[Tensor, "row d_model"]:
-    """What a `Fit` returns where the plain lens is best."""
+    """The output of a `Fit` if the plain lens is best."""
     factors = width if setup.rank is None or setup.rank >= width else 2 * setup.rank
     ends = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float32).expand(3, width)
     return torch.cat([torch.zeros(factors, width, dtype=torch.float32), ends])
 
 
 def unpacked(packed: Float[Tensor, "layer row d_model"], setup: TranslatorSetup) -> dict[str, Any]:
-    """The fields of `Translators` that say what the maps of all layers are."""
+    """The fields of `Translators` for the maps of all layers."""
     width, dtype = packed.shape[2], torch.bfloat16 if setup.half else torch.float32
     cut = [width] if setup.rank is None or setup.rank >= width else [setup.rank] * 2
     left, *right = (part.to(dtype) for part in packed[:, :-3].split(cut, dim=1))

@@ -1,14 +1,14 @@
-r"""`train_translators`: affine maps by layer, trained to agree with the model's final distribution (a tuned lens).
+r"""`train_translators`: affine maps for each layer, trained to reproduce the final distribution (a tuned lens).
 
 $$\min_{A_\ell,\, b_\ell}\; \operatorname{mean}_h\, D_{KL}\bigl(p_L \,\Vert\, \operatorname{softmax}
 \operatorname{readout}(k_\ell h_\ell + A_\ell h_\ell + b_\ell)\bigr)$$
 
-A vocabulary of many tokens would cost as much as the model. So a step sums over candidates: tokens that are likely
-under the final distribution or the plain lens, and others drawn anew, each of which stands for many. What is reported
-is read in full, on texts that neither trained nor stopped anything.
+A sum over a large vocabulary would cost as much as the model. So a step sums over candidates: tokens that are probable
+under the final distribution or the plain lens, and other random tokens with weights for the rest. The reported KL is
+over the whole vocabulary, on texts that were not used for training or stopping.
 
-Every layer is trained by itself, from the same draws. So a killed training goes on with the layer that it was at. On
-the same machine and number of threads it gives the same maps to the last bit.
+Every layer is trained separately, from the same draws. So a killed training continues with the layer that it was
+training. On the same machine, with the same number of threads, it gives the same maps to the last bit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ from semhub_lens.model.translators import Translators
 
 PARTS = ("train", "stop", "held out")
 SHARE = 0.15
-"""Of the texts: held out; as many say when a layer's training stops."""
+"""The share of texts that are held out; the same share are validation texts."""
 
 
 @checked
@@ -54,30 +54,31 @@ def train_translators(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Translators:
-    """Train one affine map a layer, whose read-out agrees with the model's final distribution (a tuned lens).
+    r"""Train one affine map per layer whose read-out reproduces the final distribution (a tuned lens).
 
-    Of the texts, 15 % are held out and 15 % say when to stop. `Translators.kl` is read on the former. Where no step is
-    better than the plain lens, a layer keeps the plain lens.
+    $$\min_{A_\ell,\, b_\ell}\; \operatorname{mean}_h\, D_{KL}\bigl(p_L \,\Vert\, \operatorname{softmax}
+    \operatorname{readout}(k_\ell h_\ell + A_\ell h_\ell + b_\ell)\bigr)$$
+
+    15 % of the texts are held out for `Translators.kl`, and 15 % are validation texts. If no step is better than the
+    plain lens, a layer keeps the plain lens. `Translators` says what a low KL does not show.
 
     Args:
-        model: any TransformerLens model; its weights stay as they are.
-        texts: what to train on; or several lists by name (languages), which then have equal shares of every step.
-            Entries of one place in several lists, such as translations, are never on both sides of a split. Give no
-            text twice. The BOS position, which has seen no text, is left out.
-        setup: how; None takes `TranslatorSetup()`.
-        layers: the residual entries to train, 0 to L - 1; None trains all. The others keep the plain lens, and nothing
-            is measured there.
-        seed: of split, positions, batches and candidates.
-        name: what they are, in words; provenances repeat it.
-        folder: where finished layers are kept; a killed training goes on from it, and the parts are removed at its
-            end. None keeps nothing.
+        model: any TransformerLens model; its weights do not change.
+        texts: training texts; or several lists by name (languages), with equal shares in every step. Texts with the
+            same index in several lists, such as translations, are never on both sides of a split. Do not repeat a text.
+            The BOS position is left out, because it has seen no text.
+        setup: the settings; None means `TranslatorSetup()`.
+        layers: the residual entries to train, 0 to L - 1; None trains all. The others keep the plain lens and are not
+            measured.
+        seed: for split, positions, batches and candidates.
+        name: a description for provenances.
+        folder: a folder for finished layers; with it, a killed training can continue. The parts are removed at the end.
+            None keeps nothing.
         progress: show a progress bar.
 
     Raises:
-        SemhubError: an entry out of range, a group without enough texts for the three parts, states that are NaN, a
-            folder that cannot be written.
-
-    **What this does not show.** See `Translators`.
+        SemhubError: an entry out of range, a group with too few texts for the three parts, NaN states, or a folder that
+            cannot be written.
 
     Example:
         >>> texts = [f"{a} plus {b}" for a in ("two", "three", "five") for b in ("one", "four", "six")]
@@ -95,7 +96,7 @@ def train_translators(
         {whole_number(layer, "A layer") for layer in (range(n_layers(model)) if layers is None else layers)}
     )
     if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers(model):
-        raise SemhubError(f"There are translators of residual entries 0 to {n_layers(model) - 1}, got layers={chosen}.")
+        raise SemhubError(f"Translators exist for residual entries 0 to {n_layers(model) - 1}, got layers={chosen}.")
     own = provenance_of(model, data=", ".join(grouped), data_hash=fingerprint(grouped), seed=seed)
     store = Store(folder, {"setup": asdict(setup), "layers": chosen, "of": asdict(own), "source": source_fingerprint()})
     reader = Readout(model)
@@ -120,7 +121,7 @@ def train_translators(
 
 
 def _kl_by_text(reader: Readout, held: Sample, chosen: list[int], progress: bool) -> Float[Tensor, "entry text"]:
-    """Mean over the positions of every text; NaN at entries that were not chosen, and where no position was drawn."""
+    """Mean over the positions of every text; NaN at entries that were not chosen, and for texts without a position."""
     entries = [*chosen, reader.n_layers]
     read = reduce_logits(reader, held.states, ["kl_to_final"], layers=entries, progress=progress)["kl_to_final"]
     found = torch.full((reader.n_layers + 1, len(held.groups)), torch.nan, dtype=torch.float32)
@@ -129,7 +130,7 @@ def _kl_by_text(reader: Readout, held: Sample, chosen: list[int], progress: bool
 
 
 def _split(grouped: Mapping[str, list[Prompt]], rng: torch.Generator) -> dict[str, dict[str, list[Prompt]]]:
-    """The texts of each part by group; one place of all groups' lists is in one part."""
+    """The texts of each part by group; texts with the same index in all groups are in the same part."""
     longest = max(map(len, grouped.values()), default=0)
     order, few = torch.randperm(longest, generator=rng).tolist(), max(1, round(SHARE * longest))
     places = dict(zip(PARTS, (order[2 * few :], order[few : 2 * few], order[:few]), strict=True))
@@ -141,8 +142,8 @@ def _split(grouped: Mapping[str, list[Prompt]], rng: torch.Generator) -> dict[st
     if short or not grouped:
         counts = {group: len(listed) for group, listed in grouped.items()}
         raise SemhubError(
-            f"Every group needs texts to train on, to stop by and to hold out, some 20 in all; got {counts}, too few "
-            f"for {sorted(short)}."
+            f"Every group needs training, validation and held-out texts, about 20 in all; got {counts}, too few for "
+            f"{sorted(short)}."
         )
     return parts
 

@@ -1,26 +1,28 @@
-"""The host model: the only room that knows which class it is, and the only one that runs it.
+"""The host model: only this room runs it, and only this room knows its class.
 
-- `facts`: what the measurements must know of a model; its `provenance`.
+- `facts`: facts about a model that measurements need; its `provenance`.
 - `weights`: the real weights of offloaded, spread and quantised models.
-- `sources`: where the weights of a name lie, what their configuration says, reading them.
+- `sources`: the weights and the configuration behind a name.
 - `loading`: `load`.
-- `hooked_weights`: what a `HookedTransformer` takes over from a Hugging Face model.
+- `hooked_weights`: weights of a Hugging Face model for a `HookedTransformer`.
 - `packaged`: weights from packages, converted once.
-- `gguf_reading`: a GGUF file is read once for all that transformers takes from it.
+- `gguf_reading`: reads a GGUF file only once.
 - `prefix`: a key-value prefix that rows share.
-- `resolve`: what a user passes, turned into prompts that fit.
+- `resolve`: turns user input into prompts that fit the model.
+- `rotary`: rotary positions that are scaled by the length of a pass.
 - `hooking`: hook names, hooked runs, the window of positions.
-- `checks`: which batches and caches a model is verified to run exactly.
-- `agreement`: how far a model is from the Hugging Face model whose weights it has.
-- `host`: `check`: what a host model is verified to do, as a table.
-- `reads`: where a prompt's states are read.
-- `batches`: exact batches, halved where the device has no memory for them.
+- `checks`: the batches and caches that a model runs exactly.
+- `agreement`: the deviation of a model from its Hugging Face model.
+- `host`: `check`: the checks of a host model as a table.
+- `reads`: the positions at which states are read.
+- `batches`: exact batches, halved if the device runs out of memory.
 - `capture`: `Capture`, `residual_reads`.
 - `stacks`: states of a corpus in the files of a folder, `StateStack`.
 - `residual`: `residual_stream`, in memory or to a folder.
-- `translators`: `Translators`: maps of states into the last layer's space, as a file; packaged ones.
+- `translators`: `Translators`: maps from states to the last layer's space; packaged ones.
 - `final_norm`: the final norm as the model computes it.
-- `readout`: `Readout`: states to logits as the model does it, checked.
+- `readable`: what a read-out can read.
+- `readout`: `Readout`: states to logits as the model computes them, checked.
 - `generation`: `generate`.
-- `untrained`: `untrained`: the same shape with random weights.
+- `untrained`: `untrained`: a model of the same shape with random weights.
 """

@@ -1,7 +1,7 @@
-"""How far a TransformerLens model is from the Hugging Face model whose weights it has.
+"""The deviation of a TransformerLens model from the Hugging Face model with the same weights.
 
-Wrapping a Hugging Face model in a bridge puts the bridge's parts into it. So what it computes by itself is recorded
-before that (`reference_of`), and compared afterwards (`disagreement`).
+A bridge changes the Hugging Face model that it wraps. So the model's own numbers are recorded before wrapping
+(`reference_of`), and compared afterwards (`disagreement`).
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.model.checks import IMPOSSIBLE
-from semhub_lens.model.facts import Model, input_device, plain_ids, weight_processing
-from semhub_lens.model.hooking import HookFunction, evaluating, residual_names, windowed
+from semhub_lens.model.facts import Model, evaluating, input_device, plain_ids, weight_processing
+from semhub_lens.model.hooking import HookFunction, residual_names, windowed
 from semhub_lens.model.weights import home_of
 
 LENGTH = 24
-"""Tokens of the text that both models read, if their context holds as many."""
+"""Tokens of the text that both models read, if their context is long enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a Hugging Face model computes from some tokens, in float32 on the CPU."""
+    """The numbers of a Hugging Face model for some tokens, in float32 on the CPU."""
 
     ids: Int[Tensor, "batch pos"]
     log_probs: Float[Tensor, "batch pos vocab"]
     states: tuple[Float[Tensor, "batch pos d_model"], ...]
-    """The embedding, then the state after every block but the last, which Hugging Face keeps only normed."""
+    """The embedding, then the state after every block except the last, which Hugging Face returns only normed."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,35 @@ class Agreement:
     """The largest deviations of a TransformerLens model from a reference."""
 
     log_probs: float
-    """Largest absolute difference of a log-probability; in half precision, whose rounding moves single unlikely tokens
-    far, the largest mean of a position."""
+    """Largest absolute difference of a log-probability. In half precision, rounding can move single unlikely tokens
+    far, so there it is the largest mean over a position.
+    """
     states: tuple[float, ...]
-    """By entry of the residual axis but the last: the largest difference of a state, relative to its norm. Empty for
-    processed weights, whose states differ by right, and where the two keep other states."""
+    """For each residual entry except the last: the largest difference of a state, relative to its norm. Empty for
+    processed weights, whose states differ by design, and if the two models return different kinds of states.
+    """
     tolerance: float
-    """Of log-probabilities."""
+    """The tolerance for log-probabilities."""
     state_tolerance: float
 
     @property
     def holds(self) -> bool:
-        """Whether all deviations are within what rounding does."""
+        """Whether all deviations are within the size of rounding errors."""
         return self.log_probs <= self.tolerance and max(self.states, default=0.0) <= self.state_tolerance
 
 
 @torch.no_grad()
 def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Reference:
-    """Record what a Hugging Face model computes, before it is wrapped.
+    """Record the numbers of a Hugging Face model before it is wrapped.
 
     Args:
         hf: a Hugging Face model with logits, in eval mode.
-        ids: tokens without padding; None takes 24 ordinary ones. A sliding window or a rotary scaling that begins
-            behind them stays out of the comparison.
+        ids: tokens without padding; None means 24 ordinary tokens. The comparison does not cover a sliding window or a
+            rotary scaling that starts after them.
 
     Raises:
-        SemhubError: not such a model, one in training mode, one that a bridge has already changed, or one that does not
-            run on tokens alone.
+        SemhubError: not such a model, a model in training mode, one that a bridge has already changed, or one that
+            needs more than tokens.
 
     Example:
         >>> hf = transformers.AutoModelForCausalLM.from_pretrained("gpt2").eval()  # doctest: +SKIP
@@ -77,11 +79,11 @@ def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Refere
         raise SemhubError(f"Expected a Hugging Face model with logits as the reference, got {type(hf).__name__}.")
     if any(type(module).__module__.startswith("transformer_lens.") for module in hf.modules()):
         raise SemhubError(
-            "This Hugging Face model is inside a TransformerBridge, which has put its own parts into it; load it anew, "
-            "or record reference_of(hf) before it is wrapped."
+            "This Hugging Face model is inside a TransformerBridge, which has changed it. Load it again, or record "
+            "reference_of(hf) before wrapping it."
         )
     if any(module.training for module in hf.modules()):
-        raise SemhubError("The Hugging Face model is in training mode; call .eval() on it before it is compared.")
+        raise SemhubError("The Hugging Face model is in training mode; call .eval() on it before the comparison.")
     embedding = hf.get_input_embeddings().weight
     if ids is None:
         context = getattr(config.get_text_config(), "max_position_embeddings", None) or LENGTH
@@ -91,7 +93,7 @@ def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Refere
         logits, states = out.logits, out.hidden_states or ()
     except IMPOSSIBLE as error:
         raise Unfit(
-            f"{type(hf).__name__} gives no logits of tokens alone, so nothing can be compared with it: {error}"
+            f"{type(hf).__name__} gives no logits for tokens alone, so it cannot be compared: {error}"
         ) from error
     kept = tuple(state.float().cpu() for state in states[:-1])
     return Reference(ids.cpu(), logits.float().log_softmax(-1).cpu(), kept)
@@ -101,15 +103,15 @@ def reference_of(hf: Any, ids: Int[Tensor, "batch pos"] | None = None) -> Refere
 def disagreement(model: Model, reference: Reference) -> Agreement:
     """Largest deviations of a model's log-probabilities and states from those of the reference.
 
-    One pass over the reference's tokens. It shows that the two compute the same there; it says nothing of other inputs,
+    This is one pass over the reference's tokens. It shows only that the two agree on these tokens, not on other inputs,
     such as texts longer than a sliding window.
 
     Raises:
-        SemhubError: the model has another vocabulary, or another run is under way.
+        SemhubError: the model has another vocabulary, or another run is in progress.
     """
     size, expected = int(model.W_U.shape[1]), reference.log_probs.shape[-1]
     if size != expected:
-        raise Unfit(f"{model.cfg.model_name} has {size} logits, the reference {expected}: they are not one model.")
+        raise Unfit(f"{model.cfg.model_name} has {size} logits, the reference {expected}: they are different models.")
     names = residual_names(model)[:-1]
     logits, kept = whole_pass(model, reference.ids, names)
     ours = logits.float().log_softmax(-1).cpu()

@@ -1,8 +1,8 @@
-"""Exact batches of prompts, which fit into the device's memory.
+"""Exact batches of prompts that fit into the device's memory.
 
-Causal models with right padding and positions from 0 give every prompt the states it has alone, so batches need no
-mask. `checks` verifies it of each model; of one that is not causal only prompts of equal length share a batch. A batch
-that does not fit into memory is halved, and so are all later ones of that size.
+In a causal model with right padding and positions from 0, every prompt has the same states as alone, so batches need no
+mask. `checks` verifies this for each model. If a model is not causal, only prompts of equal length share a batch. A
+batch that does not fit into memory is halved, and so are later batches of that size.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import Window
 
 _budgets: "WeakKeyDictionary[Model, int]" = WeakKeyDictionary()
-"""By model: the tokens of a batch that fits, where a larger one did not. It dies with the model."""
+"""For each model, the largest number of tokens in a batch that fits, if a larger one did not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Batch:
 
 
 PASS = 24
-"""Tokens that cost about what it costs to begin one more pass."""
+"""The fixed cost of one pass, in tokens."""
 
 
 def batches(
@@ -44,17 +44,17 @@ def batches(
 ) -> list[Batch]:
     """Pack prompts, by length, into right-padded batches of at most `max_tokens` tokens (one prompt at least).
 
-    `packing` says which prompts may share one. Of all such packings it is the cheapest, where a pass costs its tokens,
-    padding included, and `per_pass` more.
+    `packing` says which prompts may share a batch. The result is the cheapest such packing, where the cost of a pass is
+    its number of tokens, padding included, plus `per_pass`.
 
-    Prompts with pictures or sound share a batch where lengths and shapes are equal: a model may read a picture's
-    positions in both directions, and padding would be among them.
+    Prompts with pictures or sound share a batch only if their lengths and shapes are equal. A model may read a
+    picture's positions in both directions, and would then read padding too.
     """
     kinds = [() if prompt.media is None else (len(prompt), *prompt.media.signature) for prompt in prompts]
     if packing == "equal":
         kinds = [(len(prompt), kind) for prompt, kind in zip(prompts, kinds, strict=True)]
     if max_tokens < 1:
-        raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
+        raise SemhubError(f"max_tokens= is the largest number of tokens in a batch, at least 1, got {max_tokens}.")
     max_tokens = 0 if packing == "single" else max_tokens
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), str(kinds[i])))
     cheapest: list[tuple[int, int]] = [(0, 0)]  # of the first so many in this order: the cost, where the last begins
@@ -91,10 +91,10 @@ def run_batches(
     *,
     per_pass: int = PASS,
 ) -> Iterator[Batch]:
-    """Run batch after batch and yield each that ran, packed as `batches` does.
+    """Run batches, packed as by `batches`, and yield each that ran.
 
-    Where the device has no memory for a batch, its halves run in its place, with a warning. Later runs of the model
-    begin with batches that fit. The numbers are those of any other batches.
+    If the device runs out of memory, a batch is split into halves, with a warning. Later runs of the model start with
+    batches that fit. The numbers do not depend on the batches.
 
     Raises:
         SemhubError: the device has no memory for a single prompt.
@@ -112,7 +112,7 @@ def run_batches(
 
 
 def _fits(run: Callable[[Batch], None], batch: Batch) -> bool:
-    """Whether it ran. The error is gone afterwards, and with it the tensors that its frames hold."""
+    """Whether it ran. The error is dropped afterwards, and with it the tensors in its frames."""
     try:
         run(batch)
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""Residual states of many prompts, reads of them, and `Capture`, the probe that keeps what hooks see."""
+"""Residual states of many prompts, reads of them, and `Capture`, a probe that keeps activations."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, SupportsIndex
@@ -43,15 +43,15 @@ def check_edits(hooks: Hooks, prompts: Sequence[Prompt], new_tokens: int = 0) ->
 
 @checked
 class Capture:
-    """Probe that keeps activations: read-only hooks for a run of your own, and a `result()`.
+    """Probe that keeps activations: read-only hooks for your own run, and a `result()`.
 
-    `hooks` go into `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`; the
-    states are cloned, so later edits do not reach them; what hooks listed before it edit is captured as edited. In
-    cached generation the new tokens' states are appended; a new prompt starts afresh.
+    Pass `hooks` to `model.run_with_hooks(tokens, fwd_hooks=capture.hooks)`, `model.hooks(...)` or `generate`. The
+    states are copied, so later edits do not change them. Edits by hooks earlier in the list are included. In cached
+    generation, the states of new tokens are appended; a new prompt starts a new record.
 
     Args:
         model: any TransformerLens model.
-        layers: which blocks; None takes all. With `site="resid"`, indices of the residual axis (0 = embedding).
+        layers: the blocks; None means all. With `site="resid"`, indices of the residual axis (0 = embedding).
         site: "resid", or one of the sites of a block ("resid_mid", "attn_out", "mlp_out", ...).
 
     Raises:
@@ -68,7 +68,7 @@ class Capture:
         names = residual_names(model) if site == "resid" else [site_name(i, site) for i in range(n_layers(model))]
         chosen = range(len(names)) if layers is None else layers
         if not len(chosen):
-            raise SemhubError("Capture got an empty list of layers; give at least one, or None for all.")
+            raise SemhubError("Capture got an empty list of layers; pass at least one, or None for all.")
         for layer in chosen:
             if not 0 <= whole_number(layer, "A layer") < len(names):
                 raise SemhubError(
@@ -98,13 +98,14 @@ class Capture:
 
         return record
 
+    @checked
     def result(self, row: int | None = None) -> Float[Tensor, "layer ..."]:
         """States `[layer batch pos d_model]` (float32, CPU) of the latest run, or `[layer pos d_model]` of one `row`.
 
-        In runs of this library rows are the prompts in the order given, without their padding.
+        In runs of this library, rows are the prompts in the given order, without padding.
 
         Raises:
-            SemhubError: nothing ran yet; no such row; prompts of unequal length and no `row` given.
+            SemhubError: nothing ran yet; no such row; prompts of unequal length and no `row`.
         """
         items = sorted(self._rows[self.names[0]])
         if not items:
@@ -115,11 +116,12 @@ class Capture:
             return torch.stack([torch.cat(self._rows[name][row]) for name in self.names])
         rows = [self.result(item) for item in items]
         if len({states.shape[1] for states in rows}) > 1:
-            raise SemhubError("The prompts have unequal lengths: ask for one at a time with result(row=i).")
+            raise SemhubError("The prompts have unequal lengths: read one at a time with result(row=i).")
         return torch.stack(rows, dim=1)
 
+    @checked
     def take(self, row: int) -> Float[Tensor, "layer ..."]:
-        """As `result(row)`, and forget the row."""
+        """Like `result(row)`, and drop the row."""
         states = self.result(row)
         for name in self.names:
             del self._rows[name][row]
@@ -161,12 +163,12 @@ def residual_reads(
     progress: bool = True,
     bar: Any = None,
 ) -> Float[Tensor, "read layer item d_model"]:
-    """As `residual_stream`, for several reads of the same runs, and of these residual entries only (None: all).
+    """Like `residual_stream`, for several reads of the same runs, and only for these residual entries (None: all).
 
-    `bar` is a progress bar of the caller's, which is told of each batch; None makes one.
+    `bar` is the caller's progress bar, which advances with each batch; None makes a new one.
 
     Raises:
-        SemhubError: as `residual_stream`.
+        SemhubError: as for `residual_stream`.
 
     Example:
         >>> last, mean = residual_reads(tiny_model, ["three plus two", "five"], ["last", "mean"], progress=False)

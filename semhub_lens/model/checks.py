@@ -1,8 +1,8 @@
-"""What a host model is verified to do before it is believed: batches, left padding, key-value cache.
+"""Checks of a host model before its numbers are trusted: batches, left padding, key-value cache.
 
-Each check is a few passes over six tokens against the same tokens alone. It is done when a run first needs it, once a
-model object, and again when its weights were replaced or changed in place. Runs then take only what holds: where it
-does not, prompts of equal length, single rows, or no cache; the result's provenance says so.
+Each check compares a few passes over six tokens with the same tokens alone. It is done when a run first needs it, once
+for each model object, and again after its weights were replaced or changed in place. If a check fails, runs use prompts
+of equal length, single rows, or no cache, and the result's provenance says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, rope_differs, step_inputs
+from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, step_inputs
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
+from semhub_lens.model.rotary import rope_differs
 from semhub_lens.model.weights import editions
 
 Packing = Literal["padded", "equal", "single"]
@@ -28,40 +29,40 @@ States = Callable[..., Float[Tensor, "batch pos d_model"]]
 LONG = 6
 """Tokens of a check's long row; the short one has half of them."""
 IMPOSSIBLE = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
-"""What a model raises that cannot run so; anything else (an interrupt, full memory) is no answer."""
+"""The errors of a model that cannot run in this way; other errors (an interrupt, full memory) are not an answer."""
 _verified: "WeakKeyDictionary[Model, tuple[tuple, dict[str, Fact]]]" = WeakKeyDictionary()
-"""By model: the version of its weights, and what was verified of them. It dies with the model."""
+"""For each model: the version of its weights, and the checks for that version."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """How one check of a model came out."""
+    """The outcome of one check of a model."""
 
     error: float
     """Largest relative deviation of a final residual state from that of the same tokens alone."""
     tolerance: float
     packing: Packing = "padded"
     reason: str = ""
-    """What the model said where it cannot run so."""
+    """The model's error, if it cannot run in this way."""
 
     @property
     def holds(self) -> bool:
-        """Whether the model does what the check asks for."""
+        """Whether the model passes the check."""
         return self.error <= self.tolerance
 
 
 def right_padding(model: Model) -> Fact:
-    """Whether a row with padding on its right, and no mask, has the states that it has alone (a causal model)."""
+    """Whether a row with padding on its right and no mask has the same states as alone (a causal model)."""
     return _once(model, "right padding", _right_padding)
 
 
 def left_padding(model: Model) -> Fact:
-    """Whether a row with masked padding on its left has the states that it has alone."""
+    """Whether a row with masked padding on its left has the same states as alone."""
     return _once(model, "left padding", _left_padding)
 
 
 def cache(model: Model) -> Fact:
-    """Whether steps behind a key-value cache have the states of a pass over all tokens."""
+    """Whether steps with a key-value cache have the same states as a pass over all tokens."""
     return _once(model, "cache", _cache)
 
 
@@ -76,7 +77,7 @@ def batching(model: Model, prompts: Sequence[Prompt]) -> Packing:
 
 
 def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[Packing, str]:
-    """Which of these prompts may be continued together, and why a cache is of no use ("" where it is)."""
+    """Which of these prompts may be continued together, and why a cache is unusable ("" if it is usable)."""
     lengths = [len(prompt) for prompt in prompts]
     limit = rope_differs(model, min(lengths), max(lengths) + new_tokens)
     if limit is not None:
@@ -88,7 +89,7 @@ def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[
 
 
 def notes(packing: Packing, uncached: str = "") -> tuple[str, ...]:
-    """What runs did by themselves, for a result's provenance."""
+    """What runs changed for this model, for a result's provenance."""
     together = {"padded": (), "equal": ("batches of equal length",), "single": ("one row at a time",)}[packing]
     return (*together, *((f"no cache: {uncached}",) if uncached else ()))
 
@@ -115,7 +116,7 @@ def _once(model: Model, name: str, check: Callable[[Model], Fact]) -> Fact:
 
 
 def _known(model: Model) -> dict[str, Fact]:
-    """What was verified of these weights; changes of what it returns are kept."""
+    """The checks of these weights; changes to the returned value are kept."""
     version = editions(model)
     if model not in _verified or _verified[model][0] != version:
         _verified[model] = version, {}
@@ -144,7 +145,7 @@ def _final_states(model: Model) -> Iterator[States]:
 
 
 def _long(model: Model) -> Int[Tensor, " pos"]:
-    """Tokens that stand for themselves, as many as the model's context holds."""
+    """Ordinary tokens, as many as the model's context allows."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     return plain_ids(config, int(model.cfg.d_vocab), min(LONG, int(model.cfg.n_ctx)))
 
@@ -175,7 +176,7 @@ def _right_padding(model: Model) -> Fact:
 
 
 def _apart(fact: Fact, states: States, short: Tensor, other: Tensor, alone: Tensor) -> Fact:
-    """The failed check with what is left: rows of equal length, if they do not disturb each other, or single rows."""
+    """The failed check with the alternative: rows of equal length, if they do not affect each other, or single rows."""
     together = float((states(torch.stack([short, other]))[0] - alone).norm() / alone.norm())
     return Fact(fact.error, fact.tolerance, "equal" if together <= fact.tolerance else "single", fact.reason)
 

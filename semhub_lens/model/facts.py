@@ -4,7 +4,7 @@ Only this module and `loading` know whether a model is a `HookedTransformer` (tr
 `TransformerBridge` (3.9 and 4.x).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from typing import Any
@@ -49,30 +49,39 @@ def require_media(model: Model) -> None:
     """Raise a SemhubError for a model that takes no pictures or sound, or that reads them wrongly."""
     if not is_bridge(model) or not getattr(model.cfg, "is_multimodal", False):
         raise Unfit(
-            f"The prompt has pictures or sound, which {model.cfg.model_name} ({type(model).__name__}) cannot take: "
-            "boot a multimodal model as a TransformerBridge."
+            f"The prompt has pictures or sound, which {model.cfg.model_name} ({type(model).__name__}) cannot read: "
+            "load a multimodal model as a TransformerBridge."
         )
     if HookedTransformer is not None and type(model.adapter).__name__ == "Gemma3MultimodalArchitectureAdapter":
         raise Unfit(
-            "transformer-lens 3.9 computes the layer norms of Gemma 3's vision tower as RMS norms, so its pictures "
-            "come out wrong; install transformer-lens 4."
+            "transformer-lens 3.9 computes the layer norms of Gemma 3's vision tower as RMS norms, so it reads "
+            "pictures wrongly; install transformer-lens 4."
         )
 
 
 def require_weights(model: Model) -> None:
-    """Refuse a model whose weights a pass or a read-out would not find, before anything runs.
+    """Refuse a model whose weights a pass or a read-out cannot access, before anything runs.
 
     Raises:
         Unfit: weights without values; an offloaded bridge of transformer-lens 3.9; a quantised (un)embedding.
     """
     if is_bridge(model) and HookedTransformer is not None and weights.is_offloaded(model):
         raise Unfit(
-            "Weights of this TransformerBridge are offloaded, which transformer-lens 3.9 cannot run: its parts read "
-            "them past accelerate. Install transformer-lens 4, offload a HookedTransformer, or spread the bridge over "
-            "devices that hold all of it (device_map)."
+            "Weights of this TransformerBridge are offloaded, which transformer-lens 3.9 cannot run: its components "
+            "bypass accelerate when they read weights. Install transformer-lens 4, offload a HookedTransformer, or "
+            "spread the bridge over devices with room for all of it (device_map)."
         )
     weights.require_values(model)
     weights.require_readable(model)
+
+
+def require_fired(silent: Sequence[str]) -> None:
+    """Raise an Unfit that names hooks which a run, or one pass of it, did not reach."""
+    if silent:
+        raise Unfit(
+            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them: take "
+            "other ones, or a model that was not compiled before."
+        )
 
 
 def is_bridge(model: Model) -> bool:
@@ -87,20 +96,33 @@ def training_modules(model: Model) -> list[torch.nn.Module]:
     return [module for module in modules if module.training]
 
 
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Switch all modules to evaluation mode for as long: dropout would give other numbers at every call."""
+    training = training_modules(model)
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def input_device(model: Model) -> torch.device:
     """Device on which the model expects token ids."""
     return weights.home_of(model, next(model.parameters()))
 
 
 def mid_lies_behind(model: Model) -> bool:
-    """Whether a bridge's `resid_mid` lies behind the MLP: where a block norms what it has added (OPT 350M, BERT)."""
+    """Whether a bridge's `resid_mid` is after the MLP: if a block norms its output (OPT 350M, BERT)."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     behind = getattr(config, "do_layer_norm_before", True) is False or getattr(config, "model_type", "") == "bert"
     return is_bridge(model) and behind
 
 
 def output_transform(model: Model, logits: Tensor) -> Tensor:
-    """Apply what the model does after the unembedding: a soft-cap c * tanh(x / c) or a logit scale."""
+    """Apply the model's transform after the unembedding: a soft-cap c * tanh(x / c) or a logit scale."""
     if is_bridge(model):
         return model.adapter.apply_output_logits_transform(logits)
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
@@ -108,7 +130,7 @@ def output_transform(model: Model, logits: Tensor) -> Tensor:
 
 
 def weight_processing(model: Model) -> str:
-    """Say what TransformerLens did to the weights: "none", or a list of "folded" and "centred"."""
+    """TransformerLens' processing of the weights: "none", or a list of "folded" and "centred"."""
     steps = []
     if model.cfg.normalization_type in ("LNPre", "RMSPre") or is_processed(model):
         steps.append("folded")
@@ -119,7 +141,7 @@ def weight_processing(model: Model) -> str:
 
 
 def new_cache(model: Model, rows: int) -> Any:
-    """An empty key-value cache, or None where the model has none."""
+    """An empty key-value cache, or None if the model has none."""
     if not is_bridge(model):
         from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
@@ -130,7 +152,7 @@ def new_cache(model: Model, rows: int) -> Any:
 
 
 def _cache_name(model: Model) -> str | None:
-    """The argument by which a bridge's model takes a cache, or None: others swallow the name and forget the past."""
+    """The argument of a bridge's model for a cache, or None: other models accept the name but ignore the past."""
     from transformers import PreTrainedModel
 
     inner = model.original_model
@@ -143,7 +165,7 @@ def cache_passed_on(model: Model) -> Iterator[None]:
     """Let a bridge's attention find the cache while the context is open.
 
     transformers 5.24 passes it as `cache`; the attention of transformer-lens's bridges (3.9 and 4.3) looks for
-    `past_key_values`. It gets both names; a part of transformers inside it gets its own alone, without a warning.
+    `past_key_values`. It gets both names; a module of transformers inside it gets only its own name, without a warning.
     """
     if not is_bridge(model) or _cache_name(model) != NEW_CACHE:
         yield
@@ -168,7 +190,7 @@ def _new_alone(module: Module, args: tuple, inputs: dict[str, Any]) -> tuple[tup
 
 
 def recording_cache(model: Model) -> Any:
-    """An empty cache that keeps every position of one prompt, or None where it would not hold all that a prefix is."""
+    """An empty cache that keeps every position of one prompt, or None if it could not store a whole prefix."""
     if not is_bridge(model):
         return new_cache(model, 1)
     config = getattr(model.original_model, "config", None)
@@ -176,10 +198,10 @@ def recording_cache(model: Model) -> Any:
 
 
 def require_filled(cache: Any) -> None:
-    """Refuse a Hugging Face cache that a pass has left empty: later passes would read nothing of the prompt.
+    """Refuse a Hugging Face cache that a pass has left empty: later passes would not see the prompt.
 
     Raises:
-        SemhubError: no attention layer has kept keys and values.
+        SemhubError: no attention layer has stored keys and values.
     """
     from transformers import Cache
     from transformers import __version__ as version
@@ -195,21 +217,8 @@ def require_filled(cache: Any) -> None:
         )
 
 
-def rope_differs(model: Model, shortest: int, longest: int) -> int | None:
-    """Number of tokens at which the scaling of all rotary positions changes between passes of these lengths, if any."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
-    rope = getattr(config, "rope_parameters", None)
-    if not isinstance(rope, Mapping) or rope.get("rope_type") not in ("longrope", "dynamic"):
-        return None
-    kind = rope["rope_type"]
-    own = "max_position_embeddings" if kind == "dynamic" else "original_max_position_embeddings"
-    limit = rope.get("original_max_position_embeddings") or getattr(config, own, None)
-    apart = limit is not None and shortest < longest > limit and (shortest <= limit or kind == "dynamic")
-    return limit if apart else None
-
-
 def plain_ids(config: Any, vocabulary: int, length: int) -> Int[Tensor, " length"]:
-    """Ids that stand for words: none that a Hugging Face config names as a mark of text, pictures or sound."""
+    """Ids of ordinary words: none that a Hugging Face config lists as a mark of text, pictures or sound."""
     named = {} if config is None else config.to_dict()
     marks = {i for name, i in named.items() if name.endswith(("token_id", "token_index")) and type(i) is int}
     plain = [i for i in range(min(1000, vocabulary)) if i not in marks] or [0]
@@ -217,7 +226,7 @@ def plain_ids(config: Any, vocabulary: int, length: int) -> Int[Tensor, " length
 
 
 def can_grow_mid_pass(model: Model) -> bool:
-    """Whether rows may join a batch between blocks; not where a block is given picture features row by row."""
+    """Whether rows may join a batch between blocks; not if a block gets picture features for each row."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     return not getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None)
 
@@ -227,8 +236,8 @@ def step_inputs(
 ) -> dict[str, Any]:
     """Keyword arguments of a pass over the last `columns` of left-padded rows; `mask` marks the real tokens so far.
 
-    Rows with media are never padded, and their model numbers positions itself (a picture's in two dimensions), behind
-    a cache rightly only without a mask.
+    Rows with media are never padded. Their model numbers positions itself (those of a picture in two dimensions), and
+    with a cache this is right only without a mask.
     """
     mask = mask.long()
     if not is_bridge(model):
@@ -245,12 +254,12 @@ def step_inputs(
 
 
 def weights_of(model: Model) -> str:
-    """Fingerprint of all weights; a model's two backends name and store them each in their own way."""
+    """Fingerprint of all weights; the two backends name and store them differently."""
     return weights_fingerprint(weights.stored(model))
 
 
 def unembedding_sample(model: Model) -> Float[Tensor, "d_model column"]:
-    """Some 64 columns of the unembedding."""
+    """64 columns of the unembedding."""
     unembedding = weights.unembedding(model, device="cpu")
     return unembedding[:, :: max(1, unembedding.shape[1] // 64)].detach().cpu()
 
@@ -285,10 +294,10 @@ def provenance_of(
 
 
 def same_model(own: Provenance, made: Provenance) -> bool:
-    """Whether something was made for the model of this name and these weights.
+    """Whether something was made for the model with this name and these weights.
 
-    Of a file of 0.1.0, of the other backend or of another line of transformer-lens, which name weights in other ways,
-    only the unembeddings can be compared.
+    Files of 0.1.0, the other backend and other lines of transformer-lens name weights differently. For these, only the
+    unembeddings can be compared.
     """
     named = [(each.model_class, each.transformer_lens.partition(".")[0]) for each in (own, made)]
     if made.weights == made.unembedding or named[0] != named[1]:
@@ -297,5 +306,5 @@ def same_model(own: Provenance, made: Provenance) -> bool:
 
 
 def identity(provenance: Provenance) -> str:
-    """Which model it was, in words."""
+    """A text that identifies the model."""
     return f"{provenance.model} (weights {provenance.weights}, unembedding {provenance.unembedding})"

@@ -1,4 +1,4 @@
-"""The final norm as the model computes it, of states on any device, in the model's dtype or a wider one."""
+"""The final norm as the model computes it, for states on any device, in the model's dtype or a wider one."""
 
 from copy import copy
 from itertools import chain
@@ -39,5 +39,5 @@ def _widened_norm(norm: Any, rows: Tensor) -> Tensor:
 
 
 def final_norm(model: Model) -> Any:
-    """The module, or None in models that unembed the bare state."""
+    """The module, or None in models without a final norm."""
     return getattr(model, "ln_final", None)

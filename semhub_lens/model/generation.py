@@ -1,7 +1,7 @@
-"""Generation under hooks, exact under batching and with a KV cache.
+"""Generation with hooks, exact in batches and with a KV cache.
 
-Prompts are padded on the left, with positions counted from each prompt's own start; hooks see absolute prompt positions
-in every step. Each prompt samples from a generator of its own, so a batch gives what one prompt at a time gives.
+Prompts are padded on the left, and positions count from each prompt's own start. Hooks see absolute prompt positions in
+every step. Each prompt has its own random generator, so a batch gives the same texts as one prompt at a time.
 """
 
 from dataclasses import dataclass, replace
@@ -44,10 +44,11 @@ class Generation(Result):
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
-    """The continuations, without the prompts, which they go on from with their first blank; an id without a token
-    reads "<id 123>"."""
+    """The continuations without the prompts, starting with their first blank; an id without a token is shown as
+    "<id 123>". Tokenised again they may be other tokens: read `token_ids`, or pass the result.
+    """
     token_ids: tuple[tuple[int, ...], ...]
-    """The continuations' tokens; a token that ends a text, if reached, is the last."""
+    """The tokens of the continuations; the last one may be a token that ends a text."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per prompt."""
@@ -71,27 +72,31 @@ def generate(
     show_special: bool = False,
     progress: bool = True,
 ) -> Generation:
-    """Continue prompts, greedily or by sampling, under interventions and probes.
+    r"""Continue prompts, greedily or by sampling, with interventions and probes.
+
+    Each step takes the most probable token, or samples from $\operatorname{softmax}(\text{logits} / T)$. A
+    continuation is one sample of what the model writes. To show the effect of hooks, compare with a run without them
+    and with a control.
 
     Args:
         model: any TransformerLens model.
         prompts: texts, `Prompt`s, token ids or chat messages, of any lengths.
-        hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices,
-            "generated" all new tokens.
-        max_new_tokens: at most so many; a prompt ends earlier at a token of `end_tokens`.
-        seed: of the sampling; prompt i draws from seed + i whatever batch it is in.
-        temperature: 0 is greedy; else softmax(logits / temperature) is sampled.
-        use_cache: keep keys and values between steps; None does where that gives what a pass over all tokens gives
-            (verified once a model, as is its left padding). The output is the same; the provenance's `notes` say where
-            a model needs to go without a cache, or without prompts of other lengths beside it.
-        max_tokens: token budget of a batch.
+        hooks: `(hook name, function)` pairs; positions of `add`, `replace`, ... are absolute prompt indices, and
+            "generated" means all new tokens.
+        max_new_tokens: the largest number of new tokens; a text ends earlier at a token of `end_tokens`.
+        seed: for sampling; prompt i uses seed + i in any batch.
+        temperature: T; 0 is greedy.
+        use_cache: keep keys and values between steps. None uses a cache if it gives the same numbers as passes over all
+            tokens (checked once per model, like left padding). `notes` in the provenance says if a model needs to run
+            without a cache or without prompts of other lengths.
+        max_tokens: the largest number of tokens in a batch.
         show_special: keep the names of special tokens (`<end_of_turn>`) in the texts.
         progress: show a progress bar.
 
     Raises:
         SemhubError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
-            1, negative temperature, `use_cache=True` on a model whose cache does not hold, a token that the model
-            predicts but cannot read, NaN or infinite logits.
+            1, negative temperature, `use_cache=True` on a model whose cache is wrong, a token that the model predicts
+            but cannot read, NaN or infinite logits.
 
     Example:
         >>> len(generate(tiny_model, "three plus", max_new_tokens=2, progress=False).token_ids[0])
@@ -141,21 +146,21 @@ def generate(
 
 
 def require_settings(seed: int, new: int, temperature: float, max_tokens: int = 1) -> tuple[int, int]:
-    """Seed and number of new tokens as whole numbers; a SemhubError for settings that nothing can be generated with."""
+    """Seed and number of new tokens as whole numbers; a SemhubError for impossible settings."""
     seed, new = whole_number(seed, "seed="), whole_number(new, "max_new_tokens=")
     generator(seed)
     if new < 1 or not temperature >= 0:
         raise SemhubError(f"Expected max_new_tokens >= 1 and temperature >= 0, got {new} and {temperature}.")
     if whole_number(max_tokens, "max_tokens=") < 1:
-        raise SemhubError(f"max_tokens= is the token budget of a batch, at least 1, got {max_tokens}.")
+        raise SemhubError(f"max_tokens= is the largest number of tokens in a batch, at least 1, got {max_tokens}.")
     return seed, new
 
 
 def end_tokens(model: Model) -> frozenset[int]:
-    """Tokens that end a text: the tokenizer's end of sequence, and all that the model's generation config lists.
+    """Tokens that end a text: the tokenizer's end of sequence, and those in the model's generation config.
 
-    A chat model ends its turn with a token of its own (`<end_of_turn>`, `<|eot_id|>`), which only the generation config
-    names. A `HookedTransformer` that `semhub_lens.load` did not make has none.
+    A chat model ends its turn with a special token (`<end_of_turn>`, `<|eot_id|>`) that only the generation config
+    lists. A `HookedTransformer` has such a config only if `semhub_lens.load` made it.
     """
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     configured = [] if listed is None else [listed] if isinstance(listed, int) else listed

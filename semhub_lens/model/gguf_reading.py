@@ -1,6 +1,6 @@
-"""Reading a GGUF file once: transformers opens it anew for the config, the tokenizer and the weights.
+"""Read a GGUF file only once: transformers opens it again for the config, the tokenizer and the weights.
 
-Its reader takes each of a vocabulary's words as a slice of a memory map, which costs twenty times a plain slice.
+Its reader takes each word of a vocabulary as a slice of a memory map, which is twenty times slower than a plain slice.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Let all that transformers reads of GGUF files inside come from one reading of each file."""
+    """While open, transformers reads each GGUF file only once."""
     import gguf
     import numpy as np
     from transformers import modeling_gguf_pytorch_utils

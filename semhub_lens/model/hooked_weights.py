@@ -1,4 +1,4 @@
-"""What a `HookedTransformer` takes over from a Hugging Face model: the configuration and, uncopied, the weights."""
+"""Configuration and weights of a Hugging Face model for a `HookedTransformer`, without copies of the weights."""
 
 import copy
 import tempfile
@@ -14,9 +14,9 @@ def converted(hf: Any, official: str | None, device: str, dtype: torch.dtype) ->
     """Configuration and weights as transformer-lens converts them.
 
     Args:
-        hf: the Hugging Face model; the weights are views of its own where the conversion changes nothing.
-        official: the name under which transformer-lens knows the architecture; None reads it off the configuration.
-        device: where the `HookedTransformer` will be.
+        hf: the Hugging Face model; weights that the conversion does not change are views of its own.
+        official: transformer-lens' name for the architecture; None reads it from the configuration.
+        device: the device of the `HookedTransformer`.
         dtype: of its weights.
     """
     from transformer_lens import loading_from_pretrained as loading
@@ -38,7 +38,7 @@ def converted(hf: Any, official: str | None, device: str, dtype: torch.dtype) ->
 
 @torch.no_grad()
 def take_over(model: Any, weights: dict[str, Tensor]) -> None:
-    """Make these tensors the model's own, one after the other, so that no second copy of all is held."""
+    """Make these tensors the model's own, one at a time, so that there is never a second copy of all of them."""
     taken: set[int] = set()
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     weights = model.fill_missing_keys(weights)
@@ -56,14 +56,14 @@ def take_over(model: Any, weights: dict[str, Tensor]) -> None:
 
 
 def laid_out(name: str, values: Tensor) -> Tensor:
-    """A weight as HookedTransformer reads it: no pass copies a matrix that it transposes."""
+    """A weight in the layout that HookedTransformer reads, so that no pass copies a transposed matrix."""
     if values.ndim == 2 and name.rpartition(".")[2] in ("W_gate", "W_in", "W_out", "W_U"):
         return values.T.contiguous().T
     return values.contiguous()
 
 
 def _as_of_old(hf: Any) -> Any:
-    """The configuration with the names that transformer-lens 3.9 reads and transformers 5 no longer writes or keeps."""
+    """The configuration with names that transformer-lens 3.9 reads and transformers 5 no longer has."""
     config = copy.deepcopy(hf.config)
     config.architectures = [type(hf).__name__]
     rope = getattr(config, "rope_parameters", None) or {}

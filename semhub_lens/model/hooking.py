@@ -1,14 +1,15 @@
 """Hook points: their names, and runs of a model under hooks.
 
-Layer axis: index 0 is the embedding (input of block 0), index l the residual stream after block l-1, the last one
-after the last block; all before the final norm. Runs end at that last state: the unembedding is never computed here.
+Layer axis: index 0 is the embedding (input of block 0), index l is the residual stream after block l-1, and the last
+one is the state after the last block; all are before the final norm. Runs end at that last state, so the unembedding is
+never computed here.
 """
 
 import difflib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,21 +23,23 @@ from semhub_lens.inputs.media import ENTRY, Writes
 from semhub_lens.model.facts import (
     Model,
     cache_passed_on,
+    evaluating,
     input_device,
     mid_lies_behind,
+    require_fired,
     require_model,
     require_weights,
-    training_modules,
 )
+from semhub_lens.model.rotary import forget_lengths
 
 HookFunction = Callable[..., Tensor | None]
 """`(activation, hook) -> activation`, or None for a hook that only reads."""
 Hooks = Sequence[tuple[str, HookFunction]]
-"""What `model.run_with_hooks(fwd_hooks=...)` takes: pairs of hook name and hook function."""
+"""The hooks of `model.run_with_hooks(fwd_hooks=...)`: pairs of hook name and hook function."""
 
 WINDOW = "semhub_window"
 BEFORE_THE_END = ("blocks.", "hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
-"""Hook points with these names lie before the last residual state."""
+"""Hook points with these names come before the last residual state."""
 RESID = "resid"
 """The site whose layers are entries of the residual axis, not blocks."""
 SITES = {
@@ -56,7 +59,7 @@ def n_layers(model: Model) -> int:
 
 
 def site_name(layer: int, site: str) -> str:
-    """Hook name of a site of block `layer`, or (`site="resid"`) where residual entry `layer` is edited.
+    """Hook name of a site in block `layer`, or (`site="resid"`) of the place where residual entry `layer` is edited.
 
     The names are valid on both model classes and need no model. Entry l is edited at the output of block l-1, just
     before the input of block l, where probes read it.
@@ -67,7 +70,7 @@ def site_name(layer: int, site: str) -> str:
     if site != RESID and site not in SITES:
         raise SemhubError(f"Unknown site {site!r}; expected one of {', '.join([RESID, *SITES])}.")
     if layer < 0:
-        raise SemhubError(f"Layer {layer} is negative; blocks and residual entries are numbered from 0.")
+        raise SemhubError(f"Layer {layer} is negative; blocks and residual entries start at 0.")
     if site == RESID:
         return site_name(layer - 1, "resid_post") if layer else ENTRY
     return f"blocks.{layer}.{SITES[site]}"
@@ -81,7 +84,7 @@ def residual_names(model: Model) -> list[str]:
 
 
 def require_entry(model: Model, layer: int) -> int:
-    """The layer as an index of the residual axis; a SemhubError where it is none."""
+    """The layer as an index of the residual axis; a SemhubError if it is out of range."""
     if not 0 <= whole_number(layer, "A layer") <= n_layers(model):
         raise SemhubError(f"Layer {layer} is out of range: the residual stream has entries 0 to {n_layers(model)}.")
     return int(layer)
@@ -91,7 +94,7 @@ def hook_names(hooks: Hooks) -> list[str]:
     """Names of the hook points.
 
     Raises:
-        SemhubError: something that is no pair of a name and a function.
+        SemhubError: an entry that is not a pair of a name and a function.
     """
     for entry in hooks if isinstance(hooks, list | tuple) else [hooks]:
         if not (isinstance(entry, tuple | list) and len(entry) == 2 and callable(entry[1])):
@@ -107,9 +110,8 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
     for name in names:
         if name.endswith(SITES["resid_mid"]) and mid_lies_behind(model):
             raise Unfit(
-                f"The blocks of {model.cfg.model_name} norm what they have added, so what transformer-lens calls "
-                f"{name!r} is their state behind the MLP, not between attention and MLP. Take attn_out, mlp_out or a "
-                "residual entry."
+                f"The blocks of {model.cfg.model_name} norm their output, so {name!r} in transformer-lens is the state "
+                "after the MLP, not between attention and MLP. Use attn_out, mlp_out or a residual entry."
             )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
@@ -122,25 +124,24 @@ def require_hooks(model: Model, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Which part of which prompts one forward pass sees; hooks read it to place absolute positions.
+    """The prompts and positions of one forward pass; hooks use it to find absolute positions.
 
-    Runners of this library leave it in the context of every hook point (`hook.ctx`), so that hooks attached outside see
-    it too.
+    Runners of this library put it into the context of every hook point (`hook.ctx`), so your own hooks see it too.
     """
 
     items: Int[Tensor, " batch"]
-    """Index of each row in the list of prompts that the user gave."""
+    """Index of each row in the user's list of prompts."""
     starts: Int[Tensor, " batch"]
-    """Absolute position of the first column; negative where a row is padded on the left."""
+    """Absolute position of the first column; negative if a row is padded on the left."""
     lengths: Int[Tensor, " batch"]
     """Prompt lengths."""
     spans: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     generated: int = 0
-    """Tokens generated after each prompt so far; columns behind them are padding."""
+    """Tokens generated after each prompt so far; later columns are padding."""
     run: object = None
-    """Tells the passes of one run from those of another."""
+    """Identifies the run that a pass belongs to."""
     writes: tuple[Writes | None, ...] = ()
-    """Per row, embeddings that are written over some of its positions before block 0."""
+    """For each row, embeddings that replace some of its positions before block 0."""
 
     def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
         """Absolute position of every column; -1 in padding."""
@@ -150,7 +151,7 @@ class Window:
 
 
 NOWHERE = Window(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-"""A window without positions: interventions leave a pass under it alone."""
+"""A window without positions: interventions change nothing in such a pass."""
 
 
 def _write(activation: Tensor, hook: Any) -> Tensor | None:
@@ -170,19 +171,20 @@ class _Done(Exception):
 
 @contextmanager
 def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
-    """Let all hook points see a window, `NOWHERE` at first; yields the function that sets the next one.
+    """Give all hook points a window, first `NOWHERE`; yields the function that sets the next one.
 
     Raises:
-        SemhubError: another run of the library on this model is under way; its window stays.
+        SemhubError: another run of the library on this model is in progress; its window stays.
     """
     points = model.hook_dict
     contexts = list({id(point.ctx): point.ctx for point in points.values()}.values())  # several names share one
     mine = replace(NOWHERE)
     if contexts[0].setdefault(WINDOW, mine) is not mine:  # one step, so that of two threads one is refused
         raise SemhubError(
-            "A run of this library is under way on this model: its hooks would fire in a second run, at the positions "
-            "of other prompts. A hook must not call residual_stream, generate, ... on the model that it hangs on; run "
-            "it before or after. Threads that share a model take turns: hold one threading.Lock around their calls."
+            "A run of this library is under way on this model, and its hooks would also fire in a second run, at the "
+            "positions of other prompts. A hook must not call residual_stream, generate, ... on its own model; call "
+            "them before or after the run. Threads that share a model must take turns: use one threading.Lock around "
+            "their calls."
         )
 
     def show(shown: Window) -> None:
@@ -198,29 +200,27 @@ def windowed(model: Model) -> Iterator[Callable[[Window], None]]:
             context.pop(WINDOW, None)
 
 
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Switch all modules to evaluation mode for as long: dropout would give other numbers at every call."""
-    training = training_modules(model)
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One hooked model: call it with tokens to run a forward pass up to the last residual state."""
 
     model: Model
     show: Callable[[Window], None]
+    every: Mapping[int, str]
+    """Hooks that each pass has to reach, by their place in the list."""
+    reached: set[int] = field(default_factory=set)
+    fired: set[int] = field(default_factory=set)
+    """Which were reached by the pass under way, and by any before."""
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], window: Window, **inputs: Any) -> None:
-        """Run the model once on a batch of this window, which is shown first."""
+        """Set the window, then run the model once on its batch.
+
+        Raises:
+            Unfit: a hook at a site of a block was not reached; what it read or edited is of an earlier pass.
+        """
+        self.reached.clear()
         self.show(replace(window, run=self))
+        forget_lengths(self.model)
         device = input_device(self.model)
         inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
         dtype = next(self.model.parameters()).dtype
@@ -228,44 +228,42 @@ class Run:
             name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
             for name, value in inputs.items()
         }
-        try:
+        with suppress(_Done):
             self.model(tokens.to(device), **placed)
-        except _Done:
-            return
+        self.fired.update(self.reached)
+        require_fired([name for i, name in self.every.items() if i not in self.reached])
 
 
 @contextmanager
 def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[Run]:
-    """Attach `hooks` and yield a `Run`; afterwards all are removed, and one that never fired raises.
+    """Attach `hooks` and yield a `Run`; afterwards, remove all hooks, and raise an error if one never fired.
 
-    Passes end at the last residual state, unless a hook sits behind it, and are in evaluation mode, in whatever mode
-    the model is. With `rows_join` hooks may add rows. The user's own passes in another thread meet none of the hooks.
+    Passes end at the last residual state, unless a hook comes after it. They are in evaluation mode, whatever the
+    model's mode. With `rows_join`, hooks may add rows. Passes in another thread see none of the hooks.
 
     Raises:
-        SemhubError: unknown hook name, another run of this model under way (before anything runs); a hook that did not
-            fire in any pass.
+        SemhubError: unknown hook name, another run of this model in progress (before anything runs); a hook that did
+            not fire in any pass.
     """
     require_hooks(model, hook_names(hooks))
     require_weights(model)
-    fired: set[int] = set()
-    counted = [(ENTRY, _write), *((name, _counting(fn, fired, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
+    reached: set[int] = set()
+    every = {i: name for i, (name, _) in enumerate(hooks) if name.endswith(tuple(SITES.values()))}
+    counted = [(ENTRY, _write), *((name, _counting(fn, reached, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
     own = [(name, _in_this_thread(fn)) for name, fn in counted]
     with evaluating(model), windowed(model) as show, cache_passed_on(model), model.hooks(fwd_hooks=own):
-        yield Run(model, show)
-    silent = [name for i, (name, _) in enumerate(hooks) if i not in fired]
-    if silent:
-        raise Unfit(
-            f"These hooks never fired during the run: {', '.join(silent)}. The model does not pass through them."
-        )
+        run = Run(model, show, every, reached)
+        yield run
+    require_fired([name for i, (name, _) in enumerate(hooks) if i not in run.fired])
 
 
-def _counting(fn: HookFunction, fired: set[int], index: int, rows_join: bool) -> HookFunction:
+def _counting(fn: HookFunction, reached: set[int], index: int, rows_join: bool) -> HookFunction:
     first = 1 if rows_join else 0
 
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
-        fired.add(index)
+        reached.add(index)
         new = fn(activation, hook=hook)
         if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != activation.shape[first:]):
             got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
@@ -292,11 +290,11 @@ def _leave(activation: Tensor, hook: Any) -> None:
 
 
 class PassCounter:
-    """The window of each pass at a hook point: the runner's, or one counted from the passes seen.
+    """The window of each pass at a hook point: the runner's, or one that is counted from earlier passes.
 
-    The count is for runs of the user's own. There, a longer pass starts a run and single tokens continue it (a KV
-    cache). A one-token prompt directly after another one is taken for its continuation. Without a cache, every longer
-    pass counts as a prompt of its own. Use new hooks for each such run, or `semhub_lens.generate`.
+    The count is for the user's own runs. There, a longer pass starts a run and single tokens continue it (a KV cache).
+    A one-token prompt directly after another one counts as its continuation. Without a cache, every longer pass counts
+    as a new prompt. Use new hooks for each such run, or `semhub_lens.generate`.
     """
 
     def __init__(self) -> None:

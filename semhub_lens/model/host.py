@@ -1,7 +1,7 @@
-"""`check`: what a host model is verified to do, and what runs do because of it, as one small table."""
+"""`check`: the checks of a host model and their consequences for runs, as one small table."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,11 +25,12 @@ from semhub_lens.model.facts import (
 from semhub_lens.model.hooking import residual_names
 from semhub_lens.model.loading import DTYPES
 from semhub_lens.model.readout import Readout
+from semhub_lens.model.rotary import rotaries
 from semhub_lens.model.sources import config_of, multimodal, read, resolve
 
 Verified = Literal["yes", "no", "not verified", "not applicable"]
 RECURRENT = ("state_size", "ssm_state_size", "mamba_d_state", "lru_width", "linear_num_value_heads", "conv_L_cache")
-"""Of these a Hugging Face config has one where some layers keep a state of what came before, not keys and values."""
+"""A Hugging Face config has one of these if some layers keep a recurrent state in place of keys and values."""
 TOGETHER = {
     "padded": "Prompts of any lengths share a pass.",
     "equal": "Only prompts of equal length share a pass.",
@@ -46,21 +47,21 @@ class Finding(Part):
     what: str
     verified: Verified
     figure: float | None
-    """The largest deviation that was measured; None where nothing was."""
+    """The largest measured deviation; None if nothing was measured."""
     tolerance: float | None
     runs: str
-    """What runs do because of it."""
+    """The consequence for runs."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HostCheck(Result):
-    """What a host model is verified to do."""
+    """The checks of a host model, as a small table."""
 
     findings: tuple[Finding, ...]
 
     @property
     def sound(self) -> bool:
-        """Whether no measurement would be wrong: neither the read-out nor the comparison with a reference fails."""
+        """Whether measurements are right: neither the read-out nor the comparison with a reference fails."""
         decisive = ("read-out", "log-probabilities", "states")
         return not any(found.verified == "no" and found.what.startswith(decisive) for found in self.findings)
 
@@ -83,22 +84,21 @@ class HostCheck(Result):
 
 @checked
 def check(model: Model, *, reference: Any = None) -> HostCheck:
-    """Verify what measurements assume of a host model, by a few short passes.
+    """Check the assumptions of measurements about a host model with a few short passes.
 
-    Runs verify for themselves what they need and take only what holds, so a "no" in most rows costs time, not
-    exactness. Only two rows say that numbers would be wrong: the read-out, and the agreement with a reference.
+    Runs check what they need and adapt, so a "no" in most rows costs only time, not exactness. Only two rows say that
+    numbers would be wrong: the read-out, and the agreement with a reference. The checks use six tokens (24 for the
+    agreement). They do not show what starts only in longer texts, such as a sliding window or another rotary scaling;
+    one row lists such layers.
 
     Args:
-        model: any TransformerLens model; it is left as it is.
-        reference: a Hugging Face model with the same weights that no bridge holds, or a
-            {py:obj}`~semhub_lens.model.agreement.Reference` that was recorded before the model was wrapped. None leaves
-            the agreement open: what a bridge holds cannot bear witness against it.
+        model: any TransformerLens model; it is not changed.
+        reference: a Hugging Face model with the same weights that is not inside a bridge, or a
+            {py:obj}`~semhub_lens.model.agreement.Reference` that was recorded before the model was wrapped. With None,
+            agreement is not checked, because the model inside a bridge cannot serve as its own reference.
 
     Raises:
-        SemhubError: not a TransformerLens model, a reference that is none, another run of the model under way.
-
-    Texts of six tokens (24 for the agreement) show nothing of what begins behind them, such as a sliding window or
-    another rotary scaling; a row names such layers.
+        SemhubError: not a TransformerLens model, not a reference, or another run of the model in progress.
 
     Example:
         >>> found = check(tiny_model)
@@ -124,10 +124,10 @@ def check(model: Model, *, reference: Any = None) -> HostCheck:
 
 
 def recorded(name: str, dtype: str) -> Reference | None:
-    """What the Hugging Face model that `load` takes by this name computes; None where it reads more than text.
+    """The reference of the Hugging Face model that `load` uses for this name; None if it reads more than text.
 
     Raises:
-        SemhubError: no such model, or one that does not load.
+        SemhubError: no such model, or a model that does not load.
     """
     folder, _ = resolve(name)
     source = folder or name
@@ -218,7 +218,7 @@ def _layers(model: Model) -> Finding:
 
 
 def special_layers(model: Model) -> list[str]:
-    """What of the architecture makes a longer text, a batch or a cache another case, by the configuration."""
+    """Layers that behave differently for longer texts, batches or caches, from the configuration."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     if config is None:
         cfg = model.cfg
@@ -233,9 +233,7 @@ def special_layers(model: Model) -> list[str]:
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) is not False:
         found.append(f"sliding window of {window} tokens")
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
-    scaled = sorted({str(kind["rope_type"]) for kind in kinds if kind.get("rope_type", "default") != "default"})
+    scaled = sorted({str(rope["rope_type"]) for rope in rotaries(config)} - {"default"})
     found += [f"rotary scaling {kind!r}" for kind in scaled]
     if any(getattr(config, name, None) for name in RECURRENT) or config.model_type == "rwkv":
         found.append("layers with a state of their own")

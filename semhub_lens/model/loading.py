@@ -1,6 +1,6 @@
 """Loading models: by the name of a packaged one, from a folder or a GGUF file, from the hub.
 
-Beside `models`, only this module knows the two model classes.
+Besides `facts`, only this module knows the two model classes.
 """
 
 import io
@@ -39,14 +39,15 @@ from semhub_lens.model.weights import home_of
 
 Backend = Literal["auto", "hooked", "bridge"]
 DeviceMap = str | Mapping[str, str | int]
-"""Where accelerate puts the modules of a model: "auto", or by a module's name its device."""
+"""The devices of a model's modules, for accelerate: "auto", or a device for each module name."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BRIDGE, OTHER = "use backend='bridge'", "take another model, or another version of transformer-lens"
 FEWEST, LONGEST, BEYOND = 4, 64, 8
-"""Tokens that a loaded model is compared on: at least and at most, and behind a sliding window. A window that they do
-not outrun is compared by its size."""
+"""The smallest and largest number of tokens for comparing a loaded model, and the number beyond a sliding window. A
+longer window is compared by its size.
+"""
 LARGE = 10**7
-"""Parameters of a model that is compared on few tokens, so that loading takes about as long."""
+"""Number of parameters from which a model is compared on few tokens, so that loading does not take longer."""
 
 
 @checked
@@ -61,30 +62,28 @@ def load(
 ) -> Any:
     """Load a model with raw (unfolded, uncentred) weights.
 
-    What transformer-lens made of the model is compared with what Hugging Face computes, on 4 to 64 tokens (more than a
-    short sliding window). Compared are the log-probabilities, and the states of every layer where both have the same.
-    Faults behind these tokens do not show, and small ones not in half precision. A multimodal model is compared on
-    text. Not compared are quantised models, hub names that only transformer-lens can read, and models that need
-    pictures or sound to run.
+    The loaded model is compared with Hugging Face's own on 4 to 64 tokens (more than a short sliding window): the
+    log-probabilities, and the states of every layer if both models have them. Errors beyond these tokens, and small
+    errors in half precision, are not detected. A multimodal model is compared on text. Quantised models, hub names that
+    only transformer-lens can read, and models that need pictures or sound are not compared.
 
     Args:
         name: a packaged offline model (`gemma-3-270m`, `smollm2-135m`), a local folder, a GGUF file, or a hub name.
-        backend: "hooked" gives a `HookedTransformer` (transformer-lens 3.9 only), "bridge" a `TransformerBridge`;
-            "auto" takes "hooked" where the installed line has it, else "bridge" (also for a hub name that
-            `HookedTransformer` lacks).
-        device: None takes CUDA when there is one.
-        device_map: of a bridge, in place of `device`: spreads a model over several devices, the CPU and the disk.
-            "auto", "balanced", or `{module: device}`, as in transformers. transformer-lens 3.9 takes no disk, and no
-            version a mixture of GPU with CPU or disk.
+        backend: "hooked" gives a `HookedTransformer` (transformer-lens 3.9 only), and "bridge" a `TransformerBridge`.
+            "auto" means "hooked" if the installed line has it and supports the model, and "bridge" otherwise.
+        device: None means CUDA if there is a device.
+        device_map: for a bridge, in place of `device`: spreads a model over several devices, the CPU or the disk. It is
+            "auto", "balanced", or `{module: device}`, as in transformers. transformer-lens 3.9 cannot use the disk, and
+            no version can mix GPUs with CPU or disk.
         dtype: a torch dtype or its name.
-        check: False hands out a model that computes something else than Hugging Face's.
+        check: with False, a model that differs from Hugging Face's is returned anyway.
 
     Returns:
-        The model itself, in eval mode. Any `HookedTransformer` or `TransformerBridge` of your own works as well.
+        The model, in eval mode. Your own `HookedTransformer` or `TransformerBridge` works equally well.
 
     Raises:
-        SemhubError: unknown name (the nearest known ones are listed), package not installed, corrupted file, unwritable
-            cache, a backend that the installed transformer-lens lacks, or `device_map` beside `device` or for a
+        SemhubError: unknown name (the message lists the nearest ones), package not installed, corrupted file, read-only
+            cache, a backend that the installed transformer-lens lacks, or `device_map` together with `device` or for a
             `HookedTransformer`.
         Unfit: an encoder-decoder model, one that transformer-lens cannot wrap or convert, or one that it computes
             wrongly.
@@ -96,14 +95,14 @@ def load(
     known = _backend("bridge" if device_map is not None and backend == "auto" else backend)
     placing = _placing(device, device_map, known)
     if not str(name).strip() or name == Path():
-        raise SemhubError(f"The model's name is empty ({str(name)!r}); give a packaged model, a folder or a hub name.")
+        raise SemhubError(f"The model's name is empty ({str(name)!r}); pass a packaged model, a folder or a hub name.")
     folder, official = resolve(str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
     quantised = hasattr(config, "quantization_config")
     if backend == "hooked" and (quantised or multimodal(config)):
         kind = "quantised" if quantised else "multimodal"
-        raise Unfit(f"{str(name)!r} is a {kind} model, which HookedTransformer cannot hold; use backend='bridge'.")
+        raise Unfit(f"{str(name)!r} is a {kind} model, which HookedTransformer cannot represent; use backend='bridge'.")
     if folder is None and known == "hooked" and str(name) in HOOKED_NAMES:
         official = ALIASES.get(str(name), str(name))
     elif backend == "auto" and (folder is None or quantised):
@@ -139,13 +138,13 @@ def _device(device: str | None) -> str:
 
 
 def _placing(device: str | None, device_map: DeviceMap | None, backend: str) -> dict[str, Any]:
-    """Where to put the weights, as `boot_transformers` takes it."""
+    """The placement of the weights, as an argument of `boot_transformers`."""
     if device_map is None:
         return {"device": _device(device)}
     if device is not None:
-        raise SemhubError(f"Give either device= ({device!r}) or device_map= ({device_map!r}), not both.")
+        raise SemhubError(f"Pass either device= ({device!r}) or device_map= ({device_map!r}), not both.")
     if not device_map:
-        raise SemhubError("device_map= is empty; give 'auto', or the device of every module ({'': 'cpu'}).")
+        raise SemhubError("device_map= is empty; pass 'auto', or the device of every module ({'': 'cpu'}).")
     if backend == "hooked":
         raise SemhubError("device_map= places the modules of a bridge; use backend='bridge', or device=.")
     return {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
@@ -166,7 +165,7 @@ def _backend(backend: str) -> str:
 
 
 def _by_transformer_lens(name: str, backend: str, placing: dict[str, Any], dtype: torch.dtype) -> Any:
-    """A hub model that only transformer-lens knows how to read."""
+    """A hub model that only transformer-lens can read."""
     try:
         if backend == "hooked":
             with redirect_stdout(io.StringIO()):  # it says there that it is done
@@ -216,26 +215,26 @@ def _require_agreement(model: Any, reference: Reference, hf: Any) -> None:
     if wrong:
         raise Unfit(
             f"transformer-lens does not compute {type(hf).__name__} ({model.cfg.model_name}) as Hugging Face does: as "
-            f"a {type(model).__name__}, {wrong}. To go on, {BRIDGE if hooked else OTHER}; check=False hands out the "
-            "model as it is."
+            f"a {type(model).__name__}, {wrong}. To continue, {BRIDGE if hooked else OTHER}; check=False returns "
+            "the model anyway."
         )
 
 
 @contextmanager
 def _refused(what: str, advice: str) -> Iterator[None]:
-    """Errors of transformer-lens as errors that say what to do."""
+    """Turn errors of transformer-lens into errors that say what to do."""
     try:
         yield
     except (SemhubError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # wrapping and converting fail in many ways on a model that they were not written for
         raise Unfit(
-            f"{what}: {shorten(f'{type(error).__name__}: {error}', 300).rstrip('.')}. To go on, {advice}."
+            f"{what}: {shorten(f'{type(error).__name__}: {error}', 300).rstrip('.')}. To continue, {advice}."
         ) from error
 
 
 def _compared(hf: Any) -> Int[Tensor, "batch pos"]:
-    """Tokens to compare a model on: few for a large one, but so many that they outrun a short sliding window."""
+    """Tokens to compare a model on: few for a large one, but more than a short sliding window."""
     config = hf.config.get_text_config()
     context = getattr(config, "max_position_embeddings", None) or LONGEST
     window = _window(config) or LONGEST
@@ -260,9 +259,9 @@ def _other_window(config: Any, cfg: Any) -> str:
 
 
 def _multimodal(source: str | Path, placing: dict[str, Any], dtype: torch.dtype, check: bool) -> Any:
-    """A model with a vision or audio tower, by the class that its config names, as a bridge.
+    """A model with a vision or audio tower as a bridge, by the class in its config.
 
-    `boot_transformers` would do, but it installs torchvision by itself where a processor asks for it.
+    `boot_transformers` would work too, but it installs torchvision on its own if a processor needs it.
     """
     try:
         config = transformers.AutoConfig.from_pretrained(source)
@@ -288,7 +287,7 @@ def _multimodal(source: str | Path, placing: dict[str, Any], dtype: torch.dtype,
 
 
 def _text_reference(hf: Any) -> Reference | None:
-    """What a multimodal model makes of text; None for one that does not run without pictures or sound."""
+    """The reference of a multimodal model for text; None if it does not run without pictures or sound."""
     try:
         return reference_of(hf, _compared(hf))
     except Unfit:
@@ -301,10 +300,10 @@ def _bridge(hf: Any, tokenizer: Any, label: str, device: str | None, dtype: torc
 
 
 def _hooked(hf: Any, tokenizer: Any, official: str | None, device: str, dtype: torch.dtype) -> Any:
-    """A `HookedTransformer` that takes over the weights of a Hugging Face model, which is of no use afterwards.
+    """A `HookedTransformer` with the weights of a Hugging Face model, which cannot be used afterwards.
 
-    It is made as `from_pretrained_no_processing` makes it, but holds the tensors that the conversion gives, where that
-    copies each of them into a model of empty ones.
+    It equals the result of `from_pretrained_no_processing`, but it uses the converted tensors directly, without copying
+    each into an empty model.
     """
     with _refused(f"HookedTransformer cannot hold {type(hf).__name__}", BRIDGE):
         cfg, weights = hooked_weights.converted(hf, official, device, dtype)

@@ -1,7 +1,7 @@
 """Packaged and GGUF weights, converted once into plain safetensors folders in the user's cache.
 
-A GGUF file is slow to open (its tensors are de-quantised every time) and cannot be saved again as it is. `plain_folder`
-verifies its SHA-256, de-quantises it once to float32 and keeps the result; the next load reads safetensors.
+A GGUF file is slow to open, because its tensors are de-quantised every time. `plain_folder` verifies its SHA-256,
+de-quantises it once to float32 and keeps the result; the next load reads safetensors.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """Weights that a Python package ships: where its files lie, what they hash to, and how to install them."""
+    """Weights in a Python package: its files, their hash, and how to install it."""
 
     name: str
     parts: tuple[tuple[str, str], ...]
@@ -45,8 +45,7 @@ class PackagedModel:
     install: str
     licence: str
     official_name: str | None
-    """Name under which `HookedTransformer` knows the architecture, or None where it can be read off the
-    configuration."""
+    """`HookedTransformer`'s name for the architecture, or None if the configuration has it."""
 
 
 PACKAGED = {
@@ -75,7 +74,7 @@ PACKAGED = {
 
 
 def cache_root() -> Path:
-    """Folder that holds converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
+    """The folder for converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
     named = os.environ.get("SEMHUB_CACHE")
     return Path(named).expanduser() if named else user_cache_path("semhub-lens", appauthor=False)
 
@@ -102,13 +101,13 @@ def packaged_files(model: PackagedModel) -> list[Path]:
 def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -> Path:
     """Return the safetensors folder for a GGUF file, converting it on first use.
 
-    The conversion runs under a file lock in a folder aside that is renamed when complete, so an interrupted one is
-    done again.
+    The conversion runs under a file lock in a temporary folder that is renamed when complete, so an interrupted
+    conversion is done again.
 
     Args:
         name: label of the cache folder.
         gguf_parts: files that concatenate to one GGUF file.
-        sha256: the hash that the whole must have; None accepts any file (its own hash then names the folder).
+        sha256: the expected hash of the whole; None accepts any file (its own hash then names the folder).
 
     Raises:
         SemhubError: wrong hash, unreadable GGUF, a cache that cannot be written or is full, or a damaged folder there.
@@ -119,7 +118,7 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
     whole = _sha256(gguf_parts)
     if sha256 is not None and whole != sha256:
         raise SemhubError(
-            f"The weights of '{name}' are corrupted or another version: SHA-256 is {whole}, expected {sha256}. "
+            f"The weights of '{name}' are corrupted or have another version: SHA-256 is {whole}, expected {sha256}. "
             "Re-install the package that ships them."
         )
     target = root / f"{name}-{whole[:12]}"
@@ -128,7 +127,7 @@ def plain_folder(name: str, gguf_parts: list[Path], sha256: str | None = None) -
 
 
 def _complete(folder: Path) -> Path | None:
-    """The converted folder, or None where there is none yet: it has its name only since it was complete."""
+    """The converted folder, or None if there is none yet: it gets its name only when complete."""
     if not folder.exists():
         return None
     try:
@@ -139,8 +138,8 @@ def _complete(folder: Path) -> Path | None:
         return folder
     except (OSError, ValueError, SafetensorError) as error:
         raise SemhubError(
-            f"The converted weights in {folder} are damaged ({reason(error)}): remove that folder, and they are "
-            "converted again."
+            f"The converted weights in {folder} are damaged ({reason(error)}). Remove that folder; the weights are "
+            "then converted again."
         ) from error
 
 
@@ -219,9 +218,9 @@ def _dequantise(gguf: Path, folder: Path) -> None:
 
 
 def save_streamed(model: Any, folder: Path) -> None:
-    """Write a float32 model as its own `save_pretrained` does, but one tensor after the other.
+    """Write a float32 model like its own `save_pretrained`, but one tensor at a time.
 
-    The writer of safetensors holds a copy of all tensors while it writes. Of tied tensors the first is written.
+    safetensors' own writer keeps a copy of all tensors while it writes. Of tied tensors, the first is written.
     """
     model.save_pretrained(folder, state_dict={})
     tensors: dict[str, Tensor] = {}

@@ -1,8 +1,8 @@
 """A prefix that many rows share: the keys and values of one prompt's first positions, in a cache that never grows.
 
-Activation patching runs many copies of one prompt, each changed from some position on. Below it, keys and values are
-those of the unchanged prompt. The copies may join the batch in the middle of a pass, so each layer takes as many rows
-as it meets.
+Activation patching runs many copies of one prompt, each changed from some position on. Before that position, keys and
+values are those of the unchanged prompt. The copies may join the batch in the middle of a pass, so each layer accepts
+any number of rows.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class SharedEntry:
         self.past_values = values
 
     def append(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
-        """The prefix in front of each row's own keys and values; nothing is stored."""
+        """The prefix before each row's own keys and values; nothing is stored."""
         return _behind(self.past_keys, new_keys, 1), _behind(self.past_values, new_values, 1)
 
 
@@ -40,7 +40,7 @@ class SharedLayer(DynamicLayer):
         self._prefix = (keys, values)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The prefix in front of each row's own keys and values; nothing is stored."""
+        """The prefix before each row's own keys and values; nothing is stored."""
         return _behind(self._prefix[0], key_states, 2), _behind(self._prefix[1], value_states, 2)
 
 

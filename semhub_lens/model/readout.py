@@ -2,8 +2,8 @@ r"""`Readout`: from residual states to logits the way the model itself does it.
 
 $$\operatorname{logits}(h) = g\bigl(W_U^\top \operatorname{norm}(h) + b_U\bigr)$$
 
-with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or logit scale g. What a state reads out
-to is what the last layer's reader would make of it; it does not show that the model uses it that way.
+with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or logit scale g. The read-out treats any
+state like the last one. It does not show that the model uses the state in this way.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,44 +28,45 @@ from semhub_lens.model.facts import (
 )
 from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
+from semhub_lens.model.readable import plain_layers, require_ids, require_width
 from semhub_lens.model.translators import Translators
 from semhub_lens.model.weights import editions, require_readable, unembedding, unembedding_bias, unembedding_device
 
 Norm = Literal["final", "none", "paper", "tuned"]
 Precision = Literal["float32", "model"]
 WIDENED_ENTRIES = 1 << 22
-"""Entries of the unembedding that are held in float32 at a time where the model is of half precision: 16 MiB."""
+"""Entries of the unembedding that are in float32 at a time, for a model in half precision: 16 MiB."""
 Translator = Callable[[Tensor, int], Tensor]
-"""`(states [... d_model], layer) -> states`: a trained map into the last layer's space (a tuned lens)."""
+"""`(states [... d_model], layer) -> states`: a trained map to the last layer's space (a tuned lens)."""
 _verified: "WeakKeyDictionary[Model, tuple]" = WeakKeyDictionary()
-"""By model: the version of what its read-out uses that was checked last. It dies with the model."""
+"""For each model, the version of its read-out weights that was checked last."""
 
 
 @checked
 class Readout:
     r"""The model's own read-out of a residual state, checked against the model's own logits.
 
-    The check is one pass over five tokens. It is done once for a model, and again when the weights of its final norm or
-    unembedding were replaced or changed in place (other than through `.data`, which changes both sides alike). A
-    read-out that was made before such a change reads with the weights as they are now.
+    $$\operatorname{logits}(h) = g\bigl(W_U^\top \operatorname{norm}(h) + b_U\bigr)$$
+
+    The check is one pass over five tokens. It is done once per model, and again after the weights of the final norm or
+    the unembedding were replaced or changed in place (but not through `.data`, which changes both sides equally). An
+    older read-out then uses the new weights.
 
     Args:
         model: any TransformerLens model.
-        norm: "final" applies the final norm, as the model does. "none" reads the bare state, $W_U^\top h + b_U$; it
-            needs unfolded weights. "paper" is "none" but for the last layer, which is normed. The reference code of the
-            Semantic Hub paper reads so, since the last of Hugging Face's hidden states is already normed. "tuned" is
-            "final" through the translators that this package ships for the model.
-        translator: applied before the norm at every layer but the last: `Translators` (a tuned lens), which refuse
-            another model than their own, or any function of states and layer.
-        dtype: "float32" computes norm and logits of a model of half precision in float32, from its weights as they
-            are; "model" rounds as the model itself does, so that close tokens tie. Other models are always read in
-            their own dtype.
+        norm: "final" applies the final norm, like the model. "none" reads the state without a norm, $W_U^\top h + b_U$;
+            it needs unfolded weights. "paper" is "none" except at the last layer, which is normed: the reference code
+            of the Semantic Hub paper reads this way, because the last of Hugging Face's hidden states is already
+            normed. "tuned" is "final" through the translators that are packaged for the model.
+        translator: a map before the norm at every layer except the last: `Translators` (a tuned lens), which refuse any
+            other model than their own, or any function of states and layer.
+        dtype: for a model in half precision, "float32" computes norm and logits in float32, and "model" rounds like the
+            model, so that close tokens tie. Other models are always read in their own dtype.
 
     Raises:
         SemhubError: the read-out of the last residual state does not reproduce the model's own log-probabilities on a
-            short input (the architecture does something else between them), the model does not pass through the hook
-            of that state, NaN logits, `norm="none"` on folded weights, `norm="tuned"` on a model without packaged
-            translators or beside a translator, or translators of another model.
+            short input, the hook of that state never fires, NaN logits, `norm="none"` on folded weights, `norm="tuned"`
+            for a model without packaged translators or together with a translator, or translators of another model.
 
     Example:
         >>> readout = Readout(tiny_model)
@@ -84,11 +85,11 @@ class Readout:
     ) -> None:
         if norm not in ("final", "none", "paper", "tuned"):
             raise SemhubError(
-                f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none' (bare states), 'paper' (bare "
-                "states, but for the last layer) or 'tuned' (the packaged translators, then the model's own)."
+                f"Unknown norm {norm!r}; expected 'final' (the model's own), 'none', 'paper' (none, except at the last "
+                "layer) or 'tuned' (the packaged translators, then the model's own)."
             )
         if norm == "tuned" and translator is not None:
-            raise SemhubError("norm='tuned' brings the packaged translators: give no translator beside it.")
+            raise SemhubError("norm='tuned' uses the packaged translators, so it takes no other translator.")
         if dtype not in ("float32", "model"):
             raise SemhubError(
                 f"Unknown dtype {dtype!r} of a read-out; expected 'float32' or 'model' (the model's own)."
@@ -118,17 +119,18 @@ class Readout:
 
     @property
     def device(self) -> torch.device:
-        """Where the logits are."""
+        """The device of the logits."""
         return unembedding_device(self._model)
 
     @property
     def name(self) -> str:
-        """How states are read, for a result's provenance; of a model of half precision also in which dtype."""
+        """A description of the read-out for a result's provenance; for a model in half precision with its dtype."""
         through = "translator" if not isinstance(self.translator, Translators) else self.translator.signature
         name = self.norm if self.translator is None else f"{self.norm} + {through}"
         half = _is_half(self._model.W_U.dtype)
         return f"{name} in {str(self._dtype).removeprefix('torch.')}" if half else name
 
+    @checked
     def __call__(
         self,
         states: Float[Tensor, "*rows d_model"],
@@ -137,14 +139,20 @@ class Readout:
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states.
 
-        `layer` (0 = embedding) tells the translator which map to use. With a list of layers, one for each entry of the
+        `layer` (0 = embedding) selects the translator's map. With a list of layers, one for each entry of the
         first axis, the unembedding is read once for all of them. With `tokens` only their logits are computed.
+
+        Raises:
+            SemhubError: states of another width, a layer or a token that the model does not have.
         """
         self._require_raw()
+        require_width(states, self._model)
+        layer = plain_layers(layer, states, self.n_layers)
+        require_ids(tokens, self.d_vocab)
         return _logits(self._model, self._ready(states, layer), self._dtype, tokens)
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
-        """States as the unembedding takes them."""
+        """States in the form that the unembedding takes."""
         alike = self.translator is None and self.norm != "paper"
         if isinstance(layer, Sequence) and not alike:
             return torch.stack([self._ready(part, one) for part, one in zip(states, layer, strict=True)])
@@ -154,8 +162,14 @@ class Readout:
             return self.normed(states)
         return states.to(self.device, self._dtype)
 
+    @checked
     def normed(self, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
-        """States after the final norm as the model computes it, on the unembedding's device."""
+        """States after the final norm as the model computes it, on the unembedding's device.
+
+        Raises:
+            SemhubError: states of another width.
+        """
+        require_width(states, self._model)
         return normed(self._model, states, self._dtype)
 
     @property
@@ -172,7 +186,7 @@ class Readout:
 
 
 class ColumnReadout(Readout):
-    """A read-out of a few tokens alone: its vocabulary is their order, and their columns are its cost."""
+    """A read-out of a few tokens only: they are its whole vocabulary, in their order."""
 
     def __init__(self, readout: Readout, tokens: Sequence[int]) -> None:
         self.n_layers = readout.n_layers
@@ -180,12 +194,12 @@ class ColumnReadout(Readout):
 
     @property
     def d_vocab(self) -> int:
-        """How many tokens are read."""
+        """The number of tokens."""
         return len(self._few)
 
     @property
     def device(self) -> torch.device:
-        """Where the logits are."""
+        """The device of the logits."""
         return self._few.device
 
     def __call__(
@@ -194,21 +208,21 @@ class ColumnReadout(Readout):
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
-        """Logits of the few tokens, or of some of them by their place among the few."""
+        """Logits of these tokens, or of some of them by their index."""
         return self._whole(states, layer, self._few if tokens is None else self._few[tokens])
 
 
 def make_readout(model: Model, norm: Norm, readout: Readout | None) -> Readout:
-    """The read-out itself, or a new one with this norm; both at once is an error."""
+    """The given read-out, or a new one with this norm; both together are an error."""
     if readout is None:
         return Readout(model, norm=norm)
     if norm != "final":
-        raise SemhubError("Give either norm= or readout=, not both: the read-out already has its norm.")
+        raise SemhubError("Pass either norm= or readout=, not both: the read-out already has its norm.")
     return readout
 
 
 def output_size(model: Model) -> int:
-    """Number of tokens that the model predicts; a model of an algorithm may read others."""
+    """Number of tokens that the model predicts; the input vocabulary may differ."""
     require_readable(model)
     return int(model.W_U.shape[1])
 
@@ -233,7 +247,7 @@ def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | N
 
 
 def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> Tensor:
-    """`states @ weight` in the states' dtype; the weight is never held in it as a whole, also not for gradients."""
+    """`states @ weight` in the states' dtype; the weight is never converted as a whole, not even for gradients."""
     columns = weight.shape[1] if tokens is None else len(tokens)
     logits = states.new_empty(*states.shape[:-1], columns)
     step = max(1, WIDENED_ENTRIES // len(weight))
@@ -252,7 +266,7 @@ def _product(states: Tensor, weight: Tensor) -> Tensor:
 
 
 def _version(model: Model) -> tuple | None:
-    """Which final norm and unembedding, with which weights; None where one cannot tell: something hangs on them."""
+    """The version of final norm and unembedding and their weights; None if it is unknown because they have hooks."""
     norm = final_norm(model)
     modules = [*(() if norm is None else norm.modules()), *model.unembed.modules()]
     weights = [weight for module in modules for weight in module.parameters(recurse=False)]
@@ -265,7 +279,7 @@ def _version(model: Model) -> tuple | None:
 
 
 def _check(readout: Readout) -> None:
-    """Refuse a read-out that does not reproduce the model's own log-probabilities, rounded as the model rounds."""
+    """Refuse a read-out that does not reproduce the model's own log-probabilities, with the model's own rounding."""
     model = readout._model
     name = residual_names(model)[-1]
     require_hooks(model, [name])

@@ -1,4 +1,4 @@
-"""Where a prompt's states are read: a position, or a mean over several."""
+"""The positions at which a prompt's states are read: one, or a mean over several."""
 
 from collections.abc import Sequence
 from typing import SupportsIndex
@@ -13,7 +13,7 @@ from semhub_lens.inputs.prompts import Prompt
 
 
 def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]:
-    """Positions that `read` names in one prompt.
+    """The positions of `read` in one prompt.
 
     Raises:
         SemhubError: a position past the end or a span that the prompt lacks.
@@ -41,7 +41,7 @@ def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]
 
 
 def spread(places: Sequence[int], count: int | None) -> list[int]:
-    """The middles of `count` equal stretches of positions; all of them where there are no more, or for None.
+    """The middles of `count` equal parts of the positions; all positions if there are no more, or for None.
 
     Example:
         >>> spread(range(1, 10), 3), spread([4, 5], None)
@@ -53,7 +53,7 @@ def spread(places: Sequence[int], count: int | None) -> list[int]:
 
 
 class ReadOfBatch:
-    """Each row's mean over the positions that one read names in it, prepared once for all layers of a batch."""
+    """Each row's mean over the positions of one read, prepared once for all layers of a batch."""
 
     def __init__(
         self, positions: list[tuple[int, ...]], columns: int, read: str | SupportsIndex, device: torch.device

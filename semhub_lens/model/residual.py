@@ -63,30 +63,29 @@ def residual_stream(
 ) -> States:
     r"""Return one residual-stream vector per prompt at every layer.
 
-    Batches are right-padded, sorted by length and packed to `max_tokens`; the states equal those of one prompt at a
-    time. Of a model that is not causal, only prompts of equal length share a batch.
+    Batches are right-padded, sorted by length and packed up to `max_tokens`. The states equal those of one prompt at a
+    time. If a model is not causal, only prompts of equal length share a batch.
 
-    **With `out`** the states go to that folder as they are measured, and a `StateStack` is returned. Prompts are read,
-    checked, sorted by length and run a window at a time (`stacks.WINDOW` items, fewer where their states are large), so
-    memory does not grow with their number, and items keep their order. The numbers are those of each window on its own.
-    A call that was interrupted goes on when it is made again: it reads the prompts once more and measures only what is
-    not there. A prompt that cannot be read ends the call when it comes to it; what is written stays. The processes of a
-    launch share the windows, when all of them make the call.
+    **With `out`**, the states are written to that folder as they are measured, and a `StateStack` is returned. Prompts
+    are read, checked, sorted by length and run in windows (`stacks.WINDOW` items, or fewer if their states are large).
+    So memory does not grow with the number of prompts, and items keep their order. To continue an interrupted call,
+    make it again: it reads the prompts again and measures only what is missing. A bad prompt stops the call only when
+    it is reached, and finished windows stay. The processes of a launch share the windows if all of them make the call.
 
     Args:
         model: any TransformerLens model.
         prompts: texts, `Prompt`s, token ids or chat messages: a list, a generator, a data set's `Column`.
-        read: where to read. "last": the last token. An integer: that absolute position (negative from the end).
-            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions but BOS (unit-norm states,
-            because plain means are ruled by the one or two tokens with massive activations). "raw_mean": the plain
-            mean. A span's name: as "mean", over that span; "NAME:last": the state of the span's last token.
-        hooks: interventions to run under, as `(hook name, function)` pairs; not with `out`.
-        max_tokens: token budget of a batch, padding included.
+        read: the positions to read. "last": the last token. An integer: that absolute position (negative from the end).
+            "mean": $\frac1{|P|}\sum_{p \in P} h_p / \lVert h_p \rVert$ over all positions except BOS; states have unit
+            norm, because one or two tokens with massive activations dominate a plain mean. "raw_mean": the plain mean.
+            A span's name: like "mean", over that span. "NAME:last": the last token of that span.
+        hooks: interventions during the runs, as `(hook name, function)` pairs; not with `out`.
+        max_tokens: the largest number of tokens in a batch, padding included.
         progress: show a progress bar.
         out: a folder; None keeps the states in memory.
 
     Returns:
-        Float32 on CPU, `n_layers + 1` entries on the layer axis, all before the final norm.
+        `[layer item d_model]`, float32 on the CPU. There are `n_layers + 1` layers, all before the final norm.
 
     Raises:
         SemhubError: empty input, unknown span, position past the end, NaN states, a hook that never fired; a folder
@@ -106,8 +105,8 @@ def _written(
 ) -> StateStack:
     if len(hooks):
         raise SemhubError(
-            "out= takes no hooks=. A run goes on in a folder only if all that its numbers depend on can be compared, "
-            "and what a hook does cannot. Measure under hooks in memory, some prompts at a time."
+            "out= takes no hooks=. A run can continue in a folder only if everything that its numbers depend on can "
+            "be compared, and hooks cannot. Measure with hooks in memory, some prompts at a time."
         )
     size = window_size(len(residual_names(model)), int(model.cfg.d_model))
     settings = {"read": read if isinstance(read, str) else int(read), "max_tokens": max_tokens, "window": size}

@@ -1,4 +1,4 @@
-"""What a user passes as prompts, turned into prompts that fit the model."""
+"""Turn user input into prompts that fit the model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,32 +20,32 @@ from semhub_lens.model.facts import Model, require_media, require_model
 
 ENCODED = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "offset_mapping", "length")
 AT_ONCE = 1 << 17
-"""Prompts that are held at once of an iterable that does not say how many it has: it may be endless."""
+"""The largest number of prompts from an iterable of unknown length, which may be endless."""
 
 
 def as_prompts(model: Model, prompts: Prompts) -> list[Prompt]:
-    """Turn what a user passes into prompts.
+    """Turn user input into prompts.
 
     One prompt is a text, a `Prompt`, token ids (a list, a tensor `[pos]` or `[1, pos]`) or chat messages
-    (`Prompt.from_chat`). Several are a list or any other iterable of these (a generator, a data set's `Column`), a
-    tensor `[batch, pos]`, or what the tokenizer returns for them (`input_ids`, `attention_mask`), whose padding is left
-    out. A batch without its mask is taken whole where no row is padded, and refused where that cannot be told.
+    (`Prompt.from_chat`). Several prompts are a list or another iterable of these (a generator, a data set's `Column`),
+    a tensor `[batch, pos]`, or the output of a tokenizer (`input_ids`, `attention_mask`) without its padding. A batch
+    without a mask is used whole if no row is padded, and refused if this is unclear.
 
     Raises:
-        SemhubError: no prompts, an entry that is none of these, padding without a mask, ids that the model lacks, more
-            than `AT_ONCE` prompts of an iterable without a length.
+        SemhubError: no prompts, an entry of another kind, padding without a mask, ids outside the vocabulary, or more
+            than `AT_ONCE` prompts from an iterable without a length.
     """
     require_model(model)
     return [_fitting(model, prompt) for prompt in _several(model, prompts)]
 
 
 def prompt_windows(model: Model, prompts: Prompts, size: int) -> Iterator[list[Prompt]]:
-    """Prompts in their order, at most `size` at a time; nothing is read before it is asked for.
+    """Prompts in their order, at most `size` at a time; each is read only when needed.
 
-    Of several processes each one gets its share of the windows; it passes over the others without making their prompts.
+    Each process gets its share of the windows and skips the others without making their prompts.
 
     Raises:
-        SemhubError: as `as_prompts`, when it comes to the entry, which is named by its number.
+        SemhubError: as for `as_prompts`, when the entry is reached; the message gives its number.
     """
     require_model(model)
     several: Any = prompts if _one_by_one(prompts) else as_prompts(model, prompts)
@@ -59,7 +59,7 @@ def prompt_windows(model: Model, prompts: Prompts, size: int) -> Iterator[list[P
 
 
 def prompt_count(prompts: Prompts) -> int | None:
-    """How many prompts there are at most, or None where that is not known before they are read."""
+    """The largest possible number of prompts, or None if it is unknown before they are read."""
     return (length_hint(prompts, 0) or None) if _one_by_one(prompts) else None
 
 
@@ -71,14 +71,14 @@ def _numbered(model: Model, entry: Any, number: int) -> Prompt:
 
 
 def one_prompt(model: Model, prompt: Prompts, reader: str) -> Prompt:
-    """The one prompt of what a user passes, for a function of this name.
+    """The single prompt in user input, for a function with this name.
 
     Raises:
-        SemhubError: as `as_prompts`; several prompts.
+        SemhubError: as for `as_prompts`; several prompts.
     """
     listed = as_prompts(model, prompt)
     if len(listed) != 1:
-        raise SemhubError(f"{reader} reads one prompt, got {len(listed)} ({shown(prompt)}); call it once for each.")
+        raise SemhubError(f"{reader} takes one prompt, got {len(listed)} ({shown(prompt)}); call it once for each.")
     return listed[0]
 
 
@@ -87,7 +87,7 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
         prompts = torch.as_tensor(prompts)
     if isinstance(prompts, Tensor) and prompts.ndim == 2:
         if not len(prompts):
-            raise SemhubError(f"The batch of token ids has no rows, got {shown(prompts)}; give at least one.")
+            raise SemhubError(f"The batch of token ids has no rows, got {shown(prompts)}; pass at least one.")
         return _batch(model, prompts)
     if isinstance(prompts, Mapping):
         return _encoded(model, prompts)
@@ -98,7 +98,7 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
             raise _nothing(prompts)
         if not counted and len(listed) > AT_ONCE:
             raise SemhubError(
-                f"{type(prompts).__name__} has more than {AT_ONCE} prompts and does not say how many, so it may be "
+                f"{type(prompts).__name__} has more than {AT_ONCE} prompts and an unknown length, so it may be "
                 "endless: take a part, itertools.islice(prompts, n) or shl.Column(data, name, limit=n)."
             )
         return [_one(model, entry) for entry in listed]
@@ -108,9 +108,11 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
 
 
 def _one_by_one(prompts: Any) -> bool:
-    """Whether every entry is a prompt of its own, also where nothing but an iterator is known of them."""
+    """Whether every entry is a separate prompt, also for an iterator."""
     if isinstance(prompts, set | frozenset):
-        raise SemhubError(f"A set has no order, so no number would belong to a prompt; give a list, not {prompts!r}.")
+        raise SemhubError(
+            f"A set has no order, so results could not be matched to prompts; pass a list, not {prompts!r}."
+        )
     if isinstance(prompts, str | bytes | Mapping | Tensor | np.ndarray | Prompt) or not isinstance(prompts, Iterable):
         return False
     return not (isinstance(prompts, Sequence) and (_is_one(prompts) or _is_rows(prompts)))
@@ -124,11 +126,11 @@ def _is_rows(prompts: Any) -> bool:
 
 def _nothing(prompts: Any) -> SemhubError:
     read = "" if isinstance(prompts, Sequence) else " (or was read before: a generator can be read once)"
-    return SemhubError(f"The list of prompts is empty{read}; give at least one text or Prompt.")
+    return SemhubError(f"The list of prompts is empty{read}; pass at least one text or Prompt.")
 
 
 def _batch(model: Model, ids: Any) -> list[Prompt]:
-    """Rows of token ids without their mask; those of one length may be padded."""
+    """Rows of token ids without a mask; rows of equal length may be padded."""
     rows = [Prompt.from_ids(row) for row in ids]
     if len({len(row) for row in rows}) == 1:
         require_alike(getattr(model, "tokenizer", None), [row.ids.tolist() for row in rows])
@@ -163,12 +165,12 @@ def _one(model: Model, entry: Any) -> Prompt:
 
 
 def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
-    """The rows of what a tokenizer returned."""
+    """The rows of a tokenizer's output."""
     if "input_ids" not in encoding or set(encoding) - set(ENCODED):
         raise SemhubError(
-            f"A mapping gives token ids as a tokenizer returns them, input_ids and attention_mask, got "
-            f"{shown(dict(encoding))}; pictures and sound go through Prompt.from_processor, chat messages are a list. "
-            f"Of a data set name the column, shl.Column(data, name): one of {', '.join(map(str, encoding))[:80]}."
+            f"A mapping must be a tokenizer's output with input_ids and attention_mask, got {shown(dict(encoding))}. "
+            "For pictures and sound use Prompt.from_processor; pass chat messages as a list. For a data set give the "
+            f"column, shl.Column(data, name): one of {', '.join(map(str, encoding))[:80]}."
         )
     ids, mask = encoding["input_ids"], encoding.get("attention_mask")
     if mask is None:
@@ -176,12 +178,12 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
     nested = getattr(ids, "ndim", 1) == 2 or (not isinstance(ids, Tensor | np.ndarray) and not is_index(ids[0]))
     rows, masks = (ids, mask) if nested else ([ids], [mask])
     if len(rows) != len(masks) or not len(rows):
-        raise SemhubError(f"attention_mask has {len(masks)} rows for {len(rows)} rows of input_ids; give one for each.")
+        raise SemhubError(f"attention_mask has {len(masks)} rows for {len(rows)} rows of input_ids; pass one for each.")
     return [Prompt.from_ids(row, mask=own) for row, own in zip(rows, masks, strict=True)]
 
 
 def _fitting(model: Model, prompt: Prompt) -> Prompt:
-    """The prompt, if the model can read it, with its BOS looked for."""
+    """The prompt, if the model can read it, with its BOS detected."""
     _check_fits(model, prompt)
     if prompt.bos is not None:
         return prompt
@@ -202,6 +204,6 @@ def _check_fits(model: Model, prompt: Prompt) -> None:
     for name, vectors in prompt.embeddings.items():
         if vectors.shape[1] != int(model.cfg.d_model):
             raise SemhubError(
-                f"The embeddings {name!r} have {vectors.shape[1]} entries, the model's states {model.cfg.d_model}: "
-                "they were made for another model."
+                f"The embeddings {name!r} have {vectors.shape[1]} entries, but the model's states have "
+                f"{model.cfg.d_model}: they were made for another model."
             )

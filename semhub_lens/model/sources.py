@@ -1,4 +1,4 @@
-"""Where the weights of a name lie, and what their configuration says before they are read."""
+"""The location of a name's weights, and their configuration before they are read."""
 
 import difflib
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ def resolve(name: str) -> tuple[Path | None, str | None]:
         return plain_folder(path.stem, [path]), None
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise SemhubError(f"The folder {path} holds no config.json; expected a Hugging Face model folder.")
+            raise SemhubError(f"The folder {path} has no config.json; expected a Hugging Face model folder.")
         return path, None
     if "/" not in name and name not in HOOKED_NAMES:
         raise SemhubError(unknown(name))
@@ -37,7 +37,7 @@ def resolve(name: str) -> tuple[Path | None, str | None]:
 
 
 def unknown(name: str) -> str:
-    """What to say of a name that nothing is found under: the nearest known ones."""
+    """The message for an unknown name, with the nearest known names."""
     known = [*PACKAGED, *OFFICIAL_MODEL_NAMES]
     short = {full.split("/")[-1].lower(): full for full in reversed(known)}
     close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5, cutoff=0.4)
@@ -49,7 +49,7 @@ def unknown(name: str) -> str:
 
 
 def config_of(source: str | Path) -> Any:
-    """Configuration of a folder or hub model; None where there is none to read, which loading it says."""
+    """Configuration of a folder or hub model; None if there is none to read, which loading will report."""
     try:
         return transformers.AutoConfig.from_pretrained(ALIASES.get(str(source), source))
     except Exception:  # no such folder or name, no network, a damaged file: types of every kind
@@ -62,7 +62,7 @@ def multimodal(config: Any) -> bool:
 
 
 def require_decoder(config: Any, name: str) -> None:
-    """Refuse a model by its configuration that has no single residual stream from the tokens to the logits.
+    """Refuse a model without a single residual stream from the tokens to the logits, by its configuration.
 
     Raises:
         Unfit: an encoder-decoder model, or one that transformers has no language model for.
@@ -70,11 +70,11 @@ def require_decoder(config: Any, name: str) -> None:
     if getattr(config, "is_encoder_decoder", False):
         raise Unfit(
             f"{name!r} is an encoder-decoder model ({config.model_type}): it has two residual streams, and the "
-            "measurements read one, from the tokens to the logits. Take a decoder-only language model."
+            "measurements read one, from the tokens to the logits. Use a decoder-only language model."
         )
     if config is not None and not multimodal(config) and not (readable(config) or hasattr(config, "auto_map")):
         raise Unfit(
-            f"{name!r} is a {config.model_type} model, for which transformers has no causal language model. Take a "
+            f"{name!r} is a {config.model_type} model, for which transformers has no causal language model. Use a "
             "decoder-only language model."
         )
 
@@ -87,11 +87,11 @@ def readable(config: Any) -> bool:
 def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tuple[Any, Any]:
     """The Hugging Face model and the tokenizer of a folder or hub name, in eval mode.
 
-    Attention is computed step by step ("eager"): bridges of transformer-lens 3.9 lose the causal mask of latent
-    attention otherwise, and all of them show patterns only so.
+    Attention is computed step by step ("eager"). Otherwise bridges of transformer-lens 3.9 lose the causal mask of
+    latent attention, and no bridge shows attention patterns.
 
     Raises:
-        SemhubError: one of the two is not there or damaged.
+        SemhubError: one of the two is missing or damaged.
     """
     offline = isinstance(source, Path)
     where = f"The folder {source}" if offline else f"The hub's {source!r}"
@@ -111,7 +111,7 @@ def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tupl
             tokenizer.init_kwargs.setdefault("add_bos_token", True)  # else transformer-lens reads it a second time
     except Exception as error:
         raise SemhubError(
-            f"{where} holds no tokenizer that can be read ({shorten(str(error), 300)}). Save the model's own there: "
+            f"{where} has no readable tokenizer ({shorten(str(error), 300)}). Save the model's tokenizer there: "
             "tokenizer.save_pretrained(folder)."
         ) from error
     return hf, tokenizer

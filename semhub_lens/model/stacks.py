@@ -1,8 +1,8 @@
-"""States of a corpus on disk: shards that are whole or absent, and a stack that reads of them only what is asked for.
+"""States of a corpus on disk: shards that are complete or absent, and a stack that reads only the requested parts.
 
-DIR/states.json                  settings; when all is there, also the shards and the provenance
+DIR/states.json                  settings; when finished, also the shards and the provenance
 DIR/states-00000.safetensors     `states` [layer item d_model] of a window of items, float32
-DIR/rows/rows-00000.parquet      of each item its number, tokens, characters and the prompt's fingerprint
+DIR/rows/rows-00000.parquet      for each item its number, tokens, characters and the prompt's fingerprint
 """
 
 import json
@@ -29,11 +29,11 @@ from semhub_lens.inputs.prompts import Prompt
 
 INDEX = "states.json"
 WINDOW = 4096
-"""Items that are read, sorted by length, run and written together, at most."""
+"""The largest number of items that are read, sorted by length, run and written together."""
 LEAST = 256
-"""And at least, however large their states are: batches of a few items would be full of padding."""
+"""The smallest number, however large their states are: batches of a few items would be full of padding."""
 BYTES = 1 << 26
-"""Size of a shard in between."""
+"""The size of a shard between these limits."""
 DAMAGED = (OSError, SafetensorError, KeyError)
 
 
@@ -41,10 +41,9 @@ DAMAGED = (OSError, SafetensorError, KeyError)
 class StateStack:
     """States `[layer item d_model]` in the files of a folder, which are mapped into memory, not read.
 
-    `stack[layer]`, `stack[2:5, items]` and `stack[:, 7]` are tensors of what is asked for, and `for layer in stack`
-    goes through the layers: one at a time is in memory. `similarity`, `linear_probe` and `train_probe` take a stack as
-    they take a tensor. Items may be a slice, a number, or a list or mask of items; layers and entries are slices or
-    numbers.
+    `stack[layer]`, `stack[2:5, items]` and `stack[:, 7]` read only these parts, as tensors. `for layer in stack` reads
+    one layer at a time. `similarity`, `linear_probe` and `train_probe` accept a stack in place of a tensor. Items may
+    be a slice, a number, or a list or mask of items; layers and entries are slices or numbers.
     """
 
     folder: Path
@@ -70,9 +69,13 @@ class StateStack:
         if len(key) > 3 or not all(isinstance(one, slice) or is_index(one) for one in (*key[:1], *key[2:])):
             raise SemhubError(f"A stack has the axes [layer, items, entry], with slices or numbers; got {key!r}.")
         layers, items, entries = (*key, *(slice(None),) * (3 - len(key)))
-        chosen = torch.arange(self.shape[1])[items]
+        try:
+            chosen = torch.arange(self.shape[1])[items]
+            kept = torch.empty(len(self), 0)[layers].shape[:-1]
+            _ = torch.empty(self.shape[2])[entries]
+        except (IndexError, TypeError, ValueError) as error:
+            raise SemhubError(f"A stack of shape {tuple(self.shape)} has no {key!r}: {error}") from error
         wanted = chosen.reshape(-1)
-        kept = torch.empty(len(self), 0)[layers].shape[:-1]
         out = torch.empty(*kept, len(wanted), self.shape[2], dtype=torch.float32)
         for number, start in enumerate(self._starts):
             inside = (wanted >= start) & (wanted < start + self.shards[number])
@@ -85,7 +88,7 @@ class StateStack:
         return list(accumulate(self.shards, initial=0))[:-1]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per item: its number, tokens, characters (missing where it has no text), the prompt's fingerprint."""
+        """One row per item: its number, tokens, characters (missing if it has no text), the prompt's fingerprint."""
         rows = [pd.read_parquet(_rows(self.folder, number)) for number in range(len(self.shards))]
         return pd.concat(rows, ignore_index=True)
 
@@ -96,10 +99,16 @@ States: TypeAlias = Float[Tensor, "layer item d_model"] | StateStack
 
 @checked
 def open_states(folder: str | Path) -> StateStack:
-    """Open what `residual_stream(..., out=folder)` wrote.
+    """Open the states that `residual_stream(..., out=folder)` wrote.
+
+    Args:
+        folder: the folder of that call.
+
+    Returns:
+        A `StateStack` of shape `[layer item d_model]`, float32, all layers before the final norm.
 
     Raises:
-        SemhubError: nothing there, not finished, a file that is missing or damaged.
+        SemhubError: nothing found, not finished, or a file that is missing or damaged.
 
     Example:
         >>> open_states("states").shape  # doctest: +SKIP
@@ -113,7 +122,7 @@ def open_states(folder: str | Path) -> StateStack:
         whole = len(list(folder.glob("states-*.safetensors")))
         raise SemhubError(
             f"The states in {folder} are not finished ({whole} parts of up to {index['settings'].get('window')} items "
-            "are there). Make the same call again, and it goes on. Of endless prompts, take as many as are there."
+            "are there). Make the same call again to continue. From endless prompts, take as many as are finished."
         )
     shape = torch.Size(index["shape"])
     for number, items in enumerate(index["shards"]):
@@ -124,7 +133,7 @@ def open_states(folder: str | Path) -> StateStack:
             found = None
         if found != [shape[0], items, shape[2]]:
             raise SemhubError(
-                f"{path} is missing or damaged. Make the call that wrote it again; it measures this part alone."
+                f"{path} is missing or damaged. Repeat the call that wrote it; it measures only this part again."
             )
     made = index["provenance"]
     provenance = Provenance.from_fields(made | {"notes": tuple(made["notes"])})
@@ -132,7 +141,7 @@ def open_states(folder: str | Path) -> StateStack:
 
 
 def window_size(layers: int, d_model: int) -> int:
-    """Items of a window, for states of this size."""
+    """The number of items in a window, for states of this size."""
     return min(WINDOW, max(LEAST, BYTES // (4 * layers * d_model)))
 
 
@@ -144,18 +153,18 @@ def write_states(
     provenance: Provenance,
     kept: Callable[[int], Any],
 ) -> StateStack:
-    """Measure windows of prompts and write a shard of each; those that are there are kept, and told to `kept`.
+    """Measure windows of prompts and write one shard for each; existing shards are kept and reported to `kept`.
 
     Args:
-        folder: where; made when there is something to write.
-        windows: prompts in their order, read one window at a time; of a launch, this process's share.
-        measure: the states of a window.
-        settings: besides the provenance, what the numbers depend on; `window` is the size of the windows.
+        folder: the folder; it is made when there is something to write.
+        windows: prompts in their order, read one window at a time; in a launch, this process's share.
+        measure: gives the states of a window.
+        settings: besides the provenance, everything that the numbers depend on; `window` is the size of the windows.
         provenance: of the model.
-        kept: is told how many items a shard has that need not be measured.
+        kept: gets the number of items in each shard that need not be measured.
 
     Raises:
-        SemhubError: no prompts, a folder with states of another run or of other prompts, one that cannot be written.
+        SemhubError: no prompts, a folder with states of another run or of other prompts, or one that cannot be written.
     """
     run = json.loads(json.dumps({**asdict(replace(provenance, notes=())), **settings}))
     require_place(folder)
@@ -185,10 +194,10 @@ def write_states(
 def _write_index(
     folder: Path, run: dict[str, Any], shards: Sequence[tuple[int, int, str]], provenance: Provenance
 ) -> None:
-    """Say that all shards are there: of each its number, how many items it has, and the fingerprint of its prompts."""
+    """Record that all shards are finished: the number, items and prompt fingerprint of each."""
     counts = [items for _, items, _ in shards]
     if _shard(folder, len(counts)).exists():
-        raise SemhubError(f"{folder} holds more items than these {sum(counts)}: give all of them, or another folder.")
+        raise SemhubError(f"{folder} has more items than these {sum(counts)}: pass all of them, or another folder.")
     layers, _, width = _states(_shard(folder, 0)).shape
     made = asdict(replace(provenance, data_hash=fingerprint([prints for *_, prints in shards])))
     _write_json(
@@ -202,11 +211,11 @@ def _require_same(folder: Path, run: dict[str, Any]) -> None:
     held = run if index is None else index["settings"]
     other = [f"{name} {held.get(name)!r}, not {run[name]!r}" for name in run if held.get(name) != run[name]]
     if other:
-        raise SemhubError(f"{folder} holds states of another run ({'; '.join(other)}): give another folder.")
+        raise SemhubError(f"{folder} has states of another run ({'; '.join(other)}): choose another folder.")
 
 
 def _is_kept(path: Path, prints: list[str], run: str, start: int) -> bool:
-    """Whether a shard holds these prompts; one that is missing, damaged or shorter is measured anew.
+    """Whether a shard is of these prompts; a missing, damaged or shorter shard is measured again.
 
     Raises:
         SemhubError: it is of another run or of other prompts.
@@ -218,13 +227,13 @@ def _is_kept(path: Path, prints: list[str], run: str, start: int) -> bool:
     except DAMAGED:
         return False
     if told.get("run") != run:
-        raise SemhubError(f"{path} is of another run than {INDEX} beside it: give another folder.")
+        raise SemhubError(f"{path} is of another run than {INDEX} in the same folder: choose another folder.")
     held = told["prompts"].split(",")
     if held != prints[: len(held)]:
         item = next((i for i, pair in enumerate(zip(held, prints, strict=False)) if pair[0] != pair[1]), len(prints))
         raise SemhubError(
-            f"{path.parent} holds states of other prompts: item {start + item} (from 0) is another there, or not among "
-            "these. Give the prompts that it was begun with, or another folder."
+            f"{path.parent} has states of other prompts: item {start + item} (from 0) differs there, or is not among "
+            "these. Pass the prompts that it was started with, or another folder."
         )
     return whole and len(held) == len(prints)
 
@@ -262,7 +271,7 @@ def _index(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SemhubError(f"{path} cannot be read as an index of states ({error}): give another folder.") from error
+        raise SemhubError(f"{path} cannot be read as an index of states ({error}): choose another folder.") from error
 
 
 def _shard(folder: Path, number: int) -> Path:
@@ -274,6 +283,6 @@ def _rows(folder: Path, number: int) -> Path:
 
 
 def _states(path: Path) -> Tensor:
-    """The states of a shard, mapped: pages are read when an entry is."""
+    """The states of a shard, mapped into memory: a page is read only when needed."""
     with safe_open(path, framework="pt") as file:
         return file.get_tensor("states")

@@ -1,9 +1,9 @@
-r"""`Translators`: one affine map a layer into the last layer's space (a tuned lens), refused by another model.
+r"""`Translators`: one affine map per layer to the last layer's space (a tuned lens), for one model only.
 
 $$t_\ell(h) = k_\ell h + A_\ell h + b_\ell$$
 
-A translator is trained to agree with the model's final distribution. What it reads out may be the model's own guess at
-that layer, or what the translator has learned to guess from it; agreement alone does not tell the two apart.
+A translator is trained to reproduce the model's final distribution. Its read-out may be the model's own guess at that
+layer, or a guess that the translator has learned. Agreement alone does not distinguish the two.
 """
 
 import json
@@ -28,28 +28,28 @@ from semhub_lens.model.hooking import n_layers
 from semhub_lens.model.weights import unembedding
 
 FOLDER = Path(__file__).parent / "weights"
-"""The packaged sets; `norm="tuned"` takes the one of the model's weights."""
+"""The packaged sets; `norm="tuned"` uses the one for the model's weights."""
 CONFIG, PARAMETERS = "config.json", "params.pt"
 HUB = "AlignmentResearch/tuned-lens"
-"""The space on the hub where the package `tuned-lens` keeps its lenses, in the folder `lens`."""
+"""The hub space with the lenses of the package `tuned-lens`, in the folder `lens`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Translators(Result):
-    r"""One affine map a layer into the last layer's space, $t_\ell(h) = k_\ell h + A_\ell h + b_\ell$ (a tuned lens).
+    r"""One affine map per layer to the last layer's space, $t_\ell(h) = k_\ell h + A_\ell h + b_\ell$ (a tuned lens).
 
-    From `train_translators`, `load`, `from_tuned_lens` or `packaged`. Give it to a read-out,
-    `Readout(model, translator=translators)`, which refuses another model.
+    Get it from `train_translators`, `load`, `from_tuned_lens` or `packaged`. Pass it to a read-out,
+    `Readout(model, translator=translators)`, which refuses any other model.
 
-    **What this does not show.** A low KL says that the final distribution can be guessed from the state by an affine
-    map, not that the model has it there. On text of another kind or language than it was trained on, a translator may
-    guess worse than the plain lens.
+    **What this does not show.** A low KL says that an affine map can predict the final distribution from the state, not
+    that the model has it there. On another kind of text or language than in training, a translator may be worse than
+    the plain lens.
 
     Source: Belrose et al. 2023 (tuned lens).
     """
 
     name: str
-    """What it is, in words."""
+    """A description."""
     left: Float[Tensor, "layer d_model rank"]
     """$A_\\ell$, or its left factor; of residual entries 0 to L - 1."""
     right: Float[Tensor, "layer rank d_model"] | None
@@ -58,23 +58,29 @@ class Translators(Result):
     keep: Float[Tensor, " layer"]
     """$k_\\ell$: 1 but for maps of low rank, which could not take away what a state has of its own."""
     kl: Float[Tensor, "reading entry text"]
-    """Of held-out texts, KL of the final distribution from the plain lens (0) and the translated one (1), in nats; mean
-    over the positions that were read, NaN for a text of which none was. No text where it was not measured."""
+    """KL divergence from the final distribution to the plain lens (0) and to the translated lens (1), in nats, for each
+    held-out text. It is the mean over the read positions, NaN for a text without any, and empty if it was not measured.
+    """
     groups: tuple[str, ...] = ()
-    """The group (a language) of every held-out text."""
+    """The group (such as a language) of every held-out text."""
     steps: tuple[int, ...] = ()
-    """After how many steps each layer's maps were kept: 0 is the least-squares start, -1 the plain lens."""
+    """The training step of each layer's maps: 0 is the least-squares start, -1 the plain lens."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """How it was trained."""
+    """A description of the training."""
 
+    @checked
     def __call__(self, states: Float[Tensor, "*rows d_model"], layer: int) -> Float[Tensor, "*rows d_model"]:
-        """States of a residual entry in the last one's space, in float32 (or the states' own dtype if that is wider).
+        """States of a residual entry in the space of the last one, in float32 (or the states' own wider dtype).
 
         Raises:
-            SemhubError: an entry that has no translator.
+            SemhubError: an entry that has no translator, states of another width.
         """
         if not 0 <= layer < len(self.bias):
             raise SemhubError(f"There are translators of residual entries 0 to {len(self.bias) - 1}, not of {layer}.")
+        if states.shape[-1:] != self.bias.shape[-1:]:
+            raise SemhubError(
+                f"The translators read states of width {self.bias.shape[-1]}, got shape {tuple(states.shape)}."
+            )
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         left, bias = self.left[layer].to(states), self.bias[layer].to(states)
         inner = states if self.right is None else states @ self.right[layer].to(states).T
@@ -82,7 +88,7 @@ class Translators(Result):
 
     @property
     def signature(self) -> str:
-        """The name with a fingerprint of the maps, for the provenance of what is read through them."""
+        """The name with a fingerprint of the maps, for provenances."""
         maps = {"left": self.left, "bias": self.bias, "keep": self.keep} | (
             {} if self.right is None else {"right": self.right}
         )
@@ -97,8 +103,8 @@ class Translators(Result):
         if shape != wanted or not same_model(own, made):
             raise SemhubError(
                 f"The translators {self.name!r} were made for {identity(made)} with {shape[0]} blocks of width "
-                f"{shape[1]}; this model is {identity(own)} with {wanted[0]} blocks of width {wanted[1]}. Train some "
-                "on this model (shl.train_translators). To read it through them anyway, wrap them in a function: "
+                f"{shape[1]}; this model is {identity(own)} with {wanted[0]} blocks of width {wanted[1]}. Train "
+                "translators on this model (shl.train_translators). To use these anyway, wrap them in a function: "
                 "Readout(model, translator=lambda states, layer: translators(states, layer))."
             )
 
@@ -109,7 +115,7 @@ class Translators(Result):
 
         Args:
             path: the file.
-            model: the model they are to read; None does not compare, a read-out does.
+            model: the model to compare with; with None, only a read-out compares.
 
         Raises:
             SemhubError: no such file, not translators, or made for another model.
@@ -122,7 +128,7 @@ class Translators(Result):
     @classmethod
     @checked
     def packaged(cls, model: Model) -> "Translators":
-        """The set that this package ships for the model; `norm="tuned"` reads through it.
+        """The set that is packaged for the model; `norm="tuned"` reads through it.
 
         Raises:
             Unfit: there is none for these weights.
@@ -135,45 +141,46 @@ class Translators(Result):
                 return translators
         raise Unfit(
             f"No translators are packaged for {identity(own)}, only for "
-            f"{', '.join(identity(each.provenance) for each in sets) or 'no model'}. Train some on texts of yours, "
-            "translators = shl.train_translators(model, texts), and read with "
-            "readout=shl.Readout(model, translator=translators)."
+            f"{', '.join(identity(each.provenance) for each in sets) or 'no model'}. Train your own, translators = "
+            "shl.train_translators(model, texts), and read with readout=shl.Readout(model, translator=translators)."
         )
 
     @classmethod
     @checked
     def from_tuned_lens(cls, model: Model, source: str | Path, *, any_model: bool = False) -> "Translators":
-        """Take over a lens that the package `tuned-lens` saved.
+        """Load a lens that the package `tuned-lens` saved.
 
-        Its files are `config.json` and `params.pt`, which holds `0.weight`, `0.bias`, `1.weight`, ... of the same
-        residual entries as here. The file is read without running what is pickled in it.
+        Its files are `config.json` and `params.pt`. The latter has `0.weight`, `0.bias`, `1.weight`, ... for the same
+        residual entries as here. It is read without running any pickled code.
 
         Args:
             model: the model it was trained for.
-            source: the folder of these files, or a name in that package's space on the hub, such as
+            source: the folder of these files, or a name in that package's hub space, such as
                 `EleutherAI/pythia-160m-deduped`.
-            any_model: accept another unembedding than the file names (a fine-tuned model).
+            any_model: accept an unembedding that differs from the file's (a fine-tuned model).
 
         Raises:
             SemhubError: no such files, other contents, another width, depth or unembedding, or weights that
-                TransformerLens has folded or centred: their states are others.
+                TransformerLens has folded or centred, which have different states.
         """
         require_model(model)
         if (processing := weight_processing(model)) != "none":
-            raise SemhubError(f"A tuned lens is of raw weights, but these are {processing}: load without processing.")
+            raise SemhubError(
+                f"A tuned lens needs raw weights, but these are {processing}: load the model without processing."
+            )
         config, parameters = _tuned_lens_files(source)
         if not any_model and config.get("unembed_hash") not in (None, _unembed_hash(model)):
             raise SemhubError(
                 f"The tuned lens in {source} was trained for {config.get('base_model_name_or_path')!r} with another "
-                "unembedding than this model's; pass any_model=True if you mean it."
+                "unembedding than this model's; pass any_model=True to use it anyway."
             )
         layers, width = n_layers(model), int(model.cfg.d_model)
         shapes = {name: tuple(value.shape) for name, value in parameters.items()}
         wanted = {f"{layer}.weight": (width, width) for layer in range(layers)}
         if shapes != wanted | {f"{layer}.bias": (width,) for layer in range(layers)}:
             raise SemhubError(
-                f"Expected {PARAMETERS} to hold N.weight [{width} {width}] and N.bias [{width}] for N = 0 to "
-                f"{layers - 1}, as this model's blocks are; it holds {_few(shapes)}."
+                f"Expected {PARAMETERS} to have N.weight [{width} {width}] and N.bias [{width}] for N = 0 to "
+                f"{layers - 1}, like this model's blocks; it has {_few(shapes)}."
             )
         weight, bias = (
             torch.stack([parameters[f"{layer}.{part}"].detach() for layer in range(layers)])
@@ -223,7 +230,7 @@ def _tuned_lens_files(source: str | Path) -> tuple[dict[str, Any], dict[str, Ten
 
 
 def _unembed_hash(model: Model) -> str:
-    """What that package calls so: the SHA-256 of how NumPy prints the unembedding, to one decimal."""
+    """That package's hash: the SHA-256 of NumPy's printout of the unembedding, to one decimal."""
     printed = np.array_str(unembedding(model, device="cpu").detach().T.float().cpu().numpy(), precision=1)
     return sha256(printed.encode())
 

@@ -1,4 +1,4 @@
-"""A model of the same shape with random weights: the baseline for what an architecture does without training."""
+"""A model of the same shape with random weights: the baseline for an architecture without training."""
 
 import copy
 import re
@@ -20,20 +20,20 @@ from semhub_lens.model.weights import require_plain
 ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
 """Weights that both backends have, by the bridge's names."""
 HOOKED = {"W_Q": "q", "W_K": "k", "W_V": "v", "W_O": "o", "W_in": "in", "W_gate": "gate", "W_out": "out"}
-"""What a `HookedTransformer` calls them in a block; `W_E`, `W_pos` and `W_U` are alone in their modules."""
+"""Their names in a block of a `HookedTransformer`; `W_E`, `W_pos` and `W_U` are alone in their modules."""
 AXES = {
     "W_Q": (0, 2, 1), "W_K": (0, 2, 1), "W_V": (0, 2, 1), "W_O": (2, 0, 1),
     "W_in": (1, 0), "W_gate": (1, 0), "W_out": (1, 0), "W_U": (1, 0), "Conv1D": (1, 0),
 }  # fmt: skip
-"""How their axes lie in a linear layer, outputs first (heads stay apart: entry by entry the order is the same)."""
+"""The order of their axes in a linear layer, outputs first (heads stay separate; the order of entries is the same)."""
 GAIN = re.compile(r"norm|(^|[._])ln", re.IGNORECASE)
 BIAS = re.compile(r"(^|_)bias$|^_?b(_|$)")
 BLOCK, DRAWN = 1 << 22, 16
-"""Entries that are summed in double precision, or drawn, at a time; how many torch draws together."""
+"""The number of entries that are summed in double precision, or drawn, at a time; the size of torch's draws."""
 
 
 _origins: "WeakKeyDictionary[Model, tuple[str, int, str]]" = WeakKeyDictionary()
-"""By a drawn model: the weights that it was drawn from, the seed, and its own weights then. It dies with the model."""
+"""For each drawn model: the weights that it was drawn from, the seed, and its own weights at that time."""
 
 
 class Weight(NamedTuple):
@@ -42,7 +42,7 @@ class Weight(NamedTuple):
     name: str
     parameter: nn.Parameter
     axes: tuple[int, ...] | None
-    """Order of its axes in a linear layer; None where it lies so."""
+    """The order of its axes in a linear layer; None if it has that order."""
 
     def laid_out(self, values: Tensor) -> Tensor:
         """A view with the axes of a linear layer."""
@@ -52,20 +52,22 @@ class Weight(NamedTuple):
 @torch.no_grad()
 @checked
 def untrained(model: Model, *, seed: int) -> Model:
-    """Copy a model and draw its weights anew.
+    """Copy a model and replace its weights by random ones.
 
-    Every matrix, the embedding and the unembedding included, is replaced by Gaussian noise with the mean and standard
-    deviation of the trained one; norm gains and biases are kept, by their name and whatever their shape. So states keep
-    their scale, and what the weights learned is gone. Tied embeddings stay tied.
+    Every matrix, including embedding and unembedding, becomes Gaussian noise with the mean and standard deviation of
+    the trained matrix. Norm gains and biases are kept, by name and in any shape. So states keep their scale, but
+    everything that the weights have learned is gone. Tied embeddings stay tied.
 
-    The noise belongs to the seed and the weight's role, laid out as in a linear layer: a `HookedTransformer` and a
-    `TransformerBridge` of one checkpoint give one random function. That holds for raw weights. Folded or centred ones
-    have other means and deviations, experts of a mixture and position tables of another length other layouts: each
-    backend then gives a baseline of its own.
+    The noise depends on the seed and on the role of a weight, in the layout of a linear layer. So for raw weights, a
+    `HookedTransformer` and a `TransformerBridge` of the same checkpoint become the same random function. Folded or
+    centred weights have other means and deviations, and experts or position tables may have other layouts. Then each
+    backend has its own baseline.
+
+    An effect in this model comes from the architecture, the kept parameters or the inputs, not from training.
 
     Args:
-        model: any TransformerLens model; it is left as it is. The copy needs as much memory again.
-        seed: of the noise.
+        model: any TransformerLens model; it is not changed. The copy needs the same amount of memory.
+        seed: for the noise.
 
     Raises:
         SemhubError: not a TransformerLens model.
@@ -99,12 +101,12 @@ def untrained(model: Model, *, seed: int) -> Model:
 
 
 def is_drawn_from(random: Model, model: Model, seed: int) -> bool:
-    """Whether `untrained(model, seed=seed)` made this model, and neither was changed since."""
+    """Whether `untrained(model, seed=seed)` made this model, and neither has changed since."""
     return _origins.get(random) == (weights_of(model), seed, weights_of(random))
 
 
 def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
-    """A module's own parameters; a bridge's `named_parameters` leaves names out."""
+    """A module's own parameters; a bridge's `named_parameters` omits some names."""
     return dict(nn.Module.named_parameters(module, recurse=False, remove_duplicate=False))
 
 
@@ -140,7 +142,7 @@ def _tied(weights: Mapping[str, Weight]) -> bool:
 
 
 def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:
-    """Noise of the values' mean and deviation, which are exact: float32 results do not depend on summation order."""
+    """Noise with the values' mean and deviation, computed exactly: float32 results do not depend on summation order."""
     entries = values.numel()
     mean = sum(float(block.double().sum()) for block in _blocks(values)) / entries
     square = sum(float((block.double() - mean).square().sum()) for block in _blocks(values)) / max(1, entries - 1)
@@ -152,7 +154,7 @@ def _draw(into: Tensor, values: Tensor, name: str, seed: int) -> None:
 
 
 def _blocks(values: Tensor) -> Iterable[Tensor]:
-    """Some rows at a time, so cut that drawing block by block gives what one draw does."""
+    """Blocks of rows, chosen so that drawing them one by one equals a single draw."""
     row = max(1, values[0].numel())
     rows = max(1, BLOCK // row // DRAWN) * DRAWN
     rest = len(values) % rows * row
@@ -160,7 +162,7 @@ def _blocks(values: Tensor) -> Iterable[Tensor]:
 
 
 def _in_a_graph(model: nn.Module) -> Iterator[Tensor]:
-    """Tensors that modules keep of passes with gradients; they cannot be copied as they are."""
+    """Tensors that modules keep from passes with gradients; they cannot be copied directly."""
     kept: list[Any] = [vars(module) for module in model.modules()]
     while kept:
         value = kept.pop()

@@ -1,7 +1,7 @@
 """The real weights of a model, wherever they are kept: on several devices, offloaded by accelerate, quantised.
 
-An offloaded module holds placeholders without values (on the device `meta`) but while it runs. Whatever reads a weight
-outside a pass reads it through this module.
+An offloaded module has placeholders without values (on the device `meta`) except while it runs. All code that reads a
+weight outside a pass uses this module.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,18 +19,18 @@ from semhub_lens.base.errors import Unfit
 from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
 
 READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Kinds of numbers of a matrix that can be read as it is stored."""
+"""Dtypes of matrices that can be read as stored."""
 
 
 class Source(NamedTuple):
-    """Where accelerate keeps an offloaded weight."""
+    """The place where accelerate keeps an offloaded weight."""
 
     hook: Any
     name: str
     """In the module that the hook belongs to."""
 
     def value(self) -> Tensor:
-        """The weight; in memory always the same tensor, from a disk a new one."""
+        """The weight; the same tensor each time in memory, a new one from a disk."""
         try:
             return self.hook.weights_map[self.name]
         except KeyError:
@@ -39,11 +39,11 @@ class Source(NamedTuple):
 
 @contextmanager
 def present(*roots: Module, device: Any = None) -> Iterator[None]:
-    """Let modules and what is in them hold their real weights, as if never offloaded, while the context is open.
+    """Give modules and their submodules their real weights while the context is open, as if they were never offloaded.
 
     Args:
-        roots: the modules; one that is not offloaded is left as it is.
-        device: where to put the weights; None takes the device on which the module runs.
+        roots: the modules; modules that are not offloaded do not change.
+        device: the device for the weights; None means the device on which the module runs.
 
     Raises:
         Unfit: a weight without values that accelerate does not keep.
@@ -73,9 +73,9 @@ def _take_back(module: Module, hook: Any, device: Any, stack: ExitStack) -> None
 
 
 def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer by its name in the model, of an offloaded one the values that accelerate keeps.
+    """Every parameter and buffer by its name in the model; for an offloaded one, the values that accelerate keeps.
 
-    Of a quantised matrix these are the tensors that it is made of.
+    For a quantised matrix, these are the tensors that it consists of.
 
     Raises:
         Unfit: a weight without values that accelerate does not keep.
@@ -85,7 +85,7 @@ def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def editions(model: Module) -> tuple:
-    """What changes when a weight is replaced, or written in place (of one that lies on a disk: when it is replaced)."""
+    """A value that changes if a weight is replaced or written in place (on a disk: only if it is replaced)."""
     weights = list(model.parameters())
     if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
         return tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
@@ -95,7 +95,7 @@ def editions(model: Module) -> tuple:
 
 
 def _editions(parts: Iterable[tuple[str, Tensor]], weight: Tensor, source: Source | None) -> Iterator[tuple]:
-    """Of one weight; what is read from a disk anew at every look lies elsewhere each time."""
+    """The same for one weight; a weight from a disk has another address at every read."""
     anew = source is not None and source.value() is not weight
     yield from ((0 if anew else part.data_ptr(), edits_of(part), id(source.hook) if source else 0) for _, part in parts)
 
@@ -117,7 +117,7 @@ def is_offloaded(model: Module) -> bool:
 
 
 def unembedding(model: Any, *, device: Any = None) -> Float[Tensor, "d_model vocab"]:
-    """$W_U$ with its values; `device` is where to put one that is offloaded (None: where it runs).
+    """$W_U$ with its values; `device` is the device for an offloaded one (None: where it runs).
 
     Raises:
         Unfit: it is quantised, or has no values.
@@ -128,7 +128,7 @@ def unembedding(model: Any, *, device: Any = None) -> Float[Tensor, "d_model voc
 
 
 def unembedding_bias(model: Any) -> Float[Tensor, " vocab"] | None:
-    """$b_U$ with its values, or None where the model has none."""
+    """$b_U$ with its values, or None if the model has none."""
     with present(model.unembed):
         return getattr(model, "b_U", None)
 
@@ -161,7 +161,7 @@ def require_values(model: Module) -> None:
 
 
 def require_readable(model: Any) -> None:
-    """Refuse a model whose embedding or unembedding is quantised: what is stored is not what it computes with.
+    """Refuse a model with a quantised embedding or unembedding: the stored values are not those that it computes with.
 
     Raises:
         Unfit: one of them is.
@@ -171,14 +171,14 @@ def require_readable(model: Any) -> None:
         for _, weight in () if part is None else _tensors(part):
             if weight.ndim > 1 and not _is_readable(weight):
                 raise Unfit(
-                    f"The {what}ding is quantised (a {type(weight).__name__} of {weight.dtype}, "
-                    f"{list(weight.shape)}), so its rows cannot be read. Quantise the blocks alone: leave out the "
-                    "embedding and the output layer (lm_head), as transformers does unless it is told otherwise."
+                    f"The {what}ding is quantised (a {type(weight).__name__} of {weight.dtype}, {list(weight.shape)}), "
+                    "so its rows cannot be read. Quantise only the blocks, not the embedding and the output layer "
+                    "(lm_head); this is the default in transformers."
                 )
 
 
 def require_plain(model: Module) -> None:
-    """Refuse a model that cannot be copied with other weights: one with offloaded or quantised ones.
+    """Refuse a model that cannot be copied with other weights, because some are offloaded or quantised.
 
     Raises:
         Unfit: it has some.
@@ -186,7 +186,7 @@ def require_plain(model: Module) -> None:
     odd = [n for n, w in model.named_parameters() if w.ndim > 1 and (w.is_meta or not _is_readable(w))]
     if odd or is_offloaded(model):
         raise Unfit(
-            "No copy with random weights can be drawn of a model whose weights are offloaded or quantised "
+            "No copy with random weights can be made of a model whose weights are offloaded or quantised "
             f"({', '.join(odd[:1]) or 'by accelerate'}, ...): load it whole and unquantised for this baseline."
         )
 
@@ -223,12 +223,12 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def _tied_names(model: Any) -> dict[str, str]:
-    """By the name of a tied weight of a Hugging Face model the name of the one that it is."""
+    """For each tied weight of a Hugging Face model, the name of the weight that it shares."""
     return getattr(getattr(model, "original_model", None), "all_tied_weights_keys", None) or {}
 
 
 def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """A plain tensor itself; of one that is made of others (a quantised matrix) these."""
+    """A plain tensor itself; for a tensor made of others (a quantised matrix), these others."""
     flatten: Any = getattr(weight, "__tensor_flatten__", None)
     if flatten is None:
         yield name, weight
@@ -238,19 +238,19 @@ def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _offloading(module: Module) -> Any:
-    """The hook of accelerate's that offloads a module's own weights, or None."""
+    """The hook of accelerate that offloads a module's own weights, or None."""
     hook = device_hook(module)
     return next((one for one in getattr(hook, "hooks", (hook,)) if getattr(one, "offload", False)), None)
 
 
 def _trees(model: Any) -> Iterable[Module]:
-    """All modules; a bridge keeps the wrapped model beside its own modules."""
+    """All modules; a bridge has the wrapped model in addition to its own modules."""
     trees = [model, getattr(model, "original_model", None)]
     return dict.fromkeys(module for tree in trees if isinstance(tree, Module) for module in tree.modules())
 
 
 def _tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a module and of what is in it; a bridge's `named_parameters` leaves some out."""
+    """Parameters and buffers of a module and its submodules; a bridge's `named_parameters` omits some."""
     yield from Module.named_parameters(module)
     yield from module.named_buffers()
 
@@ -262,7 +262,7 @@ def _require_values(named: Iterable[tuple[str, Tensor]]) -> None:
 
 def _without_values(names: list[str]) -> Unfit:
     return Unfit(
-        f"{len(names)} of the model's weights ({names[0]}, ...) have no values: they lie on the device 'meta', and "
+        f"{len(names)} of the model's weights ({names[0]}, ...) have no values: they are on the device 'meta', and "
         "accelerate does not keep them elsewhere. Load the weights first, then offload (cpu_offload, disk_offload, "
         "dispatch_model), then wrap. A TransformerBridge of transformer-lens 3.9 cannot be offloaded; version 4 can."
     )

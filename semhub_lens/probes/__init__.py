@@ -2,7 +2,7 @@
 
 - `items`: labels, groups, folds.
 - `fitting`: the classifier and its settings.
-- `predictions`: accuracy out of fold, with controls.
+- `predictions`: held-out accuracy, with controls.
 - `probe`: `linear_probe`.
 - `transfer`: `transfer_matrix`.
 - `attached`: `train_probe`, `LinearProbe`: a trained classifier in any run.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance, Result, unnamed
+from semhub_lens.base.results import Provenance, Result, check_finite, unnamed
 from semhub_lens.model.capture import Capture
 from semhub_lens.model.facts import Model
 from semhub_lens.model.facts import provenance_of as describe
@@ -26,24 +26,26 @@ class LinearClassifier(Result):
 
     mean: Float[Tensor, "layer d_model"]
     weights: Float[Tensor, "layer label d_model"]
-    """On raw states: the scale of the training items is divided in."""
+    """Weights for raw states: they include the scale of the training items."""
     bias: Float[Tensor, "layer label"]
     classes: tuple[Key, ...]
     items: int
-    """Items that it was trained on."""
+    """The number of training items."""
     setup: ProbeSetup
 
+    @checked
     def log_probs(self, states: Float[Tensor, "layer *rest d_model"]) -> Float[Tensor, "layer *rest label"]:
         """Log-probabilities of the classes for states of every layer.
 
         Raises:
-            SemhubError: states of other layers or width.
+            SemhubError: states with another number of layers or another width, NaN.
         """
         if (states.shape[0], states.shape[-1]) != tuple(self.mean.shape):
             raise SemhubError(
                 f"Expected states of {self.mean.shape[0]} layers and width {self.mean.shape[1]}, got shape "
                 f"{tuple(states.shape)}."
             )
+        check_finite(states, "The states to classify")
         rows = states.detach().float().cpu().flatten(1, -2) - self.mean[:, None]
         logits = torch.einsum("lpd,lkd->lpk", rows, self.weights) + self.bias[:, None]
         return logits.log_softmax(-1).reshape(*states.shape[:-1], len(self.classes))
@@ -63,11 +65,18 @@ def train_probe(
     setup: ProbeSetup | None = None,
     provenance: Provenance | None = None,
 ) -> LinearClassifier:
-    """Train a linear classifier at every layer on all items, to apply it elsewhere.
+    r"""Train a linear classifier at every layer on all items, to use it in other runs.
 
-    The same classifier that `linear_probe` cross-validates; how well it predicts, only `linear_probe` says. Its
-    log-probabilities are as sharp as the regularisation lets them be, not calibrated. Of `setup`, only `c` and `tol`
-    matter here: nothing is split and nothing is random.
+    $\log p(k \mid h) = \log \operatorname{softmax}(W (h - m) + b)_k$, with the penalty of `ProbeSetup`. It is the
+    classifier that `linear_probe` cross-validates; only `linear_probe` measures how well it predicts. Its
+    log-probabilities depend on the regularisation and are not calibrated. It shows what can be decoded, not what the
+    model uses.
+
+    Args:
+        states: residual states `[layer item d_model]` from `residual_stream`, in memory or in a folder.
+        labels: one string or integer per item.
+        setup: only `c` and `tol` matter here, because nothing is split or random.
+        provenance: the origin of the states, stored in the result.
 
     Raises:
         SemhubError: NaN states, unequal lengths, one class only.
@@ -117,17 +126,17 @@ class ClassResult(Result):
 
 @checked
 class LinearProbe:
-    """Probe that reads a trained classifier's classes off every residual state of a run.
+    """Probe that applies a trained classifier to every residual state of a run.
 
-    Away from the kind of position that the classifier was trained on (say, last tokens) it extrapolates: a class must
-    win there, also where the text says nothing about it. It shows what can be decoded, not what the model uses.
+    At other kinds of positions than those of the training (for example last tokens), the classifier extrapolates: one
+    class always wins, even if the text says nothing about it. It shows what can be decoded, not what the model uses.
 
     Args:
         model: any TransformerLens model.
         classifier: from `train_probe`, on states of this model.
 
     Raises:
-        SemhubError: a classifier of other layers or width than the model's residual axis.
+        SemhubError: a classifier whose layers or width do not match the model's residual axis.
 
     Example:
         >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
@@ -142,13 +151,14 @@ class LinearProbe:
         expected = (len(self._capture.names), model.cfg.d_model)
         if tuple(classifier.mean.shape) != expected:
             raise SemhubError(
-                f"The classifier has layers and width {tuple(classifier.mean.shape)}, the model {expected}: train it "
-                "on states of this model."
+                f"The classifier has layers and width {tuple(classifier.mean.shape)}, but the model has {expected}: "
+                "train it on states of this model."
             )
         self._model, self._classifier = model, classifier
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
 
+    @checked
     def result(self, row: int = 0) -> ClassResult:
-        """Log-probabilities `[layer pos label]` of the latest run's `row`."""
+        """Log-probabilities `[layer pos label]` for one `row` of the latest run."""
         log_probs = self._classifier.log_probs(self._capture.result(row))
         return ClassResult(log_probs, self._classifier.classes, provenance=describe(self._model))

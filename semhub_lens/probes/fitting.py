@@ -1,4 +1,4 @@
-"""The classifier: standardised states, L2-penalised logistic regression, predictions out of fold."""
+"""The classifier: standardised states, L2-penalised logistic regression, held-out predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ NEGLIGIBLE = 1e-10
 @checked
 @dataclass(frozen=True)
 class ProbeSetup(Part):
-    r"""How a linear probe is fitted: multinomial logistic regression by L-BFGS on standardised states.
+    r"""Settings of a linear probe: multinomial logistic regression with L-BFGS on standardised states.
 
     $$\min_{W, b}\; \tfrac1{2C} \lVert W \rVert^2 - \sum_i \log \operatorname{softmax}(W z_i + b)_{y_i}$$
 
-    C is scikit-learn's; for two classes, where scikit-learn fits one row of weights, it corresponds to 2 C there.
+    C is scikit-learn's. For two classes, scikit-learn fits only one row of weights, so C corresponds to 2 C there.
 
     Raises:
         SemhubError: fewer than two folds, a `c` that is not positive, negative `control_draws`, a `tol` not positive.
     """
 
     folds: int = 5
-    """Parts of the cross-validation."""
+    """The number of parts in the cross-validation."""
     c: float = 0.01
-    """C above. Small, because states have more coordinates than there are items."""
+    """C in the formula. It is small, because states have more coordinates than there are items."""
     control_draws: int = 5
-    """Times that the probe is fitted anew on shuffled labels."""
+    """How often the probe is fitted to shuffled labels."""
     tol: float = 1e-3
-    """Largest entry of the loss's gradient, in coordinates of curvature about 1, at which the solver stops."""
+    """The solver stops when no entry of the gradient is larger, in coordinates with curvature about 1."""
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -62,10 +62,10 @@ def check_centre(centre: str) -> None:
 
 
 class Standard:
-    """Coordinates in which a probe is fitted: the training part standardised, then turned to its principal axes.
+    """Coordinates in which a probe is fitted: the training part, standardised and rotated to its principal axes.
 
-    The rotation loses nothing (the penalised weights lie in the span of the training items, and the penalty does not
-    change). It leaves no more coordinates than items, and a curvature of the loss that is nearly diagonal.
+    The rotation loses nothing, because the penalised weights are in the span of the training items and the penalty does
+    not change. It leaves no more coordinates than items, and a nearly diagonal curvature of the loss.
     """
 
     def __init__(self, train: Float[np.ndarray, "item d_model"]) -> None:
@@ -83,7 +83,7 @@ class Standard:
     def place(
         self, states: Float[np.ndarray, "other d_model"], mean: Float[np.ndarray, " d_model"] | None = None
     ) -> Float[np.ndarray, "other feature"]:
-        """Coordinates of states; `mean` in place of the training part's."""
+        """Coordinates of states, with `mean` in place of the training part's mean."""
         return ((states - (self.mean if mean is None else mean)) / self.scale) @ self.axes
 
     def undo(self, weights: Float[np.ndarray, "label feature"]) -> Float[np.ndarray, "label d_model"]:
@@ -114,11 +114,11 @@ def _minimise(
     squares: Float[np.ndarray, " feature"],
     setup: ProbeSetup,
 ) -> tuple[Float[np.ndarray, "label feature"], Float[np.ndarray, " label"]]:
-    """The minimum that `ProbeSetup` names.
+    """The minimum of the loss in `ProbeSetup`.
 
-    scikit-learn's solver finds the same one, but needs up to a hundred steps where there is nothing to find (shuffled
-    labels). In principal axes the curvature is about `squares / classes + 1 / C` per coordinate; with each scaled to
-    curvature 1, about fifteen steps do.
+    scikit-learn's solver finds the same minimum, but needs up to a hundred steps for shuffled labels. In principal
+    axes, the curvature is about `squares / classes + 1 / C` per coordinate. With each coordinate scaled to curvature 1,
+    about fifteen steps are enough.
     """
     truth = np.eye(classes)[labels]
     scale = 1 / np.sqrt(np.append(squares / classes + 1 / setup.c, len(states) / classes))[:, None]
@@ -137,7 +137,7 @@ def _minimise(
     steepest = float(np.abs(minimum.jac).max())
     if steepest > 10 * setup.tol:
         raise SemhubError(
-            f"The probe did not converge ({minimum.message}; gradient {steepest:.1e}, tol {setup.tol:.1e}). Take a "
+            f"The probe did not converge ({minimum.message}; gradient {steepest:.1e}, tol {setup.tol:.1e}). Use a "
             "smaller c or a larger tol."
         )
     weights = (minimum.x.reshape(scale.shape[0], classes) * scale).T
@@ -153,9 +153,9 @@ def out_of_fold(
     setup: ProbeSetup,
     centre: Centre,
 ) -> list[Int[Tensor, "draw layer _"]]:
-    """Classes that probes predict for test items, each by the probe whose training part lacks the item's fold.
+    """Classes that probes predict for test items, each by the probe that was trained without the item's fold.
 
-    `labelings` are alternative labels of the training items; a probe is fitted for each.
+    `labelings` are alternative labels of the training items; a probe is fitted to each.
     """
     with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for one another
         return _out_of_fold(train, fold, tests, labelings, classes, setup, centre)

@@ -33,12 +33,12 @@ def keys(values: Keys, items: int, name: str) -> list[Key]:
     """Labels or groups as a list of strings or of integers.
 
     Raises:
-        SemhubError: another number than `items`; neither strings nor integers, or both.
+        SemhubError: a number of entries other than `items`; neither strings nor integers, or both.
     """
     listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
     listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
     if isinstance(values, str) or len(listed) != items:
-        raise SemhubError(f"{name} must hold one entry for each of the {items} items, got {len(listed)}.")
+        raise SemhubError(f"{name} must have one entry for each of the {items} items, got {len(listed)}.")
     kinds = {str if isinstance(value, str) else int if isinstance(value, int) else type(value) for value in listed}
     if len(kinds) != 1 or not kinds <= {str, int}:
         types = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -60,7 +60,7 @@ def coded(lists: Sequence[list[Key]], name: str) -> tuple[tuple[Key, ...], list[
 
 
 def check_states(states: Tensor | StateStack, name: str, like: Tensor | StateStack | None = None) -> None:
-    """Refuse states that are not [layer item d_model], not finite, or of other layers or width than `like`.
+    """Refuse states that are not [layer item d_model], not finite, or do not match `like` in layers or width.
 
     Raises:
         SemhubError: for any of these.
@@ -69,8 +69,8 @@ def check_states(states: Tensor | StateStack, name: str, like: Tensor | StateSta
         raise SemhubError(f"{name} must have shape [layer item d_model], none of them 0; got {tuple(states.shape)}.")
     if like is not None and (states.shape[0], states.shape[2]) != (like.shape[0], like.shape[2]):
         raise SemhubError(
-            f"{name} has {states.shape[0]} layers of width {states.shape[2]}, the training states {like.shape[0]} of "
-            f"width {like.shape[2]}; both must come from one model."
+            f"{name} has {states.shape[0]} layers of width {states.shape[2]}, but the training states have "
+            f"{like.shape[0]} of width {like.shape[2]}; both must come from one model."
         )
     for layer, own in enumerate(states):
         check_finite(own, f"{name}, layer {layer},")
@@ -110,8 +110,8 @@ def split(items: Items, folds: int, seed: int) -> Int[Tensor, " item"]:
         missing = set(items.labels.tolist()) - set(items.labels[fold != number].tolist())
         if missing or not (fold == number).any():
             raise SemhubError(
-                f"The groups do not split into {folds} folds with every class outside each fold: the classes fall "
-                "into too few or too unequal groups. Use fewer folds or smaller groups."
+                f"The groups do not split into {folds} folds with every class outside each fold: the classes have too "
+                "few or too unequal groups. Use fewer folds or smaller groups."
             )
     return fold
 
@@ -123,7 +123,7 @@ def follow(
     folds: int,
     seed: int,
 ) -> Int[Tensor, " other"]:
-    """The folds of other items: with their group where it is known, else at random, group by group."""
+    """The folds of other items: that of their group if it is known, otherwise a random one for each group."""
     new = torch.tensor(sorted(set(groups.tolist()) - set(known.tolist())), dtype=torch.long)
     of = dict(zip(known.tolist(), fold.tolist(), strict=True))
     of |= dict(zip(new.tolist(), (torch.randperm(len(new), generator=generator(seed)) % folds).tolist(), strict=True))
@@ -142,9 +142,10 @@ def shuffled(labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], rng: to
 def shuffled_in_folds(
     labels: Int[Tensor, " item"], groups: Int[Tensor, " item"], fold: Int[Tensor, " item"], rng: torch.Generator
 ) -> Int[Tensor, " item"]:
-    """As `shuffled`, within each fold, so that the folds stay stratified.
+    """Like `shuffled`, but within each fold, so that the folds stay stratified.
 
-    If a fold had more of a class by chance, its training part would have less, and accuracy would fall below chance.
+    Otherwise a fold could have more of a class by chance and its training part less, and accuracy would fall below
+    chance.
     """
     result = labels.clone()
     for number in fold.unique():

@@ -1,4 +1,4 @@
-"""Predictions out of fold: accuracy, interval, chance, controls, and the peak layer."""
+"""Held-out predictions: accuracy, interval, chance, controls, and the peak layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import generator
@@ -33,20 +34,20 @@ class Peak:
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Part):
-    """What probes predicted for the items of one data type, at every layer, each item out of fold."""
+    """Predictions for the items of one data type at every layer, each by a probe that did not see the item."""
 
     predicted: Int[Tensor, "layer item"]
     """Index of the predicted class."""
     labels: Int[Tensor, " item"]
     """Index of the item's own class."""
     groups: Int[Tensor, " item"]
-    """Code of the item's group; groups that data types share have one code."""
+    """Code of the item's group; a group in several data types has the same code."""
     control: Float[Tensor, "draw layer"]
     """Accuracy of probes trained on shuffled labels."""
 
     @property
     def correct(self) -> Float[Tensor, "layer item"]:
-        """1 where the predicted class is the item's own, else 0."""
+        """1 if the predicted class is the item's own, else 0."""
         return (self.predicted == self.labels).float()
 
     @property
@@ -56,12 +57,12 @@ class Predictions(Part):
 
     @property
     def chance(self) -> float:
-        """Share of the largest class: what the best constant guess gets."""
+        """Share of the largest class: the accuracy of the best constant guess."""
         return float(self.labels.bincount().max()) / len(self.labels)
 
     @property
     def above_chance(self) -> Float[Tensor, "layer item"]:
-        """`correct` minus `chance`: with `permuted`, the effect of a leg."""
+        """`correct` minus `chance`: the effect of a leg, with `permuted` as its null."""
         return self.correct - self.chance
 
     @property
@@ -74,14 +75,16 @@ class Predictions(Part):
         labels = shuffled(self.labels[items], self.groups[items], rng)
         return (self.predicted[:, items] == labels).float().mean(1) - self.chance
 
+    @checked
     def interval(self, seed: int = 0) -> Interval:
         """Accuracy with its 95 % bootstrap interval over groups; the fitted probes are kept."""
         return grouped_bootstrap_mean(self.correct, self.groups, seed=seed)
 
+    @checked
     def peak(self, seed: int = 0) -> Peak:
-        """Choose the layer of highest accuracy on one half of the groups and report it on the other.
+        """Choose the layer with the highest accuracy on one half of the groups, and report it on the other half.
 
-        Layer 0, the embedding, is a baseline and cannot be chosen. Of equally good layers the first counts.
+        Layer 0, the embedding, is a baseline and is never chosen. Of equally good layers, the first is chosen.
 
         Raises:
             SemhubError: a single layer or a single group.
@@ -99,10 +102,20 @@ class Predictions(Part):
         chance = float(self.labels[kept].bincount().max()) / int(kept.sum())
         return Peak(layer, float(score.mean), float(score.low), float(score.high), chance, int(kept.sum()))
 
+    @checked
     def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:
-        """One row per layer and item."""
+        """One row per layer and item.
+
+        Raises:
+            SemhubError: fewer names than classes.
+        """
         layers, items = self.predicted.shape
         names = dict(enumerate(classes))
+        highest = int(max(self.labels.max(), self.predicted.max()))
+        if highest >= len(names):
+            raise SemhubError(
+                f"classes= names {len(names)} classes {list(classes)}, but class {highest} (from 0) occurs."
+            )
         index = pd.MultiIndex.from_product([range(layers), range(items)], names=["layer", "item"])
         columns = {
             "group": self.groups.repeat(layers).numpy(),
@@ -116,13 +129,13 @@ class Predictions(Part):
 def probe_types(
     train: Items, tests: Sequence[Items], classes: int, *, setup: ProbeSetup, centre: Centre, seed: int
 ) -> list[Predictions]:
-    """Train on one data type and predict the items of each of `tests`; the training type may be among them."""
+    """Train on one data type and predict the items of each of `tests`, which may include the training type."""
     fold = split(train, setup.folds, seed)
     rng = generator(seed + 1)
     draws = [shuffled_in_folds(train.labels, train.groups, fold, rng) for _ in range(setup.control_draws)]
     placed = [(test, follow(test.groups, train.groups, fold, setup.folds, seed + 2)) for test in tests]
     if centre == "own" and any(len(types.unique()) < 2 for _, types in placed):
-        raise SemhubError("centre='own' needs test items outside each fold for their mean; give at least two groups.")
+        raise SemhubError("centre='own' needs test items outside each fold for their mean; pass at least two groups.")
     predictions = out_of_fold(train, fold, placed, torch.stack([train.labels, *draws]), classes, setup, centre)
     results = []
     for test, predicted in zip(tests, predictions, strict=True):

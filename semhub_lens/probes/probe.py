@@ -17,17 +17,17 @@ from semhub_lens.probes.predictions import Predictions, probe_types
 
 Other: TypeAlias = Float[Tensor, "layer other d_model"] | StateStack
 Test = tuple[Other, Keys] | tuple[Other, Keys, Keys]
-"""States and labels of the data type to test on, and its groups where `groups` is given."""
+"""States and labels of the data type to test on, and its groups if `groups` is given."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult(Result):
-    """Linear probes at every layer, out of fold, with controls; and their transfer if other data was given."""
+    """Held-out predictions of linear probes at every layer, with controls, and their transfer to other data."""
 
     within: Predictions
-    """Items of the type trained on, each predicted by the probe of the other folds."""
+    """Items of the training type, each predicted by a probe that did not see its fold."""
     across: Predictions | None
-    """Items of the type tested on, by the same probes; None without `test`."""
+    """Items of the test type, predicted by the same probes; None without `test`."""
     classes: tuple[Key, ...]
     centre: str
     setup: ProbeSetup
@@ -75,7 +75,7 @@ class ProbeResult(Result):
         return self.across.accuracy
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per layer and item; the column `part` tells "within" from "transfer"."""
+        """One row per layer and item; the column `part` is "within" or "transfer"."""
         parts = {"within": self.within} | ({"transfer": self.across} if self.across else {})
         frames = [part.to_frame(self.classes).assign(part=name) for name, part in parts.items()]
         return pd.concat(frames, ignore_index=True)
@@ -93,39 +93,40 @@ def linear_probe(
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> ProbeResult:
-    r"""Train a linear classifier at every layer and predict each item by a probe that did not see its group.
+    r"""Train a linear classifier at every layer, and predict each item by a probe that did not see its group.
 
-    $\hat y_i = \arg\max_k\,(W z_i + b)_k$ with $z$ the states, standardised by mean and standard deviation of the
-    training part alone, and $W, b$ as `ProbeSetup` says. The folds are stratified by class. Every item of `test` is
-    predicted once, by one of the same probes. It is the probe of its group's fold where `states` has that group, else
-    that of a random fold. So `accuracy` and `transfer` speak of the same probes.
+    $\hat y_i = \arg\max_k\,(W z_i + b)_k$, where $z$ are the states, standardised with the mean and standard deviation
+    of the training part only, and $W, b$ are fitted as in `ProbeSetup`. The folds are stratified by class. Every item
+    of `test` is predicted once, by one of the same probes. If `states` has the item's group, it is the probe that did
+    not see that group, and otherwise the probe of a random fold. So `accuracy` and `transfer` belong to the same
+    probes.
 
     **What this does not show.** Accuracy says that a class can be decoded linearly, not that the model uses it
-    (Belinkov 2022), and what goes along with the label (length, one word) decodes as well. Shuffled labels show what
-    the procedure gets where there is nothing to find; they reveal neither such confounds nor copies of an item on both
-    sides of a split (name `groups`). High transfer shows a direction that both data types have in common; low transfer
-    may come from a mere offset between them (see `centre`).
+    (Belinkov 2022). Anything that correlates with the label (length, one word) can be decoded too. Shuffled labels show
+    what the procedure finds when there is nothing to find. They do not reveal such confounds, or copies of an item on
+    both sides of a split (pass `groups`). High transfer shows a direction that both data types share. Low transfer may
+    come only from an offset between them (see `centre`).
 
     Args:
         states: residual states `[layer item d_model]` from `residual_stream`, in memory or in a folder.
         labels: one string or integer per item.
         test: `(states, labels)` of another data type, or `(states, labels, groups)` if `groups` is given.
-        groups: items of one group (copies; one sentence in several languages) are never on both sides of a split. None:
-            every item is a group of its own, and `test` shares none. If `test` holds translations of `states`, name
-            groups, or the probe is tested on content that it was trained on.
-        centre: "own" subtracts, from every data type, its own mean over the training folds (labels are not used), so
-            that an offset between types does not hide shared directions. It supposes that both have similar shares of
-            the classes. "none" subtracts the training type's mean from both.
-        setup: folds, regularisation and control draws; None takes `ProbeSetup()`.
+        groups: items of one group (copies; one sentence in several languages) are never on both sides of a split. With
+            None, every item is its own group, and `test` shares none. If `test` has translations of `states`, pass
+            groups; otherwise the probe is tested on content from its training.
+        centre: "own" subtracts from every data type its own mean over the training folds (without using labels), so
+            that an offset between types does not hide shared directions. Both types should have similar shares of the
+            classes. "none" subtracts the training type's mean from both.
+        setup: folds, regularisation and control draws; None means `ProbeSetup()`.
         seed: for folds and shuffled labels.
-        provenance: where the states come from, carried along.
+        provenance: the origin of the states, stored in the result.
 
     Raises:
-        SemhubError: NaN states; unequal lengths, layers or widths; one class only; a class with fewer groups than
+        SemhubError: NaN states; unequal lengths, layers or widths; only one class; a class with fewer groups than
             folds; a label in `test` that was not trained; groups on one side only; an unknown option.
 
-    Sources: Alain and Bengio 2017 (linear probes); Hewitt and Liang 2019 (selectivity; their control task lets the
-    probe memorise word types; here shuffled labels are predicted out of fold, so they cannot be memorised).
+    Sources: Alain and Bengio 2017 (linear probes); Hewitt and Liang 2019 (selectivity). In their control task the probe
+    can memorise word types; here shuffled labels are predicted on held-out items, so they cannot be memorised.
 
     Example:
         >>> labels = ["even", "odd"] * 20
@@ -146,7 +147,7 @@ def linear_probe(
         if (groups is None) != (len(test) == 2):
             raise SemhubError(
                 "Groups are given on one side only: pass groups= for the states and test=(states, labels, groups), "
-                "with equal names for what belongs together, or neither."
+                "with equal names for items that belong together, or no groups at all."
             )
     if groups is not None:
         group_lists.append(keys(groups, states.shape[1], "groups"))
@@ -171,7 +172,7 @@ def linear_probe(
 
 
 def unrelated(stacks: list[States]) -> list[list[Key]]:
-    """A group of its own for every item of every stack."""
+    """A separate group for every item of every stack."""
     starts = [sum(stack.shape[1] for stack in stacks[:i]) for i in range(len(stacks))]
     return [list(range(start, start + stack.shape[1])) for start, stack in zip(starts, stacks, strict=True)]
 
@@ -179,7 +180,7 @@ def unrelated(stacks: list[States]) -> list[list[Key]]:
 def items_of(
     stacks: list[States], labels: list[list[Key]], groups: list[list[Key]]
 ) -> tuple[list[Items], tuple[Key, ...]]:
-    """Stacks with their labels and groups as codes that are common to all, and the classes."""
+    """Stacks with their labels and groups as shared codes, and the classes."""
     classes, label_codes = coded(labels, "labels")
     _, group_codes = coded(groups, "groups")
     return [Items(*part) for part in zip(stacks, label_codes, group_codes, strict=True)], classes

@@ -1,4 +1,4 @@
-"""`transfer_matrix`: probes trained on every data type, tested on every other, and a probe for the type itself."""
+"""`transfer_matrix`: probes trained on each data type and tested on each, and a probe for the type itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,18 +21,19 @@ from semhub_lens.probes.probe import items_of, unrelated
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Result):
-    """Predictions of every trained type for every tested type, and of the type itself, at every layer."""
+    """Predictions for every pair of training type and test type, and for the type itself, at every layer."""
 
     types: tuple[str, ...]
     classes: tuple[Key, ...]
     cells: tuple[tuple[Predictions, ...], ...]
     """`cells[train][test]`, in the order of `types`; types may differ in their number of items."""
     type_probe: Predictions
-    """Which type a state comes from (classes: `types`): all types pooled, centre "none", the same groups."""
+    """Predictions of the type of a state (classes: `types`): all types pooled, centre "none", the same groups."""
     centre: str
     setup: ProbeSetup
     seed: int
 
+    @checked
     def cell(self, train: str, test: str) -> Predictions:
         """Predictions for the items of type `test` by probes trained on type `train`.
 
@@ -71,7 +72,7 @@ class TransferResult(Result):
 
     @property
     def chance(self) -> Float[Tensor, "train test"]:
-        """Share of the largest class in the type tested on."""
+        """Share of the largest class in the test type."""
         return torch.tensor([[cell.chance for cell in row] for row in self.cells], dtype=torch.float32)
 
     @property
@@ -100,7 +101,7 @@ class TransferResult(Result):
         return pd.concat([*frames, pooled], ignore_index=True)
 
     def summary(self) -> pd.DataFrame:
-        """One row per pair of types, then the type probe: the peak layer on the half that did not choose it."""
+        """One row per pair of types, and one for the type probe: the peak layer on the reporting half."""
         named = [
             (train, test, cell)
             for train, row in zip(self.types, self.cells, strict=True)
@@ -140,26 +141,26 @@ def transfer_matrix(
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> TransferResult:
-    """Train probes on each data type, test them on each, and ask which type a state comes from.
+    """Train probes on each data type, test them on each, and predict which type a state comes from.
 
-    Cell `[train][test]` is what `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))` gives. High
-    transfer (a *shared* direction) and a type probe near 1 (*separable* types) can both hold, so both are reported.
-    With `centre="own"` each type's own mean is subtracted for the cells, but never for the type probe.
+    Cell `[train][test]` equals `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))`. High transfer (a
+    *shared* direction) and a type probe near 1 (*separable* types) can occur together, so both are reported. With
+    `centre="own"`, each type's own mean is subtracted for the cells, but never for the type probe.
 
-    What this does not show: see `linear_probe`. A type probe near 1 is expected of any model, since the next token
-    depends on the type; it does not contradict a hub. Cells of one row come from the same probes and are not
+    **What this does not show.** See `linear_probe`. Any model can have a type probe near 1, because the next token
+    depends on the type; it is no evidence against a hub. Cells in one row come from the same probes and are not
     independent.
 
     Args:
         stacks: residual states of each data type, from one model; types may differ in their number of items.
         labels: labels of each data type; all types have the same classes.
-        groups: which items belong together, across types too. "rows": item i of every type says the same thing.
-            "none": no two items belong together. Or the names of the groups of each type.
+        groups: the items that belong together, also across types. "rows": item i of every type means the same. "none":
+            no two items belong together. Or the names of the groups for each type.
         centre, setup, seed, provenance: see `linear_probe`.
 
     Raises:
         SemhubError: fewer than two types, names that differ between the mappings, classes that differ between types,
-            "rows" with unequal numbers of items, and what `linear_probe` raises.
+            "rows" with unequal numbers of items, and the errors of `linear_probe`.
 
     Example:
         >>> noise = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(0))
@@ -179,7 +180,7 @@ def transfer_matrix(
         if missing:
             raise SemhubError(
                 f"Type {name!r} lacks the labels {[classes[i] for i in sorted(missing)]}, which other types have; a "
-                "probe can only find classes that it was trained on."
+                "probe can only predict classes that it was trained on."
             )
         check_classes(part, classes, setup.folds, f"Type {name!r}")
     pooled = pool(parts)
@@ -222,7 +223,7 @@ def _parts(
         group_lists = [keys(groups[name], count, f"groups[{name!r}]") for name, count in counts.items()]
     elif groups == "rows":
         if len(set(counts.values())) > 1:
-            raise SemhubError(f"groups='rows' needs equally many items of every type, got {counts}.")
+            raise SemhubError(f"groups='rows' needs the same number of items in every type, got {counts}.")
         group_lists: list[list[Key]] = [list(range(count)) for count in counts.values()]
     elif groups == "none":
         group_lists = unrelated(states)

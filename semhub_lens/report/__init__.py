@@ -1,10 +1,10 @@
-"""All experiments as one page, and on several models as one table.
+"""All experiments on one model as a page, and on several models as a table.
 
 - `report`: the hub report.
-- `hub_page`: its page, which is written anew as more is measured.
-- `record`: report.json beside the page, written and read.
+- `hub_page`: its page, which is rewritten after every experiment.
+- `record`: report.json next to the page: writing and reading it.
 - `compare`: two reports side by side.
 - `results_page`: the table of results.
-- `orchestration`: choosing experiments and running them on one model, for both.
+- `orchestration`: choosing experiments and running them on one model.
 - `templates`: the pages' templates.
 """

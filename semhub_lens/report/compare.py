@@ -1,4 +1,4 @@
-"""Two reports side by side, as a result and as one page."""
+"""Comparing two reports, as a result and as one page."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,31 +23,31 @@ from semhub_lens.views.page import write_page
 from semhub_lens.views.style import FONT, PALETTE, VERDICT_COLOURS
 
 ReportLike = str | Path | tuple[Path, list[ExperimentResult]]
-"""A report.json, its page, or what `report` returned."""
-GONE = "the saved runs of {} are not there, or another run lies there by now"
+"""A report.json, its page, or the value that `report` returned."""
+GONE = "the saved runs of {} are missing or were replaced by another run"
 
 
 @checked
 def compare_reports(a: ReportLike, b: ReportLike, *, path: str | Path | None = None) -> ReportComparison:
-    r"""Put two saved reports side by side: verdicts, curves over depth, and differences over the same items.
+    r"""Compare two saved reports: verdicts, curves over depth, and differences over the same items.
 
     Depth is a fraction, $\ell / L$: 0 is the embedding, 1 the last layer. A difference is the mean over items of
     $e^a_{\ell i} - e^b_{m(\ell) i}$ with its 95 % bootstrap interval, where both reports measured the same items; m is
-    the nearest entry by depth. It needs the runs that lie beside both pages. No model is loaded.
+    the nearest entry by depth. Differences need the saved runs next to both pages. No model is loaded.
 
     Args:
-        a, b: a report.json, the page beside it, or what `report` returned.
-        path: write the page here.
+        a, b: a report.json, the page next to it, or the value that `report` returned.
+        path: where to write the page; None writes none.
 
     Returns:
-        The comparison. Its `to_frame()` has a row for each leg that both reports hold.
+        The comparison. Its `to_frame()` has a row for each leg in both reports.
 
     Raises:
-        SemhubError: no report there, or of a newer version; no leg in both; a page that cannot be written or is one of
-            the two.
+        SemhubError: a report is missing or of a newer version, the reports share no leg, or the page cannot be written
+            or is one of the two.
 
-    What it does not show: that a difference comes from the model alone. Tokens, vocabulary and the anisotropy of states
-    differ as well, and nats or cosines of two models are not one scale.
+    It does not show that a difference comes from the model alone. Tokens, vocabulary and the anisotropy of states
+    differ as well, and nats or cosines of two models do not share a scale.
 
     Example:
         >>> compare_reports("gemma.html", "smollm.html", path="both.html")  # doctest: +SKIP
@@ -55,7 +55,7 @@ def compare_reports(a: ReportLike, b: ReportLike, *, path: str | Path | None = N
     target = None if path is None else require_file(path)
     one, two = (read_report(*each) if isinstance(each, tuple) else read_report(each) for each in (a, b))
     if target is not None and target.with_suffix(".json").resolve() in (one.path.resolve(), two.path.resolve()):
-        raise SemhubError(f"{target} is the page of one of the two reports; give another path.")
+        raise SemhubError(f"{target} is the page of one of the two reports. Give another path.")
     compared = _compared(one, two)
     if target is not None:
         write_page(_page(compared, one, two), target)
@@ -65,7 +65,7 @@ def compare_reports(a: ReportLike, b: ReportLike, *, path: str | Path | None = N
 def _compared(a: SavedReport, b: SavedReport) -> ReportComparison:
     both = [key for key in a.rows if key in b.rows]
     if not both:
-        raise SemhubError(f"No leg is in both {a.path} and {b.path}: expected reports of the same experiments.")
+        raise SemhubError(f"No leg is in both {a.path} and {b.path}. Give two reports of the same experiments.")
     names = (a.provenance.model, b.provenance.model)
     names = names if names[0] != names[1] else (f"{names[0]} (a)", f"{names[1]} (b)")
     only = tuple(

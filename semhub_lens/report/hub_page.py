@@ -1,4 +1,4 @@
-"""The hub report's page: what is measured so far, what is running and what is to come."""
+"""The hub report's page: finished, running and waiting experiments."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,13 @@ Drawable = LensResult | View | go.Figure
 
 @dataclass(kw_only=True, eq=False)
 class HubPage:
-    """One page that is written anew as more is measured; each result is drawn once.
+    """One page that is rewritten as results arrive; each result is drawn once.
 
     Args:
         where: model and settings, for a page without results.
-        size: how many items an experiment has, in words.
-        lenses: the lens on some texts.
-        glimpses: the lens on a picture and a sound.
+        size: a sentence on the number of items of an experiment.
+        lenses: lenses of some texts.
+        glimpses: lenses of a picture and a sound.
     """
 
     where: Provenance
@@ -50,8 +50,8 @@ class HubPage:
         """The page.
 
         Args:
-            measured: what there is, and what is to come.
-            stopped: why and how to go on, where the work ended before its end.
+            measured: finished and waiting experiments.
+            stopped: if the work stopped early, the reason and how to resume.
             shares: the share of depth of every data type.
         """
         results = measured.results
@@ -80,7 +80,7 @@ class HubPage:
         )
 
     def _state(self, measured: Measured, stopped: str) -> dict[str, Any] | None:
-        """How far the work is; None when it is done."""
+        """The progress of the work; None when it is done."""
         unfinished = [*([measured.running] if measured.running else []), *measured.coming]
         if not unfinished and not stopped:
             return None
@@ -98,7 +98,7 @@ class HubPage:
         }
 
     def _of(self, shown: Any) -> str:
-        """A lens as the explorer in a frame, another result or a figure as plotly draws it."""
+        """A lens as the explorer in a frame; another result or a figure as plotly draws it."""
         if id(shown) not in self._drawn:
             self._drawn[id(shown)] = (shown, _drawn(shown))  # kept beside it, so that no other object gets its id
         return self._drawn[id(shown)][1]
@@ -126,7 +126,7 @@ def _drawn(shown: Any) -> str:
 
 
 def _missing(measured: Measured) -> list[str]:
-    """What the page will not hold, and why."""
+    """Experiments that the page leaves out, and why."""
     planned = {measured.running, *measured.coming, *(result.id for result in measured.results)}
     left = [name for name in EXPERIMENTS if name not in planned | {*measured.unmeasured}]
     sorts = {
@@ -138,7 +138,7 @@ def _missing(measured: Measured) -> list[str]:
 
 
 def _cards(rows: Sequence[VerdictRow]) -> Mapping[str, list[str]]:
-    """For each data type a line for each kind of evidence."""
+    """For each data type, a line for each kind of evidence."""
     grouped: dict[str, dict[str, list[VerdictRow]]] = {}
     for row in rows:
         grouped.setdefault(row.data_type, {}).setdefault(row.kind, []).append(row)

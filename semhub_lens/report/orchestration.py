@@ -1,4 +1,4 @@
-"""Experiments on one model: which can be measured, with what reads pictures and sound, and why the others cannot."""
+"""Experiments on one model: which can be measured, with which readers, and why the others cannot."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semhub_lens import experiments
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import Missing, SemhubError, Unfit
 from semhub_lens.base.processes import is_main
 from semhub_lens.base.progress import display_in_words, duration
@@ -18,23 +19,25 @@ from semhub_lens.model.untrained import untrained
 from semhub_lens.spokes import fitting
 
 QUICK = 32
-"""Items of each experiment at the quick size, or all of its own number where that is smaller. It was chosen by time
-alone, the same for all."""
+"""Items of each experiment at the quick size, or the experiment's own number if that is smaller. It was chosen by time
+alone, and is the same for all.
+"""
 POSITIONS = 2
-"""Positions of each text at which the quick size reads the whole vocabulary, where the full one reads all."""
+"""Positions of each text at which the quick size reads the whole vocabulary; the full size reads it at all positions.
+"""
 USUAL = 15.0
-"""Seconds that an experiment takes at the quick size: the first guess of the time left, before one is done."""
+"""Seconds of an experiment at the quick size: the first estimate of the time left, before one is done."""
 INTERVENING = (".steering", ".patching")
-"""How the ids of experiments end that change states: a grid of runs for each item."""
+"""Endings of the ids of experiments that change states; these need a grid of runs for each item."""
 
 
 def choose(only: Sequence[str] | None, *, steering: bool, quick: bool = False) -> list[Experiment]:
-    """The experiments of some ids; None takes all, or without `steering` all but those that intervene.
+    """The experiments with these ids; None takes all, or without `steering` all but those that intervene.
 
-    With `quick`, None leaves those out that the quick report does not measure.
+    With `quick`, None also leaves out those that the quick report does not measure.
 
     Raises:
-        SemhubError: unknown ids, or an empty list.
+        SemhubError: an id is unknown, or the list is empty.
 
     Example:
         >>> from semhub_lens.report.orchestration import choose
@@ -49,19 +52,19 @@ def choose(only: Sequence[str] | None, *, steering: bool, quick: bool = False) -
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """What one model gave so far."""
+    """The results of one model so far."""
 
     results: list[ExperimentResult]
     unmeasured: dict[str, str]
-    """Why other experiments have no result, by id."""
+    """The reason why an experiment has no result, by id."""
     running: str = ""
-    """Id of the experiment that is measured now; empty where none is."""
+    """Id of the running experiment; empty if none is running."""
     coming: list[str] = field(default_factory=list)
-    """Ids of those behind it, in their order."""
+    """Ids of the waiting experiments, in order."""
     rate: float = 0.0
-    """Items a second so far."""
+    """Items per second so far."""
     left: float = 0.0
-    """Seconds that the running one and those behind it will take, estimated."""
+    """Estimated seconds for the running and waiting experiments."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,19 +72,27 @@ class Plan:
     """The experiments of one model, before they run."""
 
     name: str
-    """Of the model, for messages."""
+    """Name of the model, for messages."""
     model: Model
     chosen: Sequence[Experiment]
     readers: Mapping[str, MediaReader]
-    """What reads media, by modality."""
+    """Readers by modality."""
     unreadable: Mapping[str, str]
-    """Why nothing reads what an experiment shows, by its id."""
+    """The reason why an experiment has no reader, by its id."""
 
     @classmethod
     def of(
         cls, name: str, model: Model, chosen: Sequence[Experiment], readers: Sequence[MediaReader] | None = None
     ) -> "Plan":
-        """With these readers; None takes the packaged spokes of the model."""
+        """The plan with these readers; None takes the packaged spokes of the model.
+
+        Raises:
+            SemhubError: an object that is not a reader.
+        """
+        if not all(hasattr(reader, "modality") for reader in readers or ()):
+            raise SemhubError(
+                f"readers= takes spokes or processors (`spokes.load`, `ProcessorReader`), got {shown(readers)}."
+            )
         if readers is None:
             by_modality, missing = fitting(model)
         else:
@@ -90,16 +101,15 @@ class Plan:
         return cls(name=name, model=model, chosen=chosen, readers=by_modality, unreadable=unreadable)
 
     def run(self, *, n: int | None, seed: int, out: str | Path | None, quick: bool = False) -> Iterator[Measured]:
-        """Run what can be read, against one untrained model; what does not fit the model is left out with its reason.
+        """Run the experiments that have a reader, against one untrained model; leave out misfits with their reason.
 
         Args:
             n: items per experiment; None takes each experiment's own number, at most `QUICK` with `quick`.
-            seed: for items, bootstrap, nulls and splits.
+            seed: seed of items, bootstrap, nulls and splits.
             out: folder of saved runs.
-            quick: a small sample of each.
+            quick: whether to take a small sample of each.
 
-        Yields:
-            What is measured, before each experiment and at the end.
+        Yields: The results so far, before each experiment and at the end.
 
         Raises:
             SemhubError: no experiment fits.
@@ -140,7 +150,7 @@ class Plan:
 
 
 class _Pace:
-    """How fast experiments of these sizes go here."""
+    """The speed of experiments of these sizes on this machine."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes, self._begun = sizes, time.monotonic()
@@ -164,7 +174,7 @@ class _Pace:
 
 
 def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
-    """The same steps, shown on the terminal in one line; a new step is shown before it is handed on."""
+    """The same steps, shown on the terminal in one line; each new step is shown before it is passed on."""
     with display_in_words(shown=shown and is_main()) as bar:
         task = bar.add_task("experiments", total=None, rate="", left="")
         for step in steps:
@@ -177,7 +187,7 @@ def watched(steps: Iterable[Measured], shown: bool) -> Iterator[Measured]:
 
 
 def reasons(unmeasured: Mapping[str, str]) -> list[str]:
-    """One sentence for each reason, with the experiments that it keeps from being measured."""
+    """One sentence for each reason, with the experiments that it prevents."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in unmeasured.items():
         by_reason.setdefault(reason[:1].upper() + reason[1:].rstrip("."), []).append(name)

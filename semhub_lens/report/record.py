@@ -1,6 +1,6 @@
-"""The report as data: report.json beside the page, written with it, and read again to compare reports.
+"""The report as data: report.json next to the page, written with it, and read to compare reports.
 
-`report.schema.json` beside this module is its JSON schema.
+`report.schema.json` in this folder is its JSON schema.
 """
 
 import json
@@ -29,25 +29,25 @@ from semhub_lens.report.orchestration import Measured
 from semhub_lens.views.page import write_page
 
 SCHEMA = 1
-"""Of report.json; counts up where a reader of the last one would be misled."""
+"""Version of report.json; it increases when a reader of the last version would be misled."""
 SIZES = ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx")
 
 
 def json_beside(page: str | Path) -> Path:
-    """Where the report.json of a page lies: same name, ".json".
+    """Path of a page's report.json: the same name, with ".json".
 
     Raises:
-        SemhubError: the page itself has that name, or cannot be written.
+        SemhubError: the page itself has that name, or it cannot be written.
     """
     path = require_file(page)
     if path.suffix == ".json":
-        raise SemhubError(f"The page {path} has the name of its report.json; give a name that ends with .html.")
+        raise SemhubError(f"The page {path} has the name of its own report.json. Give a name that ends with .html.")
     return path.with_suffix(".json")
 
 
 @dataclass(frozen=True, eq=False)
 class ReportFiles:
-    """A report's page and its report.json, which are written together; each appears whole or not at all."""
+    """A report's page and its report.json, written together; each appears complete or not at all."""
 
     page: HubPage
     path: Path
@@ -55,7 +55,7 @@ class ReportFiles:
     model: Model
 
     def write(self, measured: Measured, stopped: str = "") -> None:
-        """Write both anew, with what is measured by now; of the processes of a launch the main one does."""
+        """Rewrite both with the results so far; in a launch, only the main process writes."""
         if not is_main():
             return
         shares = depth_shares(measured.results)
@@ -89,7 +89,7 @@ def _experiment(result: ExperimentResult) -> dict[str, Any]:
 
 
 def _curves(leg: Leg) -> dict[str, Any]:
-    """What a leg's record has beside the verdict."""
+    """The part of a leg's record besides the verdict."""
     null_low, null_high = percentiles(leg.null.T)
     names = ("effect", "low", "high", "null_low", "null_high")
     return {
@@ -113,7 +113,7 @@ def _short(curve: Tensor) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class SavedReport:
-    """A report.json, with the saved runs behind it as far as they are there."""
+    """A report.json, with those of its saved runs that still exist."""
 
     path: Path
     provenance: Provenance
@@ -122,22 +122,22 @@ class SavedReport:
     """L: blocks of the model."""
     shares: tuple[DepthShare, ...]
     rows: Mapping[tuple[str, str], VerdictRow]
-    """By experiment and leg."""
+    """Verdict rows by experiment and leg."""
     curves: Mapping[tuple[str, str], Float[Tensor, "figure depth"]]
-    """Depth, mean effect, and its interval; of a sweep at the chosen strength."""
+    """Depth, mean effect and its interval; for a sweep, at the chosen strength."""
     legs: Mapping[tuple[str, str], Leg]
-    """What holds the items, where the saved run is the one that was reported."""
+    """The saved leg with its items, if the saved run is the one that was reported."""
 
 
 def read_report(source: str | Path, results: Sequence[ExperimentResult] | None = None) -> SavedReport:
-    """Read the report.json of that name, or beside the page of that name.
+    """Read a report.json, or the one next to a page.
 
     Args:
         source: a report.json, or the page.
-        results: the experiments of that report, in place of its saved runs.
+        results: the experiments of that report, to use in place of its saved runs.
 
     Raises:
-        SemhubError: no such file, no report.json, or one of a newer version.
+        SemhubError: the file is missing, is no report.json, or is of a newer version.
     """
     path = user_path(source)
     path = path if path.suffix == ".json" else path.with_suffix(".json")
@@ -151,7 +151,9 @@ def read_report(source: str | Path, results: Sequence[ExperimentResult] | None =
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, SemhubError):
             raise
-        raise SemhubError(f"{path} is no report.json that semhub_lens wrote ({error!r}); report again.") from error
+        raise SemhubError(
+            f"{path} is not a report.json of semhub_lens ({error!r}). Run `semhub report` again."
+        ) from error
 
 
 def _decoded(path: Path, record: dict[str, Any], results: Sequence[ExperimentResult] | None) -> SavedReport:
@@ -183,5 +185,5 @@ def _decoded(path: Path, record: dict[str, Any], results: Sequence[ExperimentRes
 
 
 def _same(leg: Leg, record: dict[str, Any]) -> bool:
-    """Whether a saved leg is the reported one: its folder may hold another run by now."""
+    """Whether a saved leg is the reported one: its folder may contain another run by now."""
     return leg.verdict.estimate == record["estimate"] and _short(leg.mean) == record["curves"]["effect"]

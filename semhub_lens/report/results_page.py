@@ -1,4 +1,4 @@
-"""The table of results: every experiment on some models, as one Markdown page."""
+"""The table of results: every experiment on several models, as one Markdown page."""
 
 import json
 import os
@@ -12,17 +12,21 @@ from pathlib import Path
 import torch
 
 from semhub_lens.base.allocator import keep_freed_memory
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, require_place, user_path, write_aside
 from semhub_lens.base.processes import is_main, place
 from semhub_lens.evidence.legs import ExperimentResult
 from semhub_lens.evidence.verdict_row import VerdictRow
+from semhub_lens.experiments.registry import require_sample
 from semhub_lens.experiments.runs import RECORD, RESULT
 from semhub_lens.model.loading import load
+from semhub_lens.model.sources import resolve
 from semhub_lens.report.orchestration import Plan, choose, reasons, watched
 from semhub_lens.report.templates import filled
 
 
+@checked
 def results_page(
     models: Sequence[str],
     path: str | Path = "docs/results.md",
@@ -34,31 +38,37 @@ def results_page(
     jobs: int = 1,
     progress: bool = True,
 ) -> tuple[Path, list[ExperimentResult]]:
-    """Run the experiments on some models, keep the runs, and write the page.
+    """Run the experiments on several models, save the runs, and write one Markdown page.
 
     Args:
         models: names that `load` takes.
         path: the Markdown file; it appears only when complete.
-        runs: folder of the saved runs, one folder a model; finished runs there are read, not repeated.
+        runs: folder of the saved runs, with one folder for each model; finished runs are read, not repeated.
         only: ids of experiments; None runs all.
         n: items per experiment; None takes each experiment's default.
-        seed: for items, bootstrap, nulls and splits.
-        jobs: models measured at the same time, each in a process of its own with its share of the processor.
-        progress: show one progress display; not with several `jobs`.
+        seed: seed of items, bootstrap, nulls and splits.
+        jobs: number of models measured at the same time, each in its own process with a share of the processor.
+        progress: show one progress display, unless there are several `jobs`.
 
     Raises:
-        SemhubError: no model, unknown model or experiment, `jobs` below 1 or, in a launch, above it, a model that no
-            experiment fits, or a path that cannot be written.
+        SemhubError: there is no model, a model or experiment is unknown, there are too few items, `jobs` is below 1
+            (or, in a launch, above 1), no experiment fits a model, or the path cannot be written.
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:
-        raise SemhubError("Expected at least one model, got none; `semhub models` lists the packaged ones.")
+        raise SemhubError("Expected at least one model, got none. `semhub models` lists the packaged models.")
+    require_sample(n, seed)
     if jobs < 1:
-        raise SemhubError(f"jobs= counts processes, at least 1; got {jobs}.")
+        raise SemhubError(f"jobs= is a number of processes, at least 1; got {jobs}.")
     if jobs > 1 and place()[1] > 1:
-        raise SemhubError(f"jobs={jobs} starts processes of its own; the {place()[1]} of this launch share each model.")
+        raise SemhubError(
+            f"jobs={jobs} would start further processes, but the {place()[1]} processes of this launch already share "
+            "each model. Use jobs=1."
+        )
     require_file(path)
     require_place(Path(runs))
+    for name in models:  # before the first one is measured, which may take an hour
+        resolve(name)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     shown = progress and jobs == 1  # several displays would write over each other
     settings = _Settings(chosen=chosen, runs=user_path(runs), n=n, seed=seed, progress=shown, threads=threads)
@@ -85,7 +95,7 @@ class _Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Section:
-    """One model's part of the page; the results themselves lie in its folder, which another process may have filled."""
+    """One model's part of the page. The results are in its folder, which another process may have filled."""
 
     model: str
     folder: Path
@@ -94,7 +104,7 @@ class _Section:
 
     @property
     def seconds(self) -> float:
-        """What the finished runs took, in this call or earlier ones."""
+        """Duration of the finished runs, in this call or earlier ones."""
         records = [json.loads((self.folder / name / RECORD).read_text(encoding="utf-8")) for name in self.done]
         return sum(record["seconds"] for record in records)
 
@@ -123,7 +133,7 @@ def _sections(models: Sequence[str], settings: _Settings, jobs: int) -> list[_Se
 
 
 def _alone(name: str, settings: _Settings) -> _Section:
-    """As `_section`, in a process of its own that shares the processor with others."""
+    """Like `_section`, in a separate process that shares the processor with others."""
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     return _section(name, settings)

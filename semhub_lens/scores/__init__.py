@@ -1,12 +1,12 @@
-"""Numbers for continuations, and for the damage that an intervention does.
+"""Scores of continuations, and of the damage of an intervention.
 
-- `inputs`: what all text scores check first.
+- `inputs`: checks for all text scores.
 - `final_states`: the model's own next-token distribution.
-- `language`: which language a text is in.
-- `lexicon`: sentiment by a word list.
-- `classifier`: sentiment by a classifier.
-- `likelihood`: perplexity and sentiment by the model's own probabilities.
-- `relevance`: closeness to the prompt.
+- `language`: the language of a text.
+- `lexicon`: sentiment from a word list.
+- `classifier`: sentiment from a classifier.
+- `likelihood`: perplexity and sentiment from the model's own probabilities.
+- `relevance`: similarity to the prompt.
 - `damage`: KL divergence to the clean run.
 - `steering_scores`: measures of a sweep.
 """

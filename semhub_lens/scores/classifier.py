@@ -1,10 +1,10 @@
-r"""Sentiment of texts in many languages: a linear classifier that has seen labelled English only.
+r"""Sentiment of texts in many languages: a linear classifier trained on labelled English only.
 
 $$P(\text{positive} \mid x) = \sigma\bigl(w^\top e(x) + b\bigr)$$
 
 with the multilingual embedding e of `SentenceEncoder`, and w, b fitted to the bundled English sentences. Other
-languages are zero-shot, so the classifier carries what it was measured to be worth in each: `accuracy`. It knows short
-everyday praise and complaint; on other texts, and on broken ones, it is a guess. The probabilities are not calibrated.
+languages are zero-shot, so the classifier has its measured `accuracy` for each. It was made for short everyday praise
+and complaints. On other texts, and on broken ones, it guesses. The probabilities are not calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ from semhub_lens.scores.inputs import as_texts
 from semhub_lens.scores.relevance import SentenceEncoder
 
 INVERSE_REGULARISATION = 10.0
-"""Fixed beforehand: embeddings have norm 1, so the default of 1 would hardly let the weights grow."""
+"""Fixed beforehand: embeddings have norm 1, so the default of 1 would keep the weights too small."""
 FOLDS = 10
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many held-out sentences of a language are classified correctly."""
+    """The number of correctly classified held-out sentences in a language."""
 
     language: str
     correct: int
@@ -38,7 +38,7 @@ class Accuracy:
 
     @property
     def share(self) -> float:
-        """Share of correct ones; a classifier that guesses has .5."""
+        """The share of correct ones; guessing gives .5."""
         return self.correct / self.items
 
     @property
@@ -59,12 +59,13 @@ class SentimentClassifier:
     """A logistic regression on sentence embeddings, trained (within a second) when it is made.
 
     Args:
-        encoder: None takes a new `SentenceEncoder`.
-        sentences: labelled sentences; None takes the bundled ones. Those in `trained_on` train, all others only test.
-        trained_on: the language of training.
+        encoder: None means a new `SentenceEncoder`.
+        sentences: labelled sentences; None means the bundled ones. Those in `trained_on` are for training, all others
+            only for testing.
+        trained_on: the training language.
 
     Raises:
-        SemhubError: a blank sentence, fewer than ten of either label to train on, or a package not installed.
+        SemhubError: a blank sentence, fewer than ten training sentences of a label, or a package not installed.
 
     Example:
         >>> classifier = SentimentClassifier()
@@ -76,7 +77,8 @@ class SentimentClassifier:
     """
 
     accuracy: Mapping[str, Accuracy]
-    """Held-out accuracy in each language: ten-fold cross-validation in that of training, zero-shot in the others."""
+    """Held-out accuracy in each language: ten-fold cross-validation in the training language, zero-shot in the others.
+    """
 
     def __init__(
         self,
@@ -125,13 +127,15 @@ class SentimentClassifier:
             f"sentences in {self._trained_on} (data {self._hash}); held-out accuracy: {measured}"
         )
 
+    @checked
     def __call__(self, texts: str | Sequence[str]) -> Float[Tensor, " item"]:
         """P(positive) of each text; NaN for a blank one.
 
         Raises:
             SemhubError: no texts.
         """
-        embeddings = self._encoder.encode(as_texts(texts)).double()
+        listed = as_texts(texts)
+        embeddings = self._encoder.encode(listed).double()
         weight, bias = torch.from_numpy(self._fitted.coef_[0]).double(), float(self._fitted.intercept_[0])
         return torch.sigmoid(embeddings @ weight + bias).float()
 
@@ -142,11 +146,16 @@ def sentiment(
 ) -> Float[Tensor, " item"]:
     """Return P(positive) of each text by a classifier trained on English; NaN for a blank text.
 
+    The classifier errs most on short, broken or repetitive texts. `classifier.accuracy` has its measured accuracy.
+
     Args:
         texts: the texts, without their prompts.
         language: their language; it must be one in which the classifier's accuracy was measured.
-        classifier: None makes a `SentimentClassifier`; give one to score several sets of texts, and to name it
-            (`classifier.name`) beside the results.
+        classifier: None makes a `SentimentClassifier`. Pass your own to score several sets of texts, and to report
+            `classifier.name` with the results.
+
+    Returns:
+        One probability per text.
 
     Raises:
         SemhubError: no texts, a language without measured accuracy, or the encoder or scikit-learn not installed.
@@ -158,9 +167,7 @@ def sentiment(
     listed = as_texts(texts)
     measured = classifier.accuracy if classifier else dict.fromkeys(row.language for row in sentiments())
     if language not in measured:  # said before a classifier is trained
-        raise SemhubError(
-            f"The sentiment classifier was not measured in {language!r}; it was in {', '.join(measured)}."
-        )
+        raise SemhubError(f"The sentiment classifier was not measured in {language!r}, only in {', '.join(measured)}.")
     return (classifier or SentimentClassifier())(listed)
 
 

@@ -1,10 +1,10 @@
-r"""Damage: how far an intervention moves the model's predictions on texts that it is not meant to change.
+r"""Damage: the change of the model's predictions on texts that an intervention should not change.
 
 $$\mathrm{damage}(x) = \frac{1}{|P|} \sum_{t \in P} D_{KL}\bigl(p(\cdot \mid x_{\le t}) \,\Vert\,
 p_{\text{steered}}(\cdot \mid x_{\le t})\bigr)$$
 
-An effect beside a large damage says little: a direction that breaks the model changes everything. A small mean can
-still hide a few positions that break.
+An effect together with large damage says little: a direction that breaks the model changes everything. A small mean can
+still hide a few broken positions.
 """
 
 from collections.abc import Sequence
@@ -39,20 +39,26 @@ def kl_to_clean(
 ) -> Float[Tensor, " item"]:
     r"""Return the mean $D_{KL}(\text{clean} \Vert \text{steered})$ of the next-token distribution, in nats.
 
-    The mean is over positions; a strength of 0 gives exactly 0. The clean run is the model as it is: hooks that you
-    attached outside act in both.
+    $$\frac{1}{|P|} \sum_{t \in P}
+    D_{KL}\bigl(p(\cdot \mid x_{\le t}) \,\Vert\, p_{\text{steered}}(\cdot \mid x_{\le t})\bigr)$$
+
+    The mean is over positions; a strength of 0 gives exactly 0. In the clean run, the model runs as it is: your own
+    attached hooks act in both runs. A small mean can still hide a few broken positions.
 
     Args:
         model: any TransformerLens model.
-        prompts: texts unrelated to what the hooks are meant to change; `data.texts.sentences()["en"][:40]` has some.
+        prompts: texts that the hooks should not change, such as `data.text.texts.sentences()["en"][:40]`.
         hooks: the intervention, as `(hook name, function)` pairs.
-        read_at: the positions to average over. "mean": all but BOS. A position, a span's name, "last"; or a list of
+        read_at: the positions to average over. "mean": all except BOS. A position, a span's name, "last"; or a list of
             positions for each prompt.
         progress: show progress bars.
 
+    Returns:
+        One number per prompt, in nats.
+
     Raises:
-        SemhubError: empty input, unknown hook, a hook behind the last block (its effect is not measured here), a hook
-            that never fired, a position or span that a prompt lacks.
+        SemhubError: empty input, unknown hook, a hook after the last block (its effect is not measured here), a hook
+            that never fired, or a position or span that a prompt lacks.
 
     Example:
         >>> steer = lambda s: at(2, hooks.add(torch.ones(tiny_model.cfg.d_model), strength=s))
@@ -65,7 +71,7 @@ def kl_to_clean(
 
 
 class CleanRun:
-    """The clean run of some prompts, made once and compared with runs under many hooks; as `kl_to_clean`."""
+    """The clean run of some prompts, made once and compared with runs with many hooks, as in `kl_to_clean`."""
 
     def __init__(
         self,
@@ -86,14 +92,15 @@ class CleanRun:
     def _states(self, hooks: Hooks) -> Float[Tensor, "row d_model"]:
         return last_states(self._model, self._prompts, self._positions, hooks, self._progress)
 
+    @checked
     def __call__(self, hooks: Hooks) -> Float[Tensor, " item"]:
-        """Mean divergence of each prompt's distributions under the hooks from the clean ones."""
+        """Mean divergence of each prompt's distributions with the hooks from the clean ones."""
         names = [name for name, _ in hooks]
         require_hooks(self._model, names)
         behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
         if behind:
             raise SemhubError(
-                f"The hook(s) {', '.join(behind)} lie behind the last block; the damage is read before them."
+                f"The hook(s) {', '.join(behind)} come after the last block, but damage is read before them."
             )
         check_edits(hooks, self._prompts)
         readout, clean = self._clean

@@ -2,8 +2,8 @@
 
 Sums over a vocabulary are in float64: in float32 the probabilities of 262,000 tokens sum to 1.00005.
 
-Only the states of the last layer are kept, and logits exist for a few positions at a time. With a vocabulary of 262,000
-tokens, the logits of one long text fill a gigabyte.
+Only the states of the last layer are kept, and logits exist for only a few positions at a time. With a vocabulary of
+262,000 tokens, the logits of one long text would fill a gigabyte.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from semhub_lens.model.readout import Readout
 def last_states(
     model: Model, prompts: Sequence[Prompt], positions: Sequence[Sequence[int]], hooks: Hooks, progress: bool
 ) -> Float[Tensor, "row d_model"]:
-    """Last residual states at the positions of every prompt, prompt after prompt."""
+    """Last residual states at the positions of every prompt, in the order of the prompts."""
     by_prompt: dict[int, Tensor] = {}
     bar = tqdm(total=len(prompts), desc="final states", unit="prompt", disable=not progress, leave=False)
     with bar:

@@ -1,4 +1,4 @@
-"""What all text scores check first: the texts, and the optional packages."""
+"""Checks for all text scores: the texts, and the optional packages."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
     """A text or several, as a list.
 
     Raises:
-        SemhubError: no texts, or an entry that is not a text, or holds half of a character.
+        SemhubError: no texts, an entry that is not a text, or half of a character in a text.
     """
     listed = [texts] if isinstance(texts, str) else list(texts)
     if not listed:
-        raise SemhubError("The list of texts is empty; give at least one text.")
+        raise SemhubError("The list of texts is empty; pass at least one text.")
     for entry in listed:
         if not isinstance(entry, str):
             raise SemhubError(f"A text to score must be a str, got {type(entry).__name__}.")

@@ -1,9 +1,9 @@
-r"""Language adherence: which language a text is written in, by the identifier `py3langid`.
+r"""Language adherence: the language of a text according to the identifier `py3langid`.
 
 $$P(\ell \mid x) \propto \exp\bigl(\tfrac{1}{\sqrt{|x|}} \log P(\ell) \prod_g P(g \mid \ell)^{\log(1 + n_g(x))}\bigr)$$
 
-naive Bayes over byte n-grams g that occur $n_g$ times in a text of $|x|$ bytes. It is a score of form: a text of real
-words of a language in no order counts as that language. Texts of a word or two are identified badly.
+This is naive Bayes over byte n-grams g, which occur $n_g$ times in a text of $|x|$ bytes. It measures form only: real
+words of a language in random order count as that language. Texts of one or two words are identified badly.
 
 Source: Lui and Baldwin 2012 (langid.py); py3langid's own model and calibration.
 """
@@ -30,18 +30,20 @@ def language_of(
 ) -> Float[Tensor, "item lang"]:
     r"""Return P(language | text) for each text.
 
+    The score measures form, not meaning: random words of a language count as that language.
+
     Args:
         texts: the texts.
         languages: ISO 639-1 codes, the columns of the result.
-        among: "given" knows no other language than these, so every row sums to 1, and a text in another language goes
-            to the nearest. "all" weighs the identifier's 140 languages, so a row sums to at most 1; close relatives
-            (Galician, Cantonese, ...) then take their share of short texts.
+        among: "given" considers only these languages, so every row sums to 1, and a text in another language counts as
+            the nearest one. "all" considers the identifier's 140 languages, so a row sums to at most 1; close relatives
+            (Galician, Cantonese, ...) then get part of the probability of short texts.
 
     Returns:
-        Probabilities; a row of NaN for a text without a letter.
+        Probabilities `[text language]`; a row of NaN for a text without a letter.
 
     Raises:
-        SemhubError: no texts, a language that the identifier lacks or that is given twice, or py3langid not installed.
+        SemhubError: no texts, a language that the identifier lacks or that is listed twice, or py3langid not installed.
 
     Example:
         >>> language_of(["The rain stopped.", "La lluvia paró."], ["en", "es"]).argmax(1)
@@ -78,6 +80,6 @@ def _check_languages(columns: list[str], known: list[str]) -> None:
 
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
-    """The identifier over all its languages, read once (half a second) and never restricted."""
+    """The identifier with all its languages, read once (half a second) and never restricted."""
     langid = optional("py3langid.langid", "py3langid", "scores")
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)

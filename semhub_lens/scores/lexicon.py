@@ -1,9 +1,9 @@
-r"""Sentiment by a word list: the mean valence of the listed words that occur in a text.
+r"""Sentiment from a word list: the mean valence of the listed words in a text.
 
 $$s(x) = \frac{1}{|M(x)|} \sum_{m \in M(x)} v(m)$$
 
-with the matches M(x), found from the left, the longest entry first, and the list's valences v. Negation, irony and
-word order are not seen; what is not in the list does not count.
+with the matches M(x), found from the left, longest entry first, and the list's valences v. Negation, irony and word
+order are ignored, and so are words that are not in the list.
 
 Source: Nielsen 2011 (AFINN); lists of the same form exist for many languages.
 """
@@ -24,7 +24,7 @@ from semhub_lens.base.files import user_path
 from semhub_lens.scores.inputs import as_texts
 
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Kana and Chinese characters: written without spaces, so each is a unit of its own."""
+"""Kana and Chinese characters: they are written without spaces, so each is a separate unit."""
 UNIT = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 LARGEST = 5
 Units = tuple[str, ...]
@@ -32,14 +32,18 @@ Units = tuple[str, ...]
 
 @checked
 def lexicon_sentiment(texts: str | Sequence[str], lexicon_path: str | Path) -> Float[Tensor, " item"]:
-    """Return the mean valence (-5 to 5) of the lexicon's words in each text; NaN where none occurs.
+    """Return the mean valence (-5 to 5) of the lexicon's words in each text; NaN if none occurs.
 
     Entries of several words, emoticons and texts without spaces (Chinese, Japanese) are matched by the longest entry.
-    Case and width do not count; entries that differ in nothing else share the mean of their valences.
+    Case and width are ignored; entries that differ only in these share the mean of their valences. Negation and irony
+    are ignored too.
 
     Args:
         texts: the texts.
-        lexicon_path: a JSON file, an object of word -> valence from -5 to 5, as AFINN has it.
+        lexicon_path: a JSON file with an object of word -> valence from -5 to 5, such as AFINN.
+
+    Returns:
+        One number per text.
 
     Raises:
         SemhubError: no texts; no such file, not such an object, a blank entry, or a valence outside -5 to 5.

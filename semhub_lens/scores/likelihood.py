@@ -1,10 +1,10 @@
-r"""What the model itself says of continuations: their perplexity, and which of two words would follow them.
+r"""Scores of continuations by the model itself: their perplexity, and the sentiment words that would follow them.
 
 $$\log \mathrm{PPL}(c \mid x) = -\frac{1}{|c|} \sum_t \log p(c_t \mid x, c_{<t})$$
 
-`continuation_perplexity` is low for text that the model finds ordinary, so also for one that repeats itself without
-end: look at the texts. `likelihood_sentiment` asks the model that wrote the text, with all its blind spots.
-Run both on the un-steered model, with no hooks attached.
+`continuation_perplexity` is low for text that the model finds ordinary, so also for endless repetition: read the texts.
+`likelihood_sentiment` uses the judgement of the model that wrote the text, with all its blind spots. Use the unsteered
+model for both, with no hooks attached.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,16 +39,16 @@ def continuation_perplexity(
 ) -> Float[Tensor, " item"]:
     r"""Return the log-perplexity of each continuation given its prompt: mean negative log-likelihood in nats per token.
 
-    `exp` of it is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The
-    value does not depend on the other prompts.
+    Its `exp` is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The value
+    does not depend on the other prompts. Low perplexity is not quality: repetitive text has low perplexity.
 
     Args:
-        model: the un-steered model, without hooks.
+        model: the unsteered model, without hooks.
         prompts: texts, `Prompt`s, token ids or chat messages.
-        continuations: a `Generation` from these prompts (its tokens are taken as they are), or token ids for each
-            prompt, or texts, which are tokenised on their own and put after the prompt as they are written. Put the
-            blank between the two in front of the continuation (" two"), not at the prompt's end. There most tokenizers
-            make a token of it; the word behind that token would be measured, which models seldom see.
+        continuations: a `Generation` from these prompts (its tokens are used), or token ids for each prompt, or texts.
+            Texts are tokenised separately and put after the prompt. Put the blank between the two at the start of the
+            continuation (" two"), not at the end of the prompt. There, most tokenizers make it a separate token, and
+            models rarely see a word after such a token.
         progress: show a progress bar.
 
     Returns:
@@ -56,7 +56,7 @@ def continuation_perplexity(
 
     Raises:
         SemhubError: empty input, unequal numbers of prompts and continuations, a `Generation` from other prompts, or
-            more tokens than the model's context holds.
+            more tokens than the model's context allows.
 
     Example:
         >>> written = generate(tiny_model, ["three plus", "dog"], max_new_tokens=4, progress=False)
@@ -96,14 +96,14 @@ def _continuation_ids(
                     f"The continuations were generated from other prompts: {text!r}, not {prompt.text!r}."
                 )
     if any(isinstance(new, str) for new in listed) and model.tokenizer is None:
-        raise Unfit("The model has no tokenizer; give the continuations as token ids.")
+        raise Unfit("The model has no tokenizer; pass the continuations as token ids.")
     return [encode_behind(model.tokenizer, new) if isinstance(new, str) else [int(i) for i in new] for new in listed]
 
 
 @checked
 @dataclass(frozen=True)
 class SentimentFrame:
-    """A few words that end a text so that a word of judgement comes next, and words of either judgement."""
+    """A short text that makes the model judge a text with the next word, and words for either judgement."""
 
     frame: str
     good: tuple[str, ...]
@@ -117,7 +117,7 @@ FRAMES: Mapping[str, SentimentFrame] = {
     "de": SentimentFrame(" Insgesamt ist das", ("gut", "toll"), ("schlecht", "mies")),
     "zh": SentimentFrame("总的来说，这很", ("好", "棒", "精彩"), ("差", "糟", "糟糕")),
 }
-"""Chosen before any measurement: plain words of judgement that are one token in a large multilingual vocabulary."""
+"""Chosen before any measurement: plain words of judgement that are single tokens in a large multilingual vocabulary."""
 
 
 @checked
@@ -129,26 +129,26 @@ def likelihood_sentiment(
     frame: SentimentFrame | None = None,
     progress: bool = True,
 ) -> Float[Tensor, " item"]:
-    r"""Return how much likelier the model finds words of praise than words of blame right after each text.
+    r"""Return the log odds of words of praise against words of blame after each text, in nats.
 
     $$s(x) = \log \sum_{w \in \text{good}} p(w \mid x, f) - \log \sum_{w \in \text{bad}} p(w \mid x, f)$$
 
-    in nats, with a short frame f in the text's language ("All in all, this is"). The zero is arbitrary: it moves with
-    frame and words. Compare texts of one language with one another.
+    f is a short frame in the text's language ("All in all, this is"). The zero point is arbitrary: it depends on frame
+    and words. So compare only texts in the same language.
 
     Args:
-        model: the un-steered model, without hooks.
+        model: the unsteered model, without hooks.
         texts: the texts.
-        language: chooses frame and words; en, fr, es, de or zh.
-        frame: a frame and words of your own, in place of those in `FRAMES`.
+        language: selects frame and words; en, fr, es, de or zh.
+        frame: your own frame and words, in place of those in `FRAMES`.
         progress: show a progress bar.
 
     Returns:
         Differences of log-probabilities; NaN for a blank text.
 
     Raises:
-        SemhubError: no texts, a language without frame, a word that no single token of the model spells, or one token
-            on both sides.
+        SemhubError: no texts, a language without frame, a word that is not a single token of the model, or one token on
+            both sides.
 
     Example:
         >>> words = SentimentFrame(" is", good=("red",), bad=("blue",))
@@ -158,11 +158,13 @@ def likelihood_sentiment(
     require_model(model)
     listed = as_texts(texts)
     if frame is None and language not in FRAMES:
-        raise SemhubError(f"There is no frame for {language!r}; there are {', '.join(FRAMES)}. Give one with frame=.")
+        raise SemhubError(
+            f"There is no frame for {language!r}, only for {', '.join(FRAMES)}. Pass your own with frame=."
+        )
     chosen = frame or FRAMES[language]
     good, bad = (target_ids(model.tokenizer, words, variants="space") for words in (chosen.good, chosen.bad))
     if both := set(good) & set(bad):
-        raise SemhubError(f"Tokens {sorted(both)} stand for words on both sides, {chosen.good} and {chosen.bad}.")
+        raise SemhubError(f"Tokens {sorted(both)} belong to words on both sides, {chosen.good} and {chosen.bad}.")
     used = [item for item, text in enumerate(listed) if text.strip()]
     out = torch.full((len(listed),), torch.nan, dtype=torch.float32)
     if used:

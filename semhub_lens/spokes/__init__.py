@@ -1,8 +1,8 @@
-"""Eyes and ears for a text-only language model: what is needed to use them. The room `training` makes them.
+"""Eyes and ears for a text-only language model, ready to use. The room `training` trains them.
 
-- `spoke`: `load(name, model)` gives a `Spoke`; its `prompt(text, media)` goes into every function of this library.
-- `encoders`, `whisper`: frozen encoders of pictures and sound.
-- `projector`: features to vectors of the residual stream's size.
+- `spoke`: `load(name, model)` gives a `Spoke`; pass its `prompt(text, media)` to any function of this library.
+- `encoders`, `whisper`: frozen encoders for pictures and sound.
+- `projector`: features to vectors of the residual stream's width.
 - `layout`: token ids with placeholders.
 """
 

@@ -1,6 +1,6 @@
 """Frozen encoders from Python packages: pictures and sounds to a few feature vectors.
 
-They were trained for other ends (ImageNet classes, transcription) and know nothing of the language model.
+They were trained for other tasks (ImageNet classes, transcription), without the language model.
 """
 
 from collections import defaultdict
@@ -33,6 +33,8 @@ WEIGHTS = PackagedFile(
     "vision",
 )
 SIDE = 224
+CLASSES = 1000
+"""Of ImageNet."""
 AT_ONCE = 16
 """Pictures or clips in one pass."""
 RATE = HERTZ
@@ -40,17 +42,17 @@ LONGEST = 30.0
 QUIET = 0.01
 """Sound below this share of the peak (-40 dB) counts as silence at the ends of a clip."""
 BLOCK = RATE // 4
-"""Clips are filled up with silence to a multiple of a quarter of a second, so that equal lengths run together."""
+"""Clips are padded with silence to a multiple of a quarter of a second, so that equal lengths share a batch."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What a spoke needs of an encoder."""
+    """The interface of a spoke's encoder."""
 
     modality: str
     """"image" or "audio": also the placeholder in a prompt's text, `<image>` or `<audio>`."""
     name: str
-    """The weights and every setting that changes features."""
+    """A text for the weights and every setting that changes features."""
     chunks: int
     d: int
 
@@ -63,11 +65,11 @@ class Encoder(Protocol):
 class VisionEncoder:
     """EfficientNet-lite0 (ImageNet): features of a grid of regions, row by row from the top left.
 
-    Each of the `grid` x `grid` regions has the mean of the last feature map (1280 channels) and of a middle one (112
-    channels, block 10) over it.
+    For each of the `grid` x `grid` regions, the features are the means of the last feature map (1280 channels) and of a
+    middle one (112 channels, block 10).
 
     Raises:
-        SemhubError: the packages of the extra `vision` are missing, or the weights are others.
+        SemhubError: the packages of the extra `vision` are missing, or have other weights.
 
     Example:
         >>> encoder = VisionEncoder()
@@ -80,7 +82,7 @@ class VisionEncoder:
 
     def __init__(self, grid: int = 3) -> None:
         if not 1 <= grid <= 7:
-            raise SemhubError(f"The grid has {grid} regions a side; expected 1 to 7 (the last feature map has 7).")
+            raise SemhubError(f"The grid has {grid} regions per side; expected 1 to 7 (the last feature map has 7).")
         optional("PIL.Image", "pillow", "vision")
         package = optional("efficientnet_lite_pytorch", "efficientnet-lite-pytorch", "vision")
         weights = torch.load(BytesIO(WEIGHTS.read()), map_location="cpu", weights_only=True)
@@ -90,13 +92,18 @@ class VisionEncoder:
         self._net.load_state_dict(weights)
         self._net.eval()
 
+    @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
         """Features of pictures: PIL images, arrays `[height, width, 3 or 4]`, or paths of image files.
 
-        Arrays hold 0 to 255, or floats from 0 to 1. Transparent pictures lie on white, and so do those that are not
-        square.
+        Arrays have values from 0 to 255, or floats from 0 to 1. Transparent pictures and pictures that are not square
+        get a white background.
+
+        Raises:
+            SemhubError: no pictures, or one that cannot be read.
         """
+        _require_some(media, "picture")
         return torch.cat([self._regions(media[start : start + AT_ONCE]) for start in range(0, len(media), AT_ONCE)])
 
     def _regions(self, media: Sequence[Any]) -> Tensor:
@@ -104,9 +111,17 @@ class VisionEncoder:
         pooled = [F.adaptive_avg_pool2d(features, self.grid).flatten(2) for features in (last, middle)]
         return rearrange(torch.cat(pooled, dim=1), "item d chunk -> item chunk d").contiguous()
 
+    @checked
     @torch.no_grad()
     def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
-        """The k most probable ImageNet classes of each picture (a check of the weights)."""
+        """The k most probable ImageNet classes of each picture (a check of the weights).
+
+        Raises:
+            SemhubError: no pictures, one that cannot be read, more classes than there are.
+        """
+        _require_some(media, "picture")
+        if not 1 <= k <= CLASSES:
+            raise SemhubError(f"k= is how many of {CLASSES} classes are told, at least 1; got {k}.")
         last = self._maps(torch.stack([pixels(one) for one in media]))[1]
         return head_of(self._net)(last.mean((2, 3))).topk(k).indices.tolist()
 
@@ -122,8 +137,13 @@ class VisionEncoder:
             handle.remove()
 
 
+def _require_some(media: Sequence[Any], kind: str) -> None:
+    if not len(media):
+        raise SemhubError(f"The list of media is empty ({media!r}); give at least one {kind}.")
+
+
 def picture(media: Any) -> Any:
-    """A PIL image (RGB, on white) of a PIL image, an array or a path."""
+    """A PIL image (RGB, on white) from a PIL image, an array or a path."""
     from PIL import Image
 
     if isinstance(media, str | Path):
@@ -154,12 +174,12 @@ def pixels(media: Any) -> Float[Tensor, "channel height width"]:
 
 @checked
 class AudioEncoder:
-    """Whisper-base's encoder: means of its states over `chunks` equal parts of a clip, in their order.
+    """Whisper-base's encoder: means of its states over `chunks` equal parts of a clip, in order.
 
-    Clips run without the padding to 30 seconds; silence at both ends is cut.
+    Clips run without padding to 30 seconds; silence at both ends is removed.
 
     Raises:
-        SemhubError: the packages of the extra `audio` are missing, or the weights are others.
+        SemhubError: the packages of the extra `audio` are missing, or have other weights.
 
     Example:
         >>> encoder = AudioEncoder()
@@ -181,9 +201,15 @@ class AudioEncoder:
         self._mel = WhisperFeatureExtractor(feature_size=MELS)
         self._net = WhisperEncoder.packaged()
 
+    @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming."""
+        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming.
+
+        Raises:
+            SemhubError: no clips, or one that cannot be read.
+        """
+        _require_some(media, "clip")
         clips = [clip(one) for one in media]
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, samples in enumerate(clips):
@@ -199,7 +225,7 @@ class AudioEncoder:
 
 
 def sound(media: Any) -> tuple[np.ndarray, int]:
-    """Mono samples (float32) and their rate, of a pair (samples, rate) or a path."""
+    """Mono samples (float32) and their rate, from a pair (samples, rate) or a path."""
     if isinstance(media, str | Path):
         samples, rate = read_wave(media)
     elif isinstance(media, tuple) and len(media) == 2:
@@ -213,7 +239,7 @@ def sound(media: Any) -> tuple[np.ndarray, int]:
 
 
 def clip(media: Any) -> np.ndarray:
-    """Samples at 16 kHz with a peak of 1, without the silence at both ends, filled up to a quarter of a second."""
+    """Samples at 16 kHz with a peak of 1, without the silence at both ends, padded to a quarter of a second."""
     samples = resampled(*sound(media))
     peak = np.abs(samples).max()
     if peak == 0:

@@ -1,4 +1,4 @@
-"""Prompts of a spoke: token ids with placeholders that vectors are written over, and which model they are for."""
+"""Prompts of a spoke: token ids with placeholders for vectors, and fingerprints of the model that they are for."""
 
 from typing import Any
 
@@ -19,16 +19,16 @@ def vocabulary_hash(model: Model) -> str:
 
 
 def placeholder(model: Model) -> int:
-    """The token id that holds a place for a vector: the tokenizer's unknown token, or where it has none, the full stop.
+    """The token id of the placeholders: the tokenizer's unknown token, or the full stop if it has none.
 
-    Vectors are written over it, so it plays no part; a padding token would be masked.
+    Vectors replace it, so its meaning does not matter; a padding token would be masked.
     """
     tokenizer = _tokenizer(model)
     return encode(tokenizer, ".")[-1] if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
 
 
 def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], tuple[int, ...], bool]:
-    """Token ids of a text with one placeholder `<name>`, the placeholder's positions, and whether it begins with BOS.
+    """Token ids of a text with one placeholder `<name>`, the placeholder's positions, and whether it starts with BOS.
 
     Raises:
         SemhubError: the text has no such placeholder, or several.
@@ -50,5 +50,5 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
 
 def _tokenizer(model: Model) -> Any:
     if getattr(model, "tokenizer", None) is None:
-        raise Unfit("The model has no tokenizer; a spoke needs one to build its prompts.")
+        raise Unfit("The model has no tokenizer; a spoke needs one to make its prompts.")
     return model.tokenizer

@@ -1,11 +1,12 @@
-r"""The projector: encoder features to a few vectors of the residual stream's size.
+r"""The projector: encoder features to a few vectors of the residual stream's width.
 
 $$e_j = s\,\frac{p_j}{\lVert p_j \rVert}, \qquad p = W_2 \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + b_2$$
 
-with features x that were standardised one by one (mean and deviation over what is trained on), because an encoder's
-layers have scales of their own; so every vector has the norm s, the mean norm of a text token at the input of block 0.
+Each feature in x is standardised (with mean and deviation over the training data), because an encoder's layers have
+different scales. Every vector has the norm s, the mean norm of a text token at the input of block 0.
 
-With codes, one for each training name, the vectors are mixtures of the codes' own, weighed by a classifier C of names:
+With codes, one for each training name, the vectors are mixtures of the codes' vectors, weighted by a classifier C of
+names:
 
 $$p = W_2 \operatorname{softmax}(C \operatorname{gelu}(W_1 \operatorname{norm}(x) + b_1) + c) + b_2$$
 """
@@ -35,22 +36,26 @@ class Shape:
     """Sizes of a projector."""
 
     chunks: int
-    """Feature vectors of one picture or clip."""
+    """The number of feature vectors of one picture or clip."""
     d_in: int
     d_model: int
     hidden: int = 512
     embeddings: int = 4
-    """Vectors in the residual stream; in a projector that is not joint, one for each chunk."""
+    """The number of vectors in the residual stream; one for each chunk if the projector is not joint."""
     joint: bool = True
     """True: an MLP on all chunks makes all vectors. False: one MLP makes each chunk's vector, from that chunk and the
-    mean of all, so that a region of a picture stays a position of the prompt."""
+    mean of all, so that each region of a picture corresponds to a position of the prompt.
+    """
     standardised: bool = False
     """Whether features are standardised first."""
     codes: int = 0
-    """Above 0: the hidden layer is followed by a softmax over so many codes (one for each training name), and every
-    vector is a mixture of the codes' own (Lu et al. 2024, Ovis: a table of visual embeddings)."""
+    """If above 0: a softmax over this number of codes (one for each training name) follows the hidden layer, and every
+    vector is a mixture of the codes' vectors (Lu et al. 2024, Ovis: a table of visual embeddings).
+    """
     rank: int = 0
-    """Above 0, with codes: a code has so many numbers, of which one linear map makes the vectors; a smaller table."""
+    """If above 0, with codes: a code has this many numbers, and one linear map makes vectors from them; a smaller
+    table.
+    """
 
     def __post_init__(self) -> None:
         sizes = [self.chunks, self.d_in, self.d_model, self.hidden, self.embeddings]
@@ -62,16 +67,16 @@ class Shape:
                 f"{self.embeddings}."
             )
         if self.rank and not self.codes:
-            raise SemhubError(f"rank={self.rank} makes a table of codes smaller, and there are no codes.")
+            raise SemhubError(f"rank={self.rank} reduces the table of codes, but there are no codes.")
 
     @property
     def entering(self) -> int:
-        """Length of what the MLP reads."""
+        """The length of the MLP's input."""
         return self.d_in * (self.chunks if self.joint else 2)
 
     @property
     def leaving(self) -> int:
-        """Length of what the MLP gives."""
+        """The length of the MLP's output."""
         return self.d_model * (self.embeddings if self.joint else 1)
 
 
@@ -81,8 +86,8 @@ class Projector(nn.Module):
 
     Args:
         shape: sizes.
-        scale: norm of every vector that comes out.
-        seed: of the initial weights.
+        scale: the norm of every output vector.
+        seed: for the initial weights.
 
     Example:
         >>> from semhub_lens.spokes.projector import Projector, Shape
@@ -100,6 +105,8 @@ class Projector(nn.Module):
         self.table = nn.Linear(shape.codes, shape.rank, bias=False) if shape.rank else None
         self.leave = nn.Linear(shape.rank or shape.codes or shape.hidden, shape.leaving)
         self.place = nn.Parameter(torch.zeros(shape.embeddings, shape.d_model, dtype=torch.float32))
+        if scale <= 0:
+            raise SemhubError(f"scale= is the norm of the vectors that come out, above 0; got {scale}.")
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float32))
         if shape.standardised:
@@ -116,7 +123,7 @@ class Projector(nn.Module):
                     layer.bias.zero_()
 
     def standardise(self, features: Float[Tensor, "item chunk d"]) -> None:
-        """Take mean and deviation of each feature from these."""
+        """Set the mean and deviation of each feature from these."""
         each = features.float().flatten(0, -2)
         self.mean.copy_(each.mean(0))
         self.deviation.copy_(each.std(0).clamp(min=1e-3))
@@ -130,7 +137,7 @@ class Projector(nn.Module):
         return self.vectors(hidden if self.code is None else self.code(hidden).softmax(-1))
 
     def shares(self, features: Float[Tensor, "item chunk d"]) -> Float[Tensor, "... code"]:
-        """How much of each code the vectors are mixed of: [item code], or [item chunk code] if not joint.
+        """The share of each code in the mixtures: [item code], or [item chunk code] if not joint.
 
         Raises:
             SemhubError: the projector has no codes.
@@ -140,7 +147,7 @@ class Projector(nn.Module):
         return self.code(self.hidden(features)).softmax(-1)
 
     def vectors(self, mixed: Float[Tensor, "..."]) -> Float[Tensor, "item embedding d_model"]:
-        """Vectors of the residual stream from the hidden layer or, with codes, from their shares."""
+        """Vectors for the residual stream from the hidden layer or, with codes, from their shares."""
         out = self.leave(mixed if self.table is None else self.table(mixed))
         out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
         return self.scale * nn.functional.normalize(out + self.place, dim=-1)
@@ -148,11 +155,11 @@ class Projector(nn.Module):
     def hidden(
         self, features: Float[Tensor, "item chunk d"], shown: Sequence[int] | None = None
     ) -> Float[Tensor, "..."]:
-        """The hidden layer: [item hidden] of a joint projector, else [item chunk hidden].
+        """The hidden layer: [item hidden] for a joint projector, otherwise [item chunk hidden].
 
         Args:
-            features: standardised here where the shape says so.
-            shown: of a projector that is not joint the chunks to give; None gives all.
+            features: encoder features; they are standardised here if the shape says so.
+            shown: the chunks to use, for a projector that is not joint; None means all.
         """
         if self.shape.standardised:
             features = (features - self.mean) / self.deviation
@@ -165,7 +172,7 @@ class Projector(nn.Module):
 
     @torch.no_grad()
     def rounded(self) -> "Projector":
-        """A copy with weights of half precision (as files hold them), computing in single precision."""
+        """A copy with weights in half precision (as in files), computing in single precision."""
         copy = Projector(self.shape)
         copy.load_state_dict({k: v.half().float() if v.ndim else v for k, v in self.state_dict().items()})
         return copy.eval()
@@ -174,23 +181,23 @@ class Projector(nn.Module):
 @checked
 @dataclass(frozen=True)
 class Card:
-    """Where a projector comes from and what it fits."""
+    """The origin of a projector, and the model that it belongs to."""
 
     name: str
     modality: str
     encoder: str
     model: str
     weights: str
-    """Of the language model, see `layout.unembedding_hash`."""
+    """A hash of the language model, see `layout.unembedding_hash`."""
     vocabulary: str
-    """Hash of the tokenizer's vocabulary."""
+    """A hash of the tokenizer's vocabulary."""
     settings: Mapping[str, Any]
     """Data and settings of the training, and the last losses."""
 
 
 @checked
 def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
-    """Write weights (half precision), sizes, card and checksum to one safetensors file, which appears when complete."""
+    """Write weights (half precision), sizes, card and checksum to one safetensors file, complete or not at all."""
     state = projector.state_dict()
     tensors = {k: (v.half() if v.ndim else v).detach().cpu().contiguous() for k, v in state.items()}
     header = {"shape": asdict(projector.shape), "card": asdict(card), "sha256": tensors_sha256(tensors)}
@@ -200,14 +207,14 @@ def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
 
 @checked
 def load_projector(path: str | Path) -> tuple[Projector, Card]:
-    """Read what `save_projector` wrote.
+    """Read a projector that `save_projector` wrote.
 
     Raises:
         SemhubError: no such file, a file of another kind, or weights that do not match their checksum.
     """
     path = user_path(path)
     if not path.is_file():
-        raise SemhubError(f"No projector at {path}; give the file that save_projector wrote.")
+        raise SemhubError(f"No projector at {path}; pass a file that save_projector wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["semhub_lens"])

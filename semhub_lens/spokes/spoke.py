@@ -1,8 +1,8 @@
 """A spoke: an encoder and a projector that give a text-only language model eyes or ears.
 
-**An adapter probe.** The language model was never trained with that encoder, and the projector was trained through the
-frozen model to make it say names. What is found at a picture's positions is partly what that training asked for: weaker
-evidence than a model that was trained on both from the start.
+**A spoke is an adapter probe.** The language model was never trained with the encoder. The projector was trained
+through the frozen model so that the model says names. Findings at a picture's positions are partly an effect of that
+training, which is weaker evidence than a model trained on both from the start.
 
 Source: Liu et al. 2023 (Visual Instruction Tuning): a frozen encoder, a trained projector, a language model.
 """
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import Missing, SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import fingerprint
@@ -38,17 +38,21 @@ class Spoke:
 
     Args:
         model: the language model.
-        encoder: gives features of media.
-        projector: gives vectors for the residual stream.
-        card: where the projector comes from; None for one of your own (nothing is checked then).
+        encoder: makes features from media.
+        projector: makes vectors for the residual stream.
+        card: the origin of the projector; None for your own (then nothing is checked).
 
     Raises:
-        SemhubError: encoder, projector and model do not fit one another, or the projector was trained through another
-            model or another tokenizer.
+        SemhubError: encoder, projector and model do not match, or the projector was trained through another model or
+            another tokenizer.
     """
 
     def __init__(self, model: Model, encoder: Encoder, projector: Projector, card: Card | None = None) -> None:
         require_model(model)
+        if not isinstance(encoder, Encoder):
+            raise SemhubError(
+                f"encoder= has modality, name, chunks and d, and is called with media; got {shown(encoder)}."
+            )
         shape = projector.shape
         if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
             raise SemhubError(
@@ -71,20 +75,20 @@ class Spoke:
 
     @property
     def modality(self) -> str:
-        """What it reads, by its name in `inputs.modalities`."""
+        """Its modality, by the name in `inputs.modalities`."""
         return self.encoder.modality
 
     @property
     def hash(self) -> str:
-        """Of the projector's weights and the encoder: spokes of one name may differ."""
+        """A hash of the projector's weights and the encoder: spokes with one name may differ."""
         return fingerprint([self.projector.state_dict(), self.encoder.name])
 
     @property
     def grid(self) -> int | None:
-        """Regions a side of the picture, filled up to a square, where every position stands for one of them.
+        """The number of regions per side of the picture, padded to a square, if every position represents one region.
 
-        None for sounds, and where all regions make all vectors. A region's vector also depends on the mean of all, and
-        its features see beyond its edges.
+        None for sounds, and if all regions together make all vectors. A region's vector also depends on the mean of all
+        regions, and its features see beyond its edges.
         """
         return None if self.projector.shape.joint else getattr(self.encoder, "grid", None)
 
@@ -97,18 +101,17 @@ class Spoke:
         return self.projector(self.encoder([media]))[0].float().cpu()
 
     def prompt(self, text: str, media: Any) -> Prompt:
-        """A prompt that holds the media where its text says `<image>` or `<audio>`.
+        """A prompt with the media in place of `<image>` or `<audio>` in its text.
 
         Args:
-            text: has the placeholder once. A space after it belongs to the next word.
+            text: a text with exactly one placeholder. A space after it belongs to the next word.
             media: a PIL image, an array of pixels or a path; or (samples, rate) or a path.
 
         Returns:
-            A `Prompt` with a span "image" or "audio" and the vectors for it. `prompt.hooks` writes them in a run of
-            your own.
+            A `Prompt` with a span "image" or "audio" and its vectors. `prompt.hooks` writes them in your own run.
 
         Raises:
-            SemhubError: the text has no such placeholder or several; unreadable media.
+            SemhubError: no such placeholder in the text, or several; unreadable media.
 
         Example:
             >>> spoke = shl.spokes.load("vision-gemma-3-270m", model)  # doctest: +SKIP
@@ -142,7 +145,7 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
 
     Args:
         name: a packaged spoke (see `available`) or the path of a projector that `semhub train-spoke` wrote.
-        model: the language model that it was trained through; None loads it, as `spoke.model`.
+        model: the language model that it was trained through; None loads that model as `spoke.model`.
 
     Raises:
         SemhubError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
@@ -172,7 +175,7 @@ def available() -> list[str]:
 
 @checked
 def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
-    """The packaged spokes of a language model by modality, and for the other modalities the reason why there is none.
+    """The packaged spokes of a language model by modality, and for other modalities the reason why there is none.
 
     Raises:
         SemhubError: not a TransformerLens model.
@@ -204,43 +207,54 @@ def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
 def reader_for(
     model: Model, modality: str, *, spoke: str | Path | None = None, processor: str | None = None, template: str = "{}"
 ) -> MediaReader:
-    """What reads pictures or sound for a model: the spoke that is named, its own processor, or its packaged spoke.
+    """The reader of pictures or sound for a model: the given spoke, the model's processor, or its packaged spoke.
 
     Args:
         model: any TransformerLens model.
         modality: a name in `inputs.modalities`.
         spoke: a packaged spoke or a projector's file.
-        processor: under which name or folder a multimodal model's processor is found.
+        processor: the name or folder of a multimodal model's processor.
         template: a multimodal model's own format around a text.
 
     Raises:
-        SemhubError: a spoke that cannot be loaded, or nothing that reads this modality for this model.
+        SemhubError: a spoke or processor that cannot be loaded, a spoke of another modality, or no reader of this
+            modality for this model.
     """
     require_model(model)
     modality_of(modality)
     if spoke is not None:
-        return load(spoke, model)
+        found = load(spoke, model)
+        if found.modality != modality:
+            raise SemhubError(f"The spoke {found.name!r} reads {found.modality}, but {modality} is asked for.")
+        return found
     if processor is not None and getattr(model.cfg, "is_multimodal", False):
-        from transformers import AutoProcessor
-
-        return ProcessorReader(AutoProcessor.from_pretrained(processor), modality, template)
+        return ProcessorReader(_processor(processor), modality, template)
     readers, missing = fitting(model)
     if modality not in readers:
-        raise SemhubError(f"This needs what reads {modality}, but {missing[modality]}. Give a spoke (--spoke).")
+        raise SemhubError(f"This needs a reader for {modality}, but {missing[modality]}. Pass a spoke (--spoke).")
     return readers[modality]
 
 
+def _processor(name: str) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except Exception as error:  # no such folder, a damaged one, no network: types of every kind
+        raise SemhubError(f"No processor could be read from {name!r}: {error}") from error
+
+
 def encoder_for(modality: str, chunks: int) -> Encoder:
-    """The encoder of a modality with so many feature vectors.
+    """The encoder of a modality with this number of feature vectors.
 
     Raises:
-        SemhubError: unknown modality, or a number of regions of a picture that is no square.
+        SemhubError: unknown modality, or a number of picture regions that is not a square.
     """
     if modality_of(modality) is AUDIO:
         return AudioEncoder(chunks)
     grid = round(chunks**0.5)
     if grid * grid != chunks:
-        raise SemhubError(f"A picture's regions form a square, so {chunks} is not a number of them.")
+        raise SemhubError(f"A picture's regions form a square, so their number cannot be {chunks}.")
     return VisionEncoder(grid)
 
 

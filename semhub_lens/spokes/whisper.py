@@ -1,7 +1,7 @@
 """The encoder of Whisper-base, read from CTranslate2's file and run on clips of any length up to 30 seconds.
 
-Whisper pads every clip to 30 seconds; this encoder runs on the clip alone, which is many times cheaper for a word. That
-is a small departure from how it was trained.
+Whisper pads every clip to 30 seconds. This encoder runs only on the clip, which is many times faster for a word, but
+differs slightly from its training.
 
 Source: Radford et al. 2022 (Robust Speech Recognition via Large-Scale Weak Supervision).
 """

@@ -1,10 +1,10 @@
-"""All that makes spokes. Nothing imports this room but the command line, when asked; it needs the extra `train`.
+"""Training and testing spokes. Only `semhub train-spoke` imports this room; it needs the extra `train`.
 
 - `corpora`: readers of pictures and speech; `bundled_sounds`: how the bundled clips were made.
-- `augmentation`, `features`: changed views, and encoder features of them.
+- `augmentation`, `features`: changed views of items, and their encoder features.
 - `sampler`, `frozen`, `pretraining`, `stacking`, `checkpoints`, `train`: the loss, its stages, the loop.
-- `recipes`: what a vision and an audio spoke are trained on.
-- `evaluation`: how often a spoke names what it reads; `curve_figure`: the loss curve.
+- `recipes`: the training data of vision and audio spokes.
+- `evaluation`: how often a spoke gives the right name; `curve_figure`: the loss curve.
 - `command`: `semhub train-spoke`.
 """
 

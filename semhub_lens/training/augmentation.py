@@ -1,4 +1,4 @@
-"""Changed views of a picture or a sound that leave its name as it is. Every draw is explicit."""
+"""Random changes of a picture or a sound that keep its name. Every draw is explicit."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ GROUNDS = ("white", "white", "lightgray", "beige", "lightblue", "black", "palegr
 
 
 def changed_picture(media: Any, rng: torch.Generator) -> Any:
-    """A picture turned, moved, resized, mirrored, in other light, on another ground."""
+    """A picture that is turned, moved, resized or mirrored, in other light, on another background."""
     from PIL import Image, ImageEnhance, ImageFilter
 
     draw = torch.rand(12, generator=rng, dtype=torch.float32).tolist()
@@ -39,14 +39,14 @@ def changed_picture(media: Any, rng: torch.Generator) -> Any:
 
 
 def _placed(layered: Any, corner: list[int]) -> tuple[Any, tuple[int, int]]:
-    """Cut what would lie outside on the left or top, which `alpha_composite` does not take."""
+    """Crop parts outside on the left or top, which `alpha_composite` does not accept."""
     cut = [max(0, -place) for place in corner]
     layered = layered.crop((cut[0], cut[1], layered.width, layered.height))
     return layered, (max(0, corner[0]), max(0, corner[1]))
 
 
 def changed_sound(media: Any, rng: torch.Generator) -> tuple[np.ndarray, int]:
-    """A sound played faster or slower (pitch changes along), with an echo of a room, another tone and noise."""
+    """A sound played faster or slower (which also changes the pitch), with a room's echo, another tone and noise."""
     draw = torch.rand(6, generator=rng, dtype=torch.float32).tolist()
     samples = clip(media)
     samples = np.asarray(resample(samples, round(len(samples) * (0.85 + 0.3 * draw[0]))), dtype=np.float32)

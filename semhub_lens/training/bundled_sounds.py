@@ -1,4 +1,4 @@
-"""How the bundled clips were made: eSpeak NG speaks every word of the bundled `sounds.tsv` (extra `train`)."""
+"""Making the bundled clips: eSpeak NG speaks every word of the bundled `sounds.tsv` (extra `train`)."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from semhub_lens.training.corpora.speech import speak
 
 PEAK = 0.3
 QUIET, MARGIN = 0.01, 400
-"""Silence at the ends (below this share of the peak) is cut, but for so many samples."""
+"""Silence at the ends (below this share of the peak) is cut, except for this many samples."""
 
 
 def write_sounds(folder: str | Path) -> list[Path]:
-    """Speak every word of the bundled `sounds.tsv` anew and write `WORD.flac` to a folder.
+    """Speak every word of the bundled `sounds.tsv` again and write `WORD.flac` to a folder.
 
-    The clips sound the same but are not the bundled ones to the last bit: eSpeak's voices flutter a little.
+    The clips sound the same as the bundled ones but are not identical: eSpeak's voices flutter slightly.
 
     Raises:
-        SemhubError: a missing package of the extra `train`, or a folder that cannot be written.
+        SemhubError: a package of the extra `train` is missing, or the folder cannot be written.
     """
     target = user_path(folder)
     require_folder(target)

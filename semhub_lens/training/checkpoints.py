@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights, the optimiser's state and the losses so far, in one file, never partial."""
+"""Checkpoints of a training: weights, optimizer state and losses so far, in one complete file."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 def save(
     folder: str | Path | None, identity: str, projector: Projector, optimiser: Any, history: dict[str, list[float]]
 ) -> None:
-    """Write a checkpoint; None keeps nothing."""
+    """Write a checkpoint; None writes none."""
     if folder is None:
         return
     tensors = {f"weight.{name}": value for name, value in projector.state_dict().items()}
@@ -32,10 +32,10 @@ def save(
 
 
 def restore(folder: str | Path | None, identity: str, projector: Projector, optimiser: Any) -> dict[str, list[float]]:
-    """Put a checkpoint's state into projector and optimiser, and return the losses so far (none without one).
+    """Load a checkpoint into projector and optimizer, and return the losses so far (none without a checkpoint).
 
     Raises:
-        SemhubError: the folder cannot be written, or holds a checkpoint of other settings or a damaged one.
+        SemhubError: the folder cannot be written, or its checkpoint is damaged or of other settings.
     """
     path = None if folder is None else user_path(folder) / NAME
     if path is not None:
@@ -47,10 +47,10 @@ def restore(folder: str | Path | None, identity: str, projector: Projector, opti
             header = json.loads((file.metadata() or {})["semhub_lens"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # the reader raises its own types on a file of another kind
-        raise SemhubError(f"The checkpoint {path} is damaged ({error}); remove it to start again.") from error
+        raise SemhubError(f"The checkpoint {path} is damaged ({error}). Remove it to start again.") from error
     if header["identity"] != identity:
         raise SemhubError(
-            f"The folder {folder} holds a training with other settings, data or model; choose another one."
+            f"The folder {folder} contains a training with other settings, data or model. Choose another folder."
         )
     device = next(projector.parameters()).device
     projector.load_state_dict({k.removeprefix("weight."): v for k, v in tensors.items() if k.startswith("weight.")})

@@ -22,51 +22,65 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: semhub train-spoke vision --out eyes --font NotoColorEmoji.ttf")
 def train_spoke(
     kind: Annotated[str, typer.Argument(help="vision or audio.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training; a killed one goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of this training; a stopped one resumes there.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")] = (
         "gemma-3-270m"
     ),
-    name: Annotated[str | None, typer.Option(help="Of the spoke; default: KIND-MODEL.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the spoke; default: KIND-MODEL.")] = None,
     stamps: Annotated[Path | None, typer.Option(help="Tux Paint's stamps (a folder).")] = None,
     font: Annotated[Path | None, typer.Option(help="Vision: a colour font of emoji (Noto).")] = None,
     more: Annotated[list[str] | None, typer.Option(help="Vision: STYLE=FOLDER of further emoji.")] = None,
     named: Annotated[
-        list[str] | None, typer.Option(help="STYLE=FOLDER of files named by what they show or say.")
+        list[str] | None, typer.Option(help="STYLE=FOLDER of files whose names say what they show or say.")
     ] = None,
     words: Annotated[int, typer.Option(help="Audio: number of English words.")] = 1200,
     cache: Annotated[Path | None, typer.Option(help="Folder of encoder features; default: OUT/features.")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each item; default: 6 vision, 2 audio.")] = None,
-    grid: Annotated[int, typer.Option(help="Vision: regions a side.")] = 3,
-    embeddings: Annotated[int | None, typer.Option(help="Vectors; default: one a region, or 4 for audio.")] = None,
+    grid: Annotated[int, typer.Option(help="Vision: regions per side.")] = 3,
+    embeddings: Annotated[
+        int | None, typer.Option(help="Number of vectors; default: one per region, or 4 for audio.")
+    ] = None,
     hidden: Annotated[int, typer.Option(help="Size of the projector's hidden layer.")] = 512,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2000,
     batch: Annotated[int, typer.Option(help="Items a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="At the peak.")] = 1e-3,
-    dropout: Annotated[float, typer.Option(help="Of the hidden layer.")] = 0.2,
+    dropout: Annotated[float, typer.Option(help="Dropout of the hidden layer.")] = 0.2,
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
     mixup: Annotated[float, typer.Option(help="Mix features of two items; 0 is off.")] = 0.0,
     english: Annotated[float, typer.Option(help="Share of English names.")] = 0.5,
-    regions: Annotated[int, typer.Option(help="Vision: vectors shown in a step, drawn at random; 0 shows all.")] = 0,
-    candidates: Annotated[int, typer.Option(help="Tokens that the loss compares.")] = 8000,
+    regions: Annotated[int, typer.Option(help="Vision: number of random vectors shown in a step; 0 shows all.")] = 0,
+    candidates: Annotated[int, typer.Option(help="Number of tokens that the loss compares.")] = 8000,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    pretraining: Annotated[int, typer.Option(help="Steps of telling names apart first, without the model.")] = 0,
-    codes: Annotated[bool, typer.Option(help="Mix one learned vector for each name; needs --pretraining.")] = False,
-    rank: Annotated[int, typer.Option(help="Numbers of a code, for a smaller table; 0: as many as vectors have.")] = 0,
-    folds: Annotated[int, typer.Option(help="Codes also learn behind classifiers that have not seen the item.")] = 0,
-    summed: Annotated[bool, typer.Option(help="Learn a name's whole log-likelihood, not its mean by token.")] = False,
-    shuffle_pairs: Annotated[bool, typer.Option(help="The null: names of other items.")] = False,
-    seed: Annotated[int, typer.Option(help="Chooses items, views and starting weights.")] = 0,
+    pretraining: Annotated[
+        int, typer.Option(help="Pretraining steps as a classifier of names, without the model.")
+    ] = 0,
+    codes: Annotated[
+        bool, typer.Option(help="Learn one vector for each name and mix these; needs --pretraining.")
+    ] = False,
+    rank: Annotated[
+        int, typer.Option(help="Dimensions of a code, for a smaller table; 0: as many as the vectors have.")
+    ] = 0,
+    folds: Annotated[
+        int, typer.Option(help=("Number of folds: codes also learn from classifiers that have not seen the item."))
+    ] = 0,
+    summed: Annotated[
+        bool, typer.Option(help="Learn a name's whole log-likelihood instead of its mean per token.")
+    ] = False,
+    shuffle_pairs: Annotated[bool, typer.Option(help="The null: train on names of other items.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the items, views and starting weights.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of the frozen model in training; tests run in float32.")] = "bfloat16",
+    dtype: Annotated[
+        str, typer.Option(help="Type of the frozen model in training; tests run in float32.")
+    ] = "bfloat16",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")] = False,
 ) -> None:
-    """Train and test a projector that gives a text-only model eyes or ears."""
+    """Train and test a projector that lets a text-only model read pictures or sound."""
     kept, shown = cache or out / "features", not quiet
     styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
     if kind == "vision":
         if font is None:
-            raise SemhubError("A vision spoke learns from emoji; give a colour font with --font.")
+            raise SemhubError("A vision spoke learns from emoji. Give a colour font with --font.")
         plan = vision_plan(
             font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
         )

@@ -1,4 +1,4 @@
-"""The loss curve of a training, and what came of it."""
+"""The loss curve of a training, and the test results."""
 
 import plotly.graph_objects as go
 
@@ -13,7 +13,7 @@ SPLITS = ("choosing", "new_concept", "new_item", "new_style")
 
 @draws(TrainingCurve)
 def training_figure(result: TrainingCurve) -> go.Figure:
-    """Loss of every step, its running mean, and the loss on items that were not trained on."""
+    """Loss of every step, its running mean, and the loss on items outside the training."""
     steps = list(range(1, len(result.losses) + 1))
     figure = go.Figure()
     faint = {"color": rgba(NULL_COLOUR, 0.5), "width": 1}
@@ -32,7 +32,7 @@ def training_figure(result: TrainingCurve) -> go.Figure:
 
 @draws(SpokeEvaluation)
 def evaluation_figure(result: SpokeEvaluation) -> go.Figure:
-    """Share of items by split whose name is among the first tokens, and both chance levels, with their intervals."""
+    """Share of items whose name is among the top tokens, by split, with intervals and both chance levels."""
     splits = list(dict.fromkeys(result.splits))
     shown = ((5, "rank", PALETTE[0]), (1, "rank", PALETTE[1]), (5, "blind", NULL_COLOUR), (5, "mismatched", PALETTE[3]))
     figure = go.Figure()

@@ -1,11 +1,12 @@
-r"""How often a spoke's prompt makes the language model say the right name, over its full vocabulary.
+r"""How often the language model gives the right name after a spoke's prompt, over its full vocabulary.
 
 The rank of an item is read at the last position of a prompt such as `<image> This is a picture of a`. It is the number
 of tokens with a higher logit than the best of its accepted tokens. **First-token rule**: the first tokens of all names
-of the item in the prompt's language are accepted, with and without a leading space. They count as they are, in lower
-case and capitalised; `single` marks items whose first name is one token. Three chance levels go along: `blind` (the
-same prompt with the mean vectors of all items, so what the template alone gives), `mismatched` (the right tokens of
-another item) and a projector trained on shuffled pairs (`TrainingSettings.shuffle_pairs`), which has to be trained.
+of the item in the prompt's language are accepted, with and without a leading space. They count as written, in lower
+case and capitalized; `single` marks items whose first name is one token. There are three chance levels. `blind` uses
+the same prompt with the mean vectors of all items, which measures the template alone. `mismatched` uses the right
+tokens of another item. The third is a projector trained on shuffled pairs (`TrainingSettings.shuffle_pairs`), which
+needs its own training.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,12 +36,12 @@ LEVELS = ("rank", "blind", "mismatched")
 
 @dataclass(frozen=True, eq=False)
 class SpokeEvaluation(Result):
-    """Ranks of the right names, item by item."""
+    """Rank of the right name of every item."""
 
     rank: Float[Tensor, " item"]
-    """Tokens before the best accepted one; 0 is top-1."""
+    """Number of tokens before the best accepted one; 0 is top-1."""
     blind: Float[Tensor, " item"]
-    """The same with the mean vectors in place of the item's."""
+    """The same with the mean vectors in place of the item's vectors."""
     mismatched: Float[Tensor, " item"]
     """Rank of another item's accepted tokens (of another concept) in this item's prediction."""
     single: Bool[Tensor, " item"]
@@ -72,12 +73,12 @@ class SpokeEvaluation(Result):
             k: 1 for top-1.
             split: "train", "new_item", "new_style", "new_concept" or "choosing" (see `Split`).
             style: only items of that style.
-            language: only items asked for in that language.
+            language: only items with a prompt in that language.
             level: "rank", or the chance levels "blind" and "mismatched".
             single: only items whose name is one token.
 
         Raises:
-            SemhubError: no such level, or no such items.
+            SemhubError: the level is unknown, or there are no such items.
         """
         if level not in LEVELS:
             raise SemhubError(f"Unknown level {level!r}; expected one of {', '.join(LEVELS)}.")
@@ -94,10 +95,10 @@ class SpokeEvaluation(Result):
         language: str | None = None,
         single: bool = False,
     ) -> Interval:
-        """Accuracy minus that of another evaluation of the same items, such as the null's, item by item.
+        """Accuracy minus that of another evaluation (such as the null's), paired over the same items.
 
         Raises:
-            SemhubError: no such items, or the other evaluation has others.
+            SemhubError: there are no such items, or the other evaluation lacks some.
         """
         chosen = self._chosen(split, style, language, single)
         place = {key: i for i, key in enumerate(other.keys)}
@@ -127,7 +128,7 @@ class SpokeEvaluation(Result):
         return grouped_bootstrap_mean(values[None], groups, seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an item."""
+        """A table with one row for each item."""
         columns = {name: getattr(self, name).numpy() for name in (*LEVELS, "single")}
         listed = ("keys", "splits", "styles", "languages", "concepts", "names", "predicted")
         texts = {name: getattr(self, name) for name in listed}
@@ -154,7 +155,7 @@ class SpokeEvaluation(Result):
 
 
 def accepted(model: Model, names: Iterable[str]) -> tuple[int, ...]:
-    """First tokens of all spellings of names; blank and unknown ones are left out."""
+    """First tokens of all spellings of names, without blank and unknown tokens."""
     tokenizer, found = model.tokenizer, {}
     speller = Speller(tokenizer)
     for name in names:
@@ -163,12 +164,12 @@ def accepted(model: Model, names: Iterable[str]) -> tuple[int, ...]:
             if first != tokenizer.unk_token_id and (speller.content(first) or b"").strip():
                 found[first] = text
     if not found:
-        raise Unfit(f"No token begins any of the names {tuple(names)} in this model's vocabulary.")
+        raise Unfit(f"In this model's vocabulary, no token starts any of the names {tuple(names)}.")
     return tuple(found)
 
 
 def asked_in(item: MediaItem) -> str:
-    """The language that an item is asked for in: English if it has an English name, else its first."""
+    """The language of an item's prompt: English if it has an English name, else its first language."""
     return "en" if "en" in item.names else next(iter(item.names))
 
 
@@ -188,16 +189,16 @@ def evaluate(
     Args:
         model: the language model.
         projector: a trained projector.
-        features: of the items as they are.
+        features: features of the unchanged items.
         items: pictures or sounds with names.
-        splits: of each item, such as "new_concept".
-        templates: a text with a placeholder by language; an item is asked for in English if it has an English name,
+        splits: the split of each item, such as "new_concept".
+        templates: by language, a text with a placeholder. An item's prompt is in English if it has an English name,
             else in the first of its languages.
         modality: "image" or "audio".
-        seed: of the mismatched pairs and the bootstrap.
+        seed: seed of the mismatched pairs and the bootstrap.
 
     Raises:
-        SemhubError: unequal numbers of items, features and splits, or fewer than two items.
+        SemhubError: the numbers of items, features and splits differ, or there are fewer than two items.
     """
     if not len(items) == len(features) == len(splits) or len(items) < 2:
         raise SemhubError(
@@ -241,7 +242,7 @@ def _ranks(
     modality: str,
     targets: Sequence[Sequence[tuple[int, ...]]],
 ) -> tuple[list[Float[Tensor, " item"]], Int[Tensor, " item"]]:
-    """For each list of targets the rank of every item's best token, and the top-1 tokens."""
+    """For each list of targets, the rank of every item's best token, and the top-1 tokens."""
     readout = Readout(model)
     ranks: list[list[float]] = [[] for _ in targets]
     tops: list[int] = []
@@ -262,7 +263,7 @@ def _blind(
     modality: str,
     targets: Sequence[tuple[int, ...]],
 ) -> Float[Tensor, " item"]:
-    """Rank of every item's best token where all texts hold the same vectors: one prediction a text."""
+    """Rank of every item's best token if all texts contain the same vectors, which needs one prediction per text."""
     listed, readout = list(dict.fromkeys(texts)), Readout(model)
     with frozen(model) as lm:
         logits = _last_logits(lm, readout, model, vectors.expand(len(listed), -1, -1), listed, modality)

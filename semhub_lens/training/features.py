@@ -1,4 +1,4 @@
-"""Encoder features of items in several views, computed once and kept on disk."""
+"""Encoder features of items in several views, computed once and stored on disk."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from semhub_lens.spokes.encoders import Encoder
 from semhub_lens.training.augmentation import changed_picture, changed_sound
 
 VERSION = 1
-"""Counts changes of the augmentation: features of another version are not read."""
+"""Version of the augmentation: features of another version are not read."""
 
 
 def features(
@@ -30,21 +30,21 @@ def features(
     seed: int = 0,
     progress: bool = True,
 ) -> Float[Tensor, "item view chunk d"]:
-    """Features of items (float16): view 0 is the item as it is, the others are changed at random.
+    """Features of items (float16): view 0 is the unchanged item, the others are changed at random.
 
     Args:
-        encoder: gives the features.
+        encoder: the encoder of the features.
         items: pictures or sounds.
-        views: at least 1.
-        folder: where finished parts of 32 items are kept, by encoder, settings and content; None keeps nothing.
-        seed: of the changes; every item and view has a draw of its own.
+        views: number of views, at least 1.
+        folder: where finished parts of 32 items are stored, by encoder, settings and content; None stores nothing.
+        seed: seed of the changes; every item and view has its own draw.
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: no items, or fewer than one view.
+        SemhubError: there are no items, or fewer than one view.
     """
     if views < 1:
-        raise SemhubError(f"There must be at least one view of an item, got {views}.")
+        raise SemhubError(f"views= must be at least 1, got {views}.")
     settings = {"encoder": encoder.name, "views": views, "seed": seed, "version": VERSION}
     by_key = {f"{item.key} {item.content}": item for item in items}
     store = Store(None if folder is None else Path(folder), settings)

@@ -1,4 +1,4 @@
-"""The frozen language model behind a spoke: prompts with placeholders, and passes that let gradients reach them."""
+"""The frozen language model of a training: prompts with placeholders, and passes whose gradients reach them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ INPUT = "blocks.0.hook_resid_pre"
 
 @dataclass
 class FrozenModel:
-    """A model in whose passes some positions hold given vectors; made by `frozen`."""
+    """A model whose passes take given vectors at some positions; made by `frozen`."""
 
     run: Run
     inputs: list
-    """What the next pass writes: (vectors `[batch k d_model]`, positions `[batch k]`)."""
+    """Input of the next pass: (vectors `[batch k d_model]`, positions `[batch k]`)."""
     kept: list
 
     def __call__(
@@ -43,14 +43,14 @@ class FrozenModel:
 
 @contextmanager
 def frozen(model: Model) -> Iterator[FrozenModel]:
-    """Freeze the model's weights and yield it as a `FrozenModel`; afterwards its weights are as they were.
+    """Freeze the model's weights and yield it as a `FrozenModel`; afterwards restore the weights' settings.
 
     Raises:
-        Unfit: rows of a batch, which are padded on the right, would not have the states that each has alone.
+        Unfit: padding a batch on the right would change the states of its rows.
     """
     if (found := right_padding(model)).packing != "padded":
         raise Unfit(
-            f"Training pads the rows of a batch on the right, and in {model.cfg.model_name} states depend on that "
+            f"Training pads the rows of a batch on the right, which changes the states of {model.cfg.model_name} "
             f"(relative error {found.error:.2g}): it is not causal. Train on a causal model."
         )
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -94,7 +94,7 @@ def input_norm(model: Model, texts: Sequence[str]) -> float:
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Int[Tensor, "batch pos"]:
-    """Rows of token ids, filled up on the right (in a causal model nothing before it sees that)."""
+    """Rows of token ids, padded on the right (which changes no earlier state of a causal model)."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
 
@@ -104,5 +104,5 @@ Progress = Callable[[int, int, float], None]
 
 
 def device_of(model: Model) -> torch.device:
-    """Where vectors have to be."""
+    """The device for vectors."""
     return input_device(model)

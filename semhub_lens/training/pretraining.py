@@ -1,9 +1,9 @@
-"""Before the language model takes part: the hidden layer learns to tell names apart.
+"""Pretraining without the language model: the hidden layer learns to tell names apart.
 
-A linear classifier over all training names reads the projector's hidden layer; hidden layer and classifier are trained
-together, and the classifier is thrown away, or kept as the codes of a projector that has them. A step costs a
-hundredth of one through the language model and is computed in bfloat16 where that model is. Nothing of the language
-model enters, so what a lens later reads at the vectors' positions is not put there by this.
+A linear classifier over all training names reads the projector's hidden layer. Both are trained together. Then the
+classifier is discarded, or kept as the codes of a projector that has them. A step costs a hundredth of one through the
+language model and is computed in bfloat16 if that model is. The language model is not involved, so this step does not
+plant the words that a lens later reads at the vectors' positions.
 """
 
 import math
@@ -19,7 +19,7 @@ from semhub_lens.training.sampler import PRIME, Sampler
 
 BATCH = 128
 WARMUP = 0.1
-"""Share of the steps in which the learning rate rises; afterwards it falls by a cosine."""
+"""Share of the steps in which the learning rate rises; then it falls along a cosine."""
 
 
 def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = None, progress: bool = True) -> float:
@@ -28,14 +28,14 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
     Args:
         projector: its norm, first layer and codes change in place.
         sampler: draws the items; with shuffled pairs, names are those of other items here too.
-        without: a fold of the items that takes no part; None takes all.
+        without: a fold of the items to leave out; None takes all.
         progress: whether to show a bar.
 
     Returns:
         Mean cross-entropy of the last 50 steps, in nats; 0 without steps.
 
     Raises:
-        SemhubError: a loss that is not finite.
+        SemhubError: a loss is not finite.
     """
     settings = sampler.settings
     classes = {name: i for i, name in enumerate(sampler.training_set.classes)}
@@ -58,7 +58,7 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
         loss = nn.functional.cross_entropy(logits.float(), targets[items].to(device))
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
-            raise SemhubError(f"The loss of step {step} of the pretraining is {losses[-1]}; lower the learning rate.")
+            raise SemhubError(f"The loss of step {step} of the pretraining is {losses[-1]}. Lower the learning rate.")
         optimiser.zero_grad()
         loss.backward()
         for group in optimiser.param_groups:
@@ -81,7 +81,7 @@ def _mask(size: torch.Size, rate: float, rng: torch.Generator) -> torch.Tensor:
 
 
 def _share(step: int, steps: int) -> float:
-    """Of the peak learning rate: up over a tenth of the steps, then down by a cosine."""
+    """Share of the peak learning rate: up over a tenth of the steps, then down along a cosine."""
     rising = (step + 1) / (WARMUP * steps)
     falling = max(0.0, (step / steps - WARMUP) / (1 - WARMUP))
     return rising if rising < 1 else 0.5 * (1 + math.cos(math.pi * falling))

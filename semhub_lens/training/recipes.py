@@ -1,4 +1,4 @@
-"""The two recipes: what a vision and an audio spoke are trained and tested on, and a training from start to end."""
+"""Two recipes: the training and test data of vision and audio spokes, and a whole training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -47,11 +47,11 @@ AUDIO_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 CHECKED = 128
-"""Items of a split whose loss is watched during training."""
+"""Number of items of a split whose loss is watched during training."""
 TESTED = 200
-"""Items of a split, style and language that are tested at most, drawn at random; the others are not even encoded."""
+"""Most items of a split, style and language in a test, drawn at random; the others are not encoded."""
 MOST = 600
-"""Items of a split that are tested at most; the split by style is not cut, since a style may have few."""
+"""Most items of a split in a test; the split by style is not cut, because a style may have few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class TrainingPlan:
     """Number of items by style."""
 
     def training_set(self, indices: Sequence[int]) -> TrainingSet:
-        """The items at these indices as something to learn from."""
+        """The items at these indices as a training set."""
         chosen = list(indices)
         names = [[(code, name) for code, listed in self.items[i].names.items() for name in listed] for i in chosen]
         return TrainingSet(self.features[chosen], names, self.templates, self.modality)
@@ -89,23 +89,23 @@ def vision_plan(
 ) -> TrainingPlan:
     """Emoji, stamps and drawings with their names in five languages; the bundled pictures are held out.
 
-    Concepts are trained or unseen by families (see `families`), and nothing is trained whose name contains the name of
-    an unseen one; a third of the unseen families is set apart to choose a recipe by.
+    Whole families of concepts are either trained or unseen (see `families`). No trained name contains the name of an
+    unseen concept. A third of the unseen families is reserved for choosing a recipe.
 
     Args:
         font: a colour font of emoji (Noto).
         stamps: folder of Tux Paint's stamps; None leaves them out.
         more: further emoji folders by style, such as `emoji-datasource-twitter/img/twitter/64`.
-        named: further folders by style, with pictures that are named by what they show.
+        named: further folders by style, with pictures whose file names say what they show.
         colours: also train on plain colours (never tested).
-        grid: regions a side.
-        views: of every picture, the first as it is.
-        cache: folder of the features; None keeps nothing.
-        seed: of the split and of the changed views.
+        grid: regions per side.
+        views: number of views of every picture; the first is unchanged.
+        cache: folder of the features; None stores nothing.
+        seed: seed of the split and of the changed views.
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: missing packages, fonts or folders.
+        SemhubError: a package, font or folder is missing.
     """
     items = emoji_pictures(font)
     items += stamp_pictures(stamps) if stamps is not None else []
@@ -134,21 +134,21 @@ def audio_plan(
     seed: int = 0,
     progress: bool = True,
 ) -> TrainingPlan:
-    """Words of eSpeak's and further voices; two voices and, with stamps, people's recordings are for testing only.
+    """Words in eSpeak's and further voices; two voices and, with stamps, people's recordings are only tested.
 
     Args:
         stamps: folder of Tux Paint's stamps; None leaves their names and recordings out.
         named: folders of recordings by voice, see `named_recordings`; they are trained.
         words: number of English words.
-        languages: voices that read each language's words; a language that is not named is left out.
+        languages: number of voices that read each language's words; a language not listed is left out.
         chunks: feature vectors of a clip.
-        views: of every clip, the first as it is.
-        cache: folder of the features; None keeps nothing.
-        seed: of the split and of the changed views.
+        views: number of views of every clip; the first is unchanged.
+        cache: folder of the features; None stores nothing.
+        seed: seed of the split and of the changed views.
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: missing packages or folders.
+        SemhubError: a package or folder is missing.
     """
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
@@ -173,7 +173,7 @@ def _encoded_plan(
     seed: int,
     progress: bool,
 ) -> TrainingPlan:
-    """Encode all views of what is trained on, and of what is tested only the first."""
+    """Encode all views of training items, and only the first view of test items."""
     tests = sorted(i for part, indices in _drawn(items, split, TESTED).items() if part != "train" for i in indices)
     trained = features(
         encoder, [items[i] for i in split.train], views=views, folder=cache, seed=seed, progress=progress
@@ -204,17 +204,17 @@ def run_plan(
     judge: Model | None = None,
     progress: bool = True,
 ) -> tuple[Projector, TrainingCurve, SpokeEvaluation]:
-    """Train, save and test a projector; a killed run goes on from its checkpoint.
+    """Train, save and test a projector; a stopped run resumes from its checkpoint.
 
     Writes `NAME.safetensors` (the projector), `curve.csv`, `evaluation.safetensors`, `items.csv` (rank of every test
     item) and `summary.csv`.
 
     Args:
         model: the language model to train through.
-        plan: what to learn.
+        plan: the training and test items.
         out: folder of this training.
-        name: of the spoke.
-        settings: how to train.
+        name: name of the spoke.
+        settings: settings of the training.
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip.
         joint: see `Shape`.
@@ -222,11 +222,11 @@ def run_plan(
         codes: see `train`.
         rank: see `Shape`.
         every: steps between checkpoints.
-        judge: the language model to test with, where it differs from `model` in dtype; None takes `model`.
+        judge: the language model for the tests, if it differs from `model` in dtype; None takes `model`.
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: a folder that cannot be written, or holds another training.
+        SemhubError: the folder cannot be written, or contains another training.
     """
     folder, split = user_path(out), plan.split
     tested = {part: indices for part, indices in _drawn(plan.items, split, TESTED).items() if part != "train"}
@@ -271,7 +271,7 @@ def examine(model: Model, plan: TrainingPlan, projector: Projector) -> SpokeEval
 
 
 def card(model: Model, plan: TrainingPlan, settings: TrainingSettings, name: str, curve: TrainingCurve) -> Card:
-    """What the projector's file says about its origin."""
+    """The record of origin in the projector's file."""
     provenance = provenance_of(model)
     said = asdict(settings) | {"items": dict(plan.data), "trained items": len(plan.split.train)}
     said |= {"dtype": provenance.dtype, "last loss": float(curve.smooth[-1]), "data hash": curve.provenance.data_hash}
@@ -285,7 +285,7 @@ def card(model: Model, plan: TrainingPlan, settings: TrainingSettings, name: str
 
 
 def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, list[int]]:
-    """At most `count` indices of a style and language, and `MOST` of a part, the same ones every time."""
+    """At most `count` indices of a style and language, and `MOST` of a part; always the same indices."""
     found = {}
     for part, indices in split.parts().items():
         most = len(indices) if part == "new_style" else MOST
@@ -300,5 +300,5 @@ def _drawn(items: Sequence[MediaItem], split: Split, count: int) -> dict[str, li
 
 
 def _spread(indices: Sequence[int], count: int) -> list[int]:
-    """At most `count` of them, evenly spread."""
+    """At most `count` of the indices, evenly spread."""
     return [indices[i * len(indices) // count] for i in range(count)] if len(indices) > count else list(indices)

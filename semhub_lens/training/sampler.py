@@ -1,4 +1,4 @@
-"""What a projector is trained on, and the loss of a batch; see `training`."""
+"""The training set of a projector, and the loss of a batch; see `training`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from semhub_lens.training.frozen import FrozenModel, device_of, padded
 EXPECTED = 500
 """Tokens that the model expects after each template, among the candidates."""
 GLUED = ("：", "“")
-"""After these a name follows without a space."""
+"""Languages whose names follow without a space."""
 Row = tuple[list[int], tuple[int, ...], int]
 """Token ids of a template with a name, the positions of the vectors, and where the name begins."""
 PRIME = 1_000_003
-"""Keeps the generators of one seed's steps apart from another's."""
+"""Keeps the generators of different seeds apart."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Features with names: what a projector learns from.
+    """Features with names, from which a projector learns.
 
     Args:
         features: several views of every item.
@@ -52,11 +52,14 @@ class TrainingSet:
         for listed in self.names:
             missing = {language for language, _ in listed} - set(self.templates)
             if missing or not listed:
-                raise SemhubError(f"The names {listed} need at least one name and templates for {missing or 'it'}.")
+                raise SemhubError(
+                    "Every item needs a name, and every name's language a template. "
+                    f"An item has the names {listed}; languages without a template: {sorted(missing) or 'none'}."
+                )
 
     @property
     def classes(self) -> list[tuple[str, str]]:
-        """The items' first names, each once."""
+        """The items' different first names."""
         return sorted({listed[0] for listed in self.names})
 
     @property
@@ -68,7 +71,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a projector is trained; everything that its weights depend on but the training set and the model."""
+    """Settings of a training: all that the weights depend on besides the training set and the model."""
 
     steps: int = 2000
     batch: int = 32
@@ -78,30 +81,36 @@ class TrainingSettings:
     dropout: float = 0.2
     candidates: int = 8000
     english: float = 0.5
-    """Share of English names where an item has names in several languages; where items have one language each, the
-    share of English items."""
+    """Share of English names, if an item has names in several languages; share of English items, if each has one
+    language.
+    """
     regions: int = 0
-    """Above 0: a step shows only so many of a picture's vectors, drawn at random (shorter prompts; Liu et al. 2023,
-    PatchDropout), for projectors that are not joint. The last fifth of the steps shows all; the pretraining never."""
+    """Above 0: a step shows only this many of a picture's vectors, drawn at random, which shortens prompts (Liu et al.
+    2023, PatchDropout). It needs a projector that is not joint. The last fifth of the steps shows all vectors; the
+    pretraining never does.
+    """
     mixup: float = 0.0
     """Above 0: the features of two items are mixed, with a share from Beta(mixup, mixup), and the name is that of one
     of them with the same odds (Zhang et al. 2018)."""
     summed: bool = False
-    """Learn the log-likelihood of the whole name, the sum over its tokens; with their mean, a name of several tokens
-    weighs less at its first one, which tells most. Losses are noted as means in both cases."""
+    """Learn the log-likelihood of the whole name, the sum over its tokens. With their mean, the first token, the most
+    informative one, weighs less in longer names. Losses are recorded as means in both cases.
+    """
     pretraining: int = 0
-    """Steps in which the hidden layer first learns to tell the names apart, without the language model; see
-    `pretraining`."""
+    """First steps, in which the hidden layer learns to tell the names apart without the language model; see
+    `pretraining`.
+    """
     folds: int = 0
-    """Above 1, with codes: in every second step the codes learn from classifiers that have not seen the item, one for
-    each of so many folds; see `stacking`."""
+    """Above 1, with codes: the number of folds. In every second step the codes learn from classifiers that have not
+    seen the item, one for each fold; see `stacking`.
+    """
     seed: int = 0
     shuffle_pairs: bool = False
-    """Train on names of other items: the null. What it finds is no knowledge of the pictures."""
+    """Train on names of other items: the null. Its results contain no knowledge of the pictures."""
 
 
 class Batch(NamedTuple):
-    """What one step learns from."""
+    """The data of one step."""
 
     features: Float[Tensor, "batch chunk d"]
     items: Int[Tensor, " batch"]
@@ -122,7 +131,7 @@ class Sampler:
         self.fold = self._dealt()
 
     def _dealt(self) -> Int[Tensor, " item"]:
-        """The fold of each item: the items of one name are dealt out in turn; -1 for the only item of a name."""
+        """The fold of each item: the items of one name go to the folds in turn; -1 for the only item of a name."""
         fold = torch.full((len(self.named),), -1)
         if self.settings.folds:
             rng = generator(self.settings.seed)
@@ -135,7 +144,7 @@ class Sampler:
         return fold
 
     def _item_odds(self) -> Tensor:
-        """How often each item is drawn."""
+        """Relative frequency of each item in the draws."""
         english = torch.tensor([any(code == "en" for code, _ in listed) for listed in self.named])
         if english.all() or not english.any():
             return torch.ones(len(english), dtype=torch.float32)
@@ -147,13 +156,13 @@ class Sampler:
         return bool(self.settings.folds) and step % 2 == 1
 
     def shown(self, step: int) -> list[int]:
-        """Which of the vectors a step shows."""
+        """The vectors that a step shows."""
         if step >= 0.8 * self.settings.steps:
             return list(range(self._count))
         return self.some(generator(self.settings.seed * PRIME - step - 1))
 
     def some(self, rng: torch.Generator) -> list[int]:
-        """`TrainingSettings.regions` of the vectors, drawn at random; all where it does not apply."""
+        """`TrainingSettings.regions` of the vectors, drawn at random; all if the setting does not apply."""
         few = self.settings.regions
         if not 0 < few < self._count:
             return list(range(self._count))
@@ -190,10 +199,10 @@ class Sampler:
         """Features of items drawn at random, one view each, and the items' indices.
 
         Args:
-            rng: of the draw.
+            rng: generator of the draw.
             count: number of items.
             mixed: whether `TrainingSettings.mixup` applies.
-            without: leaves out the items of this fold.
+            without: a fold whose items are left out.
         """
         odds = self._odds if without is None else self._odds * (self.fold != without)
         items = torch.multinomial(odds, count, replacement=True, generator=rng)
@@ -202,7 +211,7 @@ class Sampler:
         return self._mixed(features, items, rng) if mixed and self.settings.mixup > 0 else (features, items)
 
     def _mixed(self, features: Tensor, items: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix every row with the next one; the name comes from the one or the other."""
+        """Mix every row with the next one; the name comes from one of the two."""
         alpha = self.settings.mixup
         share = torch.rand(len(items), generator=rng, dtype=torch.float32)
         share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
@@ -212,7 +221,7 @@ class Sampler:
         )
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
-        """Dropout of the projector's hidden layer; none behind classifiers that have not seen the item."""
+        """Dropout of the projector's hidden layer; none after classifiers that have not seen the item."""
         rate, shape = self.settings.dropout, projector.shape
         if rate == 0 or self.stacked(step):
             return None
@@ -221,7 +230,7 @@ class Sampler:
         return (torch.rand(size, generator=rng, dtype=torch.float32) >= rate).float() / (1 - rate)
 
     def candidates(self) -> Int[Tensor, " candidate"]:
-        """Ids that the loss compares."""
+        """Token ids that the loss compares."""
         pairs = {(language, name) for listed in self.named for language, name in listed}
         found = {
             token
@@ -246,7 +255,7 @@ class Sampler:
 
 
 class Head:
-    """Cross-entropy over candidate tokens, through the model's own final norm and unembedding."""
+    """Cross-entropy over candidate tokens, through the model's final norm and unembedding."""
 
     def __init__(self, model: Model, candidates: Int[Tensor, " candidate"]) -> None:
         self._model, self._readout = model, Readout(model, dtype="model")

@@ -1,11 +1,11 @@
-"""Classifiers that have not seen the item: what codes learn from.
+"""Stacking: codes learn from classifiers that have not seen the item.
 
-A classifier is surer of what it was trained on than of anything new, so codes that are learned behind it never meet the
-doubt that they are shown later. In stacked generalization (Wolpert 1992) the second level learns from predictions for
-items that the first level did not see. Here the items of every name are dealt out to folds; for each fold a classifier
-learns from all others, and in every second step the codes are learned on the shares that it gives to that fold's items.
-In the other steps they learn behind the classifier of all items, which is the one that is kept for use. The only item
-of a name is never left out: nothing could be right about it.
+A classifier is more certain about its training items than about new ones. So codes that learn only from training items
+never see the uncertainty of later use. In stacked generalization (Wolpert 1992) the second level learns from
+predictions for items that the first level did not see. Here the items of every name are split into folds, and each fold
+has a classifier trained on all other folds. In every second step the codes learn from that classifier's shares for the
+fold's items. In the other steps they learn from the classifier of all items, which is the one kept for use. The only
+item of a name is never left out, because no other item could teach its name.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from semhub_lens.training.sampler import Sampler
 
 
 class OutOfFold:
-    """For each fold of a sampler's items the classifier that was trained without it.
+    """For each fold of a sampler's items, the classifier trained without it.
 
     Args:
         start: an untrained projector with codes, copied for every fold.
-        sampler: its settings hold the number of folds.
+        sampler: draws the items; its settings give the number of folds.
         progress: whether to show bars.
 
-    A killed training that goes on trains these classifiers again, to the same weights.
+    A resumed training trains these classifiers again, to the same weights.
 
     Raises:
-        SemhubError: fewer than two folds, or a projector without codes.
+        SemhubError: there are fewer than two folds, or the projector has no codes.
     """
 
     def __init__(self, start: Projector, sampler: Sampler, *, progress: bool = True) -> None:
@@ -48,7 +48,7 @@ class OutOfFold:
     def shares(
         self, features: Float[Tensor, "batch chunk d"], items: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch *chunk code"]:
-        """Shares of the codes, for every item by the classifier of its fold."""
+        """Shares of the codes for every item, from the classifier of its fold."""
         folds = self._fold[items].clamp(min=0).to(features.device)  # the only item of a name: all have seen it
         found: Tensor | None = None
         for fold, classifier in enumerate(self._classifiers):

@@ -5,13 +5,13 @@ For a picture x with a name of tokens $t_1 \dots t_m$ after a template,
 $$\mathcal L = -\frac1m \sum_j \log \frac{\exp z_{t_j}}{\sum_{c \in C} \exp z_c}$$
 
 with the model's logits z at the position before each token and candidate tokens C. These are all tokens of the training
-names, the tokens that the model itself expects after the templates, and the commonest of its vocabulary. With
+names, the tokens that the model itself expects after the templates, and the most common tokens of its vocabulary. With
 `TrainingSettings.summed` the gradient is that of the sum over the name's tokens, without 1/m. The full vocabulary would
-cost as much as the model. The loss sits at the name, behind all blocks. What a lens reads at the picture's own
-positions is not put there directly.
+cost as much as the model. The loss is read at the name, after all blocks. So training does not directly plant the words
+that a lens reads at the picture's positions.
 
-Every step draws its batch from a generator of its own (seed and step). So a killed run that goes on gives the same
-weights to the last bit, on the same machine and number of threads.
+Every step draws its batch from its own generator (seed and step). So a resumed run gives the same weights to the last
+bit, on the same machine and number of threads.
 """
 
 import math
@@ -41,11 +41,11 @@ from semhub_lens.training.stacking import OutOfFold
 
 @dataclass(frozen=True, eq=False)
 class TrainingCurve(Result):
-    """Loss of every training step, and of checks on items that were not trained on."""
+    """Loss of every training step, and of checks on items outside the training."""
 
     losses: Float[Tensor, " step"]
     checks: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """By split: (step, loss); watched only, nothing is chosen by it."""
+    """By split: (step, loss). It is only watched; nothing is chosen by it."""
     window: int = 50
 
     @property
@@ -57,14 +57,14 @@ class TrainingCurve(Result):
         return (sums[ends] - sums[starts]) / (ends - starts)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a step and split."""
+        """A table with one row for each step and split."""
         train = pd.DataFrame({"step": range(1, len(self.losses) + 1), "split": "train", "loss": self.losses.numpy()})
         rows = [(step, split, loss) for split, points in self.checks.items() for step, loss in points]
         return pd.concat([train, pd.DataFrame(rows, columns=["step", "split", "loss"])], ignore_index=True)
 
 
 def rate(settings: TrainingSettings, step: int) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine down to a hundredth."""
+    """Learning rate of a step: a linear warm-up, then a cosine down to a hundredth."""
     if step < settings.warmup:
         return settings.learning_rate * (step + 1) / settings.warmup
     share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
@@ -90,38 +90,39 @@ def train(
     """Train a projector through a frozen language model.
 
     Args:
-        model: any TransformerLens model; bfloat16 weights make a step several times faster on processors that
-            multiply them.
-        training_set: what to learn.
-        settings: how.
+        model: any TransformerLens model; bfloat16 weights make a step several times faster on processors with bfloat16
+            arithmetic.
+        training_set: features and names to learn from.
+        settings: settings of the training.
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip in the prompt.
         joint: see `Shape`.
         standardised: see `Shape`.
-        codes: whether vectors are mixtures of one code's for each name. Then only these are learned through the
-            language model; what tells the names apart comes from the pretraining alone.
+        codes: whether vectors are mixtures of codes, one for each name. Then only the codes learn through the language
+            model; telling the names apart comes from the pretraining alone.
         rank: see `Shape`.
-        folder: where a checkpoint lies; a killed run goes on from it. None keeps nothing.
+        folder: folder of the checkpoint, from which a stopped run resumes; None writes none.
         checks: training sets whose loss is watched, by split.
         every: steps between checkpoints and checks.
         progress: whether to show a bar.
 
     Returns:
-        The projector, its weights rounded to half precision as its file holds them, and the curve.
+        The projector, with weights rounded to half precision as in its file, and the curve.
 
     Raises:
-        SemhubError: a folder with a checkpoint of other settings; a loss that is not finite; `regions` with a joint
-            projector; `codes` without pretraining; folds without codes.
+        SemhubError: the folder has a checkpoint of other settings, a loss is not finite, `regions` comes with a joint
+            projector, `codes` without pretraining, or folds without codes.
     """
     checks = dict(checks or {})
     if joint and settings.regions:
-        raise SemhubError(
-            f"regions={settings.regions} needs a projector that is not joint: one vector for each region."
-        )
+        raise SemhubError(f"regions={settings.regions} needs a projector with one vector for each region: joint=False.")
     if codes and not settings.pretraining:
-        raise SemhubError("codes=True needs pretraining steps: nothing else teaches the codes to tell names apart.")
+        raise SemhubError(
+            "codes=True needs pretraining steps (pretraining=), because nothing else teaches the codes to tell names "
+            "apart."
+        )
     if settings.folds and (settings.folds < 2 or not codes):
-        raise SemhubError(f"folds={settings.folds}: stacking needs at least 2 folds, and codes that learn behind them.")
+        raise SemhubError(f"folds={settings.folds}: stacking needs at least 2 folds and codes=True.")
     _, _, chunks, d_in = training_set.features.shape
     shape = Shape(chunks, d_in, int(model.cfg.d_model), hidden, embeddings, joint, standardised)
     shape = replace(shape, codes=len(training_set.classes) if codes else 0, rank=rank)
@@ -179,7 +180,7 @@ def _step(
     lengths = torch.tensor([len(ids) - first for ids, _, first in batch.rows], device=losses.device)
     loss = (losses * lengths if sampler.settings.summed else losses).mean()
     if not math.isfinite(value := float(losses.detach().mean())):
-        raise SemhubError(f"The loss of step {step} is {value}; lower the learning rate or use float32.")
+        raise SemhubError(f"The loss of step {step} is {value}. Lower the learning rate or use float32.")
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(projector.parameters(), 1.0)

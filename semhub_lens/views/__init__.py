@@ -1,9 +1,9 @@
-"""Results to figures and offline pages. Nothing here runs a model or shows a figure by itself.
+"""Figures and offline pages of results. Nothing here runs a model or shows a figure on its own.
 
-- `figure`: `figure`: any result drawn; importing it registers every drawer.
+- `figure`: `figure`: draws any result; importing it registers all drawing functions.
 - `page`: `write_html`, whole pages.
 - `explorer`: the page of a lens, in a file and in a notebook.
-- `style`: the look of all figures.
+- `style`: the style of all figures.
 - `stills`: a figure as a picture, drawn without a browser.
 - `lens`: the logit-lens heat map.
 - `token_strip`: tokens coloured by a lens quantity.
@@ -14,7 +14,7 @@
 - `probes`: probes and transfer.
 - `patching`: patch grids.
 - `concepts`: concept patching.
-- `patchscope`: states read in a prompt.
+- `patchscope`: patchscopes.
 - `sweep`: steering sweeps and vectors.
 - `trajectories`: paths among anchors.
 - `generation`: prompts and continuations.

@@ -16,7 +16,7 @@ from semhub_lens.views.style import INK, NULL_COLOUR, PALETTE, band, escape, fin
 COLUMNS, ROW, TOP, BOTTOM = 3, 330, 50, 100
 """Panels in a row; pixels of a row, and of the margins."""
 LATER = 0.12
-"""Depth from which on axes in nats are scaled: lenses of the first layers differ by hundreds."""
+"""Axes in nats are scaled to the data from this depth on: lenses of the first layers differ by hundreds of nats."""
 
 
 @draws(ReportComparison)
@@ -29,7 +29,7 @@ def comparison_figure(result: ReportComparison) -> go.Figure:
 def compared_figure(
     legs: Sequence[LegComparison], names: tuple[str, str], title: str = "", note: str = ""
 ) -> go.Figure:
-    """A panel a leg: both effects with their intervals over depth, the chosen layers dotted, and the difference."""
+    """One panel per leg: both effects with intervals over depth, dotted lines at chosen layers, and the difference."""
     columns = min(COLUMNS, len(legs))
     rows = math.ceil(len(legs) / columns)
     titles = ["<br>".join(textwrap.wrap(escape(leg.rows[0].title), 44)) for leg in legs]

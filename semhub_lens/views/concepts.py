@@ -1,4 +1,4 @@
-"""Concept patching: probability of the read-outs over the first patched layer."""
+"""Concept patching: probability of the words by first patched layer."""
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,7 +11,7 @@ from semhub_lens.views.style import PALETTE, band, escape, finish, layer_axis
 
 @draws(ConceptPatchResult)
 def concept_figure(result: ConceptPatchResult) -> go.Figure:
-    """Mean probability of every read-out with its 95 % bootstrap interval, one panel for each condition."""
+    """Mean probability of every word with its 95 % bootstrap interval, one panel for each condition."""
     conditions = result.conditions()
     x = list(result.layers)
     figure = make_subplots(1, len(conditions), subplot_titles=[escape(name) for name in conditions], shared_yaxes=True)

@@ -45,7 +45,7 @@ def _null_band(x: list[int], null: Tensor, name: str = "null, 95 %", **settings:
 
 @draws(SimilarityResult)
 def similarity_figure(result: SimilarityResult) -> go.Figure:
-    """D with its interval and null band beside the other measures: a solid line each, its null or chance dashed."""
+    """D with its interval and null band, and the other measures: solid lines, with null or chance dashed."""
     x = list(range(result.layers))
     axes = [axis for axis in AXES if any(MEASURES[name].axis == axis for name in result.measures)]
     figure = make_subplots(1, len(axes), subplot_titles=[AXES[axis] for axis in axes], horizontal_spacing=0.09)
@@ -65,7 +65,7 @@ def similarity_figure(result: SimilarityResult) -> go.Figure:
 
 @draws(TargetResult)
 def target_figure(result: TargetResult) -> go.Figure:
-    """Mean log-probability of each target over items, with intervals; the axis holds the layers from 2 on."""
+    """Mean log-probability of each target over items, with intervals; the axis is scaled to the layers from 2 on."""
     layers, items, targets = result.log_probs.shape
     x = list(range(layers))
     figure = go.Figure()
@@ -209,12 +209,12 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
 
 
 def _shown(leg: Leg) -> list[int]:
-    """Rows of the chosen strength; all of them where nothing is intervened with."""
+    """Rows of the chosen strength; all rows without interventions."""
     return [i for i in range(len(leg.layers)) if not leg.strengths or leg.strengths[i] == leg.strength]
 
 
 def _curve_colours(legs: tuple[Leg, ...], leg: Leg) -> list[str]:
-    """A colour for each curve of a leg: the same for the same name in all legs, as far as there are colours."""
+    """A colour for each curve of a leg: the same for the same name in all legs, if there are enough colours."""
     names = list(dict.fromkeys(name for one in legs for name in one.curve_names))
     numbers = range(len(leg.curve_names))
     if len(names) < len(PALETTE):
@@ -223,7 +223,7 @@ def _curve_colours(legs: tuple[Leg, ...], leg: Leg) -> list[str]:
 
 
 def _add_curves(figure: go.Figure, leg: Leg, row: int, column: int, colours: list[str], named: set[str]) -> None:
-    """The curves behind a leg's effect; a name stands in the legend once."""
+    """The curves behind a leg's effect; each name is in the legend once."""
     rows = _shown(leg)
     for name, curve, colour in zip(leg.curve_names, leg.curves, colours, strict=True):
         group = f"{name} {colour}"
@@ -233,7 +233,7 @@ def _add_curves(figure: go.Figure, leg: Leg, row: int, column: int, colours: lis
 
 
 def _range(curves: Tensor) -> list[float] | None:
-    """Axis range that holds the curves from layer 2 on, and 0; None, the drawer's own, without curves."""
+    """An axis range for the curves from layer 2 on, including 0; None, the default, without curves."""
     if not len(curves):
         return None
     later = curves[:, min(2, curves.shape[1] - 1) :]

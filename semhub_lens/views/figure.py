@@ -1,6 +1,6 @@
-"""`figure`: any result to a plotly figure. Importing this module registers every drawer of the room.
+"""`figure`: any result as a plotly figure. Importing this module registers all drawing functions of the room.
 
-Nothing here runs a model, shows a figure by itself or changes plotly's defaults.
+Nothing here runs a model, shows a figure on its own or changes plotly's defaults.
 """
 
 import plotly.graph_objects as go
@@ -25,6 +25,12 @@ from semhub_lens.views import (  # noqa: F401 (each registers what it draws)
 @checked
 def figure(result: Result) -> go.Figure:
     """Draw any result as a plotly figure.
+
+    Args:
+        result: any result of this library.
+
+    Returns:
+        A plotly figure, to edit or export. Nothing is shown.
 
     Raises:
         SemhubError: an object that is not one of this library's results.

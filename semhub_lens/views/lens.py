@@ -20,7 +20,7 @@ from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish
 
 CELL_WIDTH, CELL_HEIGHT, LONGEST = 78, 25, 10
 TOO_MANY = "; the cells of {} tokens are too narrow for text: hover"
-"""Said under a heat map that a browser could not draw with columns of the usual width."""
+"""A note under a heat map that a browser could not draw with columns of the usual width."""
 
 
 NAMES = {"entropy": "entropy (nats)", "kl_to_final": "KL to final (nats)"}
@@ -28,10 +28,10 @@ NAMES = {"entropy": "entropy (nats)", "kl_to_final": "KL to final (nats)"}
 
 @draws(LensResult)
 def lens_figure(result: LensResult) -> go.Figure:
-    """Heat map of a `LensResult`; buttons colour the cells by what was measured: probability, entropy, KL to final.
+    """Heat map of a `LensResult`; buttons colour the cells by a measured quantity: probability, entropy, KL to final.
 
     Raises:
-        SemhubError: neither the most probable tokens' log-probabilities nor one number a position were asked for.
+        SemhubError: neither log-probabilities of top tokens nor a quantity with one number per cell were measured.
     """
     colourings = _colourings(result)
     name, values, scale, top = colourings[0]
@@ -81,7 +81,7 @@ def lens_figure(result: LensResult) -> go.Figure:
 
 
 def _strings(result: LensResult) -> list[list[list[str]]]:
-    """The texts of the most probable tokens; empty cells where they were not asked for."""
+    """The texts of the most probable tokens; empty if they were not requested."""
     if "top_ids" in result.measured:
         return result.strings()
     layers, positions = next(iter(result.measured.values())).shape[:2]
@@ -89,7 +89,7 @@ def _strings(result: LensResult) -> list[list[list[str]]]:
 
 
 def _colourings(result: LensResult) -> list[tuple[str, Tensor, Any, float]]:
-    """What the cells can be coloured by: its name, values, colours and the value of full strength."""
+    """The possible colourings of the cells: name, values, colours and the value of the strongest colour."""
     colourings: list[tuple[str, Tensor, Any, float]] = []
     if "top_logprobs" in result.measured:
         colourings.append(("probability", result.top_logprobs[..., 0].exp(), BLUES, 1.0))
@@ -99,8 +99,8 @@ def _colourings(result: LensResult) -> list[tuple[str, Tensor, Any, float]]:
         colourings.append((NAMES.get(name, name), values, AMBERS, float(top)))
     if not colourings:
         raise SemhubError(
-            f"A lens with only {', '.join(result.measured)} has nothing to colour cells by: ask for "
-            'quantities=["top_ids", "top_logprobs"] as well.'
+            f"A lens with only {', '.join(result.measured)} has nothing to colour cells by: also request "
+            'quantities=["top_ids", "top_logprobs"].'
         )
     return colourings
 
@@ -146,15 +146,15 @@ def hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: i
 
 
 def layer_names(result: LensResult) -> list[str]:
-    """The layers of a lens as an axis names them."""
+    """The labels of a lens's layers on an axis."""
     return ["emb" if entry == 0 else str(entry) for entry in result.entries]
 
 
 def row_of(result: LensResult, layer: int) -> int:
-    """Where a layer stands in a lens.
+    """The row of a layer in a lens.
 
     Raises:
-        SemhubError: the lens did not read it.
+        SemhubError: the lens did not read this layer.
     """
     if layer not in result.entries:
         raise SemhubError(f"Layer {layer} is out of range: the lens has layers {', '.join(layer_names(result))}.")
@@ -176,7 +176,7 @@ def cosine_figure(result: CosineResult) -> go.Figure:
 
 @draws(LensComparison)
 def comparison_figure(result: LensComparison) -> go.Figure:
-    """Heat map of what changed from a to b; buttons choose which number."""
+    """Heat map of the changes from a to b; buttons choose the quantity."""
     a, b = (side.per_position().keys() for side in (result.a, result.b))
     changes = {f"change of {NAMES.get(name, name)}": result.change(name) for name in a if name in b}
     if not changes:
@@ -196,7 +196,7 @@ def position_map(
     note: str,
     look: dict[str, Any],
 ) -> go.Figure:
-    """Heat map of layers x positions; buttons choose which of the names is shown."""
+    """Heat map of layers x positions; buttons choose the name."""
     layers, positions, count = values.shape
     heat = go.Heatmap(
         z=values[..., 0].tolist(),

@@ -1,4 +1,4 @@
-"""The lens on a picture's patches and along a sound: what each of them reads as, layer by layer."""
+"""The lens on a picture's patches and along a sound: the most probable token of each, layer by layer."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,29 +15,30 @@ from semhub_lens.views.explorer.view import AROUND, ROW, View
 from semhub_lens.views.lens import row_of
 
 ROOM = 460
-"""Pixels of a notebook's frame for what is seen or heard, above the map."""
+"""Pixels of a notebook's frame for the picture or sound above the map."""
 
 
 @checked
 def picture_map(result: LensResult, picture: Any, tile: Tile | Sequence[Tile], *, layer: int | None = None) -> View:
-    """Show the most probable token of every patch over the picture, at a layer to choose, above the lens's whole map.
+    """Show the most probable token of every patch over the picture, with a slider for layers, above the whole lens.
 
-    Colours, pins, search and hover are those of the lens's own page. Patches lie row by row as `tile` places them. A
-    token at a patch is what the lens reads there, not a label of what the patch shows: the model may have moved what
-    it saw to other positions.
+    Colours, pins, search and hover are those of the lens's own page. `tile` gives the place of the patches. A token at
+    a patch is what the lens reads there, not a label of the patch's content: the model may have moved information to
+    other positions.
 
     Args:
         result: `logit_lens` of a prompt with that picture.
-        picture: the picture as the model saw it (cropped and padded alike), PIL or an array [height width channel];
-            for several tiles a list with the picture of each.
+        picture: the picture as the model saw it (with the same cropping and padding), PIL or an array [height width
+            channel]; for several tiles, a list with one picture for each.
         tile: one of `prompt.media.tiles["image:0"]`, or a list of them.
-        layer: the layer shown first; None is two thirds of the depth.
+        layer: the layer to show first; None means two thirds of the depth.
 
     Returns:
-        A page: a notebook shows it, `write_html` writes it.
+        A page: a notebook shows it, and `write_html` writes it.
 
     Raises:
-        SemhubError: a tile or layer outside the result, an array that is no picture, or not a picture a tile.
+        SemhubError: a tile or layer outside the result, an array that is not a picture, or unequal numbers of pictures
+            and tiles.
 
     Example:
         >>> from semhub_lens.inputs.media import Tile
@@ -52,7 +53,9 @@ def picture_map(result: LensResult, picture: Any, tile: Tile | Sequence[Tile], *
     positions = len(result.labels)
     for one in tiles:
         if max(one.positions) >= positions:
-            raise SemhubError(f"The tile lies at positions up to {max(one.positions)}, the lens has {positions}.")
+            raise SemhubError(
+                f"The tile has positions up to {max(one.positions)}, but the lens has {positions} positions."
+            )
     names = ["Picture"] if len(tiles) == 1 else [f"Picture {i}" for i in range(1, len(tiles) + 1)]
     parts = [picture_part(*each) for each in zip(pictures, tiles, names, strict=True)]
     patches = " + ".join(f"{one.rows} x {one.columns}" for one in tiles)
@@ -68,23 +71,24 @@ def sound_map(
     *,
     layer: int | None = None,
 ) -> View:
-    """Show the most probable token of every moment along a sound, at a layer to choose, above the lens's whole map.
+    """Show the most probable token of every moment along a sound, with a slider for layers, above the whole lens.
 
-    With the sound itself the page draws its waveform and plays it. Neighbouring moments that read alike share a word.
+    If the sound is given, the page draws its waveform and plays it. Neighbouring moments with the same word are joined.
+    A word is what the lens reads at that moment, not a transcript.
 
     Args:
         result: `logit_lens` of a prompt with that sound.
         positions: `prompt.spans["audio:0"]`.
         times: `prompt.media.times["audio:0"]`, in seconds.
         sound: (samples, rate), samples [time] or [time channel].
-        layer: the layer shown first; None is two thirds of the depth.
+        layer: the layer to show first; None means two thirds of the depth.
 
     Returns:
-        A page: a notebook shows it, `write_html` writes it.
+        A page: a notebook shows it, and `write_html` writes it.
 
     Raises:
-        SemhubError: no positions, another number of times, times that do not rise, positions or a layer outside the
-            result, or no sound.
+        SemhubError: no positions, another number of times, times that do not increase, positions or a layer outside the
+            result, or not a sound.
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
@@ -98,7 +102,7 @@ def sound_map(
             f"{max(positions, default=None)} and {len(times)} times."
         )
     if times[0] < 0 or any(later <= earlier for earlier, later in pairwise(times)):
-        raise SemhubError(f"The times of a sound's positions rise, in seconds; got {list(times)[:20]}.")
+        raise SemhubError(f"The times of a sound's positions must increase, in seconds; got {list(times)[:20]}.")
     part = sound_part(positions, times, sound, "Sound")
     return _view(result, [part], layer, "What each moment reads as", f"{len(positions)} positions")
 

@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
 from semhub_lens.geometry.cosine import CosineResult
@@ -15,29 +16,39 @@ from semhub_lens.interventions.sweep_result import SweepResult
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
 from semhub_lens.views.explorer.grids import grid_view
-from semhub_lens.views.explorer.page import document
+from semhub_lens.views.explorer.page import document, opened_at
 from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
 from semhub_lens.views.style import FONT
 
 
 @checked
-def write_html(result: Result | View | go.Figure, path: str | Path) -> Path:
-    """Write a result as one HTML file that needs no network.
+def write_html(result: Result | View | go.Figure, path: str | Path, *, view: str = "") -> Path:
+    """Write a result as one HTML file that needs no network, and return its path.
 
-    A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become pages to
-    explore; every other result, and `write_html(figure(lens), path)`, a plotly figure. Tokens are escaped, and the file
-    appears only when complete.
+    A lens, a comparison of two, `picture_map`, `sound_map`, and grids of patches, cosines and sweeps become interactive
+    pages. Every other result, and a figure as in `write_html(figure(lens), path)`, becomes a plotly figure. Tokens are
+    escaped, and the file appears only when complete.
+
+    Args:
+        result: a result, a page or a plotly figure.
+        path: the file to write.
+        view: how an interactive page opens: the part of such a page's address after its #. "Code" on a page gives it.
+
+    Raises:
+        SemhubError: an object that cannot be drawn, an unknown view or a view of a figure, or a file that cannot be
+            written.
 
     Example:
         >>> write_html(logit_lens(tiny_model, "two", progress=False), "lens.html")  # doctest: +SKIP
     """
-    if isinstance(result, LensResult | LensComparison):
-        return write_page(document(result), path)
     if isinstance(result, PatchResult | CosineResult | SweepResult):
         result = grid_view(result)
-    if isinstance(result, View):
-        return write_page(result.document, path)
+    if isinstance(result, LensResult | LensComparison | View):
+        explored = result.document if isinstance(result, View) else document(result)
+        return write_page(opened_at(explored, view), path)
+    if view:
+        raise SemhubError(f"view= is of a page to explore; a {type(result).__name__} becomes a plotly figure.")
     drawn = result if isinstance(result, go.Figure) else figure(result)
     layout: Any = drawn.layout
     title = layout.title.text or "semhub_lens"
@@ -56,5 +67,5 @@ def page(title: str, body: str, style: str = "") -> str:
 
 
 def write_page(document: str, path: str | Path) -> Path:
-    """Write a document whole or not at all."""
+    """Write a document completely or not at all."""
     return write_aside(user_path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Patchscopes: which of the words each state gives in the reading prompt, over its entry."""
+"""Patchscopes: the most probable word for each state in the reading prompt, by entry."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Linear probes: accuracy over layers, the transfer matrix, the directions, and classes read off a run."""
+"""Linear probes: accuracy over layers, the transfer matrix, the directions, and classes in a run."""
 
 import math
 
@@ -147,7 +147,7 @@ def _panel(
 
 @draws(LinearClassifier)
 def classifier_figure(result: LinearClassifier) -> go.Figure:
-    """How far the classes' weights point the same way at two layers: mean cosine over classes."""
+    """The similarity of the classes' weights at two layers: mean cosine over classes."""
     unit = normalize(result.weights, dim=-1)
     same = torch.einsum("lkd,mkd->lmk", unit, unit).mean(-1)
     layers = list(range(len(same)))

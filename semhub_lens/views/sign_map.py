@@ -12,12 +12,18 @@ NAMES = {-1.0: "against", 0.0: "neither", 1.0: "as predicted"}
 
 @checked
 def sign_map(leg: Leg) -> go.Figure:
-    """Heat map of the effect's sign, layers x items: where the hypothesis' side is preferred, and where the other.
+    """Heat map of the effect's sign, layers x items: which cells support the hypothesis, and which oppose it.
+
+    It shows no sizes: an effect of a tenth of a nat looks like one of ten nats. Hover for the effect.
 
     Args:
-        leg: a leg of an experiment; of a grid of interventions, its rows at the strength that was chosen.
+        leg: a leg of an experiment; for a grid of interventions, the rows of the chosen strength are drawn.
 
-    It shows no sizes: an item counts as much with a tenth of a nat as with ten. Hover for the effect.
+    Returns:
+        A plotly figure.
+
+    Raises:
+        SemhubError: not a leg.
 
     Example:
         >>> result = experiments.run("code.logit_lens_roles", model)  # doctest: +SKIP

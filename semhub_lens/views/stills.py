@@ -1,6 +1,6 @@
-"""A plotly figure as one small SVG, drawn here without a browser; and what a notebook shows of any result.
+"""A plotly figure as one small SVG, drawn without a browser; and a notebook's output for any result.
 
-Curves, bands, bars, heat maps and tables are drawn; colours, axes and titles are the figure's own. There is no hover.
+It draws curves, bands, bars, heat maps and tables, with the figure's own colours, axes and titles, but without hover.
 """
 
 import html
@@ -24,14 +24,14 @@ Number = int | float
 WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
 ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
 TICK = 12
-"""Pixels that a tick needs at least."""
+"""The smallest number of pixels for a tick."""
 MOST = 4000
-"""Cells of a heat map that are drawn; a larger one is left to the page."""
+"""The largest number of cells in a heat map; a larger one is not drawn."""
 
 
 @shows(Result)
 def shown_figure(result: Result) -> dict[str, Any]:
-    """Of a result without a page of its own: the figure where an extension draws it, a picture, and a few words."""
+    """A notebook's output for a result without its own page: the plotly figure, a picture, and a few lines of text."""
     try:
         figure = drawn(result)
     except SemhubError as error:
@@ -208,7 +208,7 @@ def _cells(trace: Any, x: _Scale, y: _Scale, look: Any) -> Iterable[str]:
 
 
 def _annotation(one: Any, height: int) -> str:
-    """A panel's title, or the line of provenance, which lies below the axes."""
+    """A panel's title, or the line of provenance below the axes."""
     text, x = _plain(one.text or ""), ROOM + float(one.x) * (WIDTH - ROOM - 20)
     if (one.yshift or 0) < 0:
         return _text(16, height - 6, text, fill=MUTED, size=8, longest=190)
@@ -256,7 +256,7 @@ def _finite(value: Any) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A figure's text without its few tags; what `style.escape` wrote for characters reads as them again."""
+    """A figure's text without its few tags, with the characters that `style.escape` replaced."""
     return html.unescape(re.sub(r"</?(b|i|br|sub|sup|span)\b[^>]*>", " ", text)).strip()
 
 

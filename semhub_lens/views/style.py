@@ -1,4 +1,4 @@
-"""The look of all figures: one place for colours, fonts, margins and the provenance line."""
+"""The style of all figures: colours, fonts, margins and the provenance line."""
 
 import html
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from semhub_lens.base.shown_text import harmless
 FONT = "Inter, 'Helvetica Neue', Arial, 'Noto Sans', 'Noto Sans CJK SC', 'Noto Sans Arabic', sans-serif"
 MONO = "'JetBrains Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK SC', 'Noto Sans Arabic', monospace"
 WIDEST = 32_000
-"""Pixels a side: no browser draws a canvas of more than 32,767."""
+"""The largest side in pixels: no browser draws a canvas larger than 32,767."""
 INK, MUTED, GRID = "#1b2330", "#6b7688", "#e7eaf0"
 PALETTE = (
     "#2757b8",
@@ -53,7 +53,7 @@ def finish(
     top: int = 70,
     bottom: int = 105,
 ) -> go.Figure:
-    """Apply title, fonts, margins and the provenance line under the figure, which is kept small enough to be drawn."""
+    """Apply title, fonts, margins and the provenance line, and limit the size so that browsers can draw the figure."""
     width, height = None if width is None else min(width, WIDEST), min(height, WIDEST)
     figure.update_layout(
         template="none",

@@ -15,14 +15,14 @@ PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
 
 @draws(SweepResult)
 def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice | None = None) -> go.Figure:
-    """Mean change of a score per cell (top) and of each damage score (below), a column per condition.
+    """Mean change of a score per cell (top) and of each damage score (below), one column per condition.
 
-    All maps of a row share their colours. A ring marks the cell that half of the items chose.
+    All maps in a row have the same colours. A ring marks the cell that half of the items chose.
 
     Args:
         result: the sweep.
-        score: which effect to draw; None takes the first one.
-        choice: the cell to mark; None chooses one without a damage budget where there are items enough.
+        score: the effect to draw; None means the first one.
+        choice: the cell to mark; None chooses one without a damage budget if there are enough items.
     """
     chosen_score = score or (result.effects or result.names)[0]
     if choice is None and result.clean.shape[1] >= 4:
@@ -94,7 +94,7 @@ def _mark(result: SweepResult, choice: Choice) -> go.Scatter:
 
 
 def _colours(result: SweepResult, score: str, conditions: list[str], row: int, rows: int) -> dict:
-    """Diverging colours around no change; amber for a damage that only rises."""
+    """Diverging colours around no change; amber for damage that only rises."""
     values = [_means(result, score, condition) for condition in conditions]
     low = min(float(v.nan_to_num(0.0).min()) for v in values)
     high = max(float(v.nan_to_num(0.0).max()) for v in values)

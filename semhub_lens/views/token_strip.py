@@ -13,7 +13,7 @@ from semhub_lens.views.style import escape
 
 
 class OfflineHTML:
-    """HTML that a notebook shows without asking the network (CircuitsVis itself probes it at every display)."""
+    """HTML that a notebook shows without using the network (CircuitsVis itself uses it at every display)."""
 
     def __init__(self, document: str) -> None:
         self.document = document
@@ -30,11 +30,18 @@ def token_strip(
 
     Args:
         result: from `logit_lens`.
-        layer: 0 is the embedding.
+        layer: the layer; 0 is the embedding.
         quantity: "entropy" or "kl_to_final" in nats, or the "probability" of the most probable token.
+
+    Returns:
+        HTML that a notebook shows.
 
     Raises:
         SemhubError: unknown layer or quantity.
+
+    Example:
+        >>> lens = logit_lens(tiny_model, "three plus two", progress=False)
+        >>> strip = token_strip(lens, layer=1, quantity="entropy")
     """
     row = row_of(result, layer)
     if quantity not in ("entropy", "kl_to_final", "probability"):

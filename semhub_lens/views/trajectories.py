@@ -7,7 +7,7 @@ from semhub_lens.lens.trajectories import TrajectoryResult
 from semhub_lens.views.style import escape, finish
 
 MOST_PATHS = 60
-"""Paths drawn; more would hide one another. The mean path is over all items."""
+"""The largest number of drawn paths; more would hide each other. The mean path is over all items."""
 
 
 @draws(TrajectoryResult)

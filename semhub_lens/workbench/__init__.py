@@ -1,8 +1,8 @@
-"""The explorer in a notebook: type a prompt, change a run, see what that does.
+"""The explorer in a notebook: type a prompt, change a run, see the effect.
 
-- `asked`: what is asked for: prompts, what to read, interventions, attributions.
-- `script`: the same as code.
-- `bench`: the runs that answer it.
-- `newest`: a thread that drops a run when a newer one is asked for.
+- `asked`: a request: prompts, quantities, interventions, attributions.
+- `script`: the same request as code.
+- `bench`: the runs for a request.
+- `newest`: a thread that drops a run when there is a newer request.
 - `explorer`: `explore`, `Explorer`: the widget.
 """

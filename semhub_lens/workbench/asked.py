@@ -1,4 +1,4 @@
-"""What is asked of an explorer: prompts, what to read of them, interventions, attributions; checked."""
+"""A checked request to an explorer: prompts, quantities, interventions, attributions."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from semhub_lens.base.files import user_path
 from semhub_lens.interventions import direction
 from semhub_lens.interventions.hooks import add, at, project_out, replace
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.lens.calls import call_of
 from semhub_lens.lens.logit_lens import DISTANCES
 from semhub_lens.model.facts import Model
 from semhub_lens.model.hooking import Hooks
@@ -20,13 +21,13 @@ Where = int | list[int] | str | None
 
 @dataclass(frozen=True)
 class Intervention:
-    """One change of a run at a residual entry; which words, file or prompt it takes depends on its kind."""
+    """One change of a run at a residual entry; its kind decides which words, file or prompt it needs."""
 
     kind: str
     entry: int = 0
     strength: float = 1.0
     positions: str = ""
-    """Empty: everywhere. Whole numbers with commas, negative from the end, or "generated"."""
+    """Empty for all positions; otherwise whole numbers with commas, negative from the end, or "generated"."""
     plus: str = ""
     minus: str = ""
     path: str = ""
@@ -36,7 +37,7 @@ class Intervention:
         """The change as hooks for this model.
 
         Raises:
-            SemhubError: an empty word, file or prompt, or what the intervention itself refuses.
+            SemhubError: an empty word, file or prompt, or an error of the intervention itself.
         """
         for name in NEEDS[self.kind]:
             if not getattr(self, name):
@@ -44,7 +45,7 @@ class Intervention:
         return _MAKERS[self.kind](model, self, self.where())
 
     def where(self) -> Where:
-        """The positions as interventions take them."""
+        """The positions in the form that interventions take."""
         text = self.positions.replace(" ", "")
         if text in ("", "generated"):
             return text or None
@@ -54,7 +55,7 @@ class Intervention:
         return numbers if "," in text else numbers[0]
 
     def stamp(self) -> tuple[int, int] | None:
-        """Time and size of its file, if it has one: what was read of it holds until it changes."""
+        """Time and size of its file, if it has one, to detect a change."""
         if self.kind != "vector":
             return None
         found = user_path(self.path).stat()
@@ -105,12 +106,12 @@ _MAKERS: dict[str, Callable[[Model, Intervention, Where], Hooks]] = {
     "patch": _patch,
 }
 NEEDS = {"steer": ("plus", "minus"), "project_out": ("plus", "minus"), "vector": ("path",), "patch": ("source",)}
-"""Every kind of intervention, and what it cannot do without."""
+"""Every kind of intervention, and the fields that it needs."""
 
 
 @dataclass(frozen=True)
 class Wrote:
-    """A token at a position of one of the prompts: which blocks and heads wrote its logit?"""
+    """A token at a position of one of the prompts, to attribute its logit to blocks and heads."""
 
     position: int = -1
     token: int = 0
@@ -119,26 +120,26 @@ class Wrote:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question to an explorer."""
+    """One request to an explorer."""
 
     prompt: str = ""
     more: tuple[str, ...] = ()
-    """Prompts beside the first one."""
+    """Prompts in addition to the first one."""
     quantities: tuple[str, ...] = DISTANCES
-    """Beside the most probable tokens."""
+    """Quantities in addition to the most probable tokens."""
     layers: str = ""
-    """Empty: all. Residual entries with commas and ranges, "0, 6-18"."""
+    """Empty for all; otherwise residual entries with commas and ranges, such as "0, 6-18"."""
     top_k: int = 10
     norm: str = "final"
     new_tokens: int = 0
-    """How many tokens to continue the prompt by."""
+    """The number of new tokens in the continuation."""
     interventions: tuple[Intervention, ...] = ()
     written: tuple[Wrote, ...] = ()
     """Tokens to attribute."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Asked":
-        """From what the page sends; what it leaves out is as by default.
+        """Make a request from the page's message; missing values have their defaults.
 
         Raises:
             SemhubError: an unknown name or kind, a value of another type.
@@ -184,9 +185,14 @@ class Asked:
         if not text:
             return None
         if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-            raise SemhubError(f"Layers are whole numbers and ranges, as '0, 6-18', got {self.layers!r}.")
+            raise SemhubError(f"Layers are whole numbers and ranges, such as '0, 6-18', got {self.layers!r}.")
         pairs = [piece.partition("-")[::2] for piece in text.split(",")]
         return [layer for low, high in pairs for layer in range(int(low), int(high or low) + 1)]
+
+    def call(self, prompt: str, changed: bool) -> dict[str, str]:
+        """What a lens of one of the prompts keeps of its call, under the interventions or without."""
+        hooks = ", ".join(f"*{one.code()}" for one in self.interventions)
+        return call_of(prompt, None, self.norm, {}) | ({"hooks": f"[{hooks}]"} if changed else {})
 
     def reading(self) -> dict[str, Any]:
         """The settings of `logit_lens` that differ from its own."""
@@ -198,12 +204,12 @@ class Asked:
 
 
 def _checked(kind: type, given: Mapping[str, Any]) -> Any:
-    """A dataclass of values of its fields' own types; whole numbers stand for floats."""
+    """A dataclass from values with the types of its fields; whole numbers are accepted as floats."""
     known = {field.name: field.type for field in fields(kind)}
     for name, value in given.items():
         wanted = known.get(name)
         if wanted is None:
-            raise SemhubError(f"An explorer is not asked for {name!r}; it takes {', '.join(known)}.")
+            raise SemhubError(f"An explorer does not take {name!r}; it takes {', '.join(known)}.")
         numeric = wanted in (int, float)
         right = int | float if wanted is float else wanted if isinstance(wanted, type) else tuple
         if not isinstance(value, right) or (numeric and isinstance(value, bool)):

@@ -1,4 +1,4 @@
-"""The runs that answer a question to an explorer: lenses, the clean ones beside them, attributions, continuations."""
+"""The runs for a request to an explorer: lenses, clean lenses for comparison, attributions, continuations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ from semhub_lens.workbench.newest import Stop
 T = TypeVar("T")
 TEXTS = ("text", "changed_text")
 KEPT = 16
-"""Results of a kind that are kept: a new intervention runs the prompt once, a new attribution runs nothing else."""
+"""Results of each kind to keep: a new intervention runs the prompt once, a new attribution runs nothing else."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What is known of one prompt; the library's own results."""
+    """The results for one prompt so far."""
 
     clean: LensResult
     changed: LensResult | None = None
@@ -36,18 +36,18 @@ class Read:
 
     @property
     def lens(self) -> LensResult:
-        """Under the interventions, where there are some; with its attributions."""
+        """The lens with interventions, if there are any, and with its attributions."""
         both = self.attributed()
         return both.clean if both.changed is None else both.changed
 
     @property
     def comparison(self) -> LensComparison | None:
-        """The lens under interventions beside the clean one."""
+        """The lens with interventions, compared with the clean one."""
         both = self.attributed()
         return None if both.changed is None else compare(both.clean, both.changed, names=("clean", "changed"))
 
     def attributed(self) -> "Read":
-        """With the attributions in the lenses."""
+        """The same, with the attributions in the lenses."""
         clean = self.clean.with_attribution(*self.wrote) if self.wrote else self.clean
         changed = self.changed
         if changed is not None and self.changed_wrote:
@@ -57,29 +57,29 @@ class Read:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known so far."""
+    """The results so far."""
 
     asked: Asked
     reads: tuple[Read, ...]
-    """Of the prompts, in their order."""
+    """The results of the prompts, in order."""
     text: Generation | None = None
     changed_text: Generation | None = None
     done: bool = False
 
     @property
     def both(self) -> LensComparison | None:
-        """Two prompts side by side, the last tokens together; None with interventions or another number of prompts."""
+        """Two prompts side by side, aligned at the last token; None with interventions or another number of prompts."""
         if len(self.reads) != 2 or len(self.asked.more) != 1 or self.asked.interventions:
             return None
         return compare(self.reads[0].lens, self.reads[1].lens, names=("first", "second"), align="end")
 
     @property
     def by_head(self) -> bool:
-        """Whether every attribution holds heads."""
+        """Whether every attribution includes heads."""
         return all(one.heads is not None for read in self.reads for one in (*read.wrote, *read.changed_wrote))
 
     def shown(self, attributed: bool = True) -> list[LensResult | LensComparison]:
-        """What there is to see: of every prompt its lens or both of its lenses, then two prompts side by side."""
+        """The views: for every prompt its lens or both of its lenses, then two prompts side by side."""
         reads = self.reads if attributed else tuple(Read(read.clean, read.changed) for read in self.reads)
         both = replace(self, reads=reads).both
         return [read.comparison or read.lens for read in reads] + ([both] if both else [])
@@ -87,10 +87,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Side:
-    """One way to run the prompts: clean, or under the interventions."""
+    """One way to run the prompts: clean, or with the interventions."""
 
     key: tuple[Any, ...]
-    """Which weights and interventions."""
+    """The identity of weights and interventions."""
     edits: Hooks
     watch: Hooks
 
@@ -100,7 +100,7 @@ class _Side:
 
 
 class Bench:
-    """Runs one model for an explorer; every pass and read-out may be left when a newer question waits."""
+    """Runs one model for an explorer; every pass and read-out can stop early for a newer request."""
 
     def __init__(self, model: Model, table: LanguageTable | None = None) -> None:
         self.model, self.table = model, table
@@ -110,8 +110,7 @@ class Bench:
         """The lenses first, prompt by prompt, then the attributions, then the continuations.
 
         Raises:
-            SemhubError: an empty prompt, and what the lens, the interventions, the attribution and the generation
-                refuse.
+            SemhubError: an empty prompt, and the errors of lens, interventions, attribution and generation.
         """
         prompts = asked.prompts()
         if not all(prompts):
@@ -152,7 +151,8 @@ class Bench:
         settings = asked.reading()
         readout = _Leaving(self.model, settings.pop("norm", "final"), stop)
         with_table = {"table": self.table, "readout": readout, "progress": False, "hooks": [*hooks, *watch]}
-        return logit_lens(self.model, prompt, **settings, **with_table)
+        read = logit_lens(self.model, prompt, **settings, **with_table)
+        return replace(read, call=asked.call(prompt, changed=bool(hooks)))
 
     def _attributed(self, sides: list[_Side], found: Answer) -> Answer:
         prompts, reads = found.asked.prompts(), list(found.reads)
@@ -165,7 +165,7 @@ class Bench:
         return replace(found, reads=tuple(reads))
 
     def _wrote(self, prompt: str, position: int, tokens: list[int], side: _Side) -> AttributionResult:
-        """By head where the model shows its heads; where not, the provenance says why."""
+        """By head if the model has the hook points; otherwise the provenance says why not."""
         settings = {"token": tokens, "position": position, "hooks": side.hooks}
         try:
             return direct_attribution(self.model, prompt, by_head=range(n_layers(self.model)), **settings)
@@ -185,7 +185,7 @@ def _text_key(asked: Asked, side: _Side) -> tuple[Any, ...]:
 
 
 class _Leaving(Readout):
-    """A read-out that is left when a newer question waits."""
+    """A read-out that stops early for a newer request."""
 
     def __init__(self, model: Model, norm: Any, stop: Stop) -> None:
         super().__init__(model, norm=norm)
@@ -194,13 +194,13 @@ class _Leaving(Readout):
     def __call__(
         self, states: Tensor, layer: int | Sequence[int] | None = None, tokens: Tensor | None = None
     ) -> Tensor:
-        """As the model's own."""
+        """Like the model's own."""
         self._stop()
         return super().__call__(states, layer, tokens)
 
 
 def _watching(model: Model, stop: Stop) -> list[tuple[str, HookFunction]]:
-    """Hooks that read nothing, and leave the pass where a newer question waits."""
+    """Hooks that read nothing, but stop the pass for a newer request."""
 
     def look(activation: Tensor, hook: Any) -> None:
         stop()

@@ -25,16 +25,16 @@ FIRST = {
     "prompt": "", "more": [], "quantities": list(DISTANCES), "layers": "", "top_k": 10, "new_tokens": 12,
     "interventions": [], "written": [],
 }  # fmt: skip
-"""What an explorer asks before anybody typed."""
+"""The first request of an explorer."""
 
 
 @checked
 class Explorer:
-    """A model under the eyes of a notebook: a form, the lens of what is typed, and the results behind it.
+    """An interactive view of a model in a notebook: a form, the lens of the typed prompt, and the results behind it.
 
     Args:
-        model: any TransformerLens model; runs happen in a thread of the explorer's own.
-        widget: what shows it: traits `setup`, `asked`, `pages`, `wrote` and `answer`, as `explore` makes it.
+        model: any TransformerLens model; runs happen in a separate thread.
+        widget: the widget, with traits `setup`, `asked`, `pages`, `wrote` and `answer`, as `explore` makes it.
         table: from `language_table(model)`, to colour tokens by language.
     """
 
@@ -55,9 +55,9 @@ class Explorer:
             self._asked(None)
 
     def ask(self, **settings: Any) -> "Explorer":
-        """Ask from Python what the form asks: `prompt=`, `more=` prompts, `quantities=`, `interventions=`, ...
+        """Make a request from Python, like the form: `prompt=`, `more=` prompts, `quantities=`, `interventions=`, ...
 
-        `written=[{"position": 3, "token": 12}]` asks who wrote a token there; other prompts forget it.
+        `written=[{"position": 3, "token": 12}]` requests the attribution of a token; it is dropped for a new prompt.
 
         Raises:
             SemhubError: a name or value that the form does not have.
@@ -68,21 +68,24 @@ class Explorer:
         self.widget.asked = {**asked, "number": int(asked.get("number", 0)) + 1}
         return self
 
+    @checked
     def wait(self, timeout: float | None = None) -> "Explorer":
         """Wait for the newest answer.
 
         Raises:
-            SemhubError: it was refused, or took more than `timeout` seconds.
+            SemhubError: the request was refused, or took more than `timeout` seconds.
         """
+        if timeout is not None and timeout < 0:
+            raise SemhubError(f"timeout= is how many seconds to wait, at least 0; got {timeout}.")
         if not self._newest.wait(timeout):
-            raise SemhubError(f"No answer within {timeout} seconds; ask for less, or wait longer.")
+            raise SemhubError(f"No answer within {timeout} seconds; request less, or wait longer.")
         if self._error:
             raise self._error
         return self
 
     @property
     def result(self) -> LensResult:
-        """The lens of the first prompt, under the interventions where there are some."""
+        """The lens of the first prompt, with the interventions if there are any."""
         return self.results[0]
 
     @property
@@ -97,17 +100,17 @@ class Explorer:
 
     @property
     def comparison(self) -> LensComparison | None:
-        """Clean and changed lens of the first prompt; without interventions those of two prompts, else None."""
+        """The clean and the changed lens of the first prompt; without interventions, those of two prompts, or None."""
         return self._answered().reads[0].comparison or self._answered().both
 
     @property
     def texts(self) -> tuple[Generation | None, Generation | None]:
-        """How the prompts go on, clean and under the interventions; None where not asked for, or not yet there."""
+        """The continuations of the prompts, clean and with the interventions; None if not requested or not finished."""
         return self._answered().text, self._answered().changed_text
 
     @property
     def code(self) -> str:
-        """A script that makes the same results of `model` and, where one was given, `table`."""
+        """A script that makes the same results from `model` and, if there is one, `table`."""
         return script(self._answered().asked, self._bench.table is not None, self._answered().by_head)
 
     def _repr_mimebundle_(self, **settings: Any) -> Any:
@@ -124,7 +127,7 @@ class Explorer:
         return self._answer
 
     def _asked(self, change: Any) -> None:
-        """The form, or `ask`, wants something else."""
+        """A new request from the form or from `ask`."""
         self._since, self._error = time.monotonic(), None
         given = dict(self.widget.asked)
         number = given.pop("number", 0)
@@ -166,14 +169,16 @@ def _behind(result: LensResult | LensComparison) -> tuple[LensResult, ...]:
 def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = None) -> Explorer:
     """Explore a model in a notebook: type prompts, change their runs, and see lens, difference and continuation.
 
-    The form offers what to read and at which layers. Its interventions steer by a word pair or a saved vector, project
-    a word pair out, or patch one position from another prompt. A pinned position asks the model on request which blocks
-    and heads wrote a token. A newer request stops an older run. What is shown is in `explorer.results` (`.result` of
-    the first prompt), `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
+    The form selects quantities and layers. Interventions steer with a word pair or a saved vector, project a word pair
+    out, or patch one position from another prompt. At a pinned position, the model can attribute a token to blocks and
+    heads. A newer request stops an older run. The results on screen are in `explorer.results` (`.result` for the first
+    prompt), `.clean`, `.comparison` and `.texts`, and as a script in `explorer.code`.
+
+    An intervention shows that a direction is enough to change the read-out, not that the model uses it.
 
     Args:
         model: any TransformerLens model.
-        prompt: what to begin with.
+        prompt: the first prompt.
         table: from `language_table(model)`, to colour tokens by language; without it, by script.
 
     Raises:
@@ -183,7 +188,7 @@ def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = Non
         >>> explorer = explore(model, "El color del cielo es")  # doctest: +SKIP
         >>> explorer.result.top_ids  # doctest: +SKIP
 
-    An intervention shows that a direction suffices to change what is read out, not that the model uses it.
+
     """
     require_model(model)
     anywidget, traitlets = (optional(name, name, "notebooks") for name in ("anywidget", "traitlets"))

@@ -1,4 +1,4 @@
-"""A thread that answers the newest question: an overtaken one is stopped, and its answer dropped."""
+"""A thread that answers the newest request: an older one is stopped, and its answer dropped."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,20 +7,20 @@ from typing import Generic, TypeVar
 Q = TypeVar("Q")
 A = TypeVar("A")
 Stop = Callable[[], None]
-"""Raises `Overtaken` where a newer question waits."""
+"""Raises `Overtaken` if there is a newer request."""
 
 
 class Overtaken(Exception):
-    """A newer question waits."""
+    """There is a newer request."""
 
 
 class Newest(Generic[Q, A]):
-    """Answers questions one at a time, always the newest.
+    """Answers requests one at a time, always the newest.
 
     Args:
-        work: yields the parts of an answer; it calls `stop` as often as it can be left.
-        tell: gets every part, in the thread, unless the question was overtaken.
-        failed: gets what `work` raised.
+        work: yields the parts of an answer; it calls `stop` wherever it can stop.
+        tell: gets every part, in the thread, unless the request was overtaken.
+        failed: gets the error of `work`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Newest(Generic[Q, A]):
         self._busy = False
 
     def ask(self, question: Q) -> None:
-        """Answer this one next; what runs stops at its next step."""
+        """Answer this request next; the current one stops at its next step."""
         with self._changed:
             self._waiting[:] = [question]
             self._number += 1
@@ -42,13 +42,13 @@ class Newest(Generic[Q, A]):
                 threading.Thread(target=self._run, daemon=True, name="semhub explorer").start()
 
     def drop(self) -> None:
-        """Leave what runs and what waits unanswered."""
+        """Drop the current request and any waiting one."""
         with self._changed:
             self._waiting.clear()
             self._number += 1
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the newest question is answered; False after `timeout` seconds without."""
+        """Wait until the newest request is answered; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._busy, timeout)
 

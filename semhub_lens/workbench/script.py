@@ -1,4 +1,4 @@
-"""What is asked of an explorer as a script of the library's own calls."""
+"""A request to an explorer as a script of library calls."""
 
 from semhub_lens.workbench.asked import Asked
 
@@ -6,7 +6,7 @@ PLURAL = {"clean": "cleans", "lens": "lenses"}
 
 
 def script(asked: Asked, table: bool = False, by_head: bool = True) -> str:
-    """A script that makes the same results of `model` (and `table`); `by_head` where attributions hold heads."""
+    """A script that makes the same results from `model` (and `table`); `by_head` if attributions include heads."""
     settings = [f"{name}={value!r}" for name, value in asked.reading().items()] + ["table=table"] * table
     call = f"shl.logit_lens({', '.join(['model', 'prompt', *settings])}"
     several = bool(asked.more)

@@ -50,7 +50,54 @@ def edited(m, n, f):
     return shl.residual_stream(m, "red two", read=n(1), hooks=hooks, max_tokens=n(64), **QUIET)
 
 
+def through_translator(m, n, f):
+    readout = shl.Readout(m, translator=lambda states, layer: states * (layer + 2))
+    states = samples.noise(2, 3, 32)
+    return torch.stack([readout(states[0], n(1)), readout(states, [n(0), n(2)])[1], readout(states[1], n(3))])
+
+
+def grids(m, n, f):
+    pairs, two = [(n(1), n(-1)), (n(-2), n(2))], shl.metric.logit_difference(m, n(5), n(6))
+    settings = {"positions": pairs, "read": n(-1)}
+    exact = shl.patch_grid(m, "three plus two", "five plus two", two, max_tokens=n(64), **settings, **QUIET)
+    return torch.stack(
+        [exact.values, shl.attribution_grid(m, "three plus two", "five plus two", two, **settings).values]
+    )
+
+
+def scoped(m, n, f):
+    return shl.patchscope(
+        m, ["red two"], [n(5), "two"], reading="one is one two is", slot=n(3), read=n(-1), source_entries=[n(1), n(2)],
+        target_entries=[n(2)], new_tokens=n(1), **QUIET,
+    ).log_probs  # fmt: skip
+
+
+def probed(m, n, f):
+    states = samples.noise(2, 24, 5)
+    probe = shl.linear_probe(states, [n(0), n(1)] * 12, groups=[n(i) for i in range(24)], seed=n(3))
+    return probe.within.predicted + probe.within.peak(n(2)).layer
+
+
+def chosen(m, n, f):
+    scores = {"first": samples.noise(8), "second": samples.noise(8, seed=1)}
+    swept = sweep(m, lambda hooks: scores, lambda layer: ONES, [1, 2], [1.0], damage=("second",), **QUIET)
+    found = swept.choose("first", damage="second", budget=f(9), seed=n(1))
+    return torch.tensor([found.layer, found.effect.mean, found.effect.low])
+
+
 CALLS = {
+    "read-out through a translator": through_translator,
+    "grids": grids,
+    "patchscope": scoped,
+    "probe": probed,
+    "choice": chosen,
+    "who wrote": lambda m, n, f: shl.direct_attribution(m, "red two", token=[n(5)], position=n(-1), by_head=[n(1)]),
+    "steering": lambda m, n, f: shl.residual_stream(
+        m, "red two", hooks=samples.SAMPLES["SteeringVector"](m).hooks(f(2), positions=n(-1), layers=[n(1)]), **QUIET
+    ),
+    "damage": lambda m, n, f: shl.kl_to_clean(
+        m, ["red two"], shl.at(n(1), shl.hooks.add(ONES)), read_at=n(-1), **QUIET
+    ),
     "lens": lambda m, n, f: shl.logit_lens(m, "red two", top_k=n(3), **QUIET),
     "targets": lambda m, n, f: shl.target_lens(m, ["red two"], [[n(5), "two", [n(6), n(7)]]], **QUIET).log_probs,
     "generation": lambda m, n, f: shl.generate(m, "red", max_new_tokens=n(3), seed=n(3), temperature=f(0.5), **QUIET),

@@ -75,7 +75,7 @@ def test_a_process_that_is_killed_loses_its_unfinished_part_and_another_number_g
     *expected, _ = kept(tmp_path / "one", 0)
     first = launched(count, lambda index: kept(tmp_path / "many", index, die=(1, 2)))
     assert first[1] == -signal.SIGKILL
-    said = "has ended before its work was done. Give the same command again"
+    said = "ended before its work was finished. Run the same command again"
     assert all(said in told for told in first[:1] + first[2:])
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "many").rglob("squares*")}
     lost = len(range(1, PARTS, count)) - 1
@@ -110,12 +110,12 @@ def test_processes_that_do_different_things_are_told_so(tmp_path):
     def other_items(index):
         return Store(tmp_path, shared=True).tensors("x", [index, 1], torch.tensor).tolist()
 
-    assert all("do different things (0: x-000" in told for told in launched(2, other_items))
+    assert all("are doing different work (0: x-000" in told for told in launched(2, other_items))
 
     def other_folders(index):
         return Store(tmp_path / str(index), shared=True).tensors("x", ITEMS, lambda part: torch.tensor([part])).tolist()
 
-    assert all("need one folder that all of them see" in told for told in launched(2, other_folders))
+    assert all("must see the same folder" in told for told in launched(2, other_folders))
 
 
 def test_the_main_process_holds_the_folder_for_all(tmp_path):

@@ -83,7 +83,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path):
         measured(values=shared[None], parts=(shared,)).save(path)
     assert Measured.load(path).note == "first"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(shl.SemhubError, match=r"folder could not be written \(Is a directory\); what was there is un"):
+    with pytest.raises(shl.SemhubError, match=r"folder could not be written \(Is a directory\); the old file is un"):
         measured().save(tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x"]
 
@@ -105,7 +105,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
 def test_another_class_another_tool_and_a_missing_file_are_told_apart(tmp_path):
     from safetensors.torch import save_file
 
-    with pytest.raises(ValueError, match=r"holds a Measured, not a LensResult; use Measured\.load"):
+    with pytest.raises(ValueError, match=r"contains a Measured, not a LensResult; use Measured\.load"):
         shl.LensResult.load(measured().save(tmp_path / "x"))
     with pytest.raises(ValueError, match="No saved result"):
         Measured.load(tmp_path / "missing")
@@ -170,6 +170,6 @@ def test_what_is_not_finite_is_named_with_its_place(bad):
     check_finite(states, "States")
     states[1, 2, 0] = bad
     with pytest.raises(
-        ValueError, match=r"States of shape \(2, 3, 4\) holds 1 NaN or infinite entries, the first at \[1, 2, 0\]"
+        ValueError, match=r"States of shape \(2, 3, 4\) has 1 NaN or infinite entries, the first at \[1, 2, 0\]"
     ):
         check_finite(states, "States")

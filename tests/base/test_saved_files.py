@@ -122,7 +122,7 @@ def rewritten(path, **changes):
     ("changes", "message"),
     [
         ({"schema": SCHEMA + 1}, r"newer semhub_lens \(schema 3; this one reads up to 2\): upgrade semhub-lens, or"),
-        ({"class": "Unheard"}, "holds a 'Unheard', which this version .* measure again"),
+        ({"class": "Unheard"}, "contains a 'Unheard', which this version .* measure again"),
         ({"class": "MassResult"}, "written by another version .* whose MassResult has other fields"),
         ({"fields": {}}, "written by another version .* open it with that version, or measure again"),
     ],

@@ -58,7 +58,7 @@ def test_the_notebook_is_the_script_in_cells(here):
 
 @pytest.mark.parametrize("name, data, error", [
     ("start.txt", None, "ends in .py or .ipynb"),
-    ("there.py", None, "is there already"),
+    ("there.py", None, "already exists"),
     ("start.py", "none.tsv", "cannot be read"),
     ("start.py", "one.tsv", "at least three lines"),
 ])  # fmt: skip

@@ -66,7 +66,7 @@ def printed(monkeypatch, capsys, tmp_path):
 )
 def test_a_text_that_begins_with_a_dash_is_one_clear_line(printed, arguments):
     status, text = printed("lens", *arguments)
-    assert status == 2 and text.startswith("semhub: ") and text.count("\n") == 1 and "behind --" in text
+    assert status == 2 and text.startswith("semhub: ") and text.count("\n") == 1 and "after --" in text
 
 
 def test_behind_two_dashes_it_is_read(printed):

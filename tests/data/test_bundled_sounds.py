@@ -132,9 +132,9 @@ def test_a_list_may_have_a_header_and_no_split(tmp_path):
     [
         ("a,1\n", r"vggsound\.csv:1: expected id,start,label"),
         ("a,x,dog\n", "expected id,start,label"),
-        ("a,1,dog,test\na,1,cat,test\n", "names the same clip as line 1"),
-        ("a,1,etc\n", "a label in words"),
-        ("a,1,playing violin, fiddle,test\n", "in quotes where it has commas"),
+        ("a,1,dog,test\na,1,cat,test\n", "is the same clip as line 1"),
+        ("a,1,etc\n", "a text label"),
+        ("a,1,playing violin, fiddle,test\n", "in quotes if it has commas"),
         ("a,1,dog,test\n", r"None of the 1 lines .* such as a_000001\.wav"),
     ],
 )

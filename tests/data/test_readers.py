@@ -163,7 +163,7 @@ def test_what_is_neither_path_nor_data_set_is_refused(reader, tmp_path):
     for source in ("nothing", "some/missing.jsonl", str(tmp_path / "missing.jsonl"), "a/b/c"):
         with pytest.raises(ValueError, match="found nothing at"):
             reader(source, limit=3)
-    with pytest.raises(ValueError, match="give a limit"):
+    with pytest.raises(ValueError, match="pass a limit"):
         reader("wikimedia/wikipedia:20231101.fr")
     with pytest.raises(ValueError, match="limit = 0"):
         reader(tmp_path, limit=0)
@@ -172,7 +172,7 @@ def test_what_is_neither_path_nor_data_set_is_refused(reader, tmp_path):
 
 
 def test_offline_the_data_set_and_the_reason_are_named():
-    with pytest.raises(ValueError, match=r"'allenai/c4:zh' is no path here, .* cannot be loaded: .*allenai/c4"):
+    with pytest.raises(ValueError, match=r"'allenai/c4:zh' is not a path here, .* cannot be loaded: .*allenai/c4"):
         read_texts("allenai/c4:zh", limit=3)
 
 

@@ -194,7 +194,7 @@ def test_a_name_with_two_roles_or_two_places_is_not_listed(tmp_path):
         ("Emma slept .\tsleep . agent ( x _ 1 Emma )\tdev", "expected conjuncts such as"),
         ("Emma slept .\tsleep . agent ( x _ 1 , Emma ) AND\tdev", "expected conjuncts such as"),
         ("Emma slept .\tLAMBDA a . sleep\tdev", "expected conjuncts such as"),
-        ("Emma slept .\tsleep . agent ( x _ 1 , Ava )\tdev", "names 'Ava', which is not in the sentence"),
+        ("Emma slept .\tsleep . agent ( x _ 1 , Ava )\tdev", "contains 'Ava', which is not in the sentence"),
     ],
 )
 def test_a_malformed_row_of_cogs_is_refused_with_its_place(tmp_path, row, message):

@@ -114,9 +114,9 @@ def test_number_words_of_other_languages_or_numbers_are_refused():
     with pytest.raises(ValueError, match="No number words in 'it'"):
         number_words("it", 3)
     for language in NAMERS:
-        with pytest.raises(ValueError, match="known from 0 to 99, got 100"):
+        with pytest.raises(ValueError, match="exist from 0 to 99, got 100"):
             number_words(language, 100)
-        with pytest.raises(ValueError, match="known from 0 to 99, got -1"):
+        with pytest.raises(ValueError, match="exist from 0 to 99, got -1"):
             number_words(language, -1)
 
 

@@ -148,5 +148,5 @@ def test_both_readings_run_on_a_multimodal_model_and_a_users_folder(ears, folder
     assert "VGGSound folder" in wanted.provenance.data and "Qwen2AudioProcessor" in wanted.provenance.data
     alike = audio.run_similarity(job_on(ears, 16, progress=False, reader=reader, data=str(folder), baseline=False))
     assert len(alike.legs) == 4 and all(torch.isfinite(leg.effect).all() for leg in alike.legs)
-    with pytest.raises(ValueError, match="16 mammals whose name is one token"):
+    with pytest.raises(ValueError, match="16 mammals with a one-token name"):
         audio_steering.run_steering(one)

@@ -78,7 +78,7 @@ def test_animals_are_divided_into_mammals_and_others(zoo, animals, monkeypatch):
         ("dog", True), ("cat", True), None, None, ("crow", False)
     ]  # fmt: skip
     monkeypatch.setattr(audio_steering, "animal_sounds", lambda: [clip(name) for name in MAMMALS + OTHERS[:5]])
-    with pytest.raises(ValueError, match="16 other animals whose name is one token, got n=16 of 5"):
+    with pytest.raises(ValueError, match="16 other animals with a one-token name, got n=16 and 5"):
         animals_heard(zoo_job(zoo))
 
 

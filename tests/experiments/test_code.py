@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_dropped_and_counted(model, tmp_path):
     groups, report = role_items(model, calls, 100, 0)
     assert len(groups[NEW]) == 20
     assert report[0] == (
-        "dropped: 0 named as their parameter, 1 merged with what stands around the argument, 1 names of fewer than 3 "
+        "dropped: 0 named as their parameter, 1 merged with the text around the argument, 1 names of fewer than 3 "
         "characters, 1 names without a first token of letters, 1 no other parameter name in the file, 1 repeated first "
         "token of a name, 1 same first token as the argument"
     )

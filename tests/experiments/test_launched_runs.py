@@ -55,7 +55,7 @@ def test_a_run_whose_process_dies_goes_on_with_more_processes_to_the_files_of_on
     one.work()
     die = {0: (0, 2), 1: (1, 1)}[dead]  # of the parts 0, 1, 2 the main process has 0 and 2
     ended = launched(2, planted_run(many, die))
-    assert ended[dead] == -signal.SIGKILL and "has ended before its work was done" in ended[1 - dead]
+    assert ended[dead] == -signal.SIGKILL and "ended before its work was finished" in ended[1 - dead]
     assert not list(tmp_path.glob("many/planted/run.json"))
     assert launched(3, planted_run(many)) == ([0, 0, 1] if dead == 0 else [0, 1, 0]), "only the lost part is measured"
     assert many.whole() and content(one.folder, SAVED) == content(many.folder, SAVED)
@@ -96,7 +96,7 @@ def test_states_in_a_folder_are_shared_and_go_on_with_another_number_of_processe
         patched.setattr(residual, "residual_reads", residual_reads)
         expected, _ = states(model, tmp_path / "one")(None)
     ended = launched(2, states(model, out, die=(1, 2)))
-    assert ended[1] == -signal.SIGKILL and "has ended" in ended[0]
+    assert ended[1] == -signal.SIGKILL and "ended before" in ended[0]
     with pytest.raises(shl.SemhubError, match=r"not finished \(4 parts"):
         shl.open_states(out)
     assert launched(3, states(model, out)) == [[expected, 1], [expected, 0], [expected, 0]], "shard 3 was missing"
@@ -119,7 +119,7 @@ def test_wrong_calls_of_a_launch_are_errors_of_all_and_write_no_index(tmp_path, 
         read = ["last", "mean"][index]
         shl.residual_stream(model, TEXTS, read=read, out=tmp_path / "other", progress=False)
 
-    assert all("do different things" in told for told in launched(2, other_reads))
+    assert all("are doing different work" in told for told in launched(2, other_reads))
     for folder in ("bad", "other"):
         with pytest.raises(shl.SemhubError, match=r"No states in|not finished"):
             shl.open_states(tmp_path / folder)
@@ -143,4 +143,4 @@ def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     assert "semantics.similarity: not measured. The prompt X" in pages[1] and pages[0] == pages[1]
     assert len(one) == 2 and one == many
     with_jobs = launched(2, lambda index: results_page(["tiny"], tmp_path / "page.md", jobs=2))
-    assert all("jobs=2 starts processes of its own" in told for told in with_jobs)
+    assert all("jobs=2 would start further processes" in told for told in with_jobs)

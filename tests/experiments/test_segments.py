@@ -72,7 +72,7 @@ def test_a_transposed_mask_covers_other_patches_also_of_a_picture_that_is_not_sq
 
 
 def test_a_part_of_a_picture_takes_no_mask():
-    with pytest.raises(ValueError, match="shows a part"):
+    with pytest.raises(ValueError, match="shows only a part"):
         Tile((0,), 1, 1, whole=False).covered(mask("1"))
     with pytest.raises(ValueError, match="a mask with pixels"):
         WIDE.covered(torch.zeros(0, 3).bool())
@@ -81,7 +81,7 @@ def test_a_part_of_a_picture_takes_no_mask():
 def test_of_a_picture_cut_into_parts_only_the_last_tile_is_the_whole():
     prompt = Prompt.from_processor(made.processor("idefics3"), text="<image> What ?", images=made.picture(0, 112, 112))
     assert [tile.whole for tile in prompt.tiles] == [False] * 4 + [True] and whole_tile(prompt) is prompt.tiles[-1]
-    with pytest.raises(ValueError, match="does not say where"):
+    with pytest.raises(ValueError, match="does not tell where"):
         whole_tile(Prompt.from_ids([3, 4]))
 
 
@@ -110,7 +110,7 @@ def test_composed_pictures_are_the_same_for_a_seed_and_go_round_the_names():
     first, again, other = (composed_pictures(named_pictures(), 40, seed) for seed in (1, 1, 2))
     assert [item.key for item in first] == [item.key for item in again] != [item.key for item in other]
     assert all(sum(item.labels[0] == name for item in first) == 2 for name in NAMES)
-    with pytest.raises(ValueError, match="a name for each place"):
+    with pytest.raises(ValueError, match="a different name for each place"):
         composed_pictures(named_pictures(NAMES[:1]), 3, 0)
 
 

@@ -87,7 +87,7 @@ def test_a_processor_reader_puts_the_text_into_the_models_format():
     assert prompt.text == "What <image> is this ?" and prompt.spans["image"] == (1, 2, 3, 4)
     ears = ProcessorReader(made.processor("qwen2_audio"), "audio")
     assert len(ears.prompt("<audio> What ?", (made.sound(), made.RATE)).spans["audio"]) == 8
-    with pytest.raises(ValueError, match=r"needs '\{\}' once"):
+    with pytest.raises(ValueError, match=r"needs '\{\}' exactly once"):
         ProcessorReader(made.processor("llava"), "image", "no place")
     with pytest.raises(ValueError, match="takes no audio"):
         ProcessorReader(made.processor("llava"), "audio")

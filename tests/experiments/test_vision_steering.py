@@ -70,7 +70,7 @@ def test_the_halves_of_a_picture_lie_at_the_columns_of_its_grid(tiny_model):
     left, right = items_of(seeing(tiny_model), 2)
     assert (left.asked, left.elsewhere) == ((1, 3), (2, 4)) and (right.asked, right.elsewhere) == ((2, 4), (1, 3))
     assert left.kept == PICTURES[0].left and right.kept == PICTURES[1].right
-    with pytest.raises(ValueError, match="no columns for a half each"):
+    with pytest.raises(ValueError, match="cannot be split in a left and a right half"):
         items_of(seeing(tiny_model, side=1), 1)
 
 

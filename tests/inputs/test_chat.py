@@ -140,9 +140,9 @@ def test_spans_of_ones_own_go_along(model):
         (chats.GEMMA, [{"role": "template", "content": "a"}], {}, "Message 0 needs a role"),
         (chats.GEMMA, [{"role": "user", "content": 5}], {}, "must be a text or a list of texts, got 5"),
         (chats.GEMMA, [{"role": "user", "content": [{"type": "image"}]}], {}, "Prompt.from_processor"),
-        (chats.GEMMA, [ASK], {"settings": {"enable_thinking": True}}, "does not know 'enable_thinking'"),
+        (chats.GEMMA, [ASK], {"settings": {"enable_thinking": True}}, "does not use 'enable_thinking'"),
         (chats.GEMMA, [ASK, {"role": "assistant", "content": ""}], {"ending": "continue"}, "no text"),
-        (chats.GEMMA, [ASK], {"spans": {"user": "user"}}, "spans of its own"),
+        (chats.GEMMA, [ASK], {"spans": {"user": "user"}}, "already has spans"),
         ("{{ nothing.here }}", [ASK], {}, "refuses these messages"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_padded_row_is_refused_without_its_mask_and_right_with_it(side, word, 
 def test_spans_of_a_padded_row_count_its_given_ids():
     row = Prompt.from_ids([2, 2, 7, 8, 2], mask=[0, 0, 1, 1, 0], spans={"x": [3]})
     assert (row.ids.tolist(), row.spans) == ([7, 8], {"x": (1,)})
-    with pytest.raises(ValueError, match="does not lie within the 2 tokens"):
+    with pytest.raises(ValueError, match="is not within the 2 tokens"):
         Prompt.from_ids([2, 2, 7, 8, 2], mask=[0, 0, 1, 1, 0], spans={"x": [0]})
 
 

@@ -36,7 +36,7 @@ def test_a_modality_that_is_not_in_the_table_is_refused():
 
 
 def test_a_model_that_nothing_reads_for_is_told_so(tiny_model):
-    with pytest.raises(SemhubError, match=r"needs what reads audio, but no packaged spoke .*--spoke"):
+    with pytest.raises(SemhubError, match=r"needs a reader for audio, but no packaged spoke .*--spoke"):
         spokes.reader_for(tiny_model, "audio")
     with pytest.raises(SemhubError, match="There is no spoke 'nose'"):
         spokes.reader_for(tiny_model, "audio", spoke="nose")

@@ -99,10 +99,10 @@ def test_names_with_a_colon_are_allowed_but_reserved_ones_are_not(tiny_model):
         ("four", "'four' occurs 0 times"),
         ("e", "'e' occurs 3 times"),
         ("", "'' occurs 0 times"),
-        ((3, 3), "characters .3, 3. do not lie within the 21 characters"),
-        ((5, 2), "do not lie within"),
-        ((-1, 2), "do not lie within"),
-        ((0, 22), "do not lie within"),
+        ((3, 3), "characters .3, 3. are not within the 21 characters"),
+        ((5, 2), "are not within"),
+        ((-1, 2), "are not within"),
+        ((0, 22), "are not within"),
     ],
 )
 def test_a_span_that_is_not_there_once_is_refused(tiny_model, spec, message):
@@ -134,7 +134,7 @@ def test_ids_are_taken_as_they_are(ids):
 
 @pytest.mark.parametrize("positions", [[], [3], [-1], [0, 7]])
 def test_a_span_of_positions_outside_the_prompt_is_refused(positions):
-    with pytest.raises(ValueError, match="does not lie within the 3 tokens"):
+    with pytest.raises(ValueError, match="is not within the 3 tokens"):
         Prompt.from_ids([4, 5, 6], spans={"a": positions})
 
 

@@ -27,7 +27,7 @@ def heard(wave):
         (torch.from_numpy(WAVE).bfloat16(), 1e-2),
         (WAVE.tolist(), 1e-6),
     ],
-    ids=["16 bits", "32 bits", "8 bits", "a tensor", "bfloat16", "a list"],
+    ids=["16 bits", "32 bits", "8-bit picture", "a tensor", "bfloat16", "a list"],
 )
 def test_integer_samples_have_the_full_scale_of_their_type(same, error):
     assert samples(same).dtype == np.float32 and np.abs(samples(same) - WAVE).max() < error
@@ -69,7 +69,7 @@ def test_a_sound_that_the_processor_cuts_is_refused(family):
     for seconds in (0.16, 0.315, 0.32):
         assert times(seconds)["audio:0"][-1] < seconds
     for seconds in (0.37, 0.64):
-        with pytest.raises(SemhubError, match=rf"reads 0\.32 of the {seconds:.2f} seconds .* shorten it"):
+        with pytest.raises(SemhubError, match=rf"reads 0\.32 of the {seconds:.2f} seconds .* shorten the sound"):
             times(seconds)
 
 

@@ -112,6 +112,21 @@ def test_ids_without_a_token_are_shown_in_continuations():
     assert none and all(f"<id {token}>" in found.texts[0] for token in none)
 
 
+def test_rows_without_a_token_are_named_in_a_lens_and_counted_in_its_mass():
+    """As of Gemma 3, whose matrix has more rows than its tokenizer has tokens."""
+    model = rows_without_tokens()
+    table = shl.script_table(model)
+    lens = shl.logit_lens(model, "three plus two", top_k=128, **QUIET).with_languages(table)
+    size = len(model.tokenizer)
+    for ids, shown in zip(lens.top_ids[-1].tolist(), lens.strings()[-1], strict=True):
+        assert sorted(ids) == list(range(128))
+        assert {one for one, i in zip(shown, ids, strict=True) if i >= size} == {f"<id {i}>" for i in range(size, 128)}
+    mass = shl.language_mass(model, ["red dog", "two"], table, **QUIET)
+    torch.testing.assert_close(mass.mass.sum(1), torch.ones(len(mass.mass)), atol=1e-5, rtol=0)
+    assert {table.languages[i] for i in table.weights[size:].argmax(1).tolist()} == {"unknown"}
+    assert shl.target_lens(model, ["red"], [[100]], **QUIET).log_probs.isfinite().all()
+
+
 @pytest.mark.parametrize("make", [models.tiny_tokenizer, metaspace, bytelevel])
 def test_a_continuations_text_goes_on_from_its_prompt(make):
     tokenizer = make()

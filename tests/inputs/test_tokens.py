@@ -53,6 +53,10 @@ def test_the_variants_of_a_word_are_declared():
     assert spellings("Two") == ["Two", " Two", "two", " two"]
     assert spellings(" two ", "space") == ["two", " two"]
     assert spellings(" two", "exact") == [" two"]
+    assert spellings("İstanbul") == ["İstanbul", " İstanbul", "istanbul", " istanbul"]
+    assert spellings("İİ")[2:] == ["ii", " ii"] and spellings("Işık")[2] == "işık"
+    assert spellings("ßa") == ["ßa", " ßa"] and spellings("ﬁn")[:2] == spellings("ﬁn") == ["ﬁn", " ﬁn"]
+    assert spellings("ǆep")[2:] == ["ǅep", " ǅep"] and spellings("მთა") == ["მთა", " მთა"]
     assert spellings("iPhone") == ["iPhone", " iPhone", "iphone", " iphone", "IPhone", " IPhone"]
 
 
@@ -253,5 +257,5 @@ def test_gemmas_language_table_knows_common_words(gemma):
 
 
 def test_a_table_needs_one_column_a_language():
-    with pytest.raises(ValueError, match="one column a language"):
+    with pytest.raises(ValueError, match="one column per language"):
         LanguageTable(("en", "fr"), torch.ones(5, 3), "hand-made")

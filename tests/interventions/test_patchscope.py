@@ -147,7 +147,7 @@ def test_reading_prompts_end_in_their_slot_and_repeat_bundled_nouns(tiny_model, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source_entries": []}, "names no entry"),
+        ({"source_entries": []}, "has no entry"),
         ({"target_entries": [4]}, "entries 0 to 3"),
         ({"slot": "nothing"}, "no span"),
         ({"slot": "mean"}, "one position"),

@@ -89,5 +89,5 @@ def test_what_is_no_position_is_refused(wrong):
 def test_a_mask_past_the_end_is_refused_before_the_model_runs(tiny_model):
     with pytest.raises(ValueError, match="Position 5 is past the end"):
         states(tiny_model, [False] * 5 + [True])
-    with pytest.raises(ValueError, match="mask names position 5, past the end"):
+    with pytest.raises(ValueError, match="mask includes position 5, past the end"):
         states(tiny_model, [[False] * 5 + [True]] * 2)

@@ -60,7 +60,7 @@ def test_a_model_with_other_mlps_and_the_same_unembedding_is_refused(backend, tm
         changed.blocks[2].mlp.W_in.zero_() if backend == "hooked" else getattr(
             changed.blocks[2].mlp, "in"
         ).weight.zero_()
-    with pytest.raises(ValueError, match="Directions do not carry over between models"):
+    with pytest.raises(ValueError, match="Directions do not transfer between models"):
         SteeringVector.load(path, changed)
     assert torch.equal(changed.W_U, models.tiny(backend).W_U)
 
@@ -69,7 +69,7 @@ def test_another_depth_or_width_is_refused_in_any_case(tiny_model, tmp_path):
     path = made(tiny_model).save(tmp_path / "v.safetensors")
     with pytest.raises(ValueError, match=r"made for 3 blocks.*this model has width 32 and 2 blocks"):
         SteeringVector.load(path, models.tiny(layers=2), any_model=True)
-    with pytest.raises(ValueError, match=r"shape \(31,\), this model's are \[32\]"):
+    with pytest.raises(ValueError, match=r"shape \(31,\), but this model needs \[32\]"):
         SteeringVector.from_tensor(tiny_model, torch.ones(31), 1)
 
 
@@ -84,13 +84,13 @@ def test_plain_tensors_and_files_of_one_tensor_are_taken_over(tiny_model, tmp_pa
 def test_files_of_another_kind_are_refused_with_the_reason(tiny_model, tmp_path):
     save_file({"a": torch.ones(32), "b": torch.ones(32)}, tmp_path / "two.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors here")
-    for name, message in (("two", r"holds 2 tensors \(a, b\)"), ("text", "not a safetensors"), ("none", "not a safet")):
+    for name, message in (("two", r"has 2 tensors \(a, b\)"), ("text", "not a safetensors"), ("none", "not a safet")):
         with pytest.raises(ValueError, match=message):
             SteeringVector.from_tensor(tiny_model, tmp_path / f"{name}.safetensors", 1)
     with pytest.raises(ValueError, match="not a result that semhub_lens saved"):
         SteeringVector.load(tmp_path / "two.safetensors")
     written = shl.generate(tiny_model, "two", max_new_tokens=1, progress=False).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds a Generation, not a SteeringVector"):
+    with pytest.raises(ValueError, match="contains a Generation, not a SteeringVector"):
         SteeringVector.load(written)
 
 

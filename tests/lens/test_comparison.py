@@ -62,7 +62,7 @@ def test_unequal_prompts_stand_as_asked_and_gaps_are_nan(align, columns):
         (planted_lens(list("xy"), layers=4), {}, "3 and 2 tokens.*align='end'"),
         (planted_lens(list("xyz"), layers=5), {}, "4 and 5 layers.*layers="),
         (planted_lens(list("xyz"), layers=4), {"align": "middle"}, "middle"),
-        (planted_lens(list("xyz"), layers=4), {"align": [([1], [1]), ([0], [2])]}, "come in order"),
+        (planted_lens(list("xyz"), layers=4), {"align": [([1], [1]), ([0], [2])]}, "must be in order"),
         (planted_lens(list("xyz"), layers=4), {"align": [([3], [1])]}, "within the prompt of 3"),
     ],
 )

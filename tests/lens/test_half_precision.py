@@ -1,7 +1,10 @@
 """Models of half precision are read out in float32; float32 models, generation and training as before."""
 
+from functools import cache
+
 import pytest
 import torch
+import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
@@ -65,6 +68,41 @@ def test_the_whole_lens_of_a_half_precision_model_is_that_of_float64(backend):
     torch.testing.assert_close(
         mass.double(), (expected.exp() @ table.weights.double())[:, 1:].mean(1), atol=1e-5, rtol=1e-5
     )
+
+
+@cache
+def wide(backend, dtype):
+    """Random weights as wide as a real model's, behind one block; its logits spread like a trained one's."""
+    torch.manual_seed(0)
+    settings = {"max_position_embeddings": 32, "num_attention_heads": 8, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(
+        vocab_size=50_000, hidden_size=1024, intermediate_size=64, tie_word_embeddings=True, initializer_range=0.3,
+        **settings,
+    )  # fmt: skip
+    hf = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager").eval()
+    return models.tiny(backend, dtype=dtype, hf=hf)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_a_wide_half_precision_model_is_read_as_float64_reads_it(backend, dtype):
+    model = wide(backend, dtype)
+    logits = defined(model, states_of(model))[1]
+    expected = logits.log_softmax(-1)
+    assert 5 < logits[-1].std() < 20
+    lens = shl.logit_lens(model, TEXT, top_k=50, progress=False)
+    near = {"atol": 1e-4, "rtol": 1e-6}
+    torch.testing.assert_close(lens.top_logprobs.double(), expected.gather(-1, lens.top_ids), **near)
+    torch.testing.assert_close(lens.entropy.double(), -(expected.exp() * expected).sum(-1), **near)
+    kl = (expected[-1].exp() * (expected[-1] - expected)).sum(-1)
+    torch.testing.assert_close(lens.kl_to_final.double(), kl, **near)
+    best = expected.topk(50)
+    apart = -best.values.diff(dim=-1) > 1e-4
+    assert torch.equal((-lens.top_logprobs.diff(dim=-1) > 0) | ~apart, torch.ones_like(apart)), "no ties of ours"
+    assert (lens.top_ids == best.indices).float().mean() > 0.99
+    rounded = shl.logit_lens(model, TEXT, top_k=50, readout=shl.Readout(model, dtype="model"), progress=False)
+    error = (rounded.top_logprobs - expected.gather(-1, rounded.top_ids)).abs().max()
+    assert error > 100 * (lens.top_logprobs - expected.gather(-1, lens.top_ids)).abs().max(), "as the model rounds"
 
 
 @pytest.mark.parametrize("backend", models.BACKENDS)

@@ -181,7 +181,7 @@ def test_a_new_quantity_is_one_entry(tiny_model, monkeypatch, tmp_path):
     again = shl.LensResult.load(found.save(tmp_path / "x"))
     assert torch.equal(again.margin, found.margin)
     assert again.to_frame().loc[1, "margin"] == found.margin[0, 1] and "rank" not in again.to_frame()
-    with pytest.raises(SemhubError, match="'entropy' was not measured: ask for it with quantities="):
+    with pytest.raises(SemhubError, match="'entropy' was not measured: request it with quantities="):
         again.entropy
     with pytest.raises(AttributeError):
         again.entropi

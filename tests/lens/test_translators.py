@@ -88,7 +88,7 @@ def test_translations_of_a_held_out_text_are_not_trained_on():
     parts = training._split(listed, generator(0))
     places = [{int(prompt.ids[1]) for group in part.values() for prompt in group} for part in parts.values()]
     assert sum(map(len, places)) == len(set.union(*places)) == 30 and len(places[1]) == len(places[2]) == 4
-    with pytest.raises(ValueError, match=r"some 20 in all; got \{'a': 30, 'b': 2\}, too few for \['b'\]"):
+    with pytest.raises(ValueError, match=r"about 20 in all; got \{'a': 30, 'b': 2\}, too few for \['b'\]"):
         training._split({"a": listed["a"], "b": listed["b"][:2]}, generator(0))
 
 
@@ -171,7 +171,7 @@ def test_another_model_is_refused_and_another_backend_is_not(backend, made, tmp_
     assert same(shl.Translators.load(path, models.tiny(backend)), made)
     for other in (models.tiny(backend, seed=1), models.tiny(backend, layers=2)):
         with pytest.raises(
-            ValueError, match=r"'made here' were made for tiny-llama \(weights .* Train some on this model"
+            ValueError, match=r"'made here' were made for tiny-llama \(weights .* Train translators on this model"
         ):
             shl.Readout(other, translator=made)
     shl.Readout(models.tiny(backend, seed=1), translator=lambda states, layer: made(states, layer))
@@ -185,7 +185,7 @@ def test_a_packaged_set_is_read_by_name_and_only_on_its_model(model, made, monke
     named = shl.logit_lens(model, "two plus", norm="tuned", **QUIET)
     given = shl.logit_lens(model, "two plus", readout=shl.Readout(model, translator=made), **QUIET)
     assert torch.equal(named.entropy, given.entropy) and named.provenance.norm == given.provenance.norm
-    with pytest.raises(ValueError, match="give no translator beside it"):
+    with pytest.raises(ValueError, match="takes no other translator"):
         shl.Readout(model, norm="tuned", translator=made)
     with pytest.raises(shl.Unfit, match=r"only for tiny-llama \(weights"):
         shl.Readout(models.tiny(seed=1), norm="tuned")
@@ -211,7 +211,7 @@ class Unknown:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, as .* it holds 0\.weight"),
+        (lambda maps: {k: v for k, v in maps.items() if k != "2.bias"}, r"for N = 0 to 2, like .* it has 0\.weight"),
         (lambda maps: maps | {"3.weight": maps["0.weight"]}, r"and 3 more"),
         (lambda maps: maps | {"0.weight": maps["0.weight"][:, :4]}, r"0\.weight \[32, 4\]"),
         (lambda maps: [1, 2], "expected an object in config.json and tensors"),

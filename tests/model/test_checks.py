@@ -1,5 +1,7 @@
 """Runs of hosts that do not batch, pad or cache as a causal model with attention does, against single uncached rows."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import __version__ as version
@@ -12,6 +14,7 @@ from semhub_lens.experiments.job import Job, RunSettings
 from semhub_lens.model import checks
 from semhub_lens.model.agreement import reference_of
 from semhub_lens.model.facts import new_cache
+from semhub_lens.model.rotary import rope_differs
 from semhub_lens.training.frozen import frozen
 
 RENAMED = tuple(map(int, version.split(".")[:2])) >= (5, 24)
@@ -39,9 +42,10 @@ def continued(model, prompts=PROMPTS, **settings):
     return shl.generate(model, prompts, max_new_tokens=5, progress=False, **settings)
 
 
-@pytest.mark.parametrize("name", [*STATE_SPACE, "recurrent_gemma", "phi3_longrope", "bloom", "mpt"])
+@pytest.mark.parametrize("name", [*STATE_SPACE, "recurrent_gemma", "phi3_longrope", "llama_dynamic", "bloom", "mpt"])
 def test_a_batch_continues_as_each_row_does_alone_without_a_cache(name):
     model = models.host(name)
+    model.cfg.n_ctx = 64  # of a scaled rotary, past the length that it was trained at
     assert continued(model).token_ids == tuple(alone(model, row) for row in ROWS)
 
 
@@ -69,6 +73,52 @@ def test_no_cache_is_kept_where_every_new_token_rescales_the_rotary_positions():
     assert continued(model, PROMPTS[1]).provenance.notes == ()
 
 
+DYNAMIC = {
+    "llama_dynamic": {},
+    "gemma3_both_ways": {
+        "use_bidirectional_attention": False,
+        "max_position_embeddings": 8,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    },
+}
+"""Hosts whose rotary scale follows the length, in all layers and in some."""
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_a_longer_text_in_between_changes_no_state(name):
+    """The host itself keeps the scale of the longest pass so far."""
+    model = models.host(name, **DYNAMIC[name])
+    model.cfg.n_ctx = 64
+    text, long, short = Prompt.from_ids(range(5, 16)), Prompt.from_ids(range(5, 45)), PROMPTS[1]
+    expected = shl.residual_stream(model, text, progress=False)
+    for other in (long, short, text):
+        shl.residual_stream(model, other, progress=False)
+        assert torch.equal(shl.residual_stream(model, text, progress=False), expected)
+    together = shl.residual_stream(model, [long, text, short], progress=False)
+    torch.testing.assert_close(together[:, 1:2], expected, atol=1e-4, rtol=1e-4)
+    fresh = models.host(name, **DYNAMIC[name])
+    assert continued(model, text).token_ids == (alone(fresh, text.ids.tolist()),) == continued(model, text).token_ids
+
+
+@pytest.mark.parametrize("text_config", [False, True])
+def test_rotary_scaling_is_found_wherever_a_config_says_it(text_config):
+    """For each kind of layer, and in the text part of a multimodal model."""
+    kinds = {"full_attention": {"rope_type": "longrope"}, "sliding_attention": {"rope_type": "default"}}
+    text = SimpleNamespace(rope_parameters=kinds, original_max_position_embeddings=8)
+    text.get_text_config = lambda: text
+    config = SimpleNamespace(get_text_config=lambda: text) if text_config else text
+    model = SimpleNamespace(original_model=SimpleNamespace(config=config))
+    assert rope_differs(model, 4, 9) == 8 and rope_differs(model, 4, 8) is None and rope_differs(model, 9, 20) is None
+    kinds["full_attention"] = {"rope_type": "dynamic", "original_max_position_embeddings": 6}
+    assert rope_differs(model, 9, 20) == 6
+    kinds["full_attention"] = {"rope_type": "linear"}
+    assert rope_differs(model, 4, 20) is None
+
+
 def test_rows_whose_padding_is_not_ignored_are_batched_by_length():
     model = models.host("recurrent_gemma")
     result = continued(model)
@@ -77,8 +127,11 @@ def test_rows_whose_padding_is_not_ignored_are_batched_by_length():
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_tokens": 4}])
-def test_states_of_a_host_that_is_not_causal_are_those_of_each_row_alone(settings):
-    model = models.host("bert")
+@pytest.mark.parametrize("name", ["bert", "phi3_longrope", "llama_dynamic"])
+def test_states_of_a_host_whose_rows_see_their_batch_are_those_of_each_row_alone(name, settings):
+    """Not causal, or with rotary positions that are scaled by the longest row."""
+    model = models.host(name)
+    model.cfg.n_ctx = 64
     together = shl.residual_stream(model, PROMPTS, progress=False, **settings)
     for item, prompt in enumerate(PROMPTS):
         with torch.no_grad():

@@ -100,7 +100,7 @@ BAD = {
     "column of a data set": (lambda d: shl.Column(d, "sentence"), "no column 'sentence'; it has text, label"),
     "column of a stream": (lambda d: shl.Column(d.to_iterable_dataset(), "x"), "no column 'x'; it has text, label"),
     "column of rows": (lambda d: shl.Column(iter([{"a": 1, "b": 2}]), "c"), "Row 0 has no column 'c'; it has a, b"),
-    "no rows": (lambda d: shl.Column(["three"], "c"), "Row 0 is no mapping"),
+    "no rows": (lambda d: shl.Column(["three"], "c"), "Row 0 is not a mapping"),
     "splits": (lambda d: shl.Column(datasets.DatasetDict(train=d, test=d)), "mapping of train, test"),
     "no data set": (lambda d: shl.Column(5), "Expected a data set"),
     "limit": (lambda d: shl.Column(d, limit=0), "at least 1, got 0"),
@@ -223,8 +223,8 @@ def test_more_items_of_the_same_data_go_on_and_others_are_refused(model, in_memo
     assert [len(window) for window in begun] == [8, 8, 5], "the window that was short runs anew"
     for prompts, said in [
         (TEXTS[:16], "more items than these 16"),
-        (TEXTS[:12], r"item 12 \(from 0\) is another"),
-        ([*TEXTS[:11], "red", *TEXTS[12:]], r"item 11 \(from 0\) is another"),
+        (TEXTS[:12], r"item 12 \(from 0\) differs"),
+        ([*TEXTS[:11], "red", *TEXTS[12:]], r"item 11 \(from 0\) differs"),
     ]:
         with pytest.raises(SemhubError, match=said):
             written(model, out, prompts)

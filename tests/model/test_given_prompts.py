@@ -144,7 +144,7 @@ def test_a_list_may_mix_forms():
         ({"input_ids": [1], "pixel_values": [2]}, "Prompt.from_processor"),
         ({"input_ids": [[1, 2], [3, 4]], "attention_mask": [[1, 1]]}, "1 rows for 2 rows"),
         ({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]}, "mask="),
-        ({"role": "user", "content": "a"}, "chat messages are a list"),
+        ({"role": "user", "content": "a"}, "pass chat messages as a list"),
         ([{"role": "user", "content": "a"}], "no chat template"),
         ([1, 2.5], "whole number"),
     ],
@@ -156,9 +156,9 @@ def test_other_things_are_refused_in_words(tiny_model, unchecked, given, error):
 
 def test_one_prompt_is_one(tiny_model):
     batch = torch.tensor([[1, 5], [1, 6]])
-    with pytest.raises(shl.SemhubError, match="logit_lens reads one prompt, got 2"):
+    with pytest.raises(shl.SemhubError, match="logit_lens takes one prompt, got 2"):
         shl.logit_lens(tiny_model, batch, **QUIET)
-    with pytest.raises(shl.SemhubError, match="reads one prompt, got 2"):
+    with pytest.raises(shl.SemhubError, match="takes one prompt, got 2"):
         shl.patch_grid(tiny_model, batch, batch, shl.metric.log_prob(tiny_model, " two"), **QUIET)
     with pytest.raises(shl.SemhubError, match=r"logit_lens\(\): prompt= takes a prompt \(a text"):
         shl.logit_lens(tiny_model, ["red", "dog"], **QUIET)

@@ -94,7 +94,7 @@ def test_a_folder_without_a_tokenizer_says_so(tmp_path, name, backend):
     folder = saved(name, tmp_path)
     for file in folder.glob("*token*"):
         file.unlink()
-    with pytest.raises(ValueError, match=rf"{folder} holds no tokenizer.*save_pretrained"):
+    with pytest.raises(ValueError, match=rf"{folder} has no readable tokenizer.*save_pretrained"):
         shl.load(folder, backend=backend)
 
 

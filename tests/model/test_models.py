@@ -138,7 +138,7 @@ def test_a_damaged_gguf_file_is_refused_and_leaves_nothing(gguf_file, cache, tmp
 
 def test_a_wrong_hash_is_refused_before_anything_is_written(gguf_file, cache):
     with pytest.raises(
-        ValueError, match=r"corrupted or another version: SHA-256 is [0-9a-f]{64}, expected 000.*Re-install"
+        ValueError, match=r"corrupted or have another version: SHA-256 is [0-9a-f]{64}, expected 000.*Re-install"
     ):
         plain_folder("small", [gguf_file], "0" * 64)
     assert not cache.exists()

@@ -169,7 +169,7 @@ def test_merged_patches_and_rows_that_end_with_a_token_make_one_tile():
     pixtral = type("PixtralProcessor", (), {})()
     rows = (1, 2, 3, 5, 6, 7)  # 4 and 8 end the rows
     assert picture_tiles(pixtral, {}, rows, 0) == (Tile(rows, 2, 3),)
-    with pytest.raises(ValueError, match="which is no square"):
+    with pytest.raises(ValueError, match="not a square number"):
         picture_tiles(SimpleNamespace(), {}, (1, 2, 3), 0)
 
 

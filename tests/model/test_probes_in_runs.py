@@ -230,6 +230,31 @@ def test_hooks_that_cannot_fire_raise(tiny_model):
         shl.residual_stream(tiny_model, ragged(), hooks=[("blocks.0.hook_mlp_in", EDIT)], progress=False)
 
 
+SEVERAL = {
+    "states": lambda model, hooks: shl.residual_stream(model, ragged(), hooks=hooks, max_tokens=1, progress=False),
+    "scores": lambda model, hooks: shl.kl_to_clean(model, ragged() * 40, hooks, progress=False),
+    "generation": lambda model, hooks: shl.generate(model, ragged()[0], hooks=hooks, max_new_tokens=3, progress=False),
+}
+"""Runs of several passes."""
+
+
+@pytest.mark.parametrize("name", ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"])
+@pytest.mark.parametrize("call", SEVERAL)
+def test_a_hook_that_one_pass_does_not_reach_raises(tiny_model, call, name):
+    """What it read in the pass before must not stand for this one; as in a graph that was compiled without it."""
+    passes = []
+
+    def lose(activation, hook):
+        passes.append(1)
+        if len(passes) == 2:
+            tiny_model.hook_dict[name].remove_hooks()
+
+    hooks = [("blocks.0.hook_resid_pre", lose), (name, lambda activation, hook: None)]
+    with pytest.raises(shl.Unfit, match=f"never fired during the run: .*{name}"):
+        SEVERAL[call](tiny_model, hooks)
+    assert len(passes) == 2 and not any(point.fwd_hooks for point in tiny_model.hook_dict.values())
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

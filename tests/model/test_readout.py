@@ -124,7 +124,7 @@ def test_a_block_that_norms_what_it_has_added_has_no_state_between_attention_and
         lambda: shl.Capture(model, site="resid_mid"),
         lambda: shl.patch_grid(model, IDS, IDS, lambda logits: logits[:, 0], site="resid_mid", progress=False),
     ):
-        with pytest.raises(Unfit, match="behind the MLP"):
+        with pytest.raises(Unfit, match="after the MLP"):
             call()
     watched = shl.at(1, lambda activation, hook: None, site="attn_out")
     assert shl.residual_stream(model, IDS, hooks=watched, progress=False).isfinite().all()
@@ -142,12 +142,15 @@ def replaced(model, backend):
 def test_a_read_out_made_before_its_weights_were_replaced_reads_the_new_ones(backend):
     model = models.tiny(backend)
     probe, readout = shl.LogitLens(model, top_k=3), shl.Readout(model)
-    replaced(model, backend)
     tokens = shl.Prompt.from_text(model, "three plus two").ids[None]
+    model.run_with_hooks(tokens, fwd_hooks=probe.hooks)
+    before = probe.result().top_ids, shl.logit_lens(model, "three plus two", readout=readout, progress=False).top_ids
+    replaced(model, backend)
     with torch.no_grad():
         own = model.run_with_hooks(tokens, fwd_hooks=probe.hooks)[0].argmax(-1)
     again = shl.logit_lens(model, "three plus two", readout=readout, progress=False)
     assert own.tolist() == probe.result().top_ids[-1, :, 0].tolist() == again.top_ids[-1, :, 0].tolist()
+    assert not any(torch.equal(ids[-1, :, 0], own) for ids in before), "both were read before, too"
     states = torch.randn(4, 32)
     (model.unembed.b_U if backend == "hooked" else model.unembed.original_component.bias).data = torch.randn(
         model.cfg.d_vocab

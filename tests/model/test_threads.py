@@ -25,7 +25,7 @@ def test_of_runs_at_one_time_each_is_right_or_refused(tiny_model, name):
         try:
             return torch.equal(CALLS[name](tiny_model, TEXTS[i % 4]), alone[i % 4])
         except SemhubError as error:
-            return "Threads that share a model take turns" in str(error)
+            return "Threads that share a model must take turns" in str(error)
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(run, range(48)))

@@ -157,7 +157,7 @@ def test_weights_without_values_are_refused_before_anything_runs():
         lambda: weights_of(model),
     )
     for call in calls:
-        with pytest.raises(Unfit, match="have no values: they lie on the device 'meta'"):
+        with pytest.raises(Unfit, match="have no values: they are on the device 'meta'"):
             call()
     assert not ran
 

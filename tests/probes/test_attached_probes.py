@@ -23,7 +23,7 @@ BAD = {
     "rare class": (lambda: probe(STATES, ["a"] * 57 + ["b"] * 3), r"class 'b' has 3 groups.*5 folds.*folds=3"),
     "rare by groups": (lambda: probe(STATES, groups=[i % 6 for i in ROWS]), "has 2 groups.*5 folds"),
     "too few labels": (lambda: probe(STATES, labels()[:-1]), "each of the 60 items, got 59"),
-    "too few groups": (lambda: probe(STATES, groups=ROWS[:-1]), "groups must hold one entry.*60 items, got 59"),
+    "too few groups": (lambda: probe(STATES, groups=ROWS[:-1]), "groups must have one entry.*60 items, got 59"),
     "labels of two kinds": (lambda: probe(STATES, ["a", 1] * 30), "labels= takes a list"),
     "labels without order": (lambda: probe(STATES, torch.rand(ITEMS)), "all strings or all integers, got float"),
     "NaN": (lambda: probe(STATES / torch.zeros(())), "NaN"),
@@ -32,7 +32,9 @@ BAD = {
     "unseen label": (lambda: probe(STATES, test=(STATES, ["new", *labels()[1:]])), r"not trained: \['new'\]"),
     "labels of another kind": (lambda: probe(STATES, test=(STATES, ROWS)), "strings in every data type"),
     "too few test labels": (lambda: probe(STATES, test=(STATES, labels()[1:])), "labels of test.*60 items, got 59"),
-    "other layers": (lambda: probe(STATES, test=(STATES[1:], labels())), "4 layers of width 24, the training states 5"),
+    "other layers": (
+        lambda: probe(STATES, test=(STATES[1:], labels())), "4 layers of width 24, but the training states have 5",
+    ),
     "other width": (lambda: probe(STATES, test=(STATES[..., 1:], labels())), "width 23"),
     "groups on one side": (lambda: probe(STATES, groups=ROWS, test=(STATES, labels())), "one side only"),
     "groups on the other": (lambda: probe(STATES, test=(STATES, labels(), ROWS)), "one side only"),
@@ -52,7 +54,7 @@ BAD = {
         lambda: shl.transfer_matrix(
             {"en": STATES, "fr": STATES[:, 1:]}, {"en": labels(), "fr": labels()[1:]}, groups="rows"
         ),
-        "equally many items",
+        "the same number of items",
     ),
     "classes that differ": (
         lambda: shl.transfer_matrix(EN_FR, {"en": labels(), "fr": ["cat", "dog"] * 30}, groups="rows"),
@@ -120,5 +122,5 @@ def test_a_saved_classifier_gives_the_same_log_probabilities(tiny_model, tmp_pat
 
 
 def test_a_classifier_of_another_model_cannot_be_attached(tiny_model):
-    with pytest.raises(ValueError, match=rf"\(5, {WIDTH}\), the model \(4, 32\)"):
+    with pytest.raises(ValueError, match=rf"\(5, {WIDTH}\), but the model has \(4, 32\)"):
         shl.LinearProbe(tiny_model, shl.train_probe(STATES, labels()))

@@ -88,12 +88,12 @@ def test_the_page_is_there_before_the_first_experiment_and_fills_in_their_order(
 
 def test_an_interrupt_leaves_a_whole_page_and_the_same_call_goes_on(runs, model):
     runs.raises = {NAMES[1]: KeyboardInterrupt()}
-    with pytest.raises(Stopped, match=r"give the same command again: what is measured lies in .*page_runs"):
+    with pytest.raises(Stopped, match=r"run the same command again: finished parts are in .*page_runs"):
         report(model, runs.page, only=NAMES, progress=False)
     page = runs.page.read_text(encoding="utf-8")
     assert whole(page) and "location.reload" not in page
     assert state(page) == {"done": NAMES[:1], "running": [], "": NAMES[1:]}
-    assert "To go on, give the same command again" in page and f'<section id="{NAMES[0]}">' in page
+    assert "To resume, run the same command again" in page and f'<section id="{NAMES[0]}">' in page
     assert (runs.page.with_name("page_runs") / NAMES[0] / "run.json").is_file()
     runs.raises = {}
     report(model, runs.page, only=NAMES, progress=False)

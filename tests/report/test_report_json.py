@@ -158,7 +158,7 @@ def test_without_the_saved_runs_there_is_no_difference_and_the_page_says_so(pair
     alone.write_text(one.with_suffix(".json").read_text(encoding="utf-8"), encoding="utf-8")
     found = shl.compare_reports(alone, two)
     assert {leg.difference.reason for leg in found.legs} == {
-        "the saved runs of m1 are not there, or another run lies there by now"
+        "the saved runs of m1 are missing or were replaced by another run"
     }
     given = shl.compare_reports((alone.with_suffix(".html"), pair[2]), two)
     assert given.legs[0].difference.verdicts is not None

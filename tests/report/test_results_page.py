@@ -40,6 +40,7 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(experiments, "run", run)
     monkeypatch.setattr(tables, "load", lambda name: name)
+    monkeypatch.setattr(tables, "resolve", lambda name: (None, None))
     monkeypatch.setattr(orchestration, "untrained", lambda model, seed: model)
     monkeypatch.setattr(orchestration, "fitting", lambda model: ({}, {"image": "there is no spoke"}))
 
@@ -77,12 +78,22 @@ def test_a_model_that_no_experiment_fits_is_an_error_and_leaves_no_page(measured
 
 
 @pytest.mark.parametrize(
-    "settings, message", [({"only": ["nothing"]}, "Unknown experiment 'nothing'"), ({"jobs": 0}, "at least 1; got 0")]
+    "settings, message",
+    [
+        ({"only": ["nothing"]}, "Unknown experiment 'nothing'"),
+        ({"jobs": 0}, "at least 1; got 0"),
+        ({"n": 15}, "at least 16 items, got n=15"),
+        ({}, "Unknown model 'no-such-model'"),
+    ],
 )
-def test_bad_calls_are_refused_before_anything_is_loaded(settings, message, tmp_path):
+def test_bad_calls_are_refused_before_anything_is_loaded(settings, message, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(tables, "load", loaded.append)
+    resolve = tables.resolve
+    monkeypatch.setattr(tables, "resolve", lambda name: name == "one" or resolve(name))
     with pytest.raises(ValueError, match=message):
-        tables.results_page(["one"], tmp_path / "page.md", runs=tmp_path / "runs", **settings)
-    assert not any(tmp_path.iterdir())
+        tables.results_page(["one", "no-such-model"], tmp_path / "page.md", runs=tmp_path / "runs", **settings)
+    assert not any(tmp_path.iterdir()) and not loaded
 
 
 @pytest.mark.real

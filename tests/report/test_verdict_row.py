@@ -59,6 +59,7 @@ def of_report(result):
 def of_results_page(result, folder, monkeypatch):
     monkeypatch.setattr(experiments, "run", lambda *_, out, **__: save_run(result, out / ID, {}, seconds=1.0) or result)
     monkeypatch.setattr(results_page, "load", lambda name: name)
+    monkeypatch.setattr(results_page, "resolve", lambda name: (None, None))
     monkeypatch.setattr(orchestration, "untrained", lambda model, seed: model)
     monkeypatch.setattr(orchestration, "fitting", lambda model: ({}, {}))
     path, _ = results_page.results_page(["one"], folder / "page.md", runs=folder, only=[ID], progress=False)

@@ -180,7 +180,7 @@ BAD = {
     "past the context": (lambda m: perplexity(m, ["dog"], [[5] * 63]), "65 tokens"),
     "a hook behind the last block": (
         lambda m: damage(m, "dog", [("unembed.hook_out", lambda activation, hook: None)]),
-        "lie behind the last block",
+        "come after the last block",
     ),
     "an unknown hook": (lambda m: damage(m, "dog", steer(1.0, layer=7)), "no hook point"),
     "a position that is not there": (lambda m: damage(m, "dog", steer(1.0), read_at=9), "past the end"),

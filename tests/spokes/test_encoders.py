@@ -171,7 +171,7 @@ def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     right = hashlib.sha256(b"abc").hexdigest()
     assert PackagedFile("fake_weights", "w.bin", right, "vision").read() == b"abc"
-    with pytest.raises(ValueError, match="corrupted or another version"):
+    with pytest.raises(ValueError, match="corrupted or has another version"):
         PackagedFile("fake_weights", "w.bin", "0" * 64, "vision").read()
     with pytest.raises(ValueError, match=r"semhub-lens\[vision\]"):
         PackagedFile("no_such_module", "w.bin", right, "vision").read()

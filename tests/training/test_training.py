@@ -111,7 +111,7 @@ def test_few_regions_are_shown_until_the_last_fifth(tiny_model):
     shown = [sampler.shown(step) for step in range(10)]
     assert [len(places) for places in shown] == [2] * 8 + [5, 5]
     assert len(set(map(tuple, shown))) > 3 and all(places == sorted(set(places)) for places in shown)
-    with pytest.raises(ValueError, match="not joint"):
+    with pytest.raises(ValueError, match="joint=False"):
         learn(tiny_model, settings)
 
 

@@ -70,6 +70,7 @@ def test_a_drawing_holds_the_words_and_colours_of_the_cells(lens, open_page, sav
             assert rgb(box["fill"]) == rgb(page[layer, pos][1])
         texts = [text for *_, text in words]
         assert set(LABELS) <= {*texts} and {"emb", "1", "5"} <= {*texts}
+        assert {"layer", "input", "share of probability"} <= {*texts}
         assert "".join(tab.js("document.querySelector('.legend .words').textContent")) in texts
 
 

@@ -1,4 +1,4 @@
-"""The arguments of a call, read from text that goes on after the opening parenthesis."""
+"""The arguments of a call, read from the text after the opening parenthesis."""
 
 import re
 
@@ -16,10 +16,10 @@ CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def split_arguments(text: str) -> list[str] | None:
-    """Arguments up to the parenthesis that closes the call; None where the text does not close it.
+    """Arguments up to the parenthesis that closes the call; None if the text does not close it.
 
-    Commas count outside brackets and strings only; comments are left out. A comma after the last argument adds none.
-    The commas of a bare `lambda a, b: ...` are taken for commas between arguments.
+    Only commas outside brackets and strings count, and comments are ignored. A comma after the last argument adds none.
+    The commas of a bare `lambda a, b: ...` count as commas between arguments.
 
     Example:
         >>> from semhub_lens.data.code.arguments import split_arguments

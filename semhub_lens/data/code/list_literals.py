@@ -1,6 +1,6 @@
 """List literals in real Python programs, such as those of the standard library of the running Python.
 
-The files differ a little between Python versions; a result's data hash and id tell which were read.
+The files differ slightly between Python versions; a result's data hash and id identify them.
 """
 
 import ast

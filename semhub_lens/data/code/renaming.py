@@ -1,4 +1,4 @@
-"""Programs without the words of their instruction: a control for what the two share in spelling."""
+"""Programs without the words of their instruction: a control for shared spelling."""
 
 import keyword
 import re
@@ -14,8 +14,8 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 def rename_shared(program: str, instruction: str) -> str:
     """Replace every name of a program that shares a word with its instruction by `v1`, `v2`, ....
 
-    A name becomes the same one everywhere, in strings and comments too; keywords stay. Words are compared by their
-    first four letters, so more goes than need be, and synonyms stay.
+    A name is replaced by the same new name everywhere, also in strings and comments; keywords stay. Two words are
+    shared if their first four letters are equal. So some other words are replaced too, and synonyms stay.
 
     Example:
         >>> from semhub_lens.data.code.renaming import rename_shared

@@ -56,7 +56,7 @@ class SourceFile:
         return self.source[self.start(node) : self.end(node)]
 
     def context(self, line: int) -> int:
-        """Where a snippet around `line` begins: a few lines before."""
+        """The start of a snippet around `line`: a few lines before it."""
         return self._starts[max(1, line - LINES_BEFORE) - 1]
 
 

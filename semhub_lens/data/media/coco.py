@@ -1,4 +1,4 @@
-"""A reader for a COCO folder of your own: pictures, segments with their category's name, captions.
+"""A reader for your own COCO folder: pictures, segments with the name of their category, captions.
 
 Nothing of COCO is bundled. Source of the format: Lin et al. 2014 (Microsoft COCO) and the public description of its
 annotation files.
@@ -24,7 +24,7 @@ from semhub_lens.data.media.segments import Masks, SegmentedPicture
 
 LAYOUT = "FOLDER/annotations/instances_NAME.json (and captions_NAME.json), pictures in FOLDER/NAME or FOLDER/images"
 FINE = 4
-"""Polygons are drawn so many times finer than the picture: Pillow also fills the pixels on the outline."""
+"""Polygons are drawn this many times finer than the picture, because Pillow also fills the pixels on the outline."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,11 @@ class CocoPicture:
     size: tuple[int, int]
     """Height and width."""
     segments: Mapping[str, tuple[Any, ...]]
-    """Per category name its segmentations, as in the file."""
+    """For each category name, its segmentations as in the file."""
     captions: tuple[str, ...]
 
     def masks(self) -> dict[str, np.ndarray]:
-        """Per category name the pixels `[y x]` that any of its segments covers."""
+        """For each category name, the pixels `[y x]` that any of its segments covers."""
         return {
             name: np.any([decoded(s, *self.size) for s in listed], axis=0) for name, listed in self.segments.items()
         }
@@ -57,8 +57,8 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
     Crowds (`iscrowd`) count as segments of their category. Pictures without a segment are left out.
 
     Raises:
-        SemhubError: no annotations, several `instances_*.json` in a folder, a malformed file, a picture that is
-            missing or whose name leads out of its folder.
+        SemhubError: no annotations, several `instances_*.json` in a folder, a malformed file, or a picture that is
+            missing or outside its folder.
     """
     file = _instances(user_path(path))
     root, name = file.parent.parent, file.stem.removeprefix("instances_")
@@ -103,20 +103,20 @@ def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
-    """The folder that holds the pictures."""
+    """The folder with the pictures."""
     if not files:
         raise SemhubError(f"instances_{name}.json of {root} has no picture with a segment.")
     tried = [root / name, root / "images" / name, root / "images", root]
     folder = next((folder for folder in tried if inside(folder, files[0]).is_file()), None)
     if folder is None:
-        raise SemhubError(f"The picture {files[0]} lies in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
+        raise SemhubError(f"The picture {files[0]} is in none of {', '.join(map(str, tried))}; expected {LAYOUT}.")
     if missing := [file for file in files if not inside(folder, file).is_file()]:
         raise SemhubError(f"{len(missing)} of {len(files)} pictures are not in {folder}, the first is {missing[0]}.")
     return folder
 
 
 def coco_segments(path: str | Path) -> list[SegmentedPicture]:
-    """Pictures with a mask for every category in them, the category of the fewest pictures first.
+    """Pictures with a mask for each of their categories, the rarest category first.
 
     Example:
         >>> [item.labels for item in coco_segments("val2017/annotations/instances_val2017.json")]  # doctest: +SKIP
@@ -141,13 +141,13 @@ def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
 
 
 def coco_captions(path: str | Path) -> list[MediaItem]:
-    """Pictures with the nouns of their captions as English names, the rarest first; pictures without are left out.
+    """Pictures with the nouns of their captions as English names, the rarest first; others are left out.
 
-    Nouns are the names of the picture's own categories that occur in one of its captions as whole words, in the
-    singular or with -s or -es. Other nouns ("man" for a person) are not looked for.
+    A noun is the name of one of the picture's categories that occurs in a caption as a whole word, in the singular or
+    with -s or -es. Other nouns ("man" for a person) are ignored.
 
     Raises:
-        SemhubError: as `read_coco`; no caption names a category.
+        SemhubError: as for `read_coco`; no caption contains the name of a category.
     """
     read = read_coco(path)
     named = [(picture, caption_nouns(picture.captions, list(picture.segments))) for picture in read]
@@ -160,12 +160,12 @@ def coco_captions(path: str | Path) -> list[MediaItem]:
             opened = partial(open_picture, picture.path)
             items.append(MediaItem(picture.path.name, "photo", listed[0], {"en": listed}, content, opened))
     if not items:
-        raise SemhubError(f"No caption of {path} names a category of its picture; is there a captions_*.json?")
+        raise SemhubError(f"No caption of {path} contains a category of its picture; is there a captions_*.json?")
     return items
 
 
 def caption_nouns(captions: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Those of the names that occur in a caption.
+    """The names that occur in a caption.
 
     Example:
         >>> from semhub_lens.data.media.coco import caption_nouns
@@ -177,9 +177,9 @@ def caption_nouns(captions: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The pixels `[y x]` of a segmentation as COCO writes it: polygons, or run lengths as numbers or compressed.
+    """The pixels `[y x]` of a COCO segmentation: polygons, or run lengths as numbers or compressed.
 
-    A polygon covers the pixels whose centre lies inside; on the outline other programs choose otherwise.
+    A polygon covers the pixels whose centre is inside. Other programs treat pixels on the outline differently.
 
     Raises:
         SemhubError: another form, or run lengths that do not fill the picture.
@@ -217,8 +217,8 @@ def _filled(polygons: Sequence[Sequence[float | int]], height: int, width: int) 
 def run_lengths(text: str | bytes) -> list[int]:
     """Run lengths that COCO has packed into characters.
 
-    Each is written in groups of five bits, the lowest first, offset by 48; bit 5 says that another group follows, and
-    the highest bit of the last group is the sign. From the fourth on they are differences to the run two before.
+    Each is written in groups of five bits, the lowest first, offset by 48. Bit 5 says that another group follows, and
+    the highest bit of the last group is the sign. From the fourth on, each is a difference from the run two before it.
 
     Raises:
         SemhubError: a character outside the code, or a text that breaks off.
@@ -230,7 +230,7 @@ def run_lengths(text: str | bytes) -> list[int]:
     """
     codes = [ord(c) - 48 for c in (text.decode("ascii") if isinstance(text, bytes) else text)]
     if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 32):
-        raise SemhubError(f"These are no compressed run lengths: {text!r:.60}.")
+        raise SemhubError(f"These are not compressed run lengths: {text!r:.60}.")
     runs: list[int] = []
     value = shift = 0
     for code in codes:

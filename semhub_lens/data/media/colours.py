@@ -1,4 +1,4 @@
-"""Plain pictures of one colour, in many shades, with the colour's name: generated, nothing to install but Pillow."""
+"""Generated pictures of one colour, in many shades, with the colour's name; they need only Pillow."""
 
 import colorsys
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ class TwoColours:
 
 
 def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoColours]:
-    """Pictures whose halves are drawn from different colours and their shades.
+    """Pictures whose two halves have different colours, in random shades.
 
     Example:
         >>> from semhub_lens.data.media.colours import two_colour_pictures

@@ -16,11 +16,11 @@ class MediaItem:
 
     key: str
     style: str
-    """What made it look or sound as it does: "stamp", "emoji", or the name of a voice."""
+    """The source of its look or sound: "stamp", "emoji", or the name of a voice."""
     concept: str
-    """Items of one concept show or say the same; splits keep it whole or know that they divide it."""
+    """Items of one concept show or say the same thing; splits keep a concept whole or record that they divide it."""
     names: Mapping[str, tuple[str, ...]]
-    """By language; the first is the name to learn, any of them is right."""
+    """Names by language; the first is the name to learn, and each counts as right."""
     content: str
     """Hash of the picture's or sound's source."""
     open: Callable[[], Any]
@@ -32,11 +32,12 @@ class Split:
     """Indices of items.
 
     Args:
-        train: to learn from.
-        new_item: other items, of styles that are trained for their concept.
-        new_style: items of trained concepts in a style that was not trained for that concept.
-        new_concept: items of concepts that were never trained.
-        choosing: more such items, to choose a recipe by; what is reported of `new_concept` stays untouched by that.
+        train: items for training.
+        new_item: other items whose concept is trained in the same style.
+        new_style: items whose concept is trained only in other styles.
+        new_concept: items of untrained concepts.
+        choosing: more items of untrained concepts, to choose a recipe with; so that choice does not affect
+            `new_concept`.
     """
 
     train: tuple[int, ...]
@@ -65,19 +66,19 @@ def split_items(
     families: Sequence[str] | None = None,
     choosing: float = 0.0,
 ) -> Split:
-    """Divide items so that test items are new in a known way.
+    """Split items so that test items are new in a known way.
 
     Args:
         items: all items.
-        seed: of the division.
+        seed: of the split.
         concepts: share of concepts that are never trained.
-        styles: of the other concepts with several styles, the share of which one style is held out.
-        repeats: of the concepts with several items in one style, the share of which one such item is held out.
-        held_styles: styles that are never trained at all.
+        styles: among the other concepts with several styles, the share that has one style held out.
+        repeats: among concepts with several items in one style, the share that has one such item held out.
+        held_styles: styles that are never trained.
         held: keys of items that are never trained.
-        families: for every item a group of concepts that are never trained together, see `families.families`; None
-            takes each concept for itself.
-        choosing: share of the unseen families that is set apart to choose a recipe by.
+        families: for every item, a group of concepts that are held out together, see `families.families`; with None,
+            each concept is its own group.
+        choosing: share of the unseen families that is reserved for choosing a recipe.
 
     Raises:
         SemhubError: nothing is left to train on.
@@ -125,7 +126,7 @@ def _divide(
     held_styles: Sequence[str],
     parts: dict[str, list[int]],
 ) -> None:
-    """Divide one concept's items."""
+    """Split one concept's items."""
     parts["new_style"] += [i for i in own if items[i].style in held_styles]
     own = [i for i in own if items[i].style not in held_styles]
     present = sorted({items[i].style for i in own})
@@ -143,7 +144,7 @@ def _divide(
 
 
 def _hold(items: Sequence[MediaItem], held: Collection[str], parts: dict[str, list[int]]) -> None:
-    """Take items out of training, and name every test item by what is then still trained of its concept."""
+    """Take items out of training, and label every test item by what is still trained of its concept."""
     if not held:
         return
     tests = [i for part in ("new_item", "new_style", "new_concept") for i in parts[part]]

@@ -37,7 +37,7 @@ def bundled_pictures() -> list[MediaItem]:
 
 
 def bundled_code_points() -> frozenset[str]:
-    """Code points of the bundled emoji, in hex: what a spoke must not be trained on, for the experiments show them."""
+    """Code points of the bundled emoji, in hex: the experiments show them, so a spoke must not be trained on them."""
     return frozenset(f"{ord(row['emoji'][0]):x}" for row in bundled_rows(f"{FOLDER}/pictures.tsv"))
 
 

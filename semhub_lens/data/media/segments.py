@@ -1,4 +1,4 @@
-"""Pictures whose parts are known: composed of pictures with names, with an exact mask for each of them.
+"""Pictures with known parts: composed of named pictures, with an exact mask for each.
 
 A mask is a boolean array `[y x]`, row by row from the top left, like the pixels of a picture.
 """
@@ -16,7 +16,7 @@ from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 
 LAYOUTS = {"columns": ((0, 1), (0, 1)), "rows": ((0, 0), (1, 1)), "quadrants": ((0, 1), (2, 3))}
-"""Which of the pictures stands where in a square of two by two."""
+"""The place of each picture in a square of two by two."""
 SIDE = 128
 """Pixels of a quarter's side."""
 Masks = Mapping[str, np.ndarray]
@@ -28,7 +28,7 @@ class SegmentedPicture:
 
     key: str
     labels: tuple[str, ...]
-    """What it shows; the first is the label to read."""
+    """The things that it shows; the first is the label to read."""
     open: Callable[[], tuple[Any, Masks]]
     """Reads the picture (PIL) and a mask for each label, of the picture's size."""
 
@@ -36,11 +36,11 @@ class SegmentedPicture:
 def composed_pictures(
     items: Sequence[MediaItem], n: int, seed: int, *, layouts: Sequence[str] = ("columns", "rows")
 ) -> list[SegmentedPicture]:
-    """Square pictures, each put together of pictures with different English names.
+    """Square pictures, each composed of pictures with different English names.
 
-    In "columns" one picture fills the left half (twice, one above the other) and another the right half; in "rows" the
-    upper and the lower half; in "quadrants" four fill a quarter each. Layout, partners and places are drawn with
-    `seed`; the first label goes round all names, so that names are as frequent as they can be alike.
+    In "columns", one picture fills the left half (twice, one above the other) and another the right half. In "rows",
+    they fill the upper and the lower half. In "quadrants", four pictures fill a quarter each. Layout, partners and
+    places are drawn with `seed`. The first label cycles through all names, so that names are equally frequent.
 
     Raises:
         SemhubError: an unknown layout, or fewer names than a layout has places.
@@ -56,7 +56,7 @@ def composed_pictures(
     places = [max(map(max, LAYOUTS[layout])) + 1 for layout in layouts if layout in LAYOUTS]
     if not layouts or len(places) < len(layouts) or len(named) < max(places):
         raise SemhubError(
-            f"Layouts are some of {', '.join(LAYOUTS)}, with a name for each place; got {list(layouts)} and "
+            f"Layouts are {', '.join(LAYOUTS)}, and need a different name for each place; got {list(layouts)} and "
             f"{len(named)} names."
         )
     rng = torch.Generator().manual_seed(seed)
@@ -88,7 +88,7 @@ def _composed(layout: str, items: Sequence[MediaItem], labels: Sequence[str]) ->
 
 
 def squared(picture: Any) -> Any:
-    """A picture in the middle of a white square: no processor crops that, and none stretches it.
+    """A picture in the middle of a white square, so that no processor crops or stretches it.
 
     Example:
         >>> from PIL import Image

@@ -1,7 +1,7 @@
-"""Bundled clips: words that eSpeak NG says in a voice that no spoke is trained on (extra `audio` to open them).
+"""Bundled clips: words spoken by eSpeak NG in a voice that no spoke is trained on (extra `audio`).
 
-79 everyday things, the same as the bundled pictures, and 48 animals, mammals and others. Synthetic speech, made by
-`training.bundled_sounds`; see `bundled/sounds/NOTICE`. What the thing itself sounds like is in none of them.
+They are 79 everyday things, the same as in the bundled pictures, and 48 animals, mammals and others. The speech is
+synthetic, made by `training.bundled_sounds`; see `bundled/sounds/NOTICE`. No clip has the sound of the thing itself.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ from semhub_lens.data.text.texts import BUNDLED, bundled_rows
 
 FOLDER = "sounds"
 VOICE = "en-us+m4"
-"""One of the two variants that are never trained (`corpus_speech.HELD`)."""
+"""One of the two voices that are never trained (`corpus_speech.HELD`)."""
 MAMMAL = "mammal"
 
 
 def bundled_sounds() -> list[MediaItem]:
     """Clips of 79 things, in the order of `bundled_pictures`; they open as (samples, rate), mono at 16 kHz.
 
-    The words are English; the names in the other languages are those of the same concept.
+    The spoken words are English; the items also have the concept's names in the other languages.
 
     Example:
         >>> from semhub_lens.data.media.sounds import bundled_sounds
@@ -35,13 +35,13 @@ def bundled_sounds() -> list[MediaItem]:
 
 
 def animal_sounds() -> list[MediaItem]:
-    """Clips of 24 mammals and 24 other animals; the key is "CLASS:NAME" (`animals` says which classes there are)."""
+    """Clips of 24 mammals and 24 other animals; the key is "CLASS:NAME" (`animals` lists the classes)."""
     spoken = {row["en"] for row in bundled_rows(f"{FOLDER}/sounds.tsv")}
     return [_item(kind, name, {"en": (name,)}) for name, kind in animals().items() if name in spoken]
 
 
 def animals() -> dict[str, str]:
-    """Names of animals (more than have a clip) and their class: "mammal", "bird", "fish", "insect", ...
+    """Names of animals, also without a clip, and their class: "mammal", "bird", "fish", "insect", ...
 
     Example:
         >>> from semhub_lens.data.media.sounds import animals

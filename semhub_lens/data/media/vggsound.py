@@ -1,4 +1,4 @@
-"""Reader for a folder of VGGSound (or of your own clips in its layout). Nothing of it is bundled."""
+"""Reader for a VGGSound folder, or your own clips in the same layout. Nothing of VGGSound is bundled."""
 
 import csv
 import re
@@ -35,18 +35,18 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
         FOLDER/vggsound.csv     id,start,label[,split]   the only .csv there; a first line "id,..." or "#..." is skipped
         FOLDER/.../{id}_{start:06d}.wav                  or {id}_{start}.wav; also .flac, .ogg, .mp3
 
-    VGGSound names seconds of YouTube videos, many of which are gone: lines without a clip are left out.
+    VGGSound lists seconds of YouTube videos, many of which no longer exist. Lines without a clip are left out.
 
     Args:
         folder: the folder.
-        split: only lines of this split ("train" or "test"); None takes all.
+        split: only lines of this split ("train" or "test"); None reads all lines.
 
     Returns:
         Items with the label as their English name; the style is the split.
 
     Raises:
-        SemhubError: no folder, not exactly one list, a malformed line (file and line are named), two lines of one clip,
-            an unknown split, or no clip of any line.
+        SemhubError: no folder, not exactly one list, a malformed line (the message gives file and line), two lines for
+            one clip, an unknown split, or no clip at all.
 
     Source: Chen et al. 2020 (VGGSound).
     """
@@ -70,7 +70,7 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
 
 
 def label_words(label: str) -> tuple[str, ...]:
-    """The words of a label, without the small ones.
+    """The words of a label, without function words.
 
     Example:
         >>> from semhub_lens.data.media.vggsound import label_words
@@ -92,12 +92,12 @@ def _rows(path: Path) -> Iterator[_Row]:
                 continue
             if len(cells) not in (3, 4) or not cells[0] or not cells[1].isdecimal() or not label_words(cells[2]):
                 raise SemhubError(
-                    f"{path}:{number}: expected id,start,label[,split] with whole seconds and a label in words (in "
-                    f"quotes where it has commas), got {','.join(cells)!r}."
+                    f"{path}:{number}: expected id,start,label[,split] with whole seconds and a text label (in quotes "
+                    f"if it has commas), got {','.join(cells)!r}."
                 )
             row = _Row(cells[0], int(cells[1]), cells[2], cells[3] if len(cells) == 4 else "")
             if (earlier := seen.setdefault((row.clip, row.start), number)) != number:
-                raise SemhubError(f"{path}:{number} names the same clip as line {earlier}; keep one of them.")
+                raise SemhubError(f"{path}:{number} is the same clip as line {earlier}; keep one of them.")
             yield row
 
 
@@ -106,7 +106,7 @@ def _clip(row: _Row, clips: dict[str, Path]) -> Path | None:
 
 
 def _item(row: _Row, path: Path) -> MediaItem:
-    """The hash is of the file's name, size and time, so that listing a large folder reads no clip."""
+    """The hash covers the file's name, size and time, so that listing a large folder reads no clip."""
     stat = path.stat()
     content = fingerprint([path.name, stat.st_size, stat.st_mtime_ns])
     label = " ".join(row.label.split())

@@ -9,11 +9,11 @@ from semhub_lens.base.files import user_path
 from semhub_lens.base.optional_packages import optional
 
 HERTZ = 16_000
-"""What the audio encoders take."""
+"""The sampling rate of the audio encoders."""
 
 
 def resampled(samples: np.ndarray, rate: int, to: int = HERTZ) -> np.ndarray:
-    """Samples at another rate (polyphase filter); as they are where the rates are equal.
+    """Samples at another rate (polyphase filter); unchanged if the rates are equal.
 
     Example:
         >>> import numpy as np
@@ -44,5 +44,5 @@ def read_wave(path: str | Path, to: int = HERTZ) -> tuple[np.ndarray, int]:
     except package.LibsndfileError as error:
         raise SemhubError(f"{file} cannot be read as sound ({error}); expected wav, flac, ogg or mp3.") from error
     if not len(samples):
-        raise SemhubError(f"{file} holds no samples.")
+        raise SemhubError(f"{file} has no samples.")
     return resampled(samples.mean(axis=1), int(rate), to), to

@@ -42,12 +42,12 @@ def number_words(language: str, number: int) -> str:
     if language not in NAMERS:
         raise SemhubError(f"No number words in {language!r}; there are {', '.join(NAMERS)}.")
     if not 0 <= number < LIMIT:
-        raise SemhubError(f"Number words are known from 0 to {LIMIT - 1}, got {number}.")
+        raise SemhubError(f"Number words exist from 0 to {LIMIT - 1}, got {number}.")
     return NAMERS[language](number)
 
 
 def number_word(number: int) -> str:
-    """English name of a number from 0 to 99, as `number_words`."""
+    """English name of a number from 0 to 99, like `number_words`."""
     return number_words("en", number)
 
 

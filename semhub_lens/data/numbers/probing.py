@@ -1,8 +1,8 @@
 """Items with content labels in several data types: concepts in five languages, numbers in seven notations.
 
-A probe trained on one data type and tested on another asks whether content is coded alike; a probe for the data type
-asks whether the types can still be told apart. Hold the keys apart as well (train on some concepts, test on others):
-else cognates and shared digits alone let a probe transfer.
+A probe that is trained on one data type and tested on another shows whether content is encoded in the same way. A probe
+for the data type shows whether the types can still be distinguished. Split by key as well (train on some concepts, test
+on others). Otherwise cognates and shared digits alone let a probe transfer.
 """
 
 import random
@@ -20,7 +20,7 @@ NumberLabel = Literal["value", "tens", "parity", "magnitude"]
 
 @dataclass(frozen=True)
 class ProbingItem:
-    """A text, what it is about, and in which data type it says so."""
+    """A text with its content label and its data type."""
 
     text: str
     label: str
@@ -34,7 +34,7 @@ def concept_items(*, cognates: bool = True) -> list[ProbingItem]:
     """112 concepts in 8 categories (the labels), each in en, fr, es, de and zh; the key is the English word.
 
     Args:
-        cognates: False leaves out words that are spelt alike in two languages, such as "tractor", in all of them.
+        cognates: False leaves out words with the same spelling in two languages, such as "tractor", in all languages.
 
     Example:
         >>> from semhub_lens.data.numbers.probing import concept_items
@@ -55,8 +55,8 @@ def number_items(
     Args:
         numbers: different numbers from 0 to 99; the key is the number in digits.
         label: "value"; "tens" (the number of tens, 0 to 9); "parity" (even, odd); "magnitude" (below 10, 50, 100).
-        seed: of the sums: the first term is drawn evenly among 1 to number - 1 (0 and 1 have a term 0), so that
-            the digits of the sum rarely are those of the number.
+        seed: of the sums. The first term is drawn evenly from 1 to number - 1 (0 and 1 have a term 0), so that the
+            digits of the sum are rarely those of the number.
 
     Raises:
         SemhubError: no numbers, the same one twice, or one outside 0 to 99.

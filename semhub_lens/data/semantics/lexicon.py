@@ -22,7 +22,7 @@ THINGS = _words(
 
 
 class Verb(NamedTuple):
-    """The lemma, as it stands in a logical form, with its past tense and past participle."""
+    """The lemma, as in a logical form, with its past tense and past participle."""
 
     lemma: str
     past: str
@@ -42,7 +42,7 @@ OF_THINGS = _verbs(
     "clean/cleaned/cleaned draw/drew/drawn carry/carried/carried break/broke/broken buy/bought/bought "
     "steal/stole/stolen"
 )
-"""Verbs of a person who does something to a thing."""
+"""Verbs with a person as agent and a thing as theme."""
 DATIVE = _verbs(
     "give/gave/given send/sent/sent show/showed/shown hand/handed/handed offer/offered/offered lend/lent/lent "
     "pass/passed/passed sell/sold/sold"

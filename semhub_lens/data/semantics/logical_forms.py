@@ -1,12 +1,12 @@
 """Sentences with their logical form, in the notation of COGS.
 
-The logical form is neo-Davidsonian: one variable an event, one conjunct a role::
+The logical form is neo-Davidsonian: one variable per event, one conjunct per role::
 
     Liam gave the teacher a cake.
     * teacher ( x _ 3 ) AND give . agent ( x _ 1 , Liam ) AND give . recipient ( x _ 1 , x _ 3 )
     AND give . theme ( x _ 1 , x _ 5 ) AND cake ( x _ 5 )
 
-`x _ i` belongs to the i-th word, counted from 0; a name stands for itself; `*` marks a definite noun. Conjuncts are
+`x _ i` belongs to the i-th word, counted from 0; a name represents itself; `*` marks a definite noun. Conjuncts are
 ordered as in COGS: definite nouns first, then by the word of their first argument. COGS writes `;` after a definite
 noun; here every conjunct is joined by AND, so that conjuncts can be reordered freely.
 
@@ -63,7 +63,7 @@ _VARIABLE = re.compile(r"x _ \d+")
 
 
 class NamedRole(NamedTuple):
-    """A proper name of a sentence, the role that the logical form gives it, and where it starts (character offset)."""
+    """A proper name in a sentence, its role in the logical form, and its character offset."""
 
     name: str
     role: str
@@ -87,9 +87,9 @@ class SemanticItem:
 
 
 def swapped(item: SemanticItem) -> SemanticItem:
-    """The same sentence with a false logical form: its two names have changed places.
+    """The same sentence with a false logical form: its two names are swapped.
 
-    Same words, same length, same structure: a hard negative. `names` carries the roles of the false form.
+    Words, length and structure are the same, so this is a hard negative. `names` has the roles of the false form.
 
     Raises:
         SemhubError: `item` does not have exactly two different names.
@@ -115,7 +115,7 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
     """The same item with its conjuncts in another order, drawn with `seed`; the meaning is the same.
 
     Raises:
-        SemhubError: fewer than two conjuncts, so that there is no other order.
+        SemhubError: fewer than two conjuncts, so there is no other order.
     """
     if len(set(item.conjuncts)) < 2:
         raise SemhubError(f"Another order needs two different conjuncts, got {item.form!r}.")
@@ -128,12 +128,12 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
 def semantic_items(n: int, seed: int) -> list[SemanticItem]:
     """`n` different sentences, each with two different names in different roles.
 
-    The two roles are drawn first, each pair equally likely; then one clause or two (two for theme and recipient: no
-    verb here has persons as both); then kinds of clause and verbs, until two persons have these roles. They become the
-    names; every other noun phrase is a noun. No noun occurs twice in a sentence.
+    First the two roles are drawn, each pair equally likely. Then one clause or two are drawn (two for theme and
+    recipient, because no verb here has persons as both). Then kinds of clause and verbs are drawn until two persons
+    have these roles. These two get names; every other noun phrase is a noun. No noun occurs twice in a sentence.
 
     Args:
-        n: how many, at most 100,000.
+        n: the number of sentences, at most 100,000.
         seed: of the draws.
 
     Raises:
@@ -154,7 +154,7 @@ def semantic_items(n: int, seed: int) -> list[SemanticItem]:
 
 
 class _Slot(NamedTuple):
-    """A place for a noun phrase: which clause, which role, and whether a person or a thing goes there."""
+    """A place for a noun phrase: its clause, its role, and whether it takes a person or a thing."""
 
     clause: int
     role: str
@@ -224,12 +224,12 @@ def _assemble(clauses: Sequence[tuple[str, Verb]], phrases: dict[tuple[int, str]
 def read_cogs(source: str | Path) -> list[SemanticItem]:
     """Read COGS: rows `sentence <tab> form <tab> split`, in one file or in every .tsv file of a folder.
 
-    Sentences are kept as they are (" ." at the end). Rows of the split `primitive` are single words, not sentences, and
-    are left out; so are repetitions. `names` holds proper names that occur once in the sentence and have one role,
-    which is agent, theme or recipient.
+    Sentences are not changed (" ." at the end). Rows of the split `primitive` are single words, not sentences, and are
+    left out; so are repetitions. `names` has the proper names that occur once in the sentence and have one role: agent,
+    theme or recipient.
 
     Raises:
-        SemhubError: no file, no item, or a malformed row (file and line are named).
+        SemhubError: no file, no item, or a malformed row (the message gives file and line).
     """
     path = user_path(source)
     files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
@@ -272,7 +272,7 @@ def _parsed(sentence: str, form: str, line_name: str) -> SemanticItem:
     words = sentence.split(" ")
     missing = [name for name in roles if name not in words]
     if missing:
-        raise SemhubError(f"{line_name}: the form names {missing[0]!r}, which is not in the sentence {sentence!r}.")
+        raise SemhubError(f"{line_name}: the form contains {missing[0]!r}, which is not in the sentence {sentence!r}.")
     names = [
         NamedRole(word, min(roles[word]), len(" ".join([*words[:i], ""])))
         for i, word in enumerate(words)

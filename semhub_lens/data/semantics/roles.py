@@ -1,17 +1,17 @@
-"""Sentences that break off before a proper name: does the state there hold the role that the name will have?
+"""Sentences that break off before a proper name: does the state there encode the role that the name will have?
 
 A role word read at the token before the name can reflect the position or the preceding word instead of the role. So
-every role comes in two forms. In plain constructions, position and preceding word differ by role. In pseudo-clefts
-("The one who ... was NAME") they are the same for every role, and only the earlier words tell the roles apart.
+every role has two forms. In plain constructions, position and preceding word differ by role. In pseudo-clefts ("The one
+who ... was NAME"), they are the same for every role, and only the earlier words distinguish the roles.
 
-What the left context fixes: after "was helped by" a name is the agent. A few continuations against it stay possible
-("gave NAME to ..." makes the name a theme). What it cannot fix: the role of a subject, which the verb decides later.
-`role_items(determined=False)` yields subjects, as a control: the texts before the name are drawn alike for every role,
-so nothing before the name can tell its role.
+The left context determines most roles: after "was helped by", a name is the agent. A few other continuations remain
+possible ("gave NAME to ..." makes the name a theme). The left context cannot determine the role of a subject, because
+the verb comes later. `role_items(determined=False)` gives such subjects as a control: the texts before the name are
+drawn in the same way for every role.
 
-Confounds that remain: plain agents follow "by" or "that", plain recipients "to" or a dative verb, plain themes a verb
-of persons; recipients go with other verbs than themes; in clefts the relative pronoun differs ("who", "whom",
-"to whom"). Names are drawn independently of all of this.
+Confounds remain. Plain agents follow "by" or "that", plain recipients "to" or a dative verb, and plain themes a verb
+with persons. Recipients have other verbs than themes. In clefts, the relative pronoun differs ("who", "whom", "to
+whom"). Names are drawn independently of all this.
 """
 
 import random
@@ -46,7 +46,7 @@ SUBJECT = {
     "recipient": {"subject of dative passive": "{A} said that NAME was {given} {a_cake} by {b}."},
 }
 MOST_PER_NAME = 2000
-"""Of the rarest construction there are 360 sentences a name; this asks for less than half of them."""
+"""The rarest construction has 360 sentences per name; this is less than half of them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RoleItem:
     """Character offset of the name in the sentence."""
     construction: str
     determined: bool
-    """Whether the words before the name fix its role."""
+    """Whether the words before the name determine its role."""
 
     @property
     def prefix(self) -> str:
@@ -75,16 +75,16 @@ class RoleItem:
 
 
 def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determined: bool = True) -> list[RoleItem]:
-    """`n` different sentences, roles in turn, constructions in turn within a role, names at random.
+    """`n` different sentences that alternate roles, and constructions within a role; names are random.
 
     Args:
-        n: how many; a multiple of 12 (of 3 for the control) has every construction equally often.
+        n: the number of sentences; a multiple of 12 (of 3 for the control) has every construction equally often.
         seed: of the draws.
-        names: names to draw from; None takes the 44 names of the grammar. Pass those that your tokenizer keeps whole.
-        determined: False yields the control in which the words before the name do not fix its role.
+        names: names to draw from; None means the 44 names of the grammar. Pass those that are one token for your model.
+        determined: False gives the control, in which the words before the name do not determine its role.
 
     Raises:
-        SemhubError: fewer than two different names, an empty one, or `n` below 1 or above 2,000 a name.
+        SemhubError: fewer than two different names, an empty one, or `n` below 1 or above 2,000 per name.
 
     Example:
         >>> from semhub_lens.data.semantics.roles import role_items

@@ -1,1 +1,1 @@
-"""Texts: translated sentences, passages, glosses, openings, sentiment; readers of your own corpora."""
+"""Texts: translated sentences, passages, glosses, openings, sentiment; readers for your own corpora."""

@@ -13,18 +13,18 @@ from semhub_lens.base.errors import SemhubError
 @checked
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One column of a data set, wherever a function takes prompts; rows are read when it comes to them.
+    """One column of a data set, for any function that takes prompts; rows are read only when needed.
 
-    It can be read again and again, if the data set can. Empty texts are refused, not left out: take
-    `data.filter(lambda row: row["text"].strip())`, so that the items are the data set's rows.
+    It can be read several times if the data set can. Each item is one row of the data set. So empty texts are refused,
+    not skipped; remove them with `data.filter(lambda row: row["text"].strip())`.
 
     Args:
         rows: a `datasets.Dataset` or `IterableDataset` (streamed or not), or any iterable of mappings.
-        name: the column: texts, token ids, or chat messages.
-        limit: read at most so many rows; None reads all.
+        name: the column with texts, token ids, or chat messages.
+        limit: the largest number of rows to read; None reads all.
 
     Raises:
-        SemhubError: several splits, something without rows, a column that is not there, a limit below 1.
+        SemhubError: several splits, no rows, a missing column, or a limit below 1.
 
     Example:
         >>> rows = [{"text": "three plus two"}, {"text": "five"}]
@@ -39,7 +39,9 @@ class Column:
     def __post_init__(self) -> None:
         if isinstance(self.rows, Mapping):
             names = ", ".join(map(str, self.rows))
-            raise SemhubError(f"Expected the rows of one data set, got a mapping of {names or 'nothing'}: take one.")
+            raise SemhubError(
+                f"Expected the rows of one data set, got a mapping of {names or 'nothing'}: choose one of them."
+            )
         if isinstance(self.rows, str | bytes) or not hasattr(self.rows, "__iter__"):
             raise SemhubError(f"Expected a data set or an iterable of its rows, got {shown(self.rows)}.")
         if self.limit is not None and self.limit < 1:
@@ -49,7 +51,7 @@ class Column:
 
     @property
     def _known(self) -> list[str] | None:
-        """Names of the columns, where the data set tells before it is read."""
+        """Names of the columns, if they are known before the data set is read."""
         return getattr(self.rows, "column_names", None)
 
     def _missing(self, known: Any, where: str) -> SemhubError:
@@ -61,12 +63,12 @@ class Column:
             rows = rows.select_columns([self.name])  # pictures in other columns need not be decoded
         for number, row in enumerate(islice(rows, self.limit)):
             if not isinstance(row, Mapping):
-                raise SemhubError(f"Row {number} is no mapping of columns, got {shown(row)}.")
+                raise SemhubError(f"Row {number} is not a mapping of columns, got {shown(row)}.")
             if self.name not in row:
                 raise self._missing(row, f"Row {number}")
             yield row[self.name]
 
     def __length_hint__(self) -> int:
-        """At most so many prompts; 0 where nobody knows."""
+        """The largest possible number of prompts; 0 if unknown."""
         rows = length_hint(self.rows, 0)
         return min(rows or self.limit, self.limit) if self.limit else rows

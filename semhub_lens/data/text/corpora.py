@@ -1,4 +1,4 @@
-"""Running texts and labelled texts from files of your own or from Hugging Face `datasets`."""
+"""Running texts and labelled texts from your own files or from Hugging Face `datasets`."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ LANGUAGES = {
     "portuguese": "pt",
     "spanish": "es",
 }
-"""Language names of the multilingual-sentiments collection; codes are taken as they are."""
+"""Language names of the multilingual-sentiments collection; codes are not changed."""
 _HUB_NAME = re.compile(
     r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", flags=re.ASCII
 )
@@ -56,15 +56,15 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
     """Texts from a file, a folder or a Hugging Face data set; empty ones are left out.
 
     Args:
-        source: a .txt file (one text a line), a .jsonl or .parquet file with a column of texts, a folder of such files
-            (read in the order of their names), or a data set as `owner/name:config` (streamed, its `train` split), such
-            as `wikimedia/wikipedia:20231101.fr` or `allenai/c4:zh`. A path that exists is read as a path.
-        limit: read at most so many texts; needed for a data set, which may be endless.
-        column: the column that holds the text.
+        source: a .txt file (one text per line), a .jsonl or .parquet file with a column of texts, a folder of such
+            files (read in the order of their names), or a data set as `owner/name:config` (streamed, its `train`
+            split), such as `wikimedia/wikipedia:20231101.fr` or `allenai/c4:zh`. An existing path is read as a path.
+        limit: the largest number of texts to read; needed for a data set, which may be endless.
+        column: the column with the text.
 
     Raises:
-        SemhubError: nothing there, no texts, a malformed line (file and line are named), or the data set cannot
-            be loaded.
+        SemhubError: nothing found, no texts, a malformed line (the message gives file and line), or a data set that
+            cannot be loaded.
     """
     _check_limit(limit)
     path = user_path(source)
@@ -82,19 +82,19 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
 def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[SentimentText]:
     """Labelled texts from a file, a folder or a Hugging Face data set.
 
-    Columns are `text`, `label` and `language` (or `lang`). Labels are positive, negative or neutral; in a data set
-    they may be numbers if the set itself names them. Languages are codes, or English names as multilingual-sentiments
-    has them.
+    Columns are `text`, `label` and `language` (or `lang`). Labels are positive, negative or neutral. In a data set,
+    they may be numbers if the data set has names for them. Languages are codes, or English names as in
+    multilingual-sentiments.
 
     Args:
         source: a .jsonl, .csv or .tsv file, a folder of such files, or a data set as `owner/name:config@revision`,
             such as `tyqiangz/multilingual-sentiments:all`. If `datasets` refuses one for its loading script, try
             `@refs/convert/parquet`.
-        limit: read at most so many rows; needed for a data set.
+        limit: the largest number of rows to read; needed for a data set.
 
     Raises:
-        SemhubError: nothing there, a row without these columns or with another label (its place is named), or the data
-            set cannot be loaded.
+        SemhubError: nothing found, a row without these columns or with another label (the message gives its place), or
+            a data set that cannot be loaded.
     """
     _check_limit(limit)
     path = user_path(source)
@@ -113,8 +113,8 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
 def sentiments() -> list[SentimentText]:
     """The bundled sentences with a sentiment: 248 in English, 84 each in French, Spanish, German and Chinese.
 
-    Half of each are positive, half negative (our own writing). Topics differ between languages, so that a classifier
-    cannot learn translations by heart.
+    In each language, half are positive and half negative. They were written for this library. Topics differ between
+    languages, so that a classifier cannot memorise translations.
     """
     return [SentimentText(row["text"], row["label"], row["lang"]) for row in bundled_rows("sentiment.tsv")]
 
@@ -198,13 +198,13 @@ def _streamed(source: str, limit: int | None) -> tuple[Iterable[Any], list[str] 
             f"Expected a file or folder, or a data set as owner/name:config; found nothing at {source!r}."
         )
     if limit is None:
-        raise SemhubError(f"{source!r} is no path here, so it is read as a data set: give a limit.")
+        raise SemhubError(f"{source!r} is not a path here, so it is read as a data set: pass a limit.")
     datasets = optional("datasets", "datasets", "data")
     try:
         data = datasets.load_dataset(
             match["name"], match["config"], split="train", streaming=True, revision=match["revision"]
         )
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, a loading script
-        raise SemhubError(f"{source!r} is no path here, and as a data set it cannot be loaded: {error}") from error
+        raise SemhubError(f"{source!r} is not a path here, and as a data set it cannot be loaded: {error}") from error
     features = data.features or {}
     return data, getattr(features.get("label"), "names", None)

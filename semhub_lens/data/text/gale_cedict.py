@@ -1,6 +1,6 @@
-"""Readers for licensed corpora and dictionaries of your own: GALE Chinese-English, CC-CEDICT.
+"""Readers for your own copies of licensed corpora and dictionaries: GALE Chinese-English, CC-CEDICT.
 
-Nothing of either is bundled.
+Neither is bundled.
 """
 
 import re
@@ -25,25 +25,25 @@ class _Segment:
 
 
 def read_gale(folder: str | Path) -> dict[str, list[str]]:
-    """Parallel Chinese and English segments of an LDC GALE parallel text release; entry i says the same in each.
+    """Parallel Chinese and English segments of an LDC GALE release; entries with the same index are translations.
 
-    Expected layout, written from LDC's public descriptions and not tried on a licensed copy::
+    Expected layout, from LDC's public descriptions and not tested on a licensed copy::
 
         FOLDER/source/.../NAME.zho.su.tdf        or under FOLDER/data/
         FOLDER/translation/.../NAME.eng.su.tdf
 
-    Files belong together by what stands before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a `.tdf` file,
-    lines that begin with `;;` are comments, and a first line that begins with `file;unicode` names the columns. The
-    other lines are tab-separated: start and end in columns 3 and 4, the text in column 8. In a `.tsv` or `.tab` file
-    lines are `segment id <tab> text`. Both files must have equally many segments, with equal times or ids in the same
-    order. A pair with an empty side is left out.
+    Two files belong together if their names are equal before `.zho`, `.cmn`, `.eng`, `.su`, `.qrtr` or the suffix. In a
+    `.tdf` file, lines that start with `;;` are comments, and a first line that starts with `file;unicode` has the
+    column names. The other lines are tab-separated: start and end in columns 3 and 4, the text in column 8. In a `.tsv`
+    or `.tab` file, lines are `segment id <tab> text`. Both files must have the same number of segments, with equal
+    times or ids in the same order. Pairs with an empty side are left out.
 
     Returns:
         `{"zh": [...], "en": [...]}`, like `texts.sentences()`.
 
     Raises:
-        SemhubError: a folder or partner is missing, a line is malformed, or segments do not match (file and line are
-            named).
+        SemhubError: a folder or partner is missing, a line is malformed, or segments do not match (the message gives
+            file and line).
     """
     root = user_path(folder)
     base = root / "data" if (root / "data" / "source").is_dir() else root
@@ -51,7 +51,7 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
     alone = sorted(set(files["zh"]) ^ set(files["en"]))
     if alone:
         present = (files["zh"] | files["en"])[alone[0]]
-        raise SemhubError(f"{present} has no partner: source/ and translation/ must hold the same names.")
+        raise SemhubError(f"{present} has no partner: source/ and translation/ must contain the same names.")
     pairs = [pair for name in sorted(files["zh"]) for pair in _matched(files["zh"][name], files["en"][name])]
     if not pairs:
         raise SemhubError(f"No segments in {base}; expected tab-separated segments in source/ and translation/.")
@@ -68,7 +68,7 @@ def _corpus_files(folder: Path) -> dict[str, Path]:
     for path in paths:
         name = re.split(r"\.(?:zho|cmn|eng|su|qrtr|tdf|tsv|tab)\b", path.name)[0]
         if name in named:
-            raise SemhubError(f"{path} and {named[name]} both belong to {name!r}; expected one file a side.")
+            raise SemhubError(f"{path} and {named[name]} both belong to {name!r}; expected one file on each side.")
         named[name] = path
     return named
 
@@ -105,19 +105,19 @@ def _segments(path: Path) -> list[_Segment]:
 def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tuple[str, ...]]:
     """English one-word glosses of Chinese words from a CC-CEDICT file, in the order of the file.
 
-    Lines are `Traditional Simplified [pin1 yin1] /gloss/gloss/`; `#` begins a comment. Remarks in parentheses and a
-    leading "to " are dropped; glosses of several words, and notes such as "CL:", are left out, and so are words
-    without a gloss then. Entries of one spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
+    Lines are `Traditional Simplified [pin1 yin1] /gloss/gloss/`; `#` starts a comment. Remarks in parentheses and a
+    leading "to " are removed. Glosses of several words and notes such as "CL:" are left out, and then words without a
+    gloss. Entries with the same spelling are joined. Source: https://www.mdbg.net, licence CC BY-SA 4.0.
 
     Args:
         path: the `.u8` text file.
-        traditional: key by the traditional instead of the simplified spelling.
+        traditional: use the traditional spelling as key, not the simplified one.
 
     Returns:
         Word to glosses, like `texts.glossary("zh")`.
 
     Raises:
-        SemhubError: no such file, no entry, or a malformed line (file and line are named).
+        SemhubError: no such file, no entry, or a malformed line (the message gives file and line).
     """
     file = user_path(path)
     if not file.is_file():

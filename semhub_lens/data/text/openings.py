@@ -1,8 +1,8 @@
-"""Neutral openings whose continuation can turn out good or bad, parallel in five languages (our own writing).
+"""Neutral openings that can continue with a good or a bad sentiment, parallel in five languages.
 
-45 openings about restaurants, films, products, trips, days, work and so on. Each breaks off where either sentiment can
-follow; word order moves the break a little between languages. A base model may go on in another language: the prefix
-states the language before the opening.
+The 45 openings were written for this library. They are about restaurants, films, products, trips, days, work and so on.
+Each breaks off where either sentiment can follow; word order shifts this point slightly between languages. A base model
+may continue in another language, so a prefix states the language before the opening.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LANGUAGE_PREFIXES = {
     "de": "Der folgende Text ist auf Deutsch geschrieben: ",
     "zh": "以下文字是用中文写的：",
 }
-"""Put before an opening, they keep the continuation in its language. They say nothing about what comes."""
+"""Prefixes that keep the continuation in the opening's language. They say nothing about its content."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Opening:
     text: str
     language: str
     context: str
-    """What it is about, such as "restaurant"."""
+    """Its topic, such as "restaurant"."""
     row: int
-    """The same in every language for translations of one opening."""
+    """The key; translations of one opening have the same key."""
 
     @property
     def prompt(self) -> str:

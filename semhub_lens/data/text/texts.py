@@ -1,8 +1,8 @@
-"""Bundled parallel texts and glossaries (our own writing, MIT like the code).
+"""Bundled parallel texts and glossaries, written for this library (MIT like the code).
 
-`sentences`: 160 everyday sentences, `passages`: 30 short stories, both in English, French, Spanish, German and Chinese,
-row by row translations of each other. `glossary`: one-word English glosses of words that occur in them, the best one
-first. `concepts`: 72 everyday nouns in the five languages, one word each.
+`sentences` are 160 everyday sentences and `passages` are 30 short stories, both in English, French, Spanish, German and
+Chinese. Rows with the same index are translations. `glossary` has one-word English glosses of words in these texts, the
+best one first. `concepts` are 72 everyday nouns in the five languages, one word each.
 """
 
 import csv
@@ -14,7 +14,7 @@ BUNDLED = ("en", "fr", "es", "de", "zh")
 
 
 def sentences() -> dict[str, list[str]]:
-    """Parallel sentences by language; entry i says the same in each.
+    """Parallel sentences by language; entries with the same index are translations.
 
     Example:
         >>> from semhub_lens.data.text.texts import sentences
@@ -30,7 +30,7 @@ def passages() -> dict[str, list[str]]:
 
 
 def concepts() -> dict[str, list[str]]:
-    """Nouns by language; entry i names the same concept in each."""
+    """Nouns by language; entries with the same index are names of the same concept."""
     return _columns("nouns.tsv")
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic: expressions in symbols against words, and number words in the lens."""
+"""Arithmetic: expressions in symbols and in words, and number words in the lens."""
 
 from dataclasses import replace
 
@@ -55,9 +55,10 @@ SAME_RESULT = LegText(
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Eq. 1 on "3+2" against "three plus two".
+    """Eq. 1 on "3+2" and "three plus two".
 
-    The exact pair, and other expressions of the same result, are set against different results.
+    One leg compares the exact pair with other pairs. Another compares expressions of the same result with those of
+    other results.
     """
     legs: list[Leg] = []
     for name, every in (("sums", sums()), ("products", products())):
@@ -82,7 +83,7 @@ def run_similarity(job: Job) -> ExperimentResult:
 
 
 def _same_result(name: str, items: list[Expression], stacks: Stacks, provenance: Provenance, seed: int) -> Leg | None:
-    """Other expressions of the same result (exact pairs excluded) against those of different results."""
+    """Other expressions of the same result (without the exact pairs), compared with those of different results."""
     results = torch.tensor([e.result for e in items])
     same = results[:, None] == results[None]
     exact = torch.eye(len(items), dtype=torch.bool)
@@ -127,7 +128,7 @@ def mean_where(matrix: Tensor, mask: Tensor) -> Tensor:
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
-    """Eq. 2 on "5=3+": does the lens prefer the number word " two" over the digit "2", and over other number words?"""
+    """Eq. 2 on "5=3+": does the lens prefer the number word " two" to the digit "2", and to other number words?"""
     every = [*sums(), *products()] if job.paper else sums()
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
     prompts = [f"{e.result}={e.first}{e.sign}" for e in items]
@@ -143,7 +144,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
     random = measure(job.random()) if job.baseline else None
     labels = [f"{prompt}{e.second}" for prompt, e in zip(prompts, items, strict=True)]
     legs = preference_legs(measure(job), NUMBER_WORDS, provenance, job.seed, random=random, labels=labels)
-    notes = ("The right answer's word can only be preferred where the model can add: compare the digit's own curve.",)
+    notes = ("The lens can prefer the right answer's word only where the model can add: compare the digit's curve.",)
     return ExperimentResult(
         "arithmetic.logit_lens", f"{len(items)} sums with the answer missing", legs, notes, provenance=provenance
     )
@@ -197,7 +198,7 @@ def run_trajectories(job: Job) -> ExperimentResult:
         )
     notes = (
         "States (after the final norm) and anchors are unit vectors: the reference code scales only the states.",
-        "The figure of the paths shows two of the state's dimensions; the legs use all of them.",
+        "The figure of the paths shows two dimensions of the states. The legs use all dimensions.",
     )
     title = f"paths of {len(items)} sums through the layers"
     return ExperimentResult("arithmetic.trajectories", title, tuple(legs), notes, (paths,), provenance=provenance)

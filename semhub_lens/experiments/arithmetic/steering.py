@@ -1,4 +1,4 @@
-"""Arithmetic: sums steered with the difference of two sentences in English words."""
+"""Arithmetic: steering sums with the difference of two sentences in English words."""
 
 import re
 from collections.abc import Sequence
@@ -43,11 +43,12 @@ TEXTS = {
 
 
 def run_steering(job: Job) -> ExperimentResult:
-    r"""Does the direction from "three plus" to "four plus" make the model add to "5=3+" as if it read "5=4+"?
+    r"""Does the direction from "three plus" to "four plus" make the model continue "5=3+" as if it read "5=4+"?
 
-    $v_i = h(\text{five equals to four plus}) - h(\text{five equals to three plus})$ at the last position of a residual
-    layer, added at the last position of "5=3+" at the same layer (`convention="paper"`: at the next one). Three layers
-    spread over the depth. Sums with an operand of 2 at least: one lower must exist.
+    $v_i = h(\text{five equals to four plus}) - h(\text{five equals to three plus})$ is read at the last position of a
+    residual layer. It is added at the last position of "5=3+" at the same layer (`convention="paper"`: at the next
+    one). Three layers are steered, spread over the depth. The operand is at least 2, so that the answer can be one
+    lower.
     """
     every = [e for e in sums() if e.second > 1]
     items = [every[i] for i in sample(len(every), job.n, job.seed)]
@@ -97,9 +98,9 @@ def _measure(job: Job, prompts: Sequence[str], items: Sequence[Expression]) -> M
 
 
 def answer_shares(generation: Generation, items: Sequence[Expression]) -> dict[str, Float[Tensor, " item"]]:
-    """Whether each continuation is the predicted change ("1+1..." for t = 2), unchanged ("2..."), or neither.
+    """Whether each continuation has the predicted change ("1+1..." for t = 2), is unchanged ("2..."), or neither.
 
-    "answers one lower" asks for the first number only.
+    "answers one lower" looks at the first number only.
     """
     numbers = [re.match(r"\s*(\d+)(\+1(?!\d))?", text) for text in generation.texts]
     first = torch.tensor([float(match[1]) if match else -1.0 for match in numbers], dtype=torch.float32)
@@ -115,8 +116,8 @@ def _notes(steered: steering_legs.Steered) -> tuple[str, ...]:
     swept = steered.sweep
     right = float(swept.clean[swept.names.index(UNCHANGED)].mean())
     return (
-        f"The clean model answers {right:.0%} of these sums rightly; where it cannot add, no answer can change as "
-        "predicted, and the graded leg shows what there is.",
+        f"The clean model answers {right:.0%} of these sums correctly. Where it cannot add, no answer can change as "
+        "predicted: see the graded leg.",
         steering_legs.shares_note(steered, steered.legs[0], (PREDICTED, UNCHANGED, OTHER), "Shares of the answers"),
         "Damage is the KL divergence at the last token of unrelated English sentences that get the same directions.",
         "Three layers, spread over the depth. The random-weight model's scores are log-probabilities only.",

@@ -1,1 +1,1 @@
-"""Programs: list literals, roles of arguments, instructions, steering."""
+"""Programs: list literals, roles of arguments, instructions and steering."""

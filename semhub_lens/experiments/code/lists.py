@@ -40,9 +40,9 @@ OVER_NEXT = LegText(
 
 
 def run_logit_lens_list(job: Job) -> ExperimentResult:
-    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" / " not", and than the next token?
+    """Eq. 2 at one comma of each list literal: is " and" more probable than " or" and " not", and than the next token?
 
-    Two controls: the same contrast at another position of the same program, and the words exchanged.
+    There are two controls: the same contrast at another position of the same program, and the words exchanged.
     """
     prompts, read_at, following, origins = _items(job.model, list_literals(job.data), job.n, job.seed)
     targets = [[next_id] for pair in following for next_id in pair]
@@ -53,7 +53,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
     }
 
     def measure(on: Job) -> tuple[Tensor, Tensor, Tensor]:
-        """At the comma: how log-probabilities differ; " and" over other words more than elsewhere; over the next."""
+        """Log-probabilities at the comma; the lead of " and", minus that elsewhere; its lead over the next token."""
         log_probs = on.contrast(at_places[on], targets, common=WORDS, variants="exact")
         comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
@@ -92,7 +92,7 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
 def _items(
     model: Model, literals: Sequence[ListLiteral], n: int, seed: int
 ) -> tuple[list[Prompt], list[list[int]], list[tuple[int, int]], list[str]]:
-    """Prompts, per prompt the comma's and a control position, the tokens after these, and the programs' origins."""
+    """Prompts, positions of each prompt's comma and of a control, the tokens after both, and the programs' origins."""
     rng = generator(seed + 1)
     prompts, read_at, following, origins = [], [], [], []
     for index in torch.randperm(len(literals), generator=generator(seed)).tolist():

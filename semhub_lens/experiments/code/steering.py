@@ -1,4 +1,4 @@
-"""Code: a second argument of `range(` steered with the English words "start" and "end"."""
+"""Code: steering the model to a second argument of `range(` with the English words "start" and "end"."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +31,10 @@ from semhub_lens.scores.final_states import log_probs_of
 
 PLUS, MINUS = " start", " end"
 STRENGTHS = (0.25, 0.5, 1.0)
-"""In mean norms of the residual state at the last position."""
+"""Strengths in mean norms of the residual state at the last position."""
 NEW_TOKENS = 12
 LONGEST = 48
-"""Tokens of a prompt; generation costs most at the prompt."""
+"""Tokens of a prompt; most of the cost of generation is the prompt."""
 CHANGED, UNCHANGED, OTHER = "changed as predicted", "unchanged", "other"
 FIRST = "0"
 GRADED = 'log p("0")'
@@ -64,7 +64,7 @@ class RangeItem:
     default: str
     label: str
     generated: bool
-    """Whether it is a made stub, not real code."""
+    """Whether it is a generated stub, not real code."""
 
 
 def run_steering(job: Job) -> ExperimentResult:
@@ -73,16 +73,16 @@ def run_steering(job: Job) -> ExperimentResult:
     $$v_\ell = \frac{W_U[\text{start}] - W_U[\text{end}]}{\lVert W_U[\text{start}] - W_U[\text{end}] \rVert}\;
     \overline{\lVert h_\ell \rVert}$$
 
-    added with strengths .25, .5 and 1 at the last prompt position of residual entry $\ell$, in the prompt pass only.
-    The mean norm is taken over the items at that layer and position, because an unembedding row is small beside these
-    states. `convention="paper"` adds the raw difference times 10 to 80, after the block whose index is $\ell$ (entry
-    $\ell + 1$). Three layers spread over the depth; 12 greedy tokens.
+    is added with strengths .25, .5 and 1 at the last prompt position of residual entry $\ell$, in the prompt pass only.
+    The mean norm is taken over the items at that layer and position, because an unembedding row is short compared with
+    these states. `convention="paper"` adds the raw difference times 10 to 80, after the block whose index is $\ell$
+    (entry $\ell + 1$). Three layers are steered, spread over the depth. The model writes 12 greedy tokens.
 
-    A direction that writes "start" into the output may do so without any block reading it: compare with the control at
-    the last layer.
+    A direction may write "start" into the output without any block reading it. The control at the last layer shows
+    this.
 
     Raises:
-        SemhubError: fewer than 16 prompts where the model writes one argument; a word that is several tokens.
+        SemhubError: the model writes one argument in fewer than 16 prompts, or a word is several tokens.
     """
     _check_words(job.model)
     items, report = range_items(job, range_prompts(job.data))
@@ -111,8 +111,8 @@ def run_steering(job: Job) -> ExperimentResult:
         *report,
         steering_legs.shares_note(steered, steered.legs[0], (CHANGED, UNCHANGED, OTHER), "Shares"),
         steering_legs.scale_note(job, "the last position"),
-        "Where no list changes as predicted, the graded leg shows what there is. An unembedding direction can write "
-        "itself into the output: the check against the last layer asks whether blocks take part.",
+        "Where no list changes as predicted, see the graded leg. An unembedding direction can write itself into the "
+        "output: the check against the last layer tests whether blocks take part.",
         f"Damage: the share of other lists, and the KL divergence at the last token of {UNRELATED_TEXTS} unrelated "
         "English sentences. The random-weight model's scores are log-probabilities only.",
     )
@@ -126,15 +126,15 @@ def _check_words(model: Model) -> None:
 
 
 def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[RangeItem], list[str]]:
-    """Draw prompts until `job.n` are found whose clean greedy continuation closes with exactly one argument.
+    """Draw prompts until in `job.n` of them the unsteered model writes exactly one argument and a closing bracket.
 
-    A prompt loses its first lines until it has at most 48 tokens.
+    The first lines of a prompt are dropped until it has at most 48 tokens.
 
     Returns:
-        The items, and in words what was kept and dropped.
+        The items, and a sentence on what was kept and dropped.
 
     Raises:
-        SemhubError: `n` or the number of such prompts below 16.
+        SemhubError: `n` or the number of such prompts is below 16.
     """
     sample(len(candidates), job.n, job.seed)  # refuses too few before the model runs
     order = torch.randperm(len(candidates), generator=generator(job.seed)).tolist()
@@ -169,7 +169,7 @@ def range_items(job: Job, candidates: Sequence[RangePrompt]) -> tuple[list[Range
 
 
 def shortened(model: Model, snippet: str) -> Prompt | None:
-    """The last lines of a snippet, at most 48 tokens of them; None where its last line alone is longer."""
+    """The last lines of a snippet, at most 48 tokens in all; None where its last line alone is longer."""
     room = min(LONGEST, int(model.cfg.n_ctx) - NEW_TOKENS)
     lines = snippet.split("\n")
     for first in range(len(lines)):
@@ -180,7 +180,7 @@ def shortened(model: Model, snippet: str) -> Prompt | None:
 
 
 def _directions(job: Job, items: Sequence[RangeItem]) -> steering_legs.Directions:
-    """One direction for all items: the raw difference (paper), or as long as the states are at the last position."""
+    """One direction for all items: the raw difference (paper), or scaled to the mean norm at the last position."""
     prompts = [item.prompt for item in items]
     norms = None if job.paper else steering_legs.mean_norms(job, prompts, [[len(prompt) - 1] for prompt in prompts])
     return steering_legs.word_differences(job, [(PLUS, MINUS)], norms)[:, 0]
@@ -191,14 +191,14 @@ def _measure(job: Job, items: Sequence[RangeItem]) -> Measure:
     cost = steering_scores.damage(job.model, texts, items=UNRELATED_TEXTS, read_at="last", progress=job.progress)
 
     def spread_cost(hooks: Hooks) -> Mapping[str, Tensor]:
-        """All items share one direction: each text is run once, and repeated over the items."""
+        """All items share one direction, so each text runs once and its cost is repeated over the items."""
         return {steering_legs.DAMAGE: cost(hooks)[steering_legs.DAMAGE][torch.arange(len(items)) % UNRELATED_TEXTS]}
 
     return steering_scores.together(_written(job, items), spread_cost)
 
 
 def _written(job: Job, items: Sequence[RangeItem]) -> Measure:
-    """Outcome shares of the continuations, and log p("0") read in the same passes (half the cost of separate ones)."""
+    """Outcome shares of the continuations, and log p("0") from the same passes, which halves the cost."""
     prompts = [item.prompt for item in items]
     zero = torch.full((len(items),), token_id(job.model.tokenizer, FIRST))
     readout = Readout(job.model)
@@ -220,7 +220,7 @@ def _written(job: Job, items: Sequence[RangeItem]) -> Measure:
 
 
 def outcomes(generation: Generation, defaults: Sequence[str]) -> dict[str, Float[Tensor, " item"]]:
-    """Whether each argument list is ["0", default], [default], or anything else; one without an end is "other"."""
+    """Whether each argument list is ["0", default], [default], or other; a list that never closes is "other"."""
     written = [split_arguments(text) for text in generation.texts]
     changed = torch.tensor([a == [FIRST, d] for a, d in zip(written, defaults, strict=True)])
     same = torch.tensor([a == [d] for a, d in zip(written, defaults, strict=True)])

@@ -41,7 +41,7 @@ SUFFIX = {
 
 
 READS = (("mean", (False, True), "mean over tokens"), ("last", (False,), "last token"))
-"""How sentences are read, whether as they are and mean-centred, and the read's name."""
+"""How sentences are read, whether states are raw or mean-centred, and the read's name."""
 SIMILARITY = LegText(
     title="",
     data_type="languages",
@@ -73,10 +73,10 @@ GLOSSES = Preference(
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Eq. 1 on parallel sentences: are translations nearer to each other than unrelated sentences?
+    """Eq. 1 on parallel sentences: are translations closer to each other than unrelated sentences?
 
-    Two reads: the mean over the sentence's tokens, and the last token after a neutral continuation (so that it is not
-    the full stop), as in the reference code.
+    There are two reads, as in the reference code: the mean over the sentence's tokens, and the last token after a
+    neutral continuation, so that the last token is not the full stop.
     """
     texts, source = parallel(job.data)
     others = [code for code in OTHERS if code in texts]
@@ -92,23 +92,23 @@ def run_similarity(job: Job) -> ExperimentResult:
             labels = _as_read(chosen, read)[code]
             legs += similarity_legs(stacks, text, provenance, job.seed, labels=labels, centred=centred)
     notes = (
-        "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the layers with it.",
+        "A similarity effect at the embedding layer is shared vocabulary, not a hub: compare the later layers with it.",
         "Where raw cosines of all pairs are near 1 (anisotropy), a raw effect is small by construction and not "
-        "comparable between layers; the mean-centred effect and retrieval are.",
+        "comparable between layers. The mean-centred effect and retrieval are comparable.",
     )
     title = f"translations of {len(rows)} sentences"
     return ExperimentResult("multilingual.similarity", title, tuple(legs), notes, provenance=provenance)
 
 
 def _as_read(texts: Mapping[str, Sequence[str]], read: str) -> dict[str, list[str]]:
-    """Sentences as they are, or for their last token with the continuation."""
+    """Sentences as they are, or with the continuation for the read of the last token."""
     return {code: [text + (SUFFIX[code] if read == "last" else "") for text in texts[code]] for code in texts}
 
 
 def _both_reads(job: Job, texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, MeasuredStates]]:
-    """Per read and language: states of the sentence's own tokens, and of the last token after the continuation.
+    """States per read and language: of the sentence's own tokens, and of the last token after the continuation.
 
-    In a causal model a sentence's states do not know what follows, so one pass gives both.
+    In a causal model, a sentence's states do not depend on what follows, so one pass gives both.
     """
     if job.paper:
         return measure_stacks(job, _as_read(texts, "last"))
@@ -130,7 +130,7 @@ def _both_reads(job: Job, texts: Mapping[str, Sequence[str]]) -> dict[str, dict[
 
 
 def _begins_with(prompt: Prompt, sentence: Prompt) -> bool:
-    """Whether the span of the sentence is what a mean over the sentence alone would read."""
+    """Whether the sentence's span has the same tokens as the sentence alone."""
     own = read_positions(sentence, "mean")
     return prompt.spans["sentence"] == own and torch.equal(prompt.ids[: len(sentence)], sentence.ids)
 
@@ -138,9 +138,9 @@ def _begins_with(prompt: Prompt, sentence: Prompt) -> bool:
 def run_logit_lens(job: Job) -> ExperimentResult:
     """Eq. 2 on running text: is the English gloss of the next word more probable?
 
-    Items are the places where the next word is one token with a one-token gloss. The gloss is fixed before looking
-    (the glossary's first). Two legs a language: the gloss against the actual next word, and against the other items'
-    glosses (is it this word's English, or just English?).
+    Items are the places where the next word is one token with a one-token gloss. The gloss is fixed beforehand: it is
+    the glossary's first. Each language has two legs. One compares the gloss with the actual next word. The other
+    compares it with the other items' glosses: is it this word's English, or just any English?
     """
     legs: list[Leg] = []
     notes = ["The probability of a word is the sum over its spellings (with / without space, lower-case, capitalised)."]
@@ -192,9 +192,10 @@ def _read_glosses(job: Job, code: str, items: GlossItems) -> LensItems:
 
 
 def run_language_mass(job: Job) -> ExperimentResult:
-    """Mass of each language in the lens over text of one language.
+    """Mass of each language in the lens, over text of one language.
 
-    Does English outweigh the text's own language anywhere? The null puts another language in English's place.
+    Does English have more mass than the text's own language at any layer? The null puts another language in English's
+    place.
     """
     table = language_table(job.model, unknown="uniform" if job.paper else "own", progress=job.progress)
     texts, source = plain(job.data, OTHERS)
@@ -202,7 +203,7 @@ def run_language_mass(job: Job) -> ExperimentResult:
     legs = tuple(_mass_leg(job, table, code, listed, source) for code, listed in chosen.items())
     notes = (
         f"Token table: {table.source}; {table.unknown_share:.0%} of the vocabulary belongs to no listed language.",
-        "In early layers the lens reads noise, and noise falls on English as often as English fills the vocabulary.",
+        "In early layers the lens reads noise, and the share of English in noise is its share of the vocabulary.",
     )
     return ExperimentResult(
         "multilingual.language_mass",
@@ -247,7 +248,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
 def _masses(
     job: Job, table: LanguageTable, code: str, texts: Sequence[str], positions: int | None
 ) -> Float[Tensor, "layer item lang"]:
-    """Mass of every language in each text, at so many of its positions."""
+    """Mass of every language in each text, averaged over the positions read."""
 
     def measure(part: Sequence[str]) -> Tensor:
         listed, settings = list(part), {"positions": positions, "readout": job.readout, "progress": job.progress}

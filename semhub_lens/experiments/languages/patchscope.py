@@ -35,31 +35,31 @@ EMBEDDING = "beyond the embedding layer"
 
 @dataclass(frozen=True)
 class WordItems:
-    """Translations of the same concepts, by language."""
+    """Words for the same concepts, by language."""
 
     words: dict[str, list[str]]
     dropped: dict[str, int]
-    """Concepts left out, by reason."""
+    """Number of concepts left out, by reason."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Into which entry of the reading prompt a state is put."""
+    """The entry of the reading prompt into which a state is put."""
 
     name: str
     entries: tuple[int, ...] | None
-    """None: into its own."""
+    """None puts each state into its own entry."""
 
 
 def run_patchscope(job: Job) -> ExperimentResult:
-    r"""Read the state of a French word's last token through reading prompts in English and in Chinese.
+    r"""Read the state of a French word's last token with reading prompts in English and in Chinese.
 
-    The slot of the reading prompt holds the state of item i at entry l. With $p_{\ell i}(w)$ the probability of a word
-    at its end, and $w_j$ the reader's word for item j:
+    The state of item i at entry l replaces the state at the slot of the reading prompt. With $p_{\ell i}(w)$ the
+    probability of a word at the prompt's end, and $w_j$ the reader's word for item j:
 
     $$e_{\ell i} = \log p_{\ell i}(w_i) - \operatorname{mean}_{j \ne i} \log p_{\ell i}(w_j)$$
 
-    Two legs a reader: the state goes into its own entry, and into the one at a quarter of the depth.
+    Each reader has two legs: the state goes into its own entry, or into the one at a quarter of the depth.
 
     Raises:
         Unfit: too few concepts whose words are one token.
@@ -73,9 +73,9 @@ def run_patchscope(job: Job) -> ExperimentResult:
     count = len(items.words[SOURCE])
     notes = (
         f"{count} concepts; dropped: " + ", ".join(f"{number} {reason}" for reason, number in items.dropped.items()),
-        "A positive effect says that later blocks can make the concept's word of the state in a prompt that asks for a "
-        "word of that language. It does not say that the model's own run does so.",
-        "At the last entry a patch before the last position is read by nothing: every state then gives the same.",
+        "A positive effect means that later blocks can turn the state into the concept's word, in a prompt that "
+        "requests a word of that language. It does not mean that the model's own run does so.",
+        "At the last entry nothing reads a patch before the last position, so every state gives the same result.",
         f"Words are compared by their own columns of the unembedding. The curves are of the first {LEVELS} items, read "
         "in full.",
     )
@@ -85,7 +85,7 @@ def run_patchscope(job: Job) -> ExperimentResult:
 
 
 def word_items(model: Model, n: int, seed: int) -> WordItems:
-    """Concepts whose word has a one-token spelling in each reader's language, none of a French token.
+    """Concepts whose word is one token in each reader's language, and that token is not French.
 
     Raises:
         Unfit: too few of them.
@@ -127,7 +127,7 @@ def reader_leg(
     code: str,
     target: Target,
 ) -> Leg:
-    """The effect in one reader's language, with its controls."""
+    """The leg of one reader's language, with its controls."""
     words = items.words[code]
     read = partial(_read, words=words, code=code, target=target)
     own = read(job, "words", states[SOURCE])
@@ -171,7 +171,7 @@ def reader_leg(
 
 
 def of_others(matrix: Float[Tensor, "layer item word"]) -> Float[Tensor, "layer word"]:
-    """Each word's score above the other words', in the mean over the states of all items but its own."""
+    """Each word's score above the other words' scores, averaged over the states of all other items."""
     words = matrix.shape[2]
     above = matrix - (matrix.sum(2, keepdim=True) - matrix) / (words - 1)
     return (above.sum(1) - above.diagonal(dim1=1, dim2=2)) / (words - 1)
@@ -187,7 +187,7 @@ def _read(
     target: Target,
     contrast: bool = True,
 ) -> Float[Tensor, "layer item word"]:
-    """Log-probabilities of the words at every state, or how they differ there."""
+    """Log-probabilities of the words at every state, or only their differences."""
     reading = reading_prompt(job.model, "identity", code)
 
     def measure(part: Sequence[int]) -> Tensor:

@@ -1,7 +1,7 @@
-"""What `data=` may name: the corpora of the paper, or texts of your own, in place of the bundled items.
+"""Sources that `data=` accepts: the paper's corpora, or your own texts, in place of the bundled items.
 
-Running texts are written `CODE=SOURCE` (a language code, then a file, folder or data set that `read_texts` takes), and
-`cedict=FILE` names a CC-CEDICT file; several are separated by commas, such as
+Running text is given as `CODE=SOURCE`: a language code, then a file, folder or data set that `read_texts` accepts.
+`cedict=FILE` gives a CC-CEDICT file. Commas separate several entries, such as
 `zh=wikimedia/wikipedia:20231101.zh,cedict=cedict_ts.u8`.
 """
 
@@ -13,13 +13,13 @@ from semhub_lens.data.text.gale_cedict import read_cedict, read_gale
 from semhub_lens.data.text.texts import glossary, passages, sentences
 
 LONGEST = 400
-"""Characters of a text that are read: the stories that the library bundles are about as long."""
+"""Characters read of each text; the bundled stories are about as long."""
 TEXTS = 200
-"""Texts read from a source."""
+"""Number of texts read from a source."""
 
 
 def parallel(data: str | None) -> tuple[dict[str, list[str]], str]:
-    """Parallel sentences by language, and the data's name: the bundled ones, or a GALE folder (Chinese and English)."""
+    """Parallel sentences by language, and the data's name: bundled, or from a GALE folder (Chinese and English)."""
     if data is None:
         return sentences(), "bundled sentences"
     return read_gale(data), f"GALE, {data}"
@@ -28,7 +28,7 @@ def parallel(data: str | None) -> tuple[dict[str, list[str]], str]:
 def running(
     data: str | None, codes: Sequence[str]
 ) -> tuple[dict[str, list[str]], dict[str, Mapping[str, tuple[str, ...]]], str]:
-    """Texts and glossaries by language, and the data's name: bundled stories, or texts of the user's own.
+    """Texts and glossaries by language, and the data's name: the bundled stories, or the user's own texts.
 
     Raises:
         SemhubError: an entry that is not `CODE=SOURCE`, an unknown code, or a source that cannot be read.
@@ -43,14 +43,14 @@ def running(
 
 
 def plain(data: str | None, codes: Sequence[str]) -> tuple[dict[str, list[str]], str]:
-    """Texts by language without glossaries: bundled sentences, or texts of the user's own."""
+    """Texts by language without glossaries: the bundled sentences, or the user's own texts."""
     if data is None:
         return {code: sentences()[code] for code in codes}, "bundled sentences"
     return own_texts(parse(data, codes)), str(data)
 
 
 def own_texts(named: Mapping[str, str]) -> dict[str, list[str]]:
-    """The beginnings of the texts that the sources hold, each cut at a space or sentence end."""
+    """The beginnings of the texts in the sources, each cut at a space or the end of a sentence."""
     return {
         code: [shortened(text) for text in read_texts(source, limit=TEXTS)]
         for code, source in named.items()
@@ -59,7 +59,7 @@ def own_texts(named: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def shortened(text: str) -> str:
-    """At most `LONGEST` characters of a text, cut after the last space or full stop where there is one.
+    """At most `LONGEST` characters of a text, cut after the last space or full stop if there is one.
 
     Example:
         >>> from semhub_lens.experiments.languages.sources import shortened

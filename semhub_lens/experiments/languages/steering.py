@@ -35,7 +35,7 @@ STRENGTHS = (2.0, 8.0)
 NEW_TOKENS, TEMPERATURE = 16, 0.8
 PAPER_STRENGTH, PAPER_NEW_TOKENS, PAPER_TEMPERATURE = 5.0, 20, 1.0
 PERPLEXITY_ITEMS = 12
-"""Log-perplexity is measured on so many continuations a cell: it costs as much as writing them."""
+"""Continuations of a cell whose log-perplexity is measured: measuring one costs as much as writing it."""
 NEUTRAL = 0.5
 """P(positive) of a continuation without text."""
 STREAMED_ROWS = 50_000
@@ -45,7 +45,7 @@ LONGEST = {"es": 20, "zh": 30}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two words whose difference is the direction, and two words whose difference should not matter."""
+    """Two words whose difference is the direction, and two whose difference should have no effect."""
 
     name: str
     plus: str
@@ -72,7 +72,7 @@ class Items:
 
     @property
     def prompts(self) -> list[str]:
-        """Openings after the prefix that keeps the model in the language."""
+        """Openings, each after the prefix that keeps the model in the language."""
         return [LANGUAGE_PREFIXES[self.language] + opening for opening in self.openings]
 
 
@@ -81,7 +81,7 @@ ScoreTexts = Callable[[Items, Sequence[str]], Mapping[str, Float[Tensor, " item"
 
 
 class TextScores:
-    """Scores of continuations made by other models, loaded before anything is written.
+    """Scores of continuations from other models, which load before anything is written.
 
     Raises:
         SemhubError: a package of the extra `scores` is not installed.
@@ -93,7 +93,7 @@ class TextScores:
         language_of("ready")
 
     def __call__(self, items: Items, texts: Sequence[str]) -> Mapping[str, Float[Tensor, " item"]]:
-        """Sentiment, and what is lost of language and relevance; a text without letters is in no language."""
+        """Sentiment, and the loss of language and relevance; a text without letters is in no language."""
         adherence = language_of(texts, BUNDLED)[:, BUNDLED.index(items.language)]
         return {
             POSITIVE: self.classifier(texts).nan_to_num(NEUTRAL),
@@ -106,7 +106,7 @@ class TextScores:
 def run_steering(job: Job) -> ExperimentResult:
     """Activation addition: an English direction and a native one, on openings in Spanish and Chinese.
 
-    The direction is added at the first position after BOS, in the prompt's pass only; the continuations are sampled.
+    The direction is added at the first position after BOS, in the prompt's pass only. Continuations are sampled.
     """
     listed = steering_items(job)
     scores = TextScores()
@@ -124,7 +124,7 @@ def steering_items(job: Job) -> list[Items]:
     """Openings of every language: the bundled ones, or the first halves of the texts in `job.data`.
 
     Raises:
-        SemhubError: too few items, or a corpus without enough texts in one of the languages.
+        SemhubError: there are too few items, or the corpus lacks texts in one of the languages.
     """
     if job.data is None:
         texts_of = {code: [opening.text for opening in openings(code)] for code in NAMES}
@@ -169,7 +169,7 @@ def first_half(text: str, code: str) -> str | None:
 
 
 def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
-    """All scores of the items under hooks; the clean run is made once for all sweeps of a language."""
+    """All scores of the items under hooks; all sweeps of a language share one clean run."""
     prompts = [Prompt.from_text(job.model, prompt) for prompt in items.prompts]
 
     def score(written: Generation) -> Mapping[str, Float[Tensor, " item"]]:
@@ -204,12 +204,11 @@ def item_measure(job: Job, items: Items, scores: ScoreTexts) -> Measure:
 
 
 def steer_pair(job: Job, items: Items, pair: Pair, measure: Measure) -> Steered:
-    """P(positive) under the direction of one pair of words minus under a random one of its norm.
+    """P(positive) under the direction of one pair of words, minus that under a random direction of the same norm.
 
-    The direction is repeated for every item, so that each item has a random direction of its own: one for all would
-    move sentiment by luck.
-    There is no control "last layer": what is added to the last residual entry of a prompt's first position reaches no
-    new token, so that run is the clean one.
+    The direction is repeated for every item, so that each item has its own random direction. A single random direction
+    could change sentiment by chance. There is no control "last layer": a vector added to the last residual entry at a
+    prompt's first position reaches no new token, so that run equals the clean one.
     """
     bos, language = Prompt.from_text(job.model, items.prompts[0]).bos, NAMES[items.language]
     text = LegText(
@@ -247,11 +246,11 @@ def steer_pair(job: Job, items: Items, pair: Pair, measure: Measure) -> Steered:
 def _notes(job: Job, classifier: str) -> tuple[str, ...]:
     kept = (
         f"Sentiment is judged by a {classifier}. A continuation without text counts as {NEUTRAL}.",
-        "A strength is a factor of the direction's own norm. The vector is added at the first position after BOS, in "
-        "the prompt's pass only. It is the difference of the two words' last tokens: where both words are one token, "
-        "that is the reference's difference of the aligned prompts (its BOS part is 0); where not, it is not.",
-        "No control at the last layer: a vector added there at the first position reaches no new token. "
-        "No random-weight model: its continuations are no text in a language.",
+        "A strength is a factor of the direction's own norm. The vector is added at the first position after BOS, "
+        "in the prompt's pass only. It is the difference of the two words' last tokens. Only where both words are "
+        "one token does it equal the reference's difference of the aligned prompts (whose BOS part is 0).",
+        "There is no control at the last layer: a vector added there at the first position reaches no new token. "
+        "There is no random-weight model: its continuations are not text in any language.",
         f"Log-perplexity is of the first {PERPLEXITY_ITEMS} continuations, under the un-steered model; KL is at "
         "the last token of an unrelated sentence of the language. Each item has a random direction of its own.",
     )

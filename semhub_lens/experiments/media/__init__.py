@@ -1,1 +1,1 @@
-"""Pictures and sound: similarity, the lens at their positions, segments, steering, patching."""
+"""Pictures and sound: similarity, the lens at their positions, segments, steering and patching."""

@@ -1,4 +1,4 @@
-"""Sound: is it near its name, and do its positions read as it?"""
+"""Sound: is it close to its name, and does the lens read its name at its positions?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,21 +33,21 @@ from semhub_lens.inputs.tokens import is_single_token
 
 SOUNDS = MediaKind(AUDIO.name, "audio", "sound", AUDIO.question)
 SCENES = replace(SOUNDS, question=f"{AUDIO.placeholder} This is the sound of")
-"""Clips of your own are seldom words."""
+"""Your own clips are rarely spoken words."""
 FEWEST_NAMES = 3
 SPOKEN = (
-    "The clips are English words in a synthetic voice. No spoke is trained on that voice, but on most of the words in "
-    "other voices, and an encoder made for transcription hears the word, not the thing: English names at a sound's "
-    "positions are speech recognition. Names in other languages were never said; some are trained as names of their "
-    "own clips."
+    "The clips are English words in a synthetic voice. No spoke is trained on that voice, but spokes are trained on "
+    "most of the words in other voices. An encoder made for transcription hears the word, not the thing: English "
+    "names at a sound's positions are speech recognition. Names in other languages were never spoken; some are "
+    "trained as names of their own clips."
 )
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Are the states of a sound nearer to its own label than to other labels?
+    """Are the states of a sound closer to its own label than to other labels?
 
-    At the sound's positions against the label's tokens, and at the last token of the question against that of the
-    sentence with the label in it. Every label has one clip.
+    One leg compares the sound's positions with the label's tokens. Another compares the last token of the question with
+    that of the sentence that contains the label. Every label has one clip.
     """
     reader = reader_of(job, AUDIO.name)
     kind, every, data = sounds(job)
@@ -62,16 +62,15 @@ def run_similarity(job: Job) -> ExperimentResult:
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
-    r"""Do the lens's words at a sound's positions name it, in English or in other languages?
+    r"""Does the lens read a sound's name at its positions, in English or in other languages?
 
     $$e_{\ell i} = \log \bar p_\ell(\text{label}_i) - \operatorname{mean}_j \log \bar p_\ell(\text{label}_j)$$
 
-    with $\bar p$ the mean probability over the sound's positions, summed over the label's words that are one token, and
-    j the labels that share no word with label i.
+    with $\bar p$ the mean probability over the sound's positions, summed over the label's one-token words. The j are
+    the labels that share no word with label i.
 
     Raises:
-        SemhubError: fewer than 16 clips whose label has a word of one token, or fewer than three labels without a word
-            in common.
+        SemhubError: fewer than 16 clips have a label with a one-token word, or fewer than three labels share no word.
     """
     reader = reader_of(job, AUDIO.name)
     kind, every, data = sounds(job)
@@ -95,7 +94,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
 
 
 def sounds(job: Job) -> tuple[MediaKind, list[MediaItem], str | None]:
-    """The clips, how to ask for their names, and the data's name: bundled words, or a VGGSound folder."""
+    """The clips, the question for their names, and the data's name: the bundled words, or a VGGSound folder."""
     if job.data is None:
         return SOUNDS, bundled_sounds(), None
     return SCENES, read_vggsound(job.data), f"VGGSound folder {job.data}"
@@ -103,27 +102,27 @@ def sounds(job: Job) -> tuple[MediaKind, list[MediaItem], str | None]:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Sounds with a name that can be read in one language."""
+    """Sounds whose name can be read in one language."""
 
     items: list[MediaItem]
     names: list[str]
     """The different names."""
     words: list[tuple[str, ...]]
-    """What is read for each: its words of one token."""
+    """The words read for each name: its one-token words."""
     key: Int[Tensor, " item"]
     apart: Bool[Tensor, "key other"]
     """Names that share no word."""
 
     @property
     def compared(self) -> bool:
-        """Whether every name has others to be compared with."""
+        """Whether every name has others to compare with."""
         return len(self.names) >= FEWEST_NAMES and bool((self.apart.sum(1) >= FEWEST_NAMES - 1).all())
 
 
 def labelled_in(job: Job, items: Sequence[MediaItem], code: str) -> Labelled:
-    """The sounds whose name has a word of one token; outside English, names spelt as in English are left out.
+    """The sounds whose name has a one-token word. Outside English, names spelled as in English are left out.
 
-    An English label is read by its words, without the small ones; a name in another language is read whole.
+    An English label is read by its content words. A name in another language is read whole.
     """
     kept: list[MediaItem] = []
     single_names: dict[str, tuple[str, ...]] = {}
@@ -156,7 +155,7 @@ def _legs(
     items: list[MediaItem],
     by_language: dict[str, Labelled],
 ) -> list[Leg]:
-    """One leg a language; the words of all languages are read in the same passes."""
+    """One leg for each language; the words of all languages are read in the same passes."""
     kind, data = source
     shown = [reader.prompt(kind.question, item.open()) for item in items]
     every = list(dict.fromkeys(words for labelled in by_language.values() for words in labelled.words))

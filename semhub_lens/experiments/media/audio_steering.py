@@ -1,4 +1,4 @@
-"""Sound: is the answer to a question about an animal moved by English words added where the animal is heard?"""
+"""Sound: do English words, added at an animal's sound, change the answer to a question about the animal?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ QUESTION = "<audio> Is this animal a mammal? Answer:"
 YES, NO = "Yes", "No"
 OTHER = "other animal"
 STRENGTHS = (0.5, 1.0, 2.0)
-"""In mean norms of the residual states at the sound's positions."""
+"""Strengths in mean norms of the residual states at the sound's positions."""
 SPAN, AFTER = "audio", "after"
 TEXT = steering_legs.steering_text(
     SOUNDS.data_type,
@@ -41,12 +41,12 @@ TEXT = steering_legs.steering_text(
     "norm",
     share=True,
 )
-"""Title and claim are completed for each arm."""
+"""Each arm completes the title and the claim."""
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A clip with the animal that it says or shows."""
+    """A clip with the animal that it names or records."""
 
     item: MediaItem
     name: str
@@ -54,21 +54,21 @@ class Heard:
 
 
 def run_steering(job: Job) -> ExperimentResult:
-    r"""Does W_U[another animal] - W_U[the animal heard] turn the answer to "Is this animal a mammal?"?
+    r"""Does W_U[another animal] - W_U[the animal heard] change the answer to "Is this animal a mammal?"?
 
     $$v_{\ell i} = \frac{W_U[\text{new}_i] - W_U[\text{old}_i]}{\lVert W_U[\text{new}_i] - W_U[\text{old}_i] \rVert}\;
     \overline{\lVert h_\ell \rVert}$$
 
-    added with strengths .5, 1 and 2 at all positions of the sound at residual entry $\ell$; the mean norm is taken over
-    items and these positions. The old word is the animal's own name, the new one that of a random animal of the other
-    class. The score is P(Yes) / (P(Yes) + P(No)), or its complement, whichever is predicted to rise.
-    `convention="paper"` adds the raw difference times 10 to 80 at the middle layer.
+    is added with strengths .5, 1 and 2 at all positions of the sound at residual entry $\ell$. The mean norm is taken
+    over items and these positions. The old word is the animal's own name, the new word that of a random animal of the
+    other class. The score is P(Yes) / (P(Yes) + P(No)) or its complement, whichever should rise. `convention="paper"`
+    adds the raw difference times 10 to 80 at the middle layer.
 
-    Nothing is read where the vector is added. So the control at the last layer adds it at the last token, where the
-    answer is read. It shows what the vector does to the output by itself.
+    The answer is not read where the vector is added. So the control at the last layer adds the vector at the last
+    token, where the answer is read. It shows the direct effect of the vector on the output.
 
     Raises:
-        SemhubError: fewer than 16 animals of a class whose name is one token, or answers that are several tokens.
+        SemhubError: a class has fewer than 16 animals with a one-token name, or an answer is several tokens.
     """
     reader = reader_of(job, "audio")
     for word in (YES, NO):
@@ -84,10 +84,10 @@ def run_steering(job: Job) -> ExperimentResult:
         counted,
         _answers(job, mammals, others),
         steering_legs.scale_note(job, "the sounds' positions"),
-        "The control at the last layer adds the vector at the last token, where the answer is read: at the sound's "
-        "positions nothing would read it any more.",
-        "Damage: the KL divergence over an unrelated English sentence after the same sound. The random-weight model is "
-        "not measured on it.",
+        "The control at the last layer adds the vector at the last token, where the answer is read. At the sound's "
+        "positions, nothing would read it.",
+        "Damage is the KL divergence over an unrelated English sentence after the same sound. The random-weight "
+        "model's damage is not measured.",
     )
     title = f"{len(mammals.names)} mammals and {len(others.names)} other animals heard"
     legs, sweeps = tuple(one.legs[0] for one in steered), tuple(one.sweep for one in steered)
@@ -97,11 +97,11 @@ def run_steering(job: Job) -> ExperimentResult:
 def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
     """Mammals (True) and other animals (False) whose name is one token, the data's name, and what was dropped.
 
-    In a VGGSound folder, a clip is taken if its label names animals of the list `data.sounds.animals`, all mammals or
-    none; the first is the name.
+    In a VGGSound folder, a clip is used if its label names animals of the list `data.sounds.animals`, either all
+    mammals or none. The first animal is the name.
 
     Raises:
-        SemhubError: fewer than 16 of a class.
+        SemhubError: a class has fewer than 16 animals.
     """
     every = animal_sounds() if job.data is None else read_vggsound(job.data)
     named = [one for item in every if (one := _animal(item)) is not None]
@@ -112,19 +112,20 @@ def animals_heard(job: Job) -> tuple[dict[bool, list[Heard]], str, str]:
         if min(job.n, len(listed)) < FEWEST_ITEMS:
             what = "mammals" if mammal else "other animals"
             raise SemhubError(
-                f"An experiment needs at least {FEWEST_ITEMS} {what} whose name is one token, got n={job.n} of "
-                f"{len(listed)} ({len(every)} clips, {len(named)} of one animal or class, {len(single)} of one token)."
+                f"An experiment needs at least {FEWEST_ITEMS} {what} with a one-token name, got n={job.n} and "
+                f"{len(listed)} of them. Of {len(every)} clips, {len(named)} name one animal or class, and "
+                f"{len(single)} of these names are one token."
             )
         chosen[mammal] = [listed[i] for i in sample(len(listed), job.n, job.seed)]
     through = (
         f"{'animals' if job.data is None else f'VGGSound folder {job.data}'} through {reader_of(job, 'audio').name}"
     )
-    counted = f"{len(single)} of {len(every)} clips name animals of one class in one token."
+    counted = f"In {len(single)} of {len(every)} clips, the animal's name is one token and its class is clear."
     return chosen, through, counted
 
 
 def _animal(item: MediaItem) -> Heard | None:
-    """The animal in a label, also in the plural; None where there is none, or animals of both kinds."""
+    """The animal in a label, singular or plural; None where there is none, or where there are animals of both kinds."""
     classes = animals()
     named = [name for word in label_words(name_of(item)) for name in (word, word.removesuffix("s")) if name in classes]
     kinds = {classes[name] == MAMMAL for name in named}
@@ -133,7 +134,7 @@ def _animal(item: MediaItem) -> Heard | None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SteeringArm:
-    """One direction of steering: what is heard, what is added, what should be answered."""
+    """One direction of steering: the animals heard, the animals added, and the predicted answer."""
 
     old: str
     """Class of the animals heard."""
@@ -148,7 +149,7 @@ class SteeringArm:
 
     @property
     def answers(self) -> tuple[str, str]:
-        """The answer predicted for what is added, and the one for what is heard."""
+        """The answer predicted for the animal added, and the one for the animal heard."""
         return (NO, YES) if self.old == MAMMAL else (YES, NO)
 
     @property
@@ -158,7 +159,7 @@ class SteeringArm:
 
 
 def arm_of(reader: MediaReader, heard: Sequence[Heard], others: Sequence[Heard], old: str, seed: int) -> SteeringArm:
-    """What is heard with, for each, a random animal of the other class, each of these about equally often."""
+    """The animals heard, each with a random animal of the other class; those are used about equally often."""
     order = torch.randperm(len(others), generator=generator(seed)).tolist()
     texts = sentences()["en"]
     opened = [one.item.open() for one in heard]
@@ -172,7 +173,7 @@ def arm_of(reader: MediaReader, heard: Sequence[Heard], others: Sequence[Heard],
 
 
 def _continued(reader: MediaReader, sound: object, text: str) -> Prompt:
-    """The sound with a text after it, whose positions are a span."""
+    """The sound, followed by a text whose positions are a span."""
     prompt = reader.prompt(f"<audio> {text}", sound)
     after = tuple(range(max(prompt.spans[SPAN]) + 1, len(prompt)))
     return replace(prompt, spans={**prompt.spans, AFTER: after})
@@ -201,7 +202,7 @@ def _steered(job: Job, data: str, arm: SteeringArm) -> steering_legs.Steered:
 
 
 def at_sound(job: Job) -> Recipe:
-    """Add at the sound's positions; at the last entry, where no block reads them any more, at the last token."""
+    """Add at the sound's positions. At the last entry, where no block reads those, add at the last token."""
     sound, answer, last = adding(job.model, SPAN), adding(job.model, -1), n_layers(job.model)
 
     def hooks(direction: Tensor, strength: float, layer: int) -> Hooks:
@@ -211,7 +212,7 @@ def at_sound(job: Job) -> Recipe:
 
 
 def steering_vectors(job: Job, arm: SteeringArm) -> Float[Tensor, "layer item d_model"]:
-    """Every item's difference of unembedding rows: as it is (paper), or as long as the states of sounds are there."""
+    """Every item's difference of unembedding rows: raw (paper), or scaled to the mean norm of the sounds' states."""
     norms = (
         None if job.paper else steering_legs.mean_norms(job, arm.shown, [prompt.spans[SPAN] for prompt in arm.shown])
     )
@@ -241,7 +242,7 @@ def _measure(job: Job, arm: SteeringArm) -> Measure:
 
 
 def _answers(job: Job, mammals: SteeringArm, others: SteeringArm) -> str:
-    """How the unsteered model answers: with the sounds, with noise in their place, with the animals' written names."""
+    """Answers of the unsteered model: with the sounds, with noise instead, and with the animals' written names."""
     listed = []
     for name, prompts in (
         ("the sound", (mammals.shown, others.shown)),
@@ -250,7 +251,7 @@ def _answers(job: Job, mammals: SteeringArm, others: SteeringArm) -> str:
     ):
         right, wrong = (_yes(job, f"answers-{name}-{i}", texts) for i, texts in enumerate(prompts))
         listed.append(f"with {name} {told_apart(right, wrong)}")
-    return "Clean answers: " + "; ".join(listed) + ". Where they are no better than chance, there is little to turn."
+    return "Clean answers: " + "; ".join(listed) + ". Where they are no better than chance, there is little to change."
 
 
 def _yes(job: Job, name: str, prompts: Sequence[Text]) -> Float[Tensor, " item"]:
@@ -264,7 +265,7 @@ def _yes(job: Job, name: str, prompts: Sequence[Text]) -> Float[Tensor, " item"]
 
 
 def told_apart(mammals: Float[Tensor, " item"], others: Float[Tensor, " other"]) -> str:
-    """Accuracy of P(Yes) > .5 (mean of both classes), and how often a mammal's P(Yes) is above another animal's.
+    """Accuracy of P(Yes) > .5 (mean of both classes), and how often a mammal's P(Yes) exceeds another animal's.
 
     Example:
         >>> from semhub_lens.experiments.media.audio_steering import told_apart

@@ -1,4 +1,4 @@
-"""What the experiments on pictures and on sound share: nearness to names, and what the media's positions read as."""
+"""Shared parts of the experiments on pictures and sound: closeness to names, and the lens at the media's positions."""
 
 import math
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from semhub_lens.inputs.tokens import Target
 
 LANGUAGES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese"}
 ADAPTER = (
-    "A spoke is an adapter probe: the language model was never trained with the encoder, and the projector was trained "
-    "to make it say names. That is weaker evidence than a model trained on both."
+    "A spoke is an adapter probe: the language model was never trained with the encoder, and the projector was "
+    "trained to make the model give names. This is weaker evidence than a model trained on both."
 )
 
 
 @dataclass(frozen=True)
 class MediaKind:
-    """Pictures or sounds, and how legs speak of them."""
+    """Pictures or sounds, with their words in titles and claims."""
 
     modality: str
-    """The span of their positions, and the placeholder in a text."""
+    """The span of their positions and their placeholder in a text."""
     data_type: str
     noun: str
     question: str
-    """A text with the placeholder first, after which the name would come."""
+    """A text that starts with the placeholder and ends just before the name."""
 
     @property
     def noise(self) -> str:
-        """What takes their place in the control."""
+        """The noise that replaces them in the control."""
         return f"noise in place of the {self.noun}"
 
     @property
@@ -49,10 +49,10 @@ class MediaKind:
 
 
 def reader_of(job: Job, modality: str) -> MediaReader:
-    """The job's reader.
+    """The job's reader of pictures or sound.
 
     Raises:
-        SemhubError: it has none, or one of the other modality.
+        SemhubError: the job has none, or one of the other modality.
     """
     if job.reader is None or job.reader.modality != modality:
         got = "none" if job.reader is None else f"one for {job.reader.modality} ({job.reader.name})"
@@ -88,9 +88,9 @@ def media_provenance(
 
 
 def near_names(job: Job, kind: MediaKind, shown: list[Prompt], names: list[str], provenance: Provenance) -> list[Leg]:
-    """The media's positions against the name's tokens, and last tokens; each also mean-centred.
+    """The media's positions compared with the name's tokens, and last tokens with each other; each also mean-centred.
 
-    The last token of the question is compared with that of the sentence with the name in it.
+    The last token of the question is compared with that of the sentence that contains the name.
     """
     noisy = noise_like(shown, job.seed)
     sentences = [kind.question.removeprefix(f"<{kind.modality}> ") + f" {name}" for name in names]
@@ -127,7 +127,7 @@ def near_names(job: Job, kind: MediaKind, shown: list[Prompt], names: list[str],
 
 @dataclass(frozen=True, eq=False)
 class NameScores:
-    """What names read as at the media's positions: see `at_positions`."""
+    """Scores of names at the media's positions: see `at_positions`."""
 
     shown: Float[Tensor, "layer item key"]
     noise: Float[Tensor, "layer item key"]
@@ -147,7 +147,7 @@ class NameScores:
 def read_names(job: Job, kind: MediaKind, part: str, shown: list[Prompt], targets: Sequence[Target]) -> NameScores:
     """Read targets at the media's positions, with noise in their place, and with random weights.
 
-    Names of several languages are read together: the passes cost as much as for one.
+    Names of several languages are read together: this takes as many passes as one language.
     """
     scores = at_positions(job, kind.modality, part, shown, targets)
     noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
@@ -166,20 +166,20 @@ def names_leg(
     *,
     apart: Bool[Tensor, "key other"] | None = None,
 ) -> Leg:
-    r"""The right name over the other names at the media's positions, with noise and random weights as placebos.
+    r"""The leg of the right name over other names at the media's positions, with noise and random weights as placebos.
 
     $$e_{\ell i} = \log \bar p_\ell(\text{name}_i) - \operatorname{mean}_{j} \log \bar p_\ell(\text{name}_j)$$
 
-    with $\bar p$ the mean probability over the positions and j the names other than the item's own.
+    with $\bar p$ the mean probability over the positions, and the j are the names other than the item's own.
 
     Args:
         job: the job.
         kind: pictures or sounds.
-        title: whose names.
-        reading: of the items and names.
+        title: whose names are read.
+        reading: scores of the items and names.
         names: the different names.
-        key: which of them is each item's.
-        provenance: of the leg.
+        key: index of each item's own name.
+        provenance: provenance of the leg.
         apart: which names j may be compared with name i; None takes all but its own.
     """
     scores, noise = reading.shown, reading.noise
@@ -222,7 +222,7 @@ def at_positions(
 def _others(
     matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], apart: Bool[Tensor, "key other"] | None
 ) -> Float[Tensor, "layer item"]:
-    """Mean score of each item with the names that its own may be compared with."""
+    """Each item's mean score over the names with which its own may be compared."""
     if apart is None:
         return other_keys(matrix, key)
     chosen = apart[key].to(matrix.dtype)

@@ -1,4 +1,4 @@
-"""Patching across pictures and words: does a picture's state in a word's place make the model name the picture?"""
+"""Patching between pictures and words: does a picture's state in place of a word make the model name the picture?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from semhub_lens.interventions.concepts import concept_patch
 from semhub_lens.model.facts import Model
 
 REPEATED = "one is one, ice is ice, north is north, {} is"
-"""A text that asks for its last word again."""
+"""A text that leads the model to repeat its last word."""
 SHOTS = ("one", "ice", "north")
 RANDOM_STATES = "beyond random states of the same norms"
 NO_PATCH = "beyond the unpatched prompt"
@@ -35,20 +35,20 @@ CONDITIONS = ("patch", "another item's source", "random states", "no patch")
 
 @dataclass(frozen=True, eq=False)
 class PatchItems:
-    """Prompts with pictures and with words, and which item each is patched into."""
+    """Prompts with pictures and with words, and the item into which each is patched."""
 
     names: list[str]
     pictures: list[Prompt]
     """A question on each picture, with the span "image"."""
     words: list[Prompt]
-    """A text that asks for each word again, with the span "word"."""
+    """A text that leads the model to repeat each word, with the span "word"."""
     into: list[int]
     """The item whose prompt is patched with the item's states."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchRoute:
-    """From which span into which."""
+    """The span that states come from and the span they replace."""
 
     title: str
     claim: str
@@ -82,16 +82,16 @@ WAYS = (
 
 
 def run_patching(job: Job) -> ExperimentResult:
-    r"""Do states carry what a picture shows into a text, and what a word says into a picture?
+    r"""Do states carry the content of a picture into a text, and the meaning of a word into a picture?
 
     For every first entry l, the states of item i's span replace those of another item j's span at all entries
-    $e \ge l$ (`concept_patch` with whole spans: position by position where the lengths agree, else the mean of the
-    source's states at every target position). At the end of j's prompt:
+    $e \ge l$. This is `concept_patch` with whole spans: position by position where the lengths agree, else the mean of
+    the source's states at every target position. At the end of j's prompt:
 
     $$e_{\ell i} = \log p(\text{name}_i \mid h_i) - \log p(\text{name}_i \mid h_k), \qquad k \ne i$$
 
     Raises:
-        SemhubError: fewer than 16 pictures with a name of one token.
+        SemhubError: fewer than 16 pictures have a one-token name.
     """
     reader = reader_of(job, "image")
     kept = [item for item in one_each(pictures_of(job), "en") if is_single_token(job.model.tokenizer, name_of(item))]
@@ -108,7 +108,7 @@ def run_patching(job: Job) -> ExperimentResult:
 def patch_items(
     model: Model, reader: MediaReader, names: Sequence[str], pictures: Sequence[Any], seed: int, frame: str = REPEATED
 ) -> PatchItems:
-    """Prompts of pictures and words, every one to be patched into another's; `frame` has "{}" for the word."""
+    """Prompts of pictures and words, each with another to patch into; `frame` has "{}" for the word."""
     shown = [reader.prompt(QUESTION, picture) for picture in pictures]
     start = frame.index("{}")
     words = [Prompt.from_text(model, frame.format(name), spans={"word": (start, start + len(name))}) for name in names]
@@ -116,7 +116,7 @@ def patch_items(
 
 
 def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> ExperimentResult:
-    """One leg a way."""
+    """One leg for each route."""
     hashes = [items.pictures, items.names, items.into]
     provenance = job.provenance(
         f"pictures and words through {reader.name}", hashes, lens=True, bos=items.pictures[0].bos
@@ -124,10 +124,10 @@ def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> Experim
     legs = tuple(way_leg(job, items, way, provenance) for way in WAYS)
     notes = (
         ADAPTER,
-        "From the first entries on, a patch amounts to exchanging the picture or the word itself, and a full effect is "
-        "expected where the model names pictures or repeats words at all. Informative is up to which entry it lasts, "
-        "and whether it crosses from pictures to words and back. At the last entry a patch before the last position "
-        "is read by nothing: 0.",
+        "From the first entries on, a patch amounts to exchanging the picture or the word itself, so expect a full "
+        "effect if the model can name pictures or repeat words. The informative facts are the last entry with an "
+        "effect, and whether it crosses from pictures to words and back. At the last entry nothing reads a patch "
+        "before the last position: the effect is 0.",
         *(f"{leg.title}: {_reading(leg)}" for leg in legs),
     )
     title = f"{len(items.names)} pictures and their names"
@@ -135,7 +135,7 @@ def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> Experim
 
 
 def way_leg(job: Job, items: PatchItems, way: PatchRoute, provenance: Provenance) -> Leg:
-    """The patch against another item's source, with random states and the unpatched prompt as further controls."""
+    """The leg of one route: its patch minus that of another item, with random states and no patch as controls."""
     patched = _patched(job, items, way, items.pictures)
     effect = patched[0] - patched[1]
     placebos = {}
@@ -170,7 +170,7 @@ def _patched(
 ) -> Float[Tensor, "condition layer item"]:
     """Log-probability of every source's name under the four conditions.
 
-    The pictures that are patched into stay as they are where `pictures` hold noise.
+    Where `pictures` are noise, the target pictures stay unchanged.
     """
     sources = list(pictures) if way.read == "image" else items.words
     targets = [(items.pictures if way.written == "image" else items.words)[i] for i in items.into]
@@ -190,7 +190,7 @@ def _patched(
             progress=job.progress,
         )
         if result.dropped:
-            raise SemhubError(f"{result.dropped} pairs of names share a token; leave one name of each pair out.")
+            raise SemhubError(f"{result.dropped} pairs of names share a token. Leave out one name of each pair.")
         return torch.stack([values[..., 0] for values in result.conditions().values()])
 
     part = fingerprint([sources, targets, items.names, items.into])

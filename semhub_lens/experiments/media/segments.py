@@ -1,4 +1,4 @@
-"""Pictures: do the patches of a segment read as its label, and the patches outside it less so?"""
+"""Pictures: does the lens read a segment's label at its patches, and less at the patches outside it?"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ LOCAL = LegText(
 
 @dataclass(frozen=True, eq=False)
 class SegmentItem:
-    """A prompt with a picture, the label of one of its segments, and where that segment lies."""
+    """A prompt with a picture, the label of one of its segments, and the segment's place."""
 
     prompt: Prompt
     label: str
@@ -63,22 +63,22 @@ class SegmentItem:
 
 
 def run_logit_lens_segments(job: Job) -> ExperimentResult:
-    r"""Do the patches of a segment read as its label?
+    r"""Does the lens read a segment's label at the segment's patches?
 
     Let $\bar p_\ell(w, P)$ be the mean probability of a word over the patches P. S are the patches that the segment
-    covers by more than half, T the others, and A the labels that do not occur in the picture:
+    covers by more than half, T the others. A are the labels that do not occur in the picture:
 
     $$e_{\ell i} = \log \bar p_\ell(w_i, S_i) - \frac1{|A_i|} \sum_{a \in A_i} \log \bar p_\ell(a, S_i)$$
 
     and, for locality, the same with $\log \bar p_\ell(\cdot, S_i) - \log \bar p_\ell(\cdot, T_i)$ in place of
-    $\log \bar p_\ell(\cdot, S_i)$: what raises all words at some place of the picture cancels. Items are pictures of
-    two bundled pictures side by side or one above the other, or those of a COCO folder; each counts once, with one
-    label.
+    $\log \bar p_\ell(\cdot, S_i)$. An influence that raises all words at one place of the picture then cancels. Items
+    are pictures composed of two bundled pictures, side by side or one above the other, or those of a COCO folder. Each
+    picture counts once, with one label.
 
-    `convention="paper"` transposes the masks, as the reference code does by mistake.
+    `convention="paper"` transposes the masks, a mistake of the reference code.
 
     Raises:
-        SemhubError: fewer than 16 items, labels of several tokens, a reader whose positions are no grid.
+        SemhubError: there are fewer than 16 items, a label is several tokens, or the reader's positions are not a grid.
     """
     reader = reader_of(job, "image")
     pictures, corpus = _pictures(job)
@@ -108,15 +108,15 @@ def _pictures(job: Job) -> tuple[list[SegmentedPicture], str]:
 
 
 def segment_items(job: Job, reader: MediaReader, pictures: Sequence[SegmentedPicture]) -> tuple[list[SegmentItem], str]:
-    """Take pictures in their order until `job.n` have a label with patches inside and outside its segment.
+    """Take pictures in order until `job.n` have a label with patches inside and outside its segment.
 
-    Each picture gives one item: its first label for which that holds.
+    Each picture gives one item, with its first such label.
 
     Returns:
         The items, and in words what was kept and dropped.
 
     Raises:
-        SemhubError: `n` or the number of such pictures below 16, or prompts without a tile of the whole picture.
+        SemhubError: `n` or the number of such pictures is below 16, or a prompt has no tile of the whole picture.
     """
     sample(len(pictures), job.n, job.seed)  # refuses too few before a picture is read
     items: list[SegmentItem] = []
@@ -135,23 +135,26 @@ def segment_items(job: Job, reader: MediaReader, pictures: Sequence[SegmentedPic
             if inside and outside:
                 items.append(SegmentItem(prompt, label, picture.labels, inside, outside))
                 break
-    report = f"{len(items)} of {tried} pictures have a segment over more than half of a patch, and a patch besides."
+    report = (
+        f"{len(items)} of {tried} pictures have a segment that covers more than half of a patch, and patches "
+        "outside it."
+    )
     if len(items) < FEWEST_ITEMS:
         raise SemhubError(f"{report} At least {FEWEST_ITEMS} are needed.")
     return items, report
 
 
 def whole_tile(prompt: Prompt) -> Tile:
-    """The first rectangle of patches that lies over the whole picture.
+    """The first rectangle of patches that covers the whole picture.
 
     Raises:
-        SemhubError: the prompt's positions are no grid.
+        SemhubError: the prompt's positions are not a grid.
     """
     for tile in prompt.tiles:
         if tile.whole:
             return tile
     raise SemhubError(
-        "The prompt does not say where in the picture its positions lie. This needs a processor whose grid is known, "
+        "The prompt does not tell where in the picture its positions are. This needs a processor with a known grid, "
         "or a spoke with one position for each region (a projector with joint=False)."
     )
 
@@ -159,7 +162,7 @@ def whole_tile(prompt: Prompt) -> Tile:
 def segment_result(
     job: Job, reader: MediaReader, items: Sequence[SegmentItem], corpus: str, report: str
 ) -> ExperimentResult:
-    """The two legs of items: the label at its patches, and there more than elsewhere."""
+    """The two legs of items: the label at its patches, and there more than at other patches."""
     names = sorted({label for item in items for label in item.present})
     provenance = job.provenance(
         f"{corpus} through {reader.name}",
@@ -222,13 +225,13 @@ def read_patches(
 
 
 class _Scene:
-    """Which name is each item's own, which others its picture shows, and which it does not."""
+    """Each item's own name, the other names its picture shows, and the names it does not show."""
 
     def __init__(self, items: Sequence[SegmentItem], names: Sequence[str]) -> None:
         self.key = torch.tensor([names.index(item.label) for item in items])
         shown = torch.tensor([[name in item.present for name in names] for item in items])
         if bool(shown.all(1).any()):
-            raise SemhubError(f"A picture shows all of the {len(names)} labels, so there is none to compare with.")
+            raise SemhubError(f"One picture shows all {len(names)} labels, so there is none to compare with.")
         self._absent = (~shown).float()
         self._beside = shown.float().scatter(1, self.key[:, None], 0.0)
 
@@ -239,14 +242,14 @@ class _Scene:
         return einsum(matrix, self._absent, "layer item key, item key -> layer item") / self._absent.sum(1)
 
     def beside(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"] | None:
-        """Mean over the picture's other labels; None where some picture has none."""
+        """Mean over the picture's other labels; None if some picture has no other label."""
         count = self._beside.sum(1)
         if not bool(count.all()):
             return None
         return einsum(matrix, self._beside, "layer item key, item key -> layer item") / count
 
     def contrast(self, matrix: Float[Tensor, "layer item key"]) -> tuple[Float[Tensor, "layer item"], NullDraw]:
-        """Own label over the absent ones; the null exchanges the labels."""
+        """The own label's score over that of absent labels; the null exchanges the labels."""
         return paired_contrast(matrix, self.key, self.absent(matrix))
 
 
@@ -257,7 +260,8 @@ def _notes(job: Job) -> tuple[str, ...]:
         else "Masks and patches are row-major (y, then x); the reference code transposes its masks."
     )
     return (
-        f"{masks} Pictures lie in the middle of a white square, so that no processor crops or stretches them.",
-        "Patches see more of the picture than they cover (attention or receptive fields in the encoder; in a spoke "
-        "also the mean of all regions), and later positions read earlier ones: what is not local may be blurred there.",
+        f"{masks} Pictures are in the middle of a white square, so that no processor crops or stretches them.",
+        "Patches see more of the picture than they cover, through attention or receptive fields in the encoder (in "
+        "a spoke also the mean of all regions). Later positions also read earlier ones. A missing local effect may "
+        "therefore be blur.",
     )

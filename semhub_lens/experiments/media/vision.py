@@ -1,4 +1,4 @@
-"""Pictures: are they near their names, and do their positions read as them?"""
+"""Pictures: are they close to their names, and does the lens read the names at their positions?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,10 +56,10 @@ THROUGH_ENGLISH = LegText(
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Are the states of a picture nearer to its own name than to other names?
+    """Are the states of a picture closer to its own name than to other names?
 
-    At the picture's positions against the name's tokens, and at the last token of the question against that of the
-    sentence with the name in it.
+    One leg compares the picture's positions with the name's tokens. Another compares the last token of the question
+    with that of the sentence that contains the name.
     """
     reader, items = reader_of(job, IMAGE.name), pictures_of(job)
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
@@ -71,12 +71,12 @@ def run_similarity(job: Job) -> ExperimentResult:
 
 
 def run_logit_lens_caption(job: Job) -> ExperimentResult:
-    r"""Do the lens's words at a picture's positions name it, in English or in other languages?
+    r"""Does the lens read a picture's name at its positions, in English or in other languages?
 
     $$e_{\ell i} = \log \bar p_\ell(\text{name}_i) - \frac1{n-1} \sum_{j \ne i} \log \bar p_\ell(\text{name}_j)$$
 
-    with $\bar p$ the mean probability over the picture's positions. Then, after a question in French, Spanish, German
-    or Chinese: does the English name rise above the name in that language at the last token?
+    with $\bar p$ the mean probability over the picture's positions. Further legs ask a question in French, Spanish,
+    German or Chinese: is the English name more probable at the last token than the name in that language?
     """
     reader, items = reader_of(job, IMAGE.name), pictures_of(job)
     legs, notes = [], [ADAPTER]
@@ -100,7 +100,7 @@ def run_logit_lens_caption(job: Job) -> ExperimentResult:
 
 
 def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
-    """The pictures with a name of one token in a language, each name once."""
+    """The pictures with a one-token name in a language, each name once."""
     kept = [item for item in items if code in item.names]
     return one_each([one for one in kept if is_single_token(job.model.tokenizer, name_of(one, code), "all")], code)
 
@@ -108,7 +108,7 @@ def _named_in(job: Job, items: list[MediaItem], code: str) -> list[MediaItem]:
 def _caption_legs(
     job: Job, reader: MediaReader, items: list[MediaItem], named: dict[str, list[MediaItem]]
 ) -> list[Leg]:
-    """One leg a language; the names of all languages are read in the same passes."""
+    """One leg for each language; the names of all languages are read in the same passes."""
     shown = [reader.prompt(QUESTION, item.open()) for item in items]
     every = list(dict.fromkeys(name_of(item, code) for code, kept in named.items() for item in kept))
     reading = read_names(job, PICTURES, "caption", shown, every)
@@ -125,7 +125,7 @@ def _caption_legs(
 
 
 def run_logit_lens_color(job: Job) -> ExperimentResult:
-    """Do the positions of a picture of one colour read as the word for it?"""
+    """Does the lens read the colour word at the positions of a picture of one colour?"""
     reader = reader_of(job, IMAGE.name)
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, name, "all")]
     every = [item for item in colour_pictures(shades=8, seed=job.seed) if item.concept in colours]
@@ -140,7 +140,7 @@ def run_logit_lens_color(job: Job) -> ExperimentResult:
 
 
 def pictures_of(job: Job) -> list[MediaItem]:
-    """Bundled pictures, or those of a COCO folder with a noun of their captions, each noun once."""
+    """Bundled pictures, or those of a COCO folder, named by a noun of their captions; each noun once."""
     every = bundled_pictures()
     if job.data is not None:
         listed = coco_captions(job.data)
@@ -155,7 +155,7 @@ def _provenance(job: Job, shown: Sequence[Prompt], names: Sequence[str], *, lens
 
 
 def _two_names(job: Job, item: MediaItem, code: str) -> bool:
-    """Whether there are both names, each one token and spelt apart."""
+    """Whether both names exist, are one token each, and are spelled differently."""
     if code not in item.names:
         return False
     names = [name_of(item, "en"), name_of(item, code)]
@@ -164,7 +164,7 @@ def _two_names(job: Job, item: MediaItem, code: str) -> bool:
 
 
 def _through_english(job: Job, reader: MediaReader, items: list[MediaItem], code: str, question: str) -> Leg:
-    """The English name over the name in the question's language, at the last token."""
+    """The legs of the English name over the name in the question's language, at the last token."""
     shown = [reader.prompt(question, item.open()) for item in items]
     own, english = ([name_of(item, c) for item in items] for c in (code, "en"))
     key = torch.arange(len(items))

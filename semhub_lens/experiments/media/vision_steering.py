@@ -1,4 +1,4 @@
-"""Pictures: does a difference of colour words at the patches of one half change what the model says of that half?"""
+"""Pictures: does a difference of colour words at the patches of one half change the model's answer about that half?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +32,10 @@ from semhub_lens.scores.final_states import divergence, last_states
 SIDES = ("left", "right")
 QUESTION = "<image> The color on the {} is"
 STRENGTHS = (0.25, 0.5, 1.0)
-"""In mean norms of the states at the picture's positions, entry by entry."""
+"""Strengths in mean norms of the states at the picture's positions, entry by entry."""
 LAYERS = 5
 FEWEST_COLOURS = 5
-"""Two in the picture, a new one, and an unrelated pair."""
+"""Two colours of the picture, a new one, and an unrelated pair."""
 KEPT, NEW, OTHER = "kept", "new", "other"
 MARGIN = "new over kept"
 ELSEWHERE = "beyond the same vector at the other half"
@@ -55,7 +55,7 @@ TEXTS = {
         share=True,
     ),
 }
-"""Titles are completed with how the vector is brought in."""
+"""Titles end with the way the vector is applied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,37 +67,38 @@ class ColourItem:
     """The colour of the half that is asked about."""
     new: str
     unrelated: tuple[str, str]
-    """Two words whose difference should not matter."""
+    """Two words whose difference should have no effect."""
     asked: tuple[int, ...]
     """Positions of the patches of the half that is asked about."""
     elsewhere: tuple[int, ...]
-    """Positions of the other half's."""
+    """Positions of the patches of the other half."""
 
 
 def run_steering(job: Job) -> ExperimentResult:
-    r"""Does W_U[new] - W_U[old] at the patches of a half make the model give that half the new colour?
+    r"""Does W_U[new] - W_U[old] at the patches of a half change the model's answer to the new colour?
 
     $$v = \frac{W_U[\text{new}] - W_U[\text{old}]}{\lVert W_U[\text{new}] - W_U[\text{old}] \rVert}, \qquad
     h_{e,p} \leftarrow h_{e,p} + s\,\bar n_e\,v \quad\text{or}\quad h_{e,p} \leftarrow \bar n_e\,v
     \qquad\text{for all } e \ge \ell \text{ and } p \text{ of that half}$$
 
-    with $\bar n_e$ the mean norm of the states at the pictures' positions at entry e. At the end of "The color on the
-    left is" two things are read. One is log p(new) - log p(old). The other is whether the most probable next token is
-    the new colour, the old one or neither. The prompt's own positions are never changed.
+    with $\bar n_e$ the mean norm of the states at the pictures' positions at entry e. Two things are read at the end of
+    "The color on the left is": log p(new) - log p(old), and whether the most probable next token is the new colour, the
+    old one or neither. The positions of the text are never changed.
 
     Raises:
-        SemhubError: fewer than 16 items or five colour words of one token; a reader whose positions are no grid.
+        SemhubError: there are fewer than 16 items or five one-token colour words, or the reader's positions are not a
+            grid.
     """
     reader = reader_of(job, "image")
     return steering_result(job, reader, colour_items(job, reader))
 
 
 def colour_items(job: Job, reader: MediaReader) -> list[ColourItem]:
-    """Two-coloured pictures, asked about left and right in turn."""
+    """Two-coloured pictures, with questions on the left and the right half in turn."""
     colours = [name for name in COLOURS if is_single_token(job.model.tokenizer, f" {name}", "exact")]
     if len(colours) < FEWEST_COLOURS:
         raise Unfit(
-            f"This needs {FEWEST_COLOURS} colour words of one token (with a space before it), the tokenizer has "
+            f"This needs {FEWEST_COLOURS} one-token colour words (with a space before them). The tokenizer has "
             f"{len(colours)}: {', '.join(colours) or 'none'}."
         )
     sample(job.n, job.n, job.seed)  # refuses too few before a picture is drawn
@@ -114,22 +115,25 @@ def colour_items(job: Job, reader: MediaReader) -> list[ColourItem]:
 def colour_item(
     reader: MediaReader, picture: TwoColours, side: str, new: str, unrelated: tuple[str, str]
 ) -> ColourItem:
-    """The question about one side of a picture, and where its halves lie.
+    """The question about one side of a picture, and the positions of both halves.
 
     Raises:
-        SemhubError: the grid of positions is too coarse for halves.
+        SemhubError: the grid of positions is too coarse to split in halves.
     """
     prompt = reader.prompt(QUESTION.format(side), picture.open())
     tile = whole_tile(prompt)
     halves = {name: tile.covered(picture.mask(name)) for name in SIDES}
     if not all(halves.values()):
-        raise SemhubError(f"A grid of {tile.rows} x {tile.columns} positions has no columns for a half each.")
+        raise SemhubError(
+            f"A grid of {tile.rows} x {tile.columns} positions cannot be split in a left and a right half: give a "
+            "reader with at least two columns."
+        )
     other = SIDES[1 - SIDES.index(side)]
     return ColourItem(prompt, getattr(picture, side), new, unrelated, halves[side], halves[other])
 
 
 def steering_result(job: Job, reader: MediaReader, items: Sequence[ColourItem]) -> ExperimentResult:
-    """The four legs of items: added and replaced, graded and as shares of answers."""
+    """The four legs of items: vector added or replacing the states, scored by margin or by answer."""
     added, replaced = (_steered(job, reader, items, manner) for manner in (ADDED, REPLACED))
     shares = [
         steering_legs.shares_note(
@@ -141,10 +145,10 @@ def steering_result(job: Job, reader: MediaReader, items: Sequence[ColourItem]) 
         ADAPTER,
         _clean_note(job, items),
         *shares,
-        "Edits lie at patches, from the chosen entry on. The same vector at the last entry alone is read by nothing, "
-        "so its effect is 0 by construction: what the legs show went through attention. Damage: the share of other "
-        "answers, and the KL divergence of the next token from the clean run, which the change of colour itself "
-        "raises; a random direction's is drawn beside it.",
+        "Edits are at patches, from the chosen entry on. Nothing reads the same vector at the last entry alone, so "
+        "its effect is 0 by construction: the effect of the legs went through attention. Damage is the share of "
+        "other answers, and the KL divergence of the next token from the clean run. The change of colour itself "
+        "raises the KL divergence; that of a random direction is drawn next to it.",
     )
     return ExperimentResult(
         "vision.steering",
@@ -192,7 +196,7 @@ def _steered(job: Job, reader: MediaReader, items: Sequence[ColourItem], manner:
 
 
 def from_entry_on(job: Job, norms: Float[Tensor, " layer"], positions: Bool[Tensor, "item pos"], manner: str) -> Recipe:
-    """Edit the positions at residual entry `layer` and all later ones, with the direction in each entry's mean norm."""
+    """Edit the positions from residual entry `layer` on, with the direction scaled to each entry's mean norm."""
     names = residual_names(job.model)
     edit = hooks.add if manner == ADDED else hooks.replace
 
@@ -214,7 +218,7 @@ def mask_of(prompts: Sequence[Prompt], positions: Sequence[Sequence[int]]) -> Bo
 
 
 def colour_answers(job: Job, items: Sequence[ColourItem], prompts: Sequence[Prompt] | None = None) -> Measure:
-    """Margin, answer and damage of every item, from one run a cell; `prompts` stand in for the items' own."""
+    """Margin, answer and damage of every item, from one run for each cell; `prompts` replace the items' own."""
     shown = [item.prompt for item in items] if prompts is None else list(prompts)
     tokenizer, readout = job.model.tokenizer, Readout(job.model)
     targets = [[target_ids(tokenizer, word) for word in (item.new, item.kept)] for item in items]
@@ -255,5 +259,5 @@ def _clean_note(job: Job, items: Sequence[ColourItem]) -> str:
     return (
         f"The clean model's next token is the colour of the half asked about in {right('right', prompts):.0%} of the "
         f"questions, with noise in place of the picture in {right('right-noise', blurred):.0%}. Where it does not know "
-        "the colour, no answer can change as predicted, and the graded legs show what there is."
+        "the colour, no answer can change as predicted: see the graded legs."
     )

@@ -1,4 +1,4 @@
-"""Formal semantics: sentences against their logical forms, and role words in the lens before a name."""
+"""Formal semantics: sentences and their logical forms, and role words in the lens before a name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,27 +39,28 @@ GOLD_ROLE = LegText(
     curve_unit="log-probability minus its mean over roles",
 )
 UNDETERMINED = "absent where the words before the name leave its role open"
-"""Name of the placebo: subjects, whose role the verb decides later."""
+"""Name of the placebo: subjects, whose role depends on the later verb."""
 
 CONFOUNDS = (
-    "The state before a name does not see the name. What it can hold is what the words before it say: in plain "
-    'sentences agents follow "by" or "that", recipients "to" or a dative verb, themes a verb of persons, so a role '
-    "word can follow from the last word or from the verb. In clefts the last word is the same for every role; the "
-    "relative pronoun and the verb's voice differ.",
-    '"Agent" and "theme" are everyday words of other meanings too: a preference need not be about semantic roles.',
+    "The state before a name does not see the name, only the words before it. In plain sentences agents follow "
+    '"by" or "that", recipients "to" or a dative verb, and themes a verb of persons. So a role word can follow from '
+    "the last word or from the verb alone. In clefts the last word is the same for every role; only the relative "
+    "pronoun and the verb's voice differ.",
+    '"Agent" and "theme" also have everyday meanings: a preference need not concern semantic roles.',
 )
 OWN_CONFOUNDS = (
-    "The state before a name does not see the name or what follows it. In COGS the word before a name differs by role, "
-    "and a subject inside the sentence has a role that only its verb tells.",
+    "The state before a name does not see the name or what follows it. In COGS the word before a name differs by "
+    "role, and only the later verb tells the role of a subject.",
     CONFOUNDS[1],
 )
 
 
 def run_similarity(job: Job) -> ExperimentResult:
-    """Eq. 1 on sentences and logical forms: against other sentences' forms, and against false forms of the same words.
+    """Eq. 1 on sentences and logical forms, against other sentences' forms and against false forms of the same words.
 
-    The false form has the two proper names exchanged; once more with its conjuncts in another order, in the true form
-    as well (with `convention="paper"` in the false form only, and the last token only).
+    The false form has the two proper names exchanged. A second pair of forms also has its conjuncts in another order,
+    both true and false. With `convention="paper"` only the false form has them in another order, and only the last
+    token is read.
     """
     items, named, corpus = _sentences(job)
     contests = [_swapped(named), _shuffled(named, job.seed, both=not job.paper)]
@@ -75,11 +76,11 @@ def run_similarity(job: Job) -> ExperimentResult:
         legs += similarity_legs(stacks, text, provenance, job.seed, labels=sentences)
         legs += [rivals_leg(measured, contest, read, provenance, job.seed) for contest in contests]
     notes = (
-        "The false form has the tokens of the true one: at the embedding layer and in a bag of embeddings the two do "
-        "not differ, by construction.",
+        "The false form has the same tokens as the true one. So by construction the two do not differ at the "
+        "embedding layer or in a bag of embeddings.",
         f"True forms name the persons in the sentence's order in {_share(contests[0])} of the items (names swapped) "
-        f"and in {_share(contests[1])} (names swapped, conjuncts shuffled). Where it is all of them, that order alone "
-        "tells the forms apart.",
+        f"and in {_share(contests[1])} (names swapped, conjuncts shuffled). Where this is all of them, that order "
+        "alone tells the forms apart.",
         "Last tokens: the sentence's full stop, the form's closing bracket.",
     )
     return ExperimentResult(
@@ -88,7 +89,7 @@ def run_similarity(job: Job) -> ExperimentResult:
 
 
 def _sentences(job: Job) -> tuple[list[SemanticItem], list[SemanticItem], str]:
-    """Items, those with two names to swap, and the data's name."""
+    """All items, the items with two names to exchange, and the data's name."""
     if job.data is None:
         sample(job.n, job.n, job.seed)  # refuses too small an n
         every = semantic_items(job.n, job.seed)
@@ -98,7 +99,7 @@ def _sentences(job: Job) -> tuple[list[SemanticItem], list[SemanticItem], str]:
     if len(two) < FEWEST_ITEMS:
         raise SemhubError(
             f"{len(two)} of {len(every)} sentences in {job.data} have exactly two different names, each with one role "
-            f"(agent, theme or recipient); swapping needs at least {FEWEST_ITEMS}."
+            f"(agent, theme or recipient). Exchanging names needs at least {FEWEST_ITEMS} such sentences."
         )
     chosen, named = ([some[i] for i in sample(len(some), job.n, job.seed)] for some in (every, two))
     return chosen, named, f"COGS, {Path(job.data).name}"
@@ -109,7 +110,7 @@ def _swapped(items: Sequence[SemanticItem]) -> Rivals:
 
 
 def _shuffled(items: Sequence[SemanticItem], seed: int, *, both: bool) -> Rivals:
-    """With `both`, true and false form have the same new order: only the places of the names tell them apart."""
+    """With `both`, the true and false forms share one new order, so that only the places of the names differ."""
     other = [shuffled(item, seed + i) for i, item in enumerate(items)]
     false = [swapped(item) for item in other]
     if both:
@@ -144,10 +145,10 @@ def _measure(job: Job, texts: Sequence[str]) -> StatesOfTexts:
 
 
 def run_logit_lens(job: Job) -> ExperimentResult:
-    """Eq. 2 at the token before a proper name: the word for the role that the name will have, over other roles' words.
+    """Eq. 2 before a proper name: does the lens prefer the word for the name's role to the words for other roles?
 
-    Every role word's log-probability is taken minus its mean over the roles, so that a word that is always likely
-    gains nothing by it. Two legs: all sentences, and clefts only.
+    Every role word's log-probability is taken minus its mean over the roles, so that a word that is always likely has
+    no advantage. There are two legs: all sentences, and clefts only.
     """
     prompts = role_prompts(job)
     here, earlier = _role_words(job, "roles", prompts.listed)
@@ -174,7 +175,7 @@ def run_logit_lens(job: Job) -> ExperimentResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Roles:
-    """What the lens reads of every role word, at every item."""
+    """Lens scores of every role word, at every item."""
 
     prompts: RolePrompts
     here: Float[Tensor, "layer item role"]
@@ -184,7 +185,7 @@ class Roles:
     provenance: Provenance
 
     def at(self, items: list[int]) -> "Roles":
-        """Some of the items."""
+        """The scores of some items."""
         undetermined = self.prompts.undetermined
         return replace(
             self,
@@ -201,9 +202,9 @@ class Roles:
 
 
 def _role_words(job: Job, name: str, prompts: Sequence[RolePrompt]) -> tuple[Tensor, Tensor]:
-    """Log-probability of every role word above their mean, before the name and at an earlier position.
+    """Log-probability of every role word minus their mean, before the name and at an earlier position.
 
-    In the reference code it is the probability, which needs the whole vocabulary.
+    The reference code takes the probability, which needs the whole vocabulary.
     """
     words = [(" " if job.paper else "") + role for role in ROLES]
     prefixes = [prompt.prefix for prompt in prompts]

@@ -1,4 +1,4 @@
-"""Hard negatives: an input against its true partner and a false one of the same words."""
+"""Hard negatives: an input with its true partner and a false one of the same words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ READS = {"last": "last token", "mean": "mean over tokens"}
 
 @dataclass(frozen=True, eq=False)
 class StatesOfTexts:
-    """States of texts by read, and those of the random-weight model."""
+    """States of texts by read, of the model and the random-weight model."""
 
     index: Mapping[str, int]
     """The row of every text."""
@@ -34,7 +34,7 @@ class StatesOfTexts:
 
 @dataclass(frozen=True)
 class Rivals:
-    """Sentences with a true and a false logical form each."""
+    """Sentences, each with a true and a false logical form."""
 
     title: str
     sentences: list[str]
@@ -47,8 +47,8 @@ class Rivals:
 def rivals_leg(measured: StatesOfTexts, rivals: Rivals, read: str, provenance: Provenance, seed: int) -> Leg:
     r"""Is a sentence closer to its true than to its false form? $e_i = \cos(s_i, f_i) - \cos(s_i, \bar f_i)$.
 
-    The null exchanges the two forms of random items. As in `similarity_leg`, what is compared across layers and models
-    are mean-centred cosines.
+    The null exchanges the two forms of random items. As in `similarity_legs`, comparisons across layers and models use
+    mean-centred cosines.
     """
     sides = [measured.of(texts, read) for texts in (rivals.sentences, rivals.true, rivals.false)]
     states, weightless, bags = zip(*sides, strict=True)

@@ -1,4 +1,4 @@
-"""Choosing items: texts that break off before a proper name of one token."""
+"""Choosing items: texts that stop before a one-token proper name."""
 
 import random
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model
 
 FEWEST_NAMES = 8
-"""Names of one token that the tokenizer must have, so that drawing them anew means something."""
+"""One-token names that the tokenizer must have, so that redrawing names has an effect."""
 
 
 @dataclass(frozen=True)
 class RolePrompt:
-    """A text up to the token before a name, and the role that the name has in the whole sentence."""
+    """A text up to the token before a name, and the name's role in the whole sentence."""
 
     prefix: str
     name: str
     role: str
     earlier: int
-    """Another position of the text, drawn at random."""
+    """Another, random position of the text."""
     cleft: bool = False
-    """Position and preceding word are the same for every role."""
+    """Whether position and preceding word are the same for every role."""
 
     @property
     def key(self) -> int:
@@ -43,25 +43,25 @@ class RolePrompts:
 
     listed: list[RolePrompt]
     undetermined: list[RolePrompt]
-    """Subjects, whose role the words before them leave open; empty for the user's own data."""
+    """Subjects, whose role is still open before them; empty for the user's own data."""
     corpus: str
     report: tuple[str, ...]
-    """What was kept and what was dropped."""
+    """A sentence on what was kept and dropped."""
 
 
 def role_prompts(job: Job) -> RolePrompts:
-    """The prompts, generated or in the user's COGS files, with names that are one token each.
+    """The prompts, generated or from the user's COGS files, with one-token names.
 
     Raises:
-        SemhubError: too few names of one token, or too few sentences of some role.
+        SemhubError: there are too few one-token names, or too few sentences of some role.
     """
     sample(job.n, job.n, job.seed)  # refuses too small an n
     names = [name for name in NAMES if len(encode(job.model.tokenizer, " " + name)) == 1]
     names = [name for name in names if encode(job.model.tokenizer, " " + name)[0] != _unknown(job.model)]
     if len(names) < FEWEST_NAMES:
         raise Unfit(
-            f"{len(names)} of {len(NAMES)} names are one token each for this tokenizer; expected at least "
-            f"{FEWEST_NAMES}. Take a model whose tokenizer keeps common first names whole."
+            f"For this tokenizer {len(names)} of {len(NAMES)} names are one token each; expected at least "
+            f"{FEWEST_NAMES}. Choose a model whose tokenizer keeps common first names whole."
         )
     report = f"{len(NAMES) - len(names)} of {len(NAMES)} names are several tokens and are not drawn"
     if job.data is not None:
@@ -87,7 +87,7 @@ def _unknown(model: Model) -> int | None:
 def _role_prompt(
     model: Model, prefix: str, name: str, role: str, rng: random.Random, cleft: bool = False
 ) -> RolePrompt | None:
-    """None where the name does not begin a token of its own, or the text has no other position."""
+    """The prompt; None where the name does not start its own token, or the text has no other position."""
     before, whole = (encode(model.tokenizer, text) for text in (prefix, f"{prefix} {name}"))
     prompt = Prompt.from_text(model, prefix)
     positions = range(int(bool(prompt.bos)), len(prompt) - 1)
@@ -97,7 +97,7 @@ def _role_prompt(
 
 
 def _from_cogs(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
-    """One name a sentence, not at its start; equally many of each role (the rarest decides); all names drawn anew."""
+    """One name per sentence, not at its start; equally many of each role, as the rarest allows; all names redrawn."""
     assert job.data is not None
     every, rng = read_cogs(job.data), random.Random(job.seed)
     rng.shuffle(every)
@@ -116,7 +116,7 @@ def _from_cogs(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
     counts = ", ".join(f"{len(group)} {role}" for role, group in zip(ROLES, groups, strict=True))
     if each < FEWEST_NAMES:
         raise SemhubError(
-            f"{job.data} has too few sentences with a name that is not their first word: {counts}; expected at least "
+            f"{job.data} has too few sentences with a name after the first word: {counts}; expected at least "
             f"{FEWEST_NAMES} of each role."
         )
     report = f"{each} of each role, from {counts}; {joined} dropped because the name joins the token before it"
@@ -124,7 +124,7 @@ def _from_cogs(job: Job, names: Sequence[str]) -> tuple[list[RolePrompt], str]:
 
 
 def _redrawn(item: SemanticItem, at: int, names: Sequence[str], rng: random.Random) -> tuple[str, str]:
-    """The text before the name at `at`, and that name, with all names drawn anew."""
+    """The text before the name at `at`, and that name, after all names are redrawn."""
     drawn = dict(zip((entry.start for entry in item.names), rng.sample(list(names), len(item.names)), strict=True))
     prefix = item.sentence[:at]
     for entry in sorted(item.names, key=lambda e: -e.start):

@@ -1,1 +1,1 @@
-"""Readers of the pictures and the speech that spokes learn from."""
+"""Readers of the pictures and speech that spokes learn from."""

@@ -1,7 +1,7 @@
 """Emoji as pictures: drawn from a colour font or read from a folder, with their CLDR names.
 
-Nothing of them is bundled. The font is Debian's `fonts-noto-color-emoji` (Apache-2.0 / OFL-1.1); the names come with
-the package `emoji` (CLDR, Unicode licence).
+No emoji are bundled. The font is Debian's `fonts-noto-color-emoji` (Apache-2.0 / OFL-1.1); the names come with the
+package `emoji` (CLDR, Unicode licence).
 """
 
 import json
@@ -26,7 +26,7 @@ THINGS = (
     range(0x1F9C0, 0x1F9CD), range(0x1F9E0, 0x1FAE0), range(0x2600, 0x2648), range(0x2654, 0x26CE),
     range(0x26CF, 0x27C0),
 )  # fmt: skip
-"""Blocks of pictures; faces (1F600 to 1F64F) and shapes are left out."""
+"""Unicode blocks of pictures, without faces (1F600 to 1F64F) and shapes."""
 NOT_THINGS = re.compile(
     r"button|sign$|symbol|clock|o’clock|thirty|arrow|medium|keycap|face$|square|circle|diamond|blood type|mark$|heart|"
     r"person|people|^(man|woman|men|women)\s|ing$|flag|hand|finger|family|kiss|couple|silhouette|prohibited|^no |"
@@ -41,7 +41,7 @@ ADVICE = "Install Debian's package fonts-noto-color-emoji, or give another colou
 
 
 def emoji_names() -> dict[str, dict[str, tuple[str, ...]]]:
-    """English, French, Spanish, German and Chinese names of emoji that show things, by emoji.
+    """English, French, Spanish, German and Chinese names of emoji that show things, keyed by emoji.
 
     Names of an animal's face are those of the animal.
 
@@ -97,7 +97,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
         style: name of the style.
 
     Raises:
-        SemhubError: no such font or folder, or nothing in it.
+        SemhubError: the font or folder does not exist, or is empty.
     """
     path = user_path(source)
     if not path.exists():
@@ -115,7 +115,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
             draw, content = partial(read_picture, file), file_fingerprint(file)
         items.append(MediaItem(f"{style}:{code}", style, names["en"][0].lower(), names, content, draw))
     if not items:
-        raise SemhubError(f"No emoji pictures in {path}; expected files such as 1f436.png.")
+        raise SemhubError(f"There are no emoji pictures in {path}. Expected files such as 1f436.png.")
     return items
 
 

@@ -1,4 +1,4 @@
-"""Which concepts are too close to one another to train on one and test the other as unseen."""
+"""Families of concepts that are too close to train on one and test another as unseen."""
 
 import re
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ ENDINGS = (("ies", "y"), ("oes", "o"), ("sses", "ss"), ("ches", "ch"), ("shes", 
 def families(items: Sequence[MediaItem]) -> list[str]:
     """A family for each item; items of one family are trained together or not at all.
 
-    Joined are concepts whose English names begin with the same word (what is asked for is a name's first token) and
-    concepts with the same name in another language (headstone and tombstone; ladybug and lady beetle).
+    A family joins concepts whose English names start with the same word, because tests ask for a name's first token. It
+    also joins concepts with the same name in another language (headstone and tombstone; ladybug and lady beetle).
 
     Example:
         >>> from semhub_lens.training.corpora.families import families
@@ -44,12 +44,12 @@ def families(items: Sequence[MediaItem]) -> list[str]:
 
 
 def words(name: str) -> tuple[str, ...]:
-    """Lower-case words of an English name in the singular, without what follows "with", "of" and the like."""
+    """Lower-case words of an English name in the singular, without the part after "with", "of" and similar words."""
     return tuple(_singular(word) for word in re.split(LINKS, name.lower())[0].split())
 
 
 def names_one_of(item: MediaItem, unseen: Sequence[tuple[str, ...]]) -> bool:
-    """Whether an English name of the item contains one of these (polar bear: bear)."""
+    """Whether an English name of the item contains one of these words (polar bear: bear)."""
     return any(_within(part, words(name)) for name in item.names.get("en", ()) for part in unseen)
 
 

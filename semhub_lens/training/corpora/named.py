@@ -1,6 +1,6 @@
-"""Files that are named by what they show or say: drawings for a game of words, words read by people or programs.
+"""Files named after their content: drawings for a word game, and words read by people or programs.
 
-Nothing of them is bundled. Debian's package `pysiogame` has about 380 drawings of things in `res/images/art4apps`.
+None of them are bundled. Debian's package `pysiogame` has about 380 drawings of things in `res/images/art4apps`.
 """
 
 import re
@@ -17,22 +17,22 @@ from semhub_lens.training.corpora.stamps import bare, read_picture, read_recordi
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 RECORDED = (".wav", ".flac", ".ogg", ".mp3")
 Said = Mapping[str, Mapping[str, tuple[str, str]]]
-"""By language and word in lower case: the word as it is written, and its concept."""
+"""By language and lower-case word: the word as written, and its concept."""
 NO_THINGS = frozenset({"actions", "sport", "body", "people"})
-"""Folders of drawings of deeds, and of things that an arrow points at."""
+"""Folders of drawings of actions, and of things that an arrow points at."""
 
 
 def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO_THINGS) -> list[MediaItem]:
     """Pictures below a folder with their file names as English names.
 
     Args:
-        folder: `guinea_pig.jpg` or `animals/guinea pig 2.png` shows a guinea pig; names of more than three words or
-            with other characters than letters are left out.
+        folder: `guinea_pig.jpg` or `animals/guinea pig 2.png` shows a guinea pig; names of more than three words, or
+            with characters other than letters, are left out.
         style: name of the style.
         skip: names of subfolders to leave out.
 
     Raises:
-        SemhubError: no such folder, or no pictures in it.
+        SemhubError: the folder does not exist or has no pictures.
     """
     root = user_path(folder)
     items = []
@@ -47,20 +47,22 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
             key = f"{style}:{inside.as_posix()}"
             items.append(MediaItem(key, style, bare(name), names, file_fingerprint(path), opened))
     if not items:
-        raise SemhubError(f"There are no pictures below {root} that are named by what they show.")
+        raise SemhubError(
+            f"There are no pictures below {root} with names of what they show. Expected files such as guinea_pig.jpg."
+        )
     return items
 
 
 def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaItem]:
-    """Recordings of words, in one folder a language, named by what they say.
+    """Recordings of words, in one folder for each language, with the spoken word as file name.
 
     Args:
         folder: `en/guinea pig.wav` or `en/guinea_pig_2.ogg` says "guinea pig", alone or with an article.
         style: name of the voice.
-        said: the words that may be said; other files and folders are left out.
+        said: the words to accept; other files and folders are left out.
 
     Raises:
-        SemhubError: no such folder, or no recording of one of the words in it.
+        SemhubError: the folder does not exist, or has no recording of one of the words.
     """
     root = user_path(folder)
     items = []
@@ -73,7 +75,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
     if not items:
         example = next((f"{code}/{next(iter(words))}.wav" for code, words in said.items() if words), "en/dog.wav")
         raise SemhubError(
-            f"There are no recordings of words below {root}; expected files such as {example} "
-            f"({', '.join(RECORDED)}), named by one of the words that are trained."
+            f"There are no recordings of words below {root}. Expected files such as {example} ({', '.join(RECORDED)}), "
+            "each named after a word of the training."
         )
     return items

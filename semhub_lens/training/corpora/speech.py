@@ -1,9 +1,9 @@
-"""Words spoken by eSpeak NG's voices, through the library that the package `espeakng-loader` carries.
+"""Words spoken by eSpeak NG's voices, through the library in the package `espeakng-loader`.
 
-Synthetic and robotic: a model of speech, not speech. The library's slight flutter of the pitch goes on from one word to
-the next, so a word is never twice the same to the last sample; encoder features are kept on disk for that reason.
+The speech is synthetic and sounds robotic. The library's pitch flutters slightly and continuously from word to word, so
+that no two renderings of a word are identical. Encoder features are therefore kept on disk.
 
-eSpeak NG is under the GPL-3; nothing of it is bundled.
+eSpeak NG is under the GPL-3; none of it is bundled.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ class _Engine:
     rate: int
     parts: list
     callback: Any
-    """Kept alive: the library holds only its address."""
+    """Kept alive, because the library stores only its address."""
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +50,7 @@ def _engine() -> _Engine:
     library = ctypes.CDLL(loader.get_library_path())
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
     if rate <= 0:
-        raise SemhubError(f"eSpeak NG could not start (code {rate}); re-install the package espeakng-loader.")
+        raise SemhubError(f"eSpeak NG could not start (code {rate}). Reinstall the package espeakng-loader.")
     parts: list[np.ndarray] = []
 
     def receive(samples: Any, count: int, events: Any) -> int:
@@ -68,13 +68,13 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
     """Samples (float32) and their rate of a text read by an eSpeak voice.
 
     Args:
-        text: what to say.
+        text: the text to speak.
         voice: a language, or language and variant: "fr", "fr+f2".
-        rate: words a minute.
-        pitch: 0 to 100.
+        rate: words per minute.
+        pitch: pitch of the voice, 0 to 100.
 
     Raises:
-        SemhubError: the package is missing, an unknown voice, or a text that makes no sound.
+        SemhubError: the package is missing, the voice is unknown, or the text makes no sound.
 
     Example:
         >>> from semhub_lens.training.corpora.speech import speak
@@ -84,7 +84,7 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
     """
     engine = _engine()
     if engine.library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise SemhubError(f"eSpeak NG has no voice {voice!r}; expected for instance 'en', 'fr+f2' or 'cmn'.")
+        raise SemhubError(f"eSpeak NG has no voice {voice!r}. Expected for instance 'en', 'fr+f2' or 'cmn'.")
     engine.library.espeak_SetParameter(RATE, rate, 0)
     engine.library.espeak_SetParameter(PITCH, pitch, 0)
     engine.parts.clear()
@@ -97,7 +97,7 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
 
 
 def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> dict[str, list[tuple[str, str, str]]]:
-    """Words to speak, by language: names of emoji and of Tux Paint's stamps, everyday nouns, and common English words.
+    """Words to speak, by language: names of emoji and Tux Paint stamps, everyday nouns, and common English words.
 
     Args:
         stamps: folder of Tux Paint's stamps; None leaves them out.
@@ -134,12 +134,12 @@ def _fill(words: dict[str, tuple[str, str, str]], count: int) -> None:
 def speech_items(
     words: Spoken, *, variants: Sequence[str] = TRAINED, voices: Mapping[str, int] | None = None
 ) -> list[MediaItem]:
-    """One item for each word and voice; every second voice reads the whole caption, where there is one.
+    """One item for each word and voice; every second voice reads the whole caption, if there is one.
 
     Args:
         words: see `spoken_words`.
         variants: eSpeak's voice variants.
-        voices: how many of them read each language's words, in turn; None or a missing language takes all.
+        voices: how many variants read each language's words, in turn; None or a missing language takes all.
     """
     items = []
     for code, listed in words.items():
@@ -158,5 +158,5 @@ def speech_items(
 
 
 def _number(word: str, k: int) -> int:
-    """A number that depends on nothing else."""
+    """A number that depends only on the arguments."""
     return int.from_bytes(hashlib.sha256(f"{word} {k}".encode()).digest()[:4], "big")

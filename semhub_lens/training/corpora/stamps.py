@@ -1,6 +1,6 @@
 """Reader for Tux Paint's stamps: pictures with captions in many languages, their sounds, and captions read aloud.
 
-Nothing of them is bundled. They are under the GPL-2: Debian's package `tuxpaint-stamps-default`, or
+No stamps are bundled. They are under the GPL-2: Debian's package `tuxpaint-stamps-default`, or
 https://tuxpaint.org/stamps/.
 """
 
@@ -51,7 +51,7 @@ class Stamp:
     """By language (en, fr, es, de, zh); as written."""
     picture: Path | None
     sound: Path | None
-    """What the thing sounds like."""
+    """The sound of the thing."""
     spoken: dict[str, Path]
     """The caption read aloud, by language."""
 
@@ -60,13 +60,13 @@ def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
     """All stamps below a folder, in a fixed order; without letters, digits and coins unless `symbols`.
 
     Raises:
-        SemhubError: no stamps there.
+        SemhubError: the folder has no stamps.
     """
     folder = user_path(root)
     texts = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     stamps = [_stamp(path) for path in texts if symbols or "symbols" not in path.relative_to(folder).parts]
     if not stamps:
-        raise SemhubError(f"There are no stamps (.txt with a picture beside it) below {folder}. {ADVICE}")
+        raise SemhubError(f"There are no stamps (.txt files next to pictures) below {folder}. {ADVICE}")
     return stamps
 
 
@@ -90,7 +90,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def caption_name(caption: str, language: str) -> str | None:
-    """What a caption names, without its article; None for a caption that says more than a name.
+    """The name in a caption, without its article; None for a caption that is more than a name.
 
     Example:
         >>> from semhub_lens.training.corpora.stamps import caption_name
@@ -108,7 +108,7 @@ def caption_name(caption: str, language: str) -> str | None:
 
 
 def bare(name: str) -> str:
-    """An English name without leading colours, sizes and the like: what the concept is called."""
+    """An English name of the concept, without leading colours, sizes and similar words."""
     words = name.split()
     while len(words) > 1 and words[0].lower() in MODIFIERS:
         words = words[1:]
@@ -116,7 +116,7 @@ def bare(name: str) -> str:
 
 
 def stamp_names(stamp: Stamp) -> dict[str, tuple[str, ...]]:
-    """Names by language, the shortest English one first; empty where the English caption is no name."""
+    """Names by language, the shortest English name first; empty if the English caption is not a name."""
     names = {code: caption_name(text, code) for code, text in stamp.captions.items()}
     if not (english := names.pop("en")):
         return {}
@@ -138,7 +138,7 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
 
 
 def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")) -> list[MediaItem]:
-    """Captions that people read aloud, one item a language."""
+    """Captions read aloud by people, one item for each language."""
     items = []
     for stamp in read_stamps(root):
         names = stamp_names(stamp)
@@ -157,7 +157,7 @@ def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")
 
 
 def stamp_sounds(root: str | Path) -> list[MediaItem]:
-    """What animals and things sound like."""
+    """Sounds of animals and things."""
     items = []
     for stamp in read_stamps(root):
         names = stamp_names(stamp)

@@ -1,9 +1,10 @@
-"""The explorer: a lens as one small page of its own script, which asks the network for nothing.
+"""The explorer: a lens as one small page with its own script, which needs no network.
 
-- `page`: the page, and how a notebook shows it.
-- `packing`: the measured numbers, as small as the page needs them.
-- `media`: pictures and sound as the page holds them.
-- `grids`: patches, cosines and sweeps in the same shell.
-- `stills`: a map as a picture, for where no script runs.
-- `view`: a page that is shown by itself.
+- `page`: the page, in a file and in a notebook.
+- `code`: the code that a page shows.
+- `packing`: the measured numbers in a compact form.
+- `media`: pictures and sound in the page.
+- `grids`: patches, cosines and sweeps in the same page.
+- `stills`: a map as a picture, for places without scripts.
+- `view`: a separate page.
 """

@@ -15,8 +15,9 @@ export const THEMES = {
   },
 };
 
-export function mix(from, to, share) {
-  return from.map((value, i) => Math.round(value + (to[i] - value) * share));
+/** Written out: a change of colours mixes one for every cell. */
+export function mix([r, g, b], to, share) {
+  return [Math.round(r + (to[0] - r) * share), Math.round(g + (to[1] - g) * share), Math.round(b + (to[2] - b) * share)];
 }
 
 /** Strength of a probability: the root, so that one in a hundred can be told from nothing. */
@@ -53,14 +54,20 @@ function sequential(name, label, unit, values, to) {
   const share = (value) => Math.min(Math.max(value / full, 0), 1);
   return {
     name, label,
-    words: `Colour: ${label}; stronger is more`,
+    words: `Colour: ${label}; stronger colours are larger values`,
     scale: { from: "0", to: `${full.toPrecision(2)} ${unit} and more` },
-    rgb: (theme, i) => (Number.isFinite(values[i]) ? mix(theme.ground, theme[to], 0.04 + 0.96 * share(values[i])) : theme.ground),
+    rgb: (theme) => (i) => (Number.isFinite(values[i]) ? mix(theme.ground, theme[to], 0.04 + 0.96 * share(values[i])) : theme.ground),
     end: (theme) => theme[to],
   };
 }
 
-/** Everything that the cells can be coloured by, in the order of the menu. */
+/** The hue of every token: the one that has at least half of it, or grey. */
+export function hues(data, theme) {
+  const of = [...data.groups.names.keys(), -1].map((group) => hue(data, theme, group));
+  return (entry) => of.at(data.groups.main[entry]);
+}
+
+/** Everything that the cells can be coloured by, in the order of the menu; `rgb(theme)` gives a cell's colour. */
 export function colourings(data) {
   const found = [];
   const { top, prob, k, groups, positions, layers } = data;
@@ -68,15 +75,18 @@ export function colourings(data) {
     const of = prob ? "; stronger is more probable" : "";
     found.push({
       name: "language", label: groups.kind,
-      words: `Colour: ${groups.kind} of the most probable token${of}; grey: unknown, or shared by several`,
-      rgb: (theme, i) => mix(theme.ground, hue(data, theme, groups.main[top[i * k]]), prob ? strength(prob[i * k]) : 0.6),
+      words: `Colour: ${groups.kind} of the most probable token${of}`,
+      rgb: (theme) => {
+        const whose = hues(data, theme);
+        return (i) => mix(theme.ground, whose(top[i * k]), prob ? strength(prob[i * k]) : 0.6);
+      },
     });
   }
   if (prob)
     found.push({
       name: "probability", label: "probability", words: "Colour: probability of the most probable token",
       scale: { ticks: [0.01, 0.1, 0.5, 1] },
-      rgb: (theme, i) => mix(theme.ground, theme.blue, strength(prob[i * k])), end: (theme) => theme.blue,
+      rgb: (theme) => (i) => mix(theme.ground, theme.blue, strength(prob[i * k])), end: (theme) => theme.blue,
     });
   for (const { name, label, unit, values } of data.quantities) found.push(sequential(name, label, unit, values, "amber"));
   if (top)
@@ -84,8 +94,9 @@ export function colourings(data) {
       name: "stays", label: "answer stays",
       words: "Colour: the layer from which the final answer stays; pale grey: the final answer, but it changes again above",
       scale: { from: data.names[0], to: data.names.at(-1) },
-      rgb: (theme, i) => {
-        const [layer, pos] = [Math.floor(i / positions), i % positions];
+      rgb: (theme) => (i) => {
+        const layer = Math.floor(i / positions);
+        const pos = i % positions;
         if (layer >= data.stays[pos]) return ramp(theme.steps, data.stays[pos] / Math.max(1, layers - 1));
         return top[i * k] === top[((layers - 1) * positions + pos) * k] ? theme.some : theme.ground;
       },
@@ -97,8 +108,19 @@ export function colourings(data) {
 export function painted(data, colouring, theme) {
   const cells = data.layers * data.positions;
   const out = new Uint8ClampedArray(3 * cells);
-  for (let i = 0; i < cells; i++) out.set(colouring.rgb(theme, i), 3 * i);
+  const rgb = colouring.rgb(theme);
+  for (let i = 0, to = 0; i < cells; i++) {
+    const [r, g, b] = rgb(i);
+    out[to++] = r;
+    out[to++] = g;
+    out[to++] = b;
+  }
   return out;
+}
+
+/** The same with all pale that a search leaves out. */
+export function faded(colours, { ranks }, ground) {
+  return colours.map((value, at) => (ranks.has(Math.floor(at / 3)) ? value : ground[at % 3] + (value - ground[at % 3]) * 0.2));
 }
 
 /** Colour stops of a legend's scale. */

@@ -1,7 +1,7 @@
 // Two lenses of equal shape: what is another in the second one, cell by cell. `comparison.py` says the same numbers.
 
 import { clamp } from "./dom.js";
-import { css, hue, mix, strength } from "./colour.js";
+import { css, hues, mix, strength } from "./colour.js";
 
 /** The second lens, with what changed in it; blank where a side has no token. */
 export function difference(a, b) {
@@ -25,11 +25,13 @@ export function difference(a, b) {
 function kinds(a, b, quantities, both, changed) {
   const found = [];
   if (a.top && b.top) {
-    const toLanguage = (theme, i) => (b.groups ? hue(b, theme, b.groups.main[b.top[i * b.k]]) : theme.blue);
     found.push({
       name: "changed", label: "answer changed",
-      words: `Coloured where the most probable token is another in B${b.groups ? `, by its ${b.groups.kind}` : ""}; the small token is A's`,
-      rgb: (theme, i) => (changed(i) ? mix(theme.ground, toLanguage(theme, i), b.prob ? strength(b.prob[i * b.k]) : 0.6) : theme.ground),
+      words: `Coloured where B has another most probable token${b.groups ? `, by its ${b.groups.kind}` : ""}; the small token is A's`,
+      rgb: (theme) => {
+        const whose = b.groups ? hues(b, theme) : () => theme.blue;
+        return (i) => (changed(i) ? mix(theme.ground, whose(b.top[i * b.k]), b.prob ? strength(b.prob[i * b.k]) : 0.6) : theme.ground);
+      },
       chips: Boolean(b.groups),
     });
     const lost = (i) => {
@@ -39,9 +41,9 @@ function kinds(a, b, quantities, both, changed) {
     };
     found.push({
       name: "replaced", label: "tokens replaced",
-      words: "Colour: how many of the stored tokens are others in B; stronger is more",
+      words: "Colour: how many of the stored tokens differ in B; stronger colours are larger values",
       scale: { from: "none", to: "all" },
-      rgb: (theme, i) => (both(i) ? mix(theme.ground, theme.amber, lost(i)) : theme.ground), end: (theme) => theme.amber,
+      rgb: (theme) => (i) => (both(i) ? mix(theme.ground, theme.amber, lost(i)) : theme.ground), end: (theme) => theme.amber,
     });
   }
   for (const { name, label, unit, values } of quantities) found.push(diverging(name, label, unit, values));
@@ -54,9 +56,9 @@ export function diverging(name, label, unit, values, given = {}) {
   const at = (theme, share) => mix(theme.ground, share < 0 ? theme.blue : theme.amber, Math.abs(share));
   return {
     name, label,
-    words: given.words ?? `Colour: ${label}, B less A; blue is less, amber is more`,
+    words: given.words ?? `Colour: ${label}, B minus A; blue is negative, amber positive`,
     scale: { from: `−${full.toPrecision(2)} ${unit}`.trim(), to: `+${full.toPrecision(2)} ${unit}`.trim() },
-    rgb: (theme, i) => (Number.isFinite(values[i]) ? at(theme, clamp(values[i] / full, -1, 1)) : theme.ground),
+    rgb: (theme) => (i) => (Number.isFinite(values[i]) ? at(theme, clamp(values[i] / full, -1, 1)) : theme.ground),
     stops: (theme) => [-1, 0, 1].map((share) => css(at(theme, share))),
   };
 }

@@ -1,5 +1,6 @@
 // Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
+import { makeCode } from "./code.js";
 import { clamp, el } from "./dom.js";
 import { csv, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
@@ -28,7 +29,7 @@ export function mount(root, packed, home = {}) {
   choose();
   const two = lenses.length > 1;
   const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin, asking: asking(i) }));
-  const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B less A", pin }) : null;
+  const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B minus A", pin }) : null;
   const all = apart ? [...panes, apart] : panes;
   const shown = () => (apart && store.state.show === "difference" ? [apart] : panes);
   const front = () => shown()[0];
@@ -38,10 +39,11 @@ export function mount(root, packed, home = {}) {
   const panel = makePanel(panes);
   const spoken = el("div", { class: "spoken", role: "status" });
   const media = data.media ? makeMedia(panes[0], say) : null;
-  const bar = makeToolbar(store, { front, zoom, step, save, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
+  const code = packed.code ? makeCode(packed.code, store) : null;
+  const bar = makeToolbar(store, { front, zoom, step, save, code, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
   const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
   const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.pins.node));
-  root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, foot(), panel.node, spoken);
+  root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, ...(code ? [code.node] : []), foot(), panel.node, spoken);
 
   /** Of a side: its columns may be other positions of its prompt. */
   function asking(side) {

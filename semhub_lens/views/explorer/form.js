@@ -121,7 +121,7 @@ export function makeForm(setup, first, ask) {
     for (const box of node.querySelectorAll("[data-quantity]")) box.checked = state.quantities.includes(box.dataset.quantity);
     settings.replaceChildren(quantities,
       field("layers", state.layers, (layers) => set({ layers }), { size: 9, placeholder: `all, 0-${setup.layers}` }),
-      field("tokens a cell", state.top_k, (top_k) => set({ top_k }), { type: "number", min: "1", max: "100" }),
+      field("tokens per cell", state.top_k, (top_k) => set({ top_k }), { type: "number", min: "1", max: "100" }),
       pick("norm", { final: "final", none: "none" }, state.norm ?? "final", (norm) => set({ norm }, 0)),
       field("continue by", state.new_tokens, (new_tokens) => set({ new_tokens }), { type: "number", min: "0", max: "200" }), another, add);
     for (const box of quantities.querySelectorAll("input")) box.checked = state.quantities.includes(box.dataset.quantity);

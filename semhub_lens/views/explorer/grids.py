@@ -1,4 +1,4 @@
-"""Other grids of numbers in the explorer's shell: patches, cosines, sweeps."""
+"""Other grids of numbers in the explorer's page: patches, cosines, sweeps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.interventions.patch_results import ApproximatePatchResult, PatchResult
 from semhub_lens.interventions.sweep_result import SweepResult
+from semhub_lens.views.explorer.code import code_of_saved
 from semhub_lens.views.explorer.packing import base64_of
 from semhub_lens.views.explorer.page import whole
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, View
@@ -45,7 +46,8 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
     else:
         packed = _cosines(result) if isinstance(result, CosineResult) else _sweep(result)
     height = min(AROUND + 130 + ROW * packed["layers"], TALLEST)
-    return View(packed["title"], whole(packed["title"], packed), f"{packed['title']}: {packed['size']}", height)
+    page = whole(packed["title"], packed, code_of_saved("grid"))
+    return View(packed["title"], page, f"{packed['title']}: {packed['size']}", height)
 
 
 @shows(SweepResult)
@@ -53,7 +55,7 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
 @shows(ApproximatePatchResult)
 @shows(PatchResult)
 def shown_grid(result: PatchResult | CosineResult | SweepResult) -> dict[str, str]:
-    """What a notebook shows of a grid."""
+    """A notebook's output for a grid."""
     view = grid_view(result)
     text = f'{view.text}\nNext: write_html(result, "grid.html") for the page, .to_frame() for the numbers, .save(path)'
     picture = figure_still(drawn(result))
@@ -99,7 +101,7 @@ def _packed(
 def _quantity(
     name: str, label: str, values: Tensor, words: str = "", full: float | None = None, unit: str = ""
 ) -> dict[str, Any]:
-    """Numbers [sheet layer pos]; coloured by where `full` is their strongest colour."""
+    """Numbers [sheet layer pos]; `full` is the value of the strongest colour."""
     held = base64_of(values.float().contiguous().numpy())
     return {"name": name, "label": harmless(label), "unit": unit, "values": held, "words": words, "full": full}
 

@@ -3,15 +3,14 @@
 
 import { clamp, el, percent, token } from "./dom.js";
 import { cell, language } from "./data.js";
-import { css, inkOn, mix } from "./colour.js";
+import { css, inkOn } from "./colour.js";
+import { makeStrip } from "./strip.js";
 
 export const READABLE = 30;
 const WIDEST = 150;
 const USUAL = 84;
 const AHEAD = 3;
-
-/** Every how many columns of this width a number has room. */
-export const spacing = (step) => [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000].find((count) => count * step >= 60) ?? 10000;
+const BESIDE = 11;
 
 export function makeMap(data, store, look) {
   const { layers, positions } = data;
@@ -25,17 +24,19 @@ export function makeMap(data, store, look) {
     "aria-rowcount": layers, "aria-colcount": positions,
   }, space);
   const names = el("div", { class: "layers", "aria-hidden": "true" });
-  const strip = el("div", { class: "strip" });
-  const tokens = el("div", { class: "tokens", role: "group", "aria-label": "Input tokens; press to pin a position" }, strip);
-  const rows = [];
-  let shown = { first: 0, last: 0, low: 0, high: 0, width: 0 };
+  const strip = makeStrip(data, store, look, column);
+  const rows = new Map();
+  const wide = new Map();
+  const ruler = document.createElement("canvas").getContext("2d");
+  let named = null;
+  let drawn = 0;
 
   for (let layer = layers - 1; layer >= 0; layer--) names.append(el("div", {}, data.short[layer]));
   for (const node of [names, space]) node.style.setProperty("--row", `${height}px`);
   space.style.height = `${layers * height}px`;
 
-  // Asking the page for a size makes it lay itself out, so it is asked once a frame.
-  let seen = { view: 800, left: 0, width: USUAL };
+  // Asking the page for a size makes it lay itself out, so it is asked once a frame, before anything is changed.
+  let seen = { view: 800, left: 0, width: USUAL, low: 0, high: layers - 1 };
   const fit = () => seen.view / positions;
   const width = () => seen.width;
   const allowed = (wanted) => clamp(wanted, Math.min(fit(), WIDEST), WIDEST);
@@ -43,7 +44,13 @@ export function makeMap(data, store, look) {
   function measure() {
     seen.view = scroll.clientWidth || 800;
     const usual = positions * USUAL <= seen.view ? fit() : USUAL;
-    seen = { ...seen, left: scroll.scrollLeft, width: allowed(store.state.width ?? usual) };
+    const box = scroll.getBoundingClientRect();
+    const low = layers - 1 - Math.ceil((innerHeight - box.top + 6 * height) / height);
+    const high = layers - 1 - Math.floor((-box.top - 6 * height) / height);
+    seen = {
+      view: seen.view, left: scroll.scrollLeft, width: allowed(store.state.width ?? usual),
+      low: clamp(low, 0, layers - 1), high: clamp(high, 0, layers - 1),
+    };
   }
 
   const top = (layer) => (layers - 1 - layer) * height;
@@ -52,86 +59,100 @@ export function makeMap(data, store, look) {
     last: clamp(Math.ceil((seen.left + seen.view) / width() - 0.01), 1, positions),
   });
 
-  function rowsOnScreen() {
-    const box = scroll.getBoundingClientRect();
-    const high = layers - 1 - Math.floor((-box.top - 6 * height) / height);
-    const low = layers - 1 - Math.ceil((innerHeight - box.top + 6 * height) / height);
-    return { low: clamp(low, 0, layers - 1), high: clamp(high, 0, layers - 1) };
-  }
-
   /** Whole pixels, so that the gaps between columns are alike. */
   function column(node, pos) {
     const left = Math.round(pos * width());
     node.style.left = `${left}px`;
-    node.style.width = `${Math.round((pos + 1) * width()) - left}px`;
+    node.style.width = `${Math.round((pos + 1) * width()) - left - 1}px`;
   }
 
   const missed = (i) => Boolean(look.found && !look.found.ranks.has(i));
 
   /** Of a cell; pale where a search leaves it out. */
-  function colour(i) {
-    const rgb = [...look.colours.subarray(3 * i, 3 * i + 3)];
-    return missed(i) ? mix(look.theme.ground, rgb, 0.2) : rgb;
+  const colour = (i) => [look.shown[3 * i], look.shown[3 * i + 1], look.shown[3 * i + 2]];
+
+  /** Cutting a text off costs the browser more than the text itself, so only those are cut that may not fit. */
+  function fits(text) {
+    if (!wide.has(text)) wide.set(text, /\p{M}/u.test(text) ? Infinity : ruler.measureText(text).width);
+    return wide.get(text) <= width() - BESIDE;
   }
 
   function makeCell(layer, pos) {
-    const i = layer * positions + pos;
-    const node = el("div", { class: "cell", role: "gridcell", id: `${look.prefix}${layer}-${pos}`, "aria-colindex": pos + 1 });
-    node.append(...words(layer, pos).map((text, part) => token(text, part && "was")));
+    const texts = words(layer, pos);
+    const cut = texts.length < 2 && fits(texts[0] ?? "") ? "" : " cut";
+    const node = el("div", {
+      class: `cell${texts.length > 1 ? " two" : ""}${cut}`, role: "gridcell", id: `${look.prefix}${layer}-${pos}`, "aria-colindex": pos + 1,
+    }, ...texts.map((text, part) => token(text, part && "was")));
     column(node, pos);
-    dress(node, i);
+    dress(node, layer, pos);
     return node;
   }
 
   /** What a cell says: its most probable token; of a difference also the other lens's, where that is another. */
   function words(layer, pos) {
-    const [first] = cell(data, layer, pos);
-    return data.words?.(layer, pos) ?? (first ? [first.text] : []);
+    if (data.words) return data.words(layer, pos);
+    return data.top ? [data.texts[data.top[(layer * positions + pos) * data.k]]] : [];
   }
 
-  function dress(node, i) {
+  function dress(node, layer, pos) {
+    const i = layer * positions + pos;
     const [r, g, b] = colour(i);
-    node.style.background = css([r, g, b]);
+    const pinned = store.state.pins.includes(pos);
+    node.style.backgroundColor = css([r, g, b]);
     node.style.color = missed(i) ? "" : inkOn(r, g, b);
-    node.classList.toggle("hit", Boolean(look.found?.ranks.has(i)));
+    node.classList.toggle("hit", Boolean(look.found) && !missed(i));
     node.classList.toggle("miss", missed(i));
-    node.classList.toggle("pinned", store.state.pins.includes(i % positions));
-    node.setAttribute("aria-selected", String(store.state.pins.includes(i % positions)));
+    if (node.getAttribute("aria-selected") === String(pinned)) return;
+    node.classList.toggle("pinned", pinned);
+    node.setAttribute("aria-selected", String(pinned));
   }
+
+  const cellAt = ({ layer, pos }) => rows.get(layer)?.cells.get(pos);
 
   /** Bring the cells in line with what is on screen; all of them anew where `fresh`. */
   function sync(fresh) {
-    const wide = width() >= READABLE;
+    const readable = width() >= READABLE;
     const { first, last } = range();
-    const at = store.state.at;
-    const next = { ...rowsOnScreen(), width: width(), first: Math.max(0, first - AHEAD), last: Math.min(positions, last + AHEAD) };
-    if (!wide) Object.assign(next, at ? { first: at.pos, last: at.pos + 1, low: at.layer, high: at.layer } : { first: 0, last: 0 });
-    const same = !fresh && next.low === shown.low && next.high === shown.high && next.width === shown.width;
-    if (!same) {
-      for (const row of rows.splice(0)) row.remove();
-      for (let layer = next.high; layer >= next.low; layer--) {
-        const row = el("div", { class: "row", role: "row", "aria-rowindex": layers - layer, "aria-label": data.names[layer] });
-        row.style.top = `${top(layer)}px`;
-        rows.push(row);
+    const { at } = store.state;
+    let next = { low: seen.low, high: seen.high, first: Math.max(0, first - AHEAD), last: Math.min(positions, last + AHEAD) };
+    if (!readable) next = at ? { ...next, first: at.pos, last: at.pos + 1, low: at.layer, high: at.layer } : { ...next, first: 0, last: 0 };
+    if (fresh || drawn !== width()) drop(() => true);
+    else drop((layer) => layer < next.low || layer > next.high);
+    for (let layer = next.high; layer >= next.low; layer--) if (!rows.has(layer)) addRow(layer);
+    for (const [layer, { row, cells }] of rows) {
+      for (const [pos, node] of cells) {
+        if (pos >= next.first && pos < next.last) continue;
+        node.remove();
+        cells.delete(pos);
       }
-      space.append(...rows);
+      for (let pos = next.last - 1; pos >= next.first; pos--) {
+        if (cells.has(pos)) continue;
+        const made = makeCell(layer, pos);
+        row.insertBefore(made, cells.get(pos + 1) ?? null);
+        cells.set(pos, made);
+      }
     }
-    rows.forEach((row, number) => {
-      const layer = next.high - number;
-      for (const node of [...row.children]) {
-        const pos = Number(node.getAttribute("aria-colindex")) - 1;
-        if (pos < next.first || pos >= next.last) node.remove();
-      }
-      for (let pos = next.first; pos < next.last; pos++)
-        if (same && pos >= shown.first && pos < shown.last) continue;
-        else row.append(makeCell(layer, pos));
-    });
-    space.classList.toggle("small", !wide);
-    shown = next;
-    if (!wide) paint();
+    space.classList.toggle("small", !readable);
+    drawn = width();
+    if (!readable) paint();
   }
 
-  /** The cells on screen as a picture. */
+  function addRow(layer) {
+    const row = el("div", { class: "row", role: "row", "aria-rowindex": layers - layer, "aria-label": data.names[layer] });
+    row.style.top = `${top(layer)}px`;
+    rows.set(layer, { row, cells: new Map() });
+    space.insertBefore(row, rows.get(layer - 1)?.row ?? null);
+  }
+
+  function drop(gone) {
+    for (const [layer, { row }] of rows)
+      if (gone(layer)) {
+        row.remove();
+        rows.delete(layer);
+      }
+  }
+
+  /** The cells on screen as a picture: the whole one, as far as it is on screen, enlarged. */
   function paint() {
     const ratio = devicePixelRatio || 1;
     const { first, last } = range();
@@ -141,51 +162,16 @@ export function makeMap(data, store, look) {
     canvas.style.width = `${w}px`;
     canvas.style.height = `${h}px`;
     const pen = canvas.getContext("2d");
+    const step = width();
+    const x = (pos) => pos * step - seen.left;
     pen.scale(ratio, ratio);
-    const step = width();
-    const gap = step > 6 ? 1 : 0;
-    for (let layer = 0; layer < layers; layer++)
-      for (let pos = first; pos < last; pos++) {
-        const i = layer * positions + pos;
-        const x = pos * step - seen.left;
-        pen.fillStyle = css(colour(i));
-        pen.fillRect(x, top(layer), step - gap + (gap ? 0 : 0.6), height - 1);
-      }
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(look.whole, first, 0, last - first, layers, x(first), 0, (last - first) * step, h);
+    for (let layer = 0; layer < layers; layer++) pen.clearRect(0, top(layer) + height - 1, w, 1);
+    if (step > 6) for (let pos = first; pos < last; pos++) pen.clearRect(x(pos + 1) - 1, 0, 1, h);
   }
 
-  function syncTokens() {
-    const { first, last } = range();
-    const step = width();
-    strip.textContent = "";
-    strip.style.transform = `translateX(${-seen.left}px)`;
-    if (step < READABLE) {
-      marks(step);
-      return;
-    }
-    for (let pos = Math.max(0, first - 1); pos < Math.min(positions, last + 1); pos++) {
-      const pinned = store.state.pins.includes(pos);
-      const node = el("button", {
-        type: "button", class: "input", "data-pos": pos, "aria-pressed": String(pinned), title: `position ${pos}`,
-        "aria-label": `position ${pos}, ${data.labels[pos]}`, tabindex: "-1", onclick: () => look.pin(pos),
-      }, token(data.labels[pos]), ...(data.under?.[pos] ? [token(data.under[pos], "under")] : []));
-      column(node, pos);
-      strip.append(node);
-    }
-  }
-
-  /** Where columns are too narrow for tokens: numbers of positions, and the pins. */
-  function marks(step) {
-    const every = spacing(step);
-    for (let pos = 0; pos < positions; pos += every) strip.append(placed("mark", pos, step, String(pos)));
-    for (const pos of store.state.pins) strip.append(placed("pinmark", pos, step, "▲"));
-  }
-
-  function placed(name, pos, step, text) {
-    const node = el("span", { class: name }, text);
-    node.style.left = `${Math.max((pos + 0.5) * step, 4 * text.length)}px`;
-    return node;
-  }
-
+  /** The ring is where the pointer is, else where the keyboard is; of that cell a screen reader says all. */
   function mark() {
     const at = store.state.hover ?? store.state.at;
     ring.hidden = !at;
@@ -195,7 +181,9 @@ export function makeMap(data, store, look) {
       });
       ring.classList.toggle("kept", !store.state.hover);
     }
-    const active = store.state.at && space.querySelector(`#${look.prefix}${store.state.at.layer}-${store.state.at.pos}`);
+    const active = store.state.at && cellAt(store.state.at);
+    if (named && named !== active) named.removeAttribute("aria-label");
+    named = active ?? null;
     if (active) scroll.setAttribute("aria-activedescendant", active.id);
     else scroll.removeAttribute("aria-activedescendant");
     active?.setAttribute("aria-label", sentence(store.state.at));
@@ -217,9 +205,14 @@ export function makeMap(data, store, look) {
 
   function draw(fresh) {
     measure();
+    if (fresh) {
+      wide.clear();
+      ruler.font = `12px ${getComputedStyle(scroll).getPropertyValue("--mono")}`;
+    }
+    const { first, last } = range();
     space.style.width = `${positions * width()}px`;
     sync(fresh);
-    syncTokens();
+    strip.draw({ first: Math.max(0, first - 1), last: Math.min(positions, last + 1) }, width(), seen.left, width() >= READABLE);
     mark();
   }
 
@@ -259,12 +252,9 @@ export function makeMap(data, store, look) {
   const scrollTo = (first) => (scroll.scrollLeft = first * width());
   const follow = (left) => Math.abs(scroll.scrollLeft - left) > 1 && (scroll.scrollLeft = left);
   const redress = () => {
-    for (const node of space.querySelectorAll(".cell")) {
-      const [layer, pos] = node.id.slice(look.prefix.length).split("-").map(Number);
-      dress(node, layer * positions + pos);
-    }
+    for (const [layer, { cells }] of rows) for (const [pos, node] of cells) dress(node, layer, pos);
     if (width() < READABLE) paint();
   };
   const at = () => ({ start: seen.left / width(), span: seen.view / width() });
-  return { at, scroll, names, tokens, words, colour, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, follow, sentence, height, WIDEST };
+  return { at, scroll, names, tokens: strip.node, words, colour, draw, redress, mark, reveal, zoom, under, box, range, fit, width, scrollTo, follow, sentence, top, height, WIDEST };
 }

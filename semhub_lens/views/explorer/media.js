@@ -12,7 +12,7 @@ const [WAVE, LANE] = [88, 26];
 export function makeMedia({ data, store, look, map }, say) {
   const name = el("output", { class: "layername" });
   const slider = el("input", {
-    type: "range", class: "layer", min: "0", max: String(data.layers - 1), "aria-label": "Layer that is shown",
+    type: "range", class: "layer", min: "0", max: String(data.layers - 1), "aria-label": "Layer shown",
     oninput: () => store.set({ layer: Number(slider.value) }),
   });
   const layer = () => store.state.layer ?? data.media.layer;
@@ -20,7 +20,7 @@ export function makeMedia({ data, store, look, map }, say) {
   const parts = data.media.parts.map((part) => (part.kind === "picture" ? makePicture(part, shared) : makeSound(part, shared)));
   const settings = parts[0].settings ?? [];
   const bar = el("div", { class: "mediabar" }, el("label", { class: "group" }, "layer", slider), name, ...settings);
-  const node = el("section", { class: "media", "aria-label": "What is seen and heard" }, bar, el("div", { class: "parts" }, ...parts.map((part) => part.node)));
+  const node = el("section", { class: "media", "aria-label": "Pictures and sound" }, bar, el("div", { class: "parts" }, ...parts.map((part) => part.node)));
   for (const part of parts) part.join?.(parts);
 
   map.names.addEventListener("click", (event) => {
@@ -108,7 +108,7 @@ function makePicture(part, shared) {
     oninput: () => resize(size.value / 100),
   });
   const wash = el("input", {
-    type: "range", min: "0", max: "100", value: "70", class: "washing", "aria-label": "Strength of the colours over the picture",
+    type: "range", min: "0", max: "100", value: "55", class: "washing", "aria-label": "Strength of the colours over the picture",
     oninput: () => tint(wash.value / 100),
   });
   let all = [{ enlarge, node }];

@@ -1,4 +1,4 @@
-"""Pictures and sound as a page holds them: a PNG and a WAV that any browser opens, made without another package."""
+"""Pictures and sound in a page: PNG and WAV, which any browser opens, made without another package."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ def picture_part(picture: Any, tile: Tile, name: str) -> dict[str, Any]:
     """A picture with its patches.
 
     Raises:
-        SemhubError: an array that is no picture.
+        SemhubError: an array that is not a picture.
     """
     pixels = raw_media.pixels(picture.convert("RGB") if hasattr(picture, "convert") else picture)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
@@ -45,10 +45,10 @@ def picture_part(picture: Any, tile: Tile, name: str) -> dict[str, Any]:
 def sound_part(
     positions: Sequence[int], times: Sequence[float], sound: tuple[Any, int] | None, name: str
 ) -> dict[str, Any]:
-    """A sound with its moments; each ends where the next begins, the last one after the usual step.
+    """A sound with its moments; each ends where the next starts, and the last one after the usual step.
 
     Raises:
-        SemhubError: samples that are no mono sound, or a rate that is not positive.
+        SemhubError: samples that are not mono sound, or a rate that is not positive.
     """
     steps = np.diff(times)
     step = float(np.median(steps)) if len(steps) else 0.04
@@ -84,7 +84,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def wav(samples: np.ndarray, rate: int) -> bytes:
-    """A WAV of one channel and 16 bits; what lies beyond full scale is cut."""
+    """A WAV with one channel and 16 bits; values beyond full scale are cut."""
     held = io.BytesIO()
     with wave.open(held, "wb") as file:
         file.setnchannels(1)

@@ -15,21 +15,26 @@ export function makeOverview(data, store, look, map) {
     "aria-orientation": "horizontal", "aria-valuemin": "0", "aria-valuemax": positions - 1,
   }, canvas, frame);
 
+  /** A pixel a cell; the map shows it enlarged where columns are too narrow for words. */
   function paint() {
     const pen = canvas.getContext("2d");
     const image = pen.createImageData(positions, layers);
-    for (let i = 0; i < layers * positions; i++) {
-      const to = 4 * ((layers - 1 - Math.floor(i / positions)) * positions + (i % positions));
-      image.data.set(look.colours.subarray(3 * i, 3 * i + 3), to);
-      image.data[to + 3] = look.found && !look.found.ranks.has(i) ? 50 : 255;
+    const { data } = image;
+    for (let layer = 0, from = 0; layer < layers; layer++) {
+      let to = 4 * (layers - 1 - layer) * positions;
+      for (let pos = 0; pos < positions; pos++) {
+        for (let part = 0; part < 3; part++) data[to++] = look.shown[from++];
+        data[to++] = 255;
+      }
     }
     pen.putImageData(image, 0, 0);
   }
 
+  /** The frame stands where the map is. */
   function place() {
     const { first, last } = map.range();
-    node.hidden = map.width() <= map.fit() * 1.001;
     const { start, span } = map.at();
+    node.hidden = map.width() <= map.fit() * 1.001;
     frame.style.left = `${(100 * start) / positions}%`;
     frame.style.width = `${Math.min(100, (100 * span) / positions)}%`;
     node.setAttribute("aria-valuenow", first);
@@ -57,31 +62,57 @@ export function makeOverview(data, store, look, map) {
     event.preventDefault();
     map.scrollTo(clamp(start + step, 0, positions));
   });
-  return { node, paint, place };
+  return { node, canvas, paint, place };
 }
 
+/** How much of the visible tokens' probability each language has, at every layer: one drawing, named row by row. */
 export function makeShares(data, map, look) {
   const bars = Array.from({ length: data.layers }, () => el("div", { class: "share", role: "img" }));
-  const node = el("div", { class: "shares" }, ...[...bars].reverse());
+  const canvas = el("canvas", { "aria-hidden": "true" });
+  const node = el("div", { class: "shares" }, ...[...bars].reverse(), canvas);
+  const listed = [...data.order, ...(data.groups.unknown < 0 ? [] : [data.groups.unknown])];
+  let wide = 0;
+  let waiting = 0;
   node.style.setProperty("--row", `${map.height}px`);
 
-  function draw() {
-    const { first, last } = map.range();
-    const listed = [...data.order, ...(data.groups.unknown < 0 ? [] : [data.groups.unknown])];
+  /** `resized`: its place may have another size by now. */
+  function draw(resized) {
+    const ratio = devicePixelRatio || 1;
+    const range = map.range();
+    if (resized || !wide) {
+      wide = node.clientWidth;
+      [canvas.width, canvas.height] = [Math.round(wide * ratio), Math.round(data.layers * map.height * ratio)];
+    }
+    const pen = canvas.getContext("2d");
+    const fills = listed.map((g) => css(hue(data, look.theme, g)));
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.clearRect(0, 0, wide, data.layers * map.height);
+    bars.forEach((_, layer) => {
+      const sums = shares(data, layer, range.first, range.last);
+      let [done, from] = [0, 0];
+      listed.forEach((g, i) => {
+        done += wide * sums[g];
+        const to = Math.round(done * ratio) / ratio; // whole pixels leave no seams
+        pen.fillStyle = fills[i];
+        pen.fillRect(from, map.top(layer), to - from, map.height - 1);
+        from = to;
+      });
+    });
+    // Words take longer than the drawing, and nobody reads them while the map moves.
+    clearTimeout(waiting);
+    if (!bars[0].title) name(range);
+    else waiting = setTimeout(name, 200, range);
+  }
+
+  function name({ first, last }) {
     bars.forEach((bar, layer) => {
       const sums = shares(data, layer, first, last);
-      let done = 0;
-      const pieces = listed.map((g) => {
-        const from = done;
-        done += 100 * sums[g];
-        return `${css(hue(data, look.theme, g))} ${from.toFixed(2)}% ${done.toFixed(2)}%`;
-      });
-      bar.style.background = `linear-gradient(to right, ${pieces.join(", ")}, transparent ${done.toFixed(2)}%)`;
-      const words = [...listed].filter((g) => sums[g] >= 0.005).sort((a, b) => sums[b] - sums[a]);
-      const text = words.map((g) => `${data.groups.titles[g]} ${percent(sums[g])}`).join(", ");
-      const rest = `below the ${data.k} stored tokens ${percent(Math.max(0, 1 - done / 100))}`;
-      bar.setAttribute("aria-label", `${data.names[layer]}: ${text}, ${rest}`);
-      bar.title = `${data.names[layer]}, tokens ${first} to ${last - 1}\n${[...text.split(", "), rest].join("\n")}`;
+      const found = listed.filter((g) => sums[g] >= 0.005).sort((a, b) => sums[b] - sums[a]);
+      const below = 1 - listed.reduce((sum, g) => sum + sums[g], 0);
+      const words = found.map((g) => `${data.groups.titles[g]} ${percent(sums[g])}`);
+      words.push(`below the ${data.k} stored tokens ${percent(Math.max(0, below))}`);
+      bar.setAttribute("aria-label", `${data.names[layer]}: ${words.join(", ")}`);
+      bar.title = [`${data.names[layer]}, tokens ${first} to ${last - 1}`, ...words].join("\n");
     });
   }
   return { node, draw };

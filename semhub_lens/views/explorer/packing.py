@@ -19,21 +19,21 @@ DECADES, NAN, ZERO = 71, 65534, 65535
 """A probability's code is 900 times its decade, plus a mantissa of 100 to 999 less 100; two codes are left."""
 NAMES = {"entropy": ("entropy", "nats"), "kl_to_final": ("KL to final", "nats")}
 NOT_LETTERS = ("<", "U+")
-"""How `printable` begins where it names a token instead of spelling it."""
+"""The start of `printable`'s text if it names a token in place of spelling it."""
 
 
 def packed(result: LensResult) -> dict[str, Any]:
     """Everything that the page draws, ready for JSON.
 
     Raises:
-        SemhubError: nothing was measured that a cell could show.
+        SemhubError: no measured quantity can be shown in a cell.
     """
     measured = result.measured
     per_position = result.per_position()
     if not per_position and not {"top_ids", "top_logprobs"} & measured.keys():
         raise SemhubError(
-            f"A lens with only {', '.join(measured)} has nothing to show in a cell: ask for "
-            'quantities=["top_ids", "top_logprobs"] as well.'
+            f"A lens with only {', '.join(measured)} has nothing to show in a cell: also request "
+            'quantities=["top_ids", "top_logprobs"].'
         )
     top = [measured[name] for name in ("top_ids", "top_logprobs") if name in measured]
     layers, positions = next(iter([*top, *per_position.values()])).shape[:2]
@@ -57,7 +57,7 @@ def packed(result: LensResult) -> dict[str, Any]:
 
 
 def packed_pair(comparison: LensComparison) -> dict[str, Any]:
-    """Both lenses of a comparison, with a position for every column; the page takes the difference itself."""
+    """Both lenses of a comparison, with a position for every column; the page computes the difference."""
     sides = [packed(side) for side in comparison.sides()]
     for side, name, places in zip(sides, comparison.names, zip(*comparison.columns, strict=True), strict=True):
         side |= {"called": name, "columns": [None if place == NOTHING else place for place in places]}
@@ -65,18 +65,18 @@ def packed_pair(comparison: LensComparison) -> dict[str, Any]:
 
 
 def packed_written(result: LensResult | LensComparison) -> list[list[dict[str, Any]]]:
-    """Of a lens, or of both of a comparison: of every attributed token at its position, what was added to its logit."""
+    """For a lens, or for both lenses of a comparison: the parts of every attributed token's logit, by position."""
     sides = [result] if isinstance(result, LensResult) else result.sides()
     return [[one for found in side.attributions for one in _written(found)] for side in sides]
 
 
 def base64_of(values: np.ndarray) -> str:
-    """The array's bytes, little end first."""
+    """The array's bytes, in little-endian order."""
     return base64.b64encode(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()).decode()
 
 
 def probability_codes(logprobs: Tensor) -> np.ndarray:
-    """Sixteen bits a probability that keep three significant digits at any size down to 1e-71."""
+    """Sixteen bits per probability, with three significant digits at any size down to 1e-71."""
     p = logprobs.double().exp().numpy()
     positive = p > 10.0**-DECADES
     decade = np.floor(np.log10(np.where(positive, p, 1.0)))
@@ -100,7 +100,7 @@ def _quantity(name: str, values: Tensor) -> dict[str, str]:
 
 
 def _written(found: AttributionResult) -> list[dict[str, Any]]:
-    """Of every token, with four digits, which are more than one can see."""
+    """The parts of every token's logit, with four digits, more than the page shows."""
     parts = {name: getattr(found, name).tolist() for name in ("embedding", "bias", "unexplained", "logits")}
     missing = [note for note in found.provenance.notes if note.startswith("no heads")]
     return [
@@ -128,7 +128,7 @@ def _heads(found: AttributionResult, token: int) -> dict[str, Any]:
 
 
 def _groups(result: LensResult) -> dict[str, Any] | None:
-    """Weights of every token over languages where the lens has them, else over the scripts of its tokens' text."""
+    """Weights of every token over languages if the lens has them, otherwise over scripts."""
     if not result.vocabulary:
         return None
     if result.token_languages is not None:
@@ -144,7 +144,7 @@ def _groups(result: LensResult) -> dict[str, Any] | None:
 
 
 def _first_colour(result: LensResult, groups: dict[str, Any] | None) -> str:
-    """Languages where there are some, else scripts where the cells hold several, else the probability."""
+    """The first colouring: languages if there are any, else scripts if there are several, else probability."""
     if groups and (groups["kind"] == "language" or len({*groups["names"]} - {UNKNOWN}) > 1):
         return "language"
     return "probability" if "top_logprobs" in result.measured else next(iter(result.per_position()), "stays")

@@ -1,49 +1,58 @@
 """The page of a lens: our own script, style and the numbers in one file, and the same in a frame for notebooks.
 
-Tokens are untrusted text. They lie in a data block that nothing runs, reach the page as text nodes, and a policy in the
-page forbids it every script but ours and every request.
+Tokens are untrusted text. They are in a data block that never runs, and become text nodes of the page. A policy in the
+page forbids all other scripts and all requests.
 """
 
 import base64
 import html
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
+from semhub_lens.base.arguments import shown as in_short
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import sha256
 from semhub_lens.base.results import shows
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.code import code_of
 from semhub_lens.views.explorer.packing import packed, packed_pair
 from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
-    "dom", "data", "colour", "store", "map", "overview", "panel", "written", "pins", "difference", "pane", "media",
-    "grid", "picture", "toolbar", "explorer",
+    "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "difference", "pane",
+    "media", "grid", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
-"""What every home of the explorer needs, each file after those that it imports."""
+"""The files that every form of the explorer needs, each after those that it imports."""
+PLACE = '<main id="explorer"'
+STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "l", "h")
+"""Names in a page's address, those of `store.js`."""
 
 
 def document(result: LensResult | LensComparison, media: dict[str, Any] | None = None) -> str:
-    """The whole page of a lens, or of two, to be opened from a file or framed.
+    """The whole page of one lens or of two, to open from a file or in a frame.
 
     Args:
-        result: what the map shows.
+        result: the lens or comparison.
         media: pictures or sound to show above the map, from `media`.
 
     Raises:
-        SemhubError: nothing was measured that a cell could show.
+        SemhubError: no measured quantity can be shown in a cell.
     """
-    return whole(_title(result), contents(result) | ({"media": media} if media else {}))
+    return whole(_title(result), contents(result) | ({"media": media} if media else {}), code_of(result, media))
 
 
-def whole(title: str, drawn: dict[str, Any]) -> str:
-    """The page of what `contents`, or `grids.packed_grid`, made ready."""
+def whole(title: str, drawn: dict[str, Any], code: Mapping[str, str]) -> str:
+    """The page for the output of `contents` or `grids.grid_view`, with its `code`."""
     script, style = joined((*MODULES, "standing")), _file("explorer.css")
+    data = {**drawn, "code": code}
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
         "form-action 'none'" + ("; img-src data:; media-src data:" if "media" in drawn else "")
@@ -53,21 +62,42 @@ def whole(title: str, drawn: dict[str, Any]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(harmless(title))}</title>\n<style>{style}</style>\n</head>\n"
-        '<body>\n<main id="explorer"></main>\n'
-        f'<script type="application/json" id="data">{as_json(drawn)}</script>\n'
+        f"<body>\n{PLACE}></main>\n"
+        f'<script type="application/json" id="data">{as_json(data)}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
 
+def opened_at(document: str, view: str) -> str:
+    """The same page, which opens with this view where its address says nothing else.
+
+    Args:
+        document: from `document`.
+        view: what a page's address has behind its #.
+
+    Raises:
+        SemhubError: not such a text.
+    """
+    if not view:
+        return document
+    names = [name for name, _ in parse_qsl(view, keep_blank_values=True)]
+    if not names or {*names} - {*STATE}:
+        raise SemhubError(
+            f"view= takes what a page's address has behind its #, as 'c=entropy&p=2,5' ({', '.join(STATE)}); got "
+            f"{in_short(view)}."
+        )
+    return document.replace(PLACE, f'{PLACE} data-view="{html.escape(harmless(view))}"', 1)
+
+
 def contents(result: LensResult | LensComparison) -> dict[str, Any]:
-    """What the script draws, ready for JSON."""
+    """The data that the script draws, ready for JSON."""
     return packed(result) if isinstance(result, LensResult) else packed_pair(result)
 
 
 @shows(LensComparison)
 @shows(LensResult)
 def shown(result: LensResult | LensComparison) -> dict[str, str]:
-    """What a notebook shows: the page in a frame that reaches nothing around it, a picture, a few lines of text."""
+    """A notebook's output: the page in an isolated frame, a picture, and a few lines of text."""
     layers = len((result if isinstance(result, LensResult) else result.a).entries)
     height = min(AROUND + ROW * layers, TALLEST)
     text = repr(result)
@@ -90,7 +120,7 @@ def _file(name: str) -> str:
 
 @cache
 def joined(modules: tuple[str, ...]) -> str:
-    """The modules as one: a page that is a single file cannot import. What is exported by default stays."""
+    """The modules as one, because a page in a single file cannot import. Default exports stay."""
     whole = "\n".join(_file(f"{name}.js") for name in modules)
     return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
 

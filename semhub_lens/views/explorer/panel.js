@@ -55,7 +55,7 @@ export function makePanel(panes) {
 /** What was found, in words. */
 export function findings(node, found, place) {
   if (!found) return fill(node, "");
-  if (!found.length) return fill(node, "in no stored cell");
+  if (!found.length) return fill(node, "not in any stored cell");
   const at = place === null ? "" : `${place + 1} of `;
   return fill(node, `${at}${found.length} cell${found.length === 1 ? "" : "s"}`);
 }

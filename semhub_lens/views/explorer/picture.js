@@ -3,7 +3,8 @@
 import { percent, svg } from "./dom.js";
 import { shares } from "./data.js";
 import { css, hue, inkOn, stops } from "./colour.js";
-import { READABLE, spacing } from "./map.js";
+import { READABLE } from "./map.js";
+import { spacing } from "./strip.js";
 
 const [MARGIN, NAMES, BARS_WIDE, LEAST] = [16, 44, 130, 560];
 const SANS = '"DejaVu Sans", "Noto Sans", Arial, sans-serif';
@@ -71,6 +72,9 @@ export function picture(panes, { title, text, legend, mono }) {
     let base = top;
     if (pane.name) put(MARGIN, (base += 12) - 2, [pane.name, data.called].filter(Boolean).join(": "), { plain: true });
     if (pane.name) base += 6;
+    const aside = { size: 10.5, plain: true, fill: muted };
+    put(left - 6, (base += 12) - 4, data.row ?? "layer", { ...aside, anchor: "end", room: NAMES });
+    if (pane.shares) put(x(last) + 8, base - 4, "share of probability", aside);
     for (let layer = 0; layer < data.layers; layer++) {
       const row = base + (data.layers - 1 - layer) * map.height;
       put(left - 6, row + map.height * 0.68, data.short[layer], { size: 11, plain: true, fill: muted, anchor: "end", room: NAMES });
@@ -84,11 +88,12 @@ export function picture(panes, { title, text, legend, mono }) {
       if (pane.shares) bar(data, layer, first, last, x(last) + 8, row, map.height - 1);
     }
     base += data.layers * map.height + 15;
+    put(left - 6, base, data.column ?? "input", { ...aside, anchor: "end", room: NAMES });
     if (step >= READABLE) for (let pos = first; pos < last; pos++) put(x(pos) + 5, base, data.labels[pos], { room: step - 9 });
     if (step >= READABLE && data.under) for (let pos = first; pos < last; pos++) put(x(pos) + 5, base + 15, data.under[pos] ?? "", { room: step - 9, fill: muted });
     const every = spacing(step);
     if (step < READABLE)
-      for (let pos = Math.ceil(first / every) * every; pos < last; pos += every) put(x(pos + 0.5), base, String(pos), { size: 10.5, plain: true, fill: muted, anchor: "middle" });
+      for (let pos = Math.ceil(first / every) * every; pos < last; pos += every) put(x(pos + 0.5), base, String(pos), { ...aside, anchor: "middle" });
     return base + (data.under ? 34 : 18);
   }
 
@@ -101,10 +106,12 @@ export function picture(panes, { title, text, legend, mono }) {
 
   function bar(data, layer, first, last, x, y, height) {
     const sums = shares(data, layer, first, last);
-    let done = x;
+    let [done, from] = [0, 0];
     for (const g of [...data.order, ...(data.groups.unknown < 0 ? [] : [data.groups.unknown])]) {
-      if (sums[g] > 0.002) box(done, y, BARS_WIDE * sums[g], height, css(hue(data, theme, g)));
       done += BARS_WIDE * sums[g];
+      const to = Math.round(FINE * done) / FINE; // whole pixels leave no seams
+      if (to > from) box(x + from, y, to - from, height, css(hue(data, theme, g)));
+      from = to;
     }
   }
 }

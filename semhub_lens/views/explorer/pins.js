@@ -6,7 +6,7 @@ import { makeWritten } from "./written.js";
 
 const [WIDE, TALL, LEFT, TOP, BOTTOM] = [460, 220, 46, 10, 26];
 const LABELLED = 6;
-const COLOURS = ["#2f6fd0", "#e07b00", "#00936f", "#b04aa0", "#a5432a", "#8d8600"];
+/** Their colours are those of the page's style, which knows light and dark. */
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 3", "4 4"];
 
 export function makePins(data, store, look) {
@@ -35,9 +35,9 @@ export function makePins(data, store, look) {
     const chart = plot(curves, named, low, store.state.log);
     const items = named.map((one, i) => legendLine(one, i, chart, data));
     const more = curves.length - named.length;
-    const note = more > 0 ? `thin: ${more} more that were among the ${data.k} most probable at some layer` : "";
+    const note = more > 0 ? `thin lines: ${more} other tokens among the ${data.k} most probable at some layer` : "";
     const written = makeWritten(data, pos, look.name, store, look.asking);
-    const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k}.`);
+    const words = el("p", { class: "note" }, note, note ? ". " : "", `A curve stops where its token is not among the ${data.k} most probable.`);
     return { refresh: written.refresh, node: el("figure", { class: "pin", "data-pos": pos }, title, chart, el("ul", {}, ...items), words, written.node) };
   }
 
@@ -63,11 +63,11 @@ export function makePins(data, store, look) {
     for (const one of [...curves.slice(named.length), ...named]) {
       const at = named.indexOf(one);
       const group = svg("g", { class: at < 0 ? "thin" : "curve", "data-id": one.id });
-      const pen = at < 0 ? {} : { stroke: COLOURS[at], "stroke-dasharray": DASHES[at] };
+      const pen = at < 0 ? {} : { stroke: inked(at), "stroke-dasharray": DASHES[at] };
       group.append(svg("path", { d: path(one.curve, x, y), fill: "none", ...pen }));
       one.curve.forEach((p, layer) => {
         if (Number.isNaN(p)) return;
-        const dot = svg("circle", { cx: x(layer), cy: y(p), r: at < 0 ? 1.2 : 2.4, ...(at < 0 ? {} : { fill: COLOURS[at] }) });
+        const dot = svg("circle", { cx: x(layer), cy: y(p), r: at < 0 ? 1.2 : 2.4, ...(at < 0 ? {} : { fill: inked(at) }) });
         dot.append(svg("title", {}, `${one.text} #${one.id}, ${data.names[layer]}: ${percent(p)}`));
         group.append(dot);
       });
@@ -79,6 +79,8 @@ export function makePins(data, store, look) {
   const refresh = () => cards.forEach((card) => card.refresh());
   return { node, draw, refresh };
 }
+
+const inked = (i) => `var(--line${i})`;
 
 function decades(low) {
   const step = Math.ceil(-low / 5);
@@ -96,7 +98,7 @@ function path(curve, x, y) {
 
 function legendLine(one, i, chart, data) {
   const swatch = svg("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" },
-    svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: COLOURS[i], "stroke-dasharray": DASHES[i], "stroke-width": 2.5 }));
+    svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: inked(i), "stroke-dasharray": DASHES[i], "stroke-width": 2.5 }));
   const final = one.curve.at(-1);
   const now = Number.isNaN(final) ? `at most ${percent(one.peak)}` : `finally ${percent(final)}`;
   const whose = language(data, one.entry);

@@ -2,4 +2,5 @@
 
 import { mount } from "./explorer.js";
 
-mount(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent), { address: true });
+const place = document.getElementById("explorer");
+mount(place, JSON.parse(document.getElementById("data").textContent), { address: true, view: place.dataset.view });

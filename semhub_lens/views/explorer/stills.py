@@ -1,4 +1,4 @@
-"""A map as one small SVG, for where no script runs: a code host, a printed notebook."""
+"""A map as one small SVG, for places without scripts: a code host, a printed notebook."""
 
 import html
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ WHITE, GREY, BLUE = (255, 255, 255), (122, 131, 146), (29, 74, 165)
 HUES = ((33, 96, 186), (222, 120, 0), (0, 142, 108), (170, 68, 153), (150, 56, 30), (140, 132, 0))
 OTHER = (92, 82, 120)
 DARK = 0.19
-"""Luminance below which white ink stands out more; these colours are those of `colour.js`."""
+"""White text is used below this luminance; the colours are those of `colour.js`."""
 
 
 def lens_still(result: LensResult) -> str | None:
-    """The last tokens of a lens, coloured by language where known, else by probability; None without top tokens."""
+    """The last tokens of a lens, coloured by language if known, otherwise by probability; None without top tokens."""
     if STORED - result.measured.keys():
         return None
     hues = _hues(result)
@@ -37,7 +37,7 @@ def lens_still(result: LensResult) -> str | None:
 
 
 def comparison_still(result: LensComparison) -> str | None:
-    """The words of the second lens, coloured where the first has another; None without top tokens in both."""
+    """The words of the second lens, coloured if the first differs; None without top tokens in both."""
     _, b = result.sides()
     if STORED - (result.a.measured.keys() & b.measured.keys()):
         return None
@@ -46,7 +46,7 @@ def comparison_still(result: LensComparison) -> str | None:
 
 
 def media_still(result: LensResult, part: dict[str, Any], row: int) -> str | None:
-    """What a picture's patches, or the first moments of a sound, read as in one row of a lens; None without top tokens.
+    """The top tokens of a picture's patches, or of the first moments of a sound, at one layer; None without top tokens.
 
     `part` is from `media.picture_part` or `media.sound_part`.
     """
@@ -68,7 +68,7 @@ def media_still(result: LensResult, part: dict[str, Any], row: int) -> str | Non
 
 
 def _map(title: str, result: LensResult, hues: dict[int, Colour], coloured: Float[Tensor, "layer pos"]) -> str:
-    """Each cell as strong as its token is probable; white where `coloured` is 0 or NaN."""
+    """Each cell's colour is as strong as its token's probability; white if `coloured` is 0 or NaN."""
     positions = range(max(0, len(result.labels) - COLUMNS), len(result.labels))
     text, p = dict(result.vocabulary), result.top_logprobs[..., 0].double().exp()
     shares = ((0.05 + 0.95 * p.sqrt()) * coloured).nan_to_num(0.0).tolist()
@@ -131,7 +131,7 @@ def _ink(colour: Colour) -> str:
 
 
 def _order(result: LensResult) -> list[int]:
-    """Languages by their share of the stored probability, English first, as the page gives out its colours."""
+    """Languages by their share of the stored probability, English first, in the order of the page's colours."""
     if result.token_languages is None:
         return []
     place = {token: i for i, (token, _) in enumerate(result.vocabulary)}
@@ -142,7 +142,7 @@ def _order(result: LensResult) -> list[int]:
 
 
 def _hues(result: LensResult) -> dict[int, Colour]:
-    """The colour of each listed token that one language has half of."""
+    """The colour of each listed token that belongs to one language by at least half."""
     if result.token_languages is None:
         return {}
     hues = {group: HUES[i] if i < len(HUES) else OTHER for i, group in enumerate(_order(result))}

@@ -2,10 +2,13 @@
 
 const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l", sheet: "h" };
 
-/** `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept. */
-export function makeStore(data, initial, { address = false, left = {}, signal } = {}) {
+/**
+ * `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept.
+ * `view` is how a page opens whose address says nothing.
+ */
+export function makeStore(data, initial, { address = false, left = {}, view = "", signal } = {}) {
   const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both", written: {} });
-  const found = address ? fromHash(new URLSearchParams(location.hash.slice(1)), data) : fitting(left, data);
+  const found = address ? fromHash(new URLSearchParams(location.hash.slice(1) || view), data) : fitting(left, data);
   const state = { ...fresh(), hover: null, ...found };
   const listeners = [];
   let changed = new Set();
@@ -21,11 +24,14 @@ export function makeStore(data, initial, { address = false, left = {}, signal } 
     if (address) saving = setTimeout(save, 200);
   }
 
+  /** What is shown, as it stands in an address; all that is as at first is left out. */
+  const hash = () => toHash(state, initial);
+
   function save() {
-    const hash = toHash(state, initial);
-    if (hash === location.hash.slice(1)) return;
+    const now = hash() || (view && `${KEYS.colour}=${initial}`);
+    if (now === location.hash.slice(1)) return;
     try {
-      history.replaceState(null, "", `#${hash}`);
+      history.replaceState(null, "", `#${now}`);
     } catch {
       // A sandboxed frame has no address of its own.
     }
@@ -39,7 +45,7 @@ export function makeStore(data, initial, { address = false, left = {}, signal } 
 
   const reread = () => set({ ...fresh(), ...fromHash(new URLSearchParams(location.hash.slice(1)), data) });
   if (address) addEventListener("hashchange", reread, { signal });
-  return { state, set, listen: (listener) => listeners.push(listener), touch: (key) => set({ [key]: {} }) };
+  return { state, hash, set, listen: (listener) => listeners.push(listener), touch: (key) => set({ [key]: {} }) };
 }
 
 function toHash(state, initial) {

@@ -20,7 +20,7 @@ export function makeToolbar(store, acts) {
     el("button", { type: "button", title: SAVED[kind], onclick: () => acts.save(kind.toLowerCase()) }, kind));
   const node = el("div", { class: "toolbar" }, ...(acts.sides ? [sides()] : []), colours,
     el("span", { class: "group" }, size, whole),
-    acts.sheets ?? "", el("span", { class: "group finding", ...(acts.plain ? { hidden: "" } : {}) }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), el("span", { class: "group saves", role: "group", "aria-label": "Save" }, ...saves));
+    acts.sheets ?? "", el("span", { class: "group finding", ...(acts.plain ? { hidden: "" } : {}) }, box, to(-1, "previous", "‹"), to(1, "next", "›"), count), el("span", { class: "group saves", role: "group", "aria-label": "Save" }, ...saves, ...(acts.code ? [acts.code.button, acts.code.told] : [])));
   const legend = el("div", { class: "legend" });
 
   function sides() {

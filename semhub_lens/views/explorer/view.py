@@ -1,4 +1,4 @@
-"""A page that is shown by itself: `write_html` writes it, a notebook frames it."""
+"""A separate page: `write_html` writes it, and a notebook shows it in a frame."""
 
 import html
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from semhub_lens.base.shown_text import harmless
 
 ROW, AROUND, TALLEST = 24, 330, 860
-"""Pixels of a notebook's frame: a row, what stands around the map, and the most."""
+"""Pixels of a notebook's frame: one row, the space around the map, and the maximum."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class View:
     document: str
     """The whole page, as HTML."""
     text: str
-    """What it is, in a line or two."""
+    """A description in one or two lines."""
     height: int
     """Pixels of its frame in a notebook."""
     picture: str | None = None
-    """A still of it as SVG, for where no script runs."""
+    """A still picture of it as SVG, for places without scripts."""
 
     def __repr__(self) -> str:
         return f'{self.text}\nNext: write_html(view, "view.html") for the page'
 
     def frame(self) -> str:
-        """The page in a frame that can reach nothing around it, as HTML."""
+        """The page in an isolated frame, as HTML."""
         return framed(self.document, self.title, self.text, self.height)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -44,7 +44,7 @@ class View:
 
 
 def framed(document: str, title: str, text: str, height: int) -> str:
-    """A page in a sandboxed frame; `text` stands where frames are not shown."""
+    """A page in a sandboxed frame; `text` is shown if frames are not."""
     page = document.replace("&", "&amp;").replace("'", "&#39;")
     instead = html.escape(harmless(text, kept="\n"))
     return (

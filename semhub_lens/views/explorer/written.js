@@ -4,7 +4,7 @@ import { el, svg } from "./dom.js";
 import { trajectories } from "./data.js";
 
 const BARS = { wide: 460, tall: 170, left: 46, top: 10, bottom: 26 };
-const PARTS = [["attention", "#2f6fd0"], ["mlp", "#e07b00"]];
+const PARTS = [["attention", "var(--line0)"], ["mlp", "var(--line1)"]];
 const TITLES = { attention: "attention", mlp: "MLP" };
 const OTHERS = "#8a93a3";
 const OFFERED = 40;
@@ -22,7 +22,7 @@ export function makeWritten(data, pos, side, store, asking) {
   const keep = (patch) => (store.state.written = { ...store.state.written, [key]: { ...store.state.written[key], ...patch } });
   const body = el("div", {});
   const pick = el("select", { "aria-label": "Token", onchange: () => choose(Number(pick.value)) });
-  const node = el("details", { class: "written", ontoggle: opened }, el("summary", {}, "who wrote it"), pick, body);
+  const node = el("details", { class: "written", ontoggle: opened }, el("summary", {}, "which blocks wrote it"), pick, body);
   node.open = Boolean(kept("open"));
   refresh();
 
@@ -64,10 +64,10 @@ function drawn(one, asked, choose) {
     return el("span", { class: "entry" }, chip, TITLES[name]);
   });
   const sum = `logit ${one.logit.toFixed(2)}: embedding ${signed(one.embedding)}, attention ${signed(total(one.attention))}, MLP ${signed(total(one.mlp))}, biases ${signed(one.bias)}, unexplained ${signed(one.unexplained)}`;
-  const parts = [bars(columns, `What was added to the logit of ${one.text}, block by block`), el("p", { class: "note" }, ...key, el("span", {}, sum))];
+  const parts = [bars(columns, `Contribution of each block to the logit of ${one.text}`), el("p", { class: "note" }, ...key, el("span", {}, sum))];
   if (one.missing.length) parts.push(el("p", { class: "note" }, one.missing.join(". ")));
   if (heads) parts.push(...byHead(one, heads.blocks.includes(asked) ? asked : strongest(one), choose));
-  return [...parts, el("p", { class: "note" }, "Written in the token's direction, in logits, with the final norm's scale held. Not what the model would do without it.")];
+  return [...parts, el("p", { class: "note" }, "Each block's contribution to the token's logit, with the scale of the final norm fixed. It does not show what the model would do without the block.")];
 }
 
 const strongest = ({ heads, attention }) => heads.blocks.reduce((best, b) => (Math.abs(attention[b]) > Math.abs(attention[best]) ? b : best));
@@ -81,7 +81,7 @@ function byHead(one, block, choose) {
   const pick = el("select", { class: "split", "aria-label": "Block", onchange: () => choose(Number(pick.value)) },
     ...one.heads.blocks.map((b) => el("option", { value: b }, `block ${b} (${signed(one.attention[b])})`)));
   pick.value = block;
-  return [el("label", { class: "note heads" }, "heads of", pick), bars(columns, `What each head of block ${block} added to the logit of ${one.text}`, 120)];
+  return [el("label", { class: "note heads" }, "heads of", pick), bars(columns, `Contribution of each head of block ${block} to the logit of ${one.text}`, 120)];
 }
 
 /** Columns of bars from zero; each bar is named and has its number. */

@@ -1,0 +1,42 @@
+// What is shown as code: the calls that make it, and this view of it.
+
+import { el } from "./dom.js";
+
+const TOLD = 1600;
+
+/** `made` is from `code.py`: the lines that make what is shown, and the name they give it. */
+export function makeCode({ lines, name }, store) {
+  const text = el("pre", { class: "code", tabindex: "0", "aria-label": "This view as code" });
+  const node = el("details", { class: "script", ontoggle: write }, el("summary", {}, "this view as code"), text);
+  const button = el("button", { type: "button", class: "copy", title: "copy the calls that make this view", onclick: copy }, "code");
+  const told = el("output", { class: "spoken" });
+  store.listen(() => node.open && write());
+
+  function write() {
+    const view = store.hash();
+    const call = `shl.write_html(${name}, "${name}.html"${view ? `, view="${view}"` : ""})`;
+    const now = `${lines}\n${call}\n`;
+    if (text.textContent !== now) text.textContent = now; // what is selected of it stays
+  }
+
+  async function copy() {
+    write();
+    const done = await copied();
+    [button.textContent, told.textContent] = done ? ["copied", "copied"] : ["code", "selected, to copy with the keyboard"];
+    setTimeout(() => (button.textContent = "code"), TOLD);
+  }
+
+  /** A frame may not write to the clipboard: there the code is shown and selected. */
+  async function copied() {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      return true;
+    } catch {
+      node.open = true;
+      text.scrollIntoView({ block: "nearest" });
+      getSelection().selectAllChildren(text);
+      return document.execCommand("copy");
+    }
+  }
+  return { node, button, told };
+}
