@@ -269,7 +269,10 @@ def _is_own(module: str) -> bool:
 
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[key] = value.detach().cpu().contiguous()
+        held = value.detach().cpu().contiguous()
+        taken = {other.untyped_storage().data_ptr() for other in tensors.values()}
+        # A file holds no tensor that shares its memory with another, such as those of a result compared with itself.
+        tensors[key] = held.clone() if held.untyped_storage().data_ptr() in taken else held
         return {"tensor": key}
     if dataclasses.is_dataclass(value):
         names = [f.name for f in dataclasses.fields(value)]

@@ -69,6 +69,16 @@ def test_nan_none_other_scripts_and_nested_tuples_survive(tmp_path):
     assert again.values.isnan().tolist() == [[False, True]]
 
 
+def test_a_result_of_tensors_that_share_their_memory_survives(tiny_model, tmp_path):
+    lens = shl.logit_lens(tiny_model, "two plus", progress=False)
+    saved = shl.load_result(shl.compare(lens, lens).save(tmp_path / "same.safetensors"))
+    assert all(torch.equal(saved.b.measured[name], value) for name, value in lens.measured.items())
+    torch.testing.assert_close(saved.a.top_ids, lens.top_ids, rtol=0, atol=0)
+    line = torch.arange(4.0)
+    parts = Measured.load(measured(values=line[None], parts=(line, line[1:])).save(tmp_path / "x")).parts
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [1, 2, 3]]
+
+
 def test_saving_over_a_file_replaces_it_and_leaves_no_other(tmp_path):
     path = measured().save(tmp_path / "x.safetensors")
     measured(note="second").save(path)
@@ -76,11 +86,16 @@ def test_saving_over_a_file_replaces_it_and_leaves_no_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path):
+def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatch):
     path = measured(note="first").save(tmp_path / "x")
-    shared = torch.arange(4.0)
-    with pytest.raises(RuntimeError):
-        measured(values=shared[None], parts=(shared,)).save(path)
+
+    def fails(tensors, file, metadata):
+        file.write_bytes(b"half of it")
+        raise RuntimeError
+
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+        broken.setattr("semhub_lens.base.results.save_file", fails)
+        measured().save(path)
     assert Measured.load(path).note == "first"
     (tmp_path / "folder").mkdir()
     with pytest.raises(shl.SemhubError, match=r"folder could not be written \(Is a directory\); the old file is un"):
