@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import time
 from fcntl import F_DUPFD, fcntl
 from select import select
 
@@ -11,7 +12,17 @@ from browser import CHROMIUM
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 PATIENCE = 120
-"""Seconds without an answer after which the browser is taken for dead."""
+"""Seconds without an answer after which the browser, or what a test waits for, is taken for dead."""
+CODES = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+
+
+def until(look):
+    """Look again until there is something, and give it back."""
+    given_up = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < given_up, "this never came"
+        time.sleep(0.05)
+    return found
 
 
 class Chrome:
@@ -65,6 +76,9 @@ class Chrome:
 
 class Tab:
     """A page that is open: `js` evaluates, `mouse` and `key` are real input events."""
+
+    root = "document"
+    """Where selectors look: of a widget, its shadow root."""
 
     def __init__(self, chrome, address, width=1280, height=800, dark=False):
         self._chrome = chrome
@@ -121,6 +135,10 @@ class Tab:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def until(self, expression):
+        """Wait until this is true of the page."""
+        until(lambda: self.js(f"Boolean({expression})"))
+
     def settle(self):
         """Wait for two frames: what an event changed is drawn in the next one."""
         self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0))))")
@@ -135,7 +153,7 @@ class Tab:
 
     def middle(self, selector):
         """Where an element is, after it was scrolled into view."""
-        found = f"document.querySelector({json.dumps(selector)})"
+        found = f"{self.root}.querySelector({json.dumps(selector)})"
         self.js(f"{found}.scrollIntoView({{block: 'nearest', inline: 'nearest'}})")
         self.settle()
         return self.js(f"(r => [r.left + r.width / 2, r.top + r.height / 2])({found}.getBoundingClientRect())")
@@ -158,11 +176,14 @@ class Tab:
         self.move(*end, "mouseReleased", button="left", clickCount=1)
 
     def key(self, *names):
+        """Press keys by name: "Enter", "a", "Control+s"."""
         for name in names:
-            for kind in ("keyDown", "keyUp"):
-                text = {"text": "\r"} if name == "Enter" else {"text": name} if len(name) == 1 else {}
-                code = {"Enter": 13, "Tab": 9}.get(name, 0)
-                self._call("Input.dispatchKeyEvent", type=kind, key=name, windowsVirtualKeyCode=code, **text)
+            held, _, key = name.rpartition("+") if len(name) > 1 else ("", "", name)
+            text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 and not held else {}
+            code = ord(key.upper()) if len(key) == 1 else CODES.get(key, 0)
+            pressed = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 * (held == "Control")}
+            for kind, more in (("keyDown", text), ("keyUp", {})):
+                self._call("Input.dispatchKeyEvent", type=kind, **pressed, **more)
             self.settle()
 
     def write(self, text):

@@ -16,7 +16,7 @@ BLUE = (29, 74, 165)
 
 def cells(tab, value):
     """`value` (JavaScript, of the element `c`) of every cell that exists, by (layer, position)."""
-    found = tab.js(f"Object.fromEntries([...document.querySelectorAll('.cell')].map(c => [c.id, {value}]))")
+    found = tab.js(f"Object.fromEntries([...{tab.root}.querySelectorAll('.cell')].map(c => [c.id, {value}]))")
     return {tuple(int(i) for i in name[1:].split("-")): one for name, one in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -12,6 +13,7 @@ import semhub_lens as shl
 import test_prose as prose
 from lines import HOOKED_LINE
 
+ROOT = Path(__file__).parent.parent
 NAMES = (
     "1_logit_lens",
     "2_languages_and_similarity",
@@ -131,6 +133,18 @@ def test_on_the_other_line_all_notebooks_run_in_one_kernel():
         pytest.skip("each runs alone")
     for notebook in notebooks.executed(*notebooks.NOTEBOOKS):
         shows_its_figures(notebook)
+
+
+@pytest.mark.slow
+def test_without_ipywidgets_nothing_is_pink_and_no_bar_stays():
+    """Not even where it loads; the first cell of the notebook hides that package."""
+    hidden = f"import sys\nsys.modules['ipywidgets'] = None\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}"
+    load = "import semhub_lens as shl, models\nfrom semhub_lens.base import progress\nprogress.SOON = 0"
+    lens = "shl.logit_lens(models.tiny('bridge'), 'three plus two')"
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in (hidden, load, lens)])
+    notebooks.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    bar, result = outputs_of(notebook)
+    assert bar.data == {"text/html": "", "text/plain": ""} and "srcdoc" in result.data["text/html"]
 
 
 def test_notebooks_of_one_kernel_share_the_model_and_keep_their_outputs(tmp_path, monkeypatch):

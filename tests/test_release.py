@@ -70,6 +70,15 @@ def test_the_empty_environment_holds_what_is_required_and_nothing_else(tmp_path)
     assert done.stdout == "no numpy\n"
 
 
+def test_the_empty_environment_has_the_data_of_what_it_holds(tmp_path):
+    pytest.importorskip("jupyterlab")
+    release.empty_environment(tmp_path / "empty", release.closure(["jupyterlab"]).values())
+    for name in ("share/jupyter/lab/static/index.html", "etc/jupyter/jupyter_server_config.d/jupyterlab.json"):
+        copied = tmp_path / "empty" / name
+        assert not copied.is_symlink() and copied.read_bytes() == (Path(sys.prefix) / name).read_bytes()
+    assert not (tmp_path / "empty" / "share/jupyter/labextensions/anywidget").exists()
+
+
 def test_a_command_that_fails_ends_the_check_with_what_it_printed(tmp_path):
     assert release.said(sys.executable, "-c", "print(1)", cwd=tmp_path) == "1\n"
     with pytest.raises(SystemExit, match="it broke"):

@@ -16,3 +16,5 @@
 - `optional_packages`: extras and verified files in them.
 - `allocator`: keeps freed memory in a command's process.
 """
+
+from semhub_lens.base import progress as progress  # first: see there what the first import of tqdm.auto would say

@@ -1,7 +1,12 @@
 """The progress display of long work: one line with the current step, the speed and the time left."""
 
-from collections.abc import Iterator
+import importlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,8 +21,55 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.text import Text
+from tqdm import std
 
 from semhub_lens.base.shown_text import harmless
+
+with warnings.catch_warnings():  # in a kernel without ipywidgets its first import warns, in pink
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    importlib.import_module("tqdm.auto")
+
+SOON = 0.5
+"""Seconds of work that a notebook shows no line for."""
+
+
+class tqdm(std.tqdm):
+    """A bar on the terminal; in a notebook a line of text, which needs no extension and is no error in pink."""
+
+    def status_printer(self, file: Any) -> Callable[[str], None]:
+        """What writes the line, whenever it changes."""
+        if _in_notebook():
+            self.fp = file = _Line()
+        return super().status_printer(file)
+
+
+class _Line:
+    """A text in the output of a notebook's cell, changed in place; where it ends empty, nothing of it is seen."""
+
+    def __init__(self) -> None:
+        self._place: Any = None
+        self._since = time.monotonic()
+
+    def write(self, text: str) -> None:
+        """Show a line; what begins otherwise moves a terminal's cursor."""
+        if not text.startswith("\r"):
+            return
+        line = text.strip()
+        shown = {"text/plain": line} if line else {"text/html": "", "text/plain": ""}
+        if self._place is not None:
+            self._place.update(shown, raw=True)
+        elif line and time.monotonic() - self._since >= SOON:
+            display = importlib.import_module("IPython.display").display
+            self._place = display(shown, raw=True, display_id=True)
+
+    def flush(self) -> None:
+        """Everything is written at once."""
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in a kernel; IPython on a terminal is none."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class _Rate(ProgressColumn):

@@ -23,10 +23,10 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.given import Prompts

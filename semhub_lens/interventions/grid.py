@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import Unfit
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt

@@ -18,10 +18,10 @@ import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
+from semhub_lens.base.progress import tqdm
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.media import joined
 from semhub_lens.inputs.prompts import Prompt

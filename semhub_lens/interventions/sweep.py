@@ -15,11 +15,11 @@ from numbers import Real
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.base.shown_text import harmless

@@ -10,9 +10,9 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.progress import tqdm
 from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24

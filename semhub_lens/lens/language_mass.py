@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, whole_number
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt

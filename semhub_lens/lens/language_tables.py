@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import one_hot
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.files import require_folder, write_aside
 from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.progress import tqdm
 from semhub_lens.inputs.tokens import token_texts
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.packaged import CACHE_ADVICE, cache_root

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit, whole_number
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.inputs.given import Prompts

@@ -7,12 +7,12 @@ from typing import Any, SupportsIndex, overload
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.processes import in_step, is_main, place
+from semhub_lens.base.progress import tqdm
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.capture import residual_reads

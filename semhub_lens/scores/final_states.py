@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import check_finite
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.kernel import BLOCK_ENTRIES

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
 from semhub_lens.data.media.items import MediaItem

@@ -10,9 +10,9 @@ import math
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.rng import generator
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.sampler import PRIME, Sampler

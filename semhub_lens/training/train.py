@@ -25,10 +25,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.spokes.projector import Projector, Shape

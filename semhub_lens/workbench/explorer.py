@@ -26,6 +26,12 @@ FIRST = {
     "interventions": [], "written": [],
 }  # fmt: skip
 """The first request of an explorer."""
+NO_FORM = (
+    "<p>The form needs the package anywidget where Jupyter itself runs. Install it there, reload this page and run "
+    'the cell again. Or ask from Python: <code>explorer.ask(prompt="...").wait()</code>, then show '
+    "<code>explorer.result</code>.</p>"
+)
+"""Text in place of the form, for places without widgets."""
 
 
 @checked
@@ -113,12 +119,17 @@ class Explorer:
         """A script that makes the same results from `model` and, if there is one, `table`."""
         return script(self._answered().asked, self._bench.table is not None, self._answered().by_head)
 
+    def __repr__(self) -> str:
+        lines = [f"Explorer of {self.widget.setup['model']}: a form that runs the model as you type"]
+        lines.append('Next: .ask(prompt="...").wait(), then .result for the lens and .code for its script')
+        return "\n".join(lines)
+
     def _repr_mimebundle_(self, **settings: Any) -> Any:
+        """The widget, and for nbconvert or a code host the last answer and a few words."""
         bundle = self.widget._repr_mimebundle_(**settings)
         data, *rest = bundle if isinstance(bundle, tuple) else (bundle,)
-        if self._answer is not None:  # where no widget can live: nbconvert, a code host
-            frames = [shown(one)["text/html"] for one in self._answer.shown()]
-            data = {**data, "text/html": "\n".join(frames)}
+        frames = [shown(one)["text/html"] for one in (self._answer.shown() if self._answer else ())]
+        data = {**data, "text/html": "\n".join([*frames, NO_FORM]), "text/plain": repr(self)}
         return (data, *rest) if rest else data
 
     def _answered(self) -> Answer:

@@ -330,5 +330,15 @@ def test_the_widget_shows_itself_and_a_frame_where_none_can_live(model):
     assert explorer.widget.pages and explorer.widget.answer["state"] == "done"
 
 
+def test_where_no_widget_can_live_it_says_what_to_do(model):
+    pytest.importorskip("anywidget")
+    explorer = shl.explore(model)
+    for asked in (False, True):
+        bundle = (explorer.ask(prompt=TEXT, new_tokens=0).wait(60.0) if asked else explorer)._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        assert data["text/html"].endswith(explorers.NO_FORM) and ("srcdoc" in data["text/html"]) == asked
+        assert data["text/plain"] == repr(explorer) and repr(explorer).startswith("Explorer of tiny-llama: a form")
+
+
 def test_a_hostile_text_stays_in_its_string(model):
     assert "</script" not in explorers.widget_script() and planted_lens(["a"]).labels == ("a",)

@@ -87,7 +87,7 @@ def notebook(chrome, tmp_path):
     source = NOTEBOOK.replace("VALUES", as_json(values)).replace("SCRIPT", as_json(widget_script()))
     path.write_text(source, encoding="utf-8")
     tab = chrome.open(path.as_uri())
-    tab.js("new Promise(done => { const wait = () => window.ready ? done() : setTimeout(wait, 5); wait(); })")
+    tab.until("window.ready")
     yield tab
     assert not tab.faults()
     assert all(url.startswith(("file:", "blob:")) for url in tab.requests())

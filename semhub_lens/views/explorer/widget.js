@@ -28,6 +28,9 @@ function render({ model, el: place }) {
   const head = el("header", {}, el("h1", {}, "Explore"), el("span", { class: "prompt" }, setup.model), status);
   shadow.append(el("style", {}, STYLE), el("div", { class: "home" }, head, form.node, tabs, texts, lens, script));
   place.append(host);
+  // JupyterLab takes bare letters for commands ("dd" deletes a cell), and does not see which field in here they go to.
+  const guard = (event) => host.toggleAttribute("data-lm-suppress-shortcuts", !((event.ctrlKey || event.metaKey) && event.key === "s"));
+  addEventListener("keydown", guard, true);  // before JupyterLab's own
   let view = null;
   let drawn = null;
   let tab = 0;
@@ -135,6 +138,7 @@ function render({ model, el: place }) {
   script.hidden = !code.textContent;
   return () => {
     around.disconnect();
+    removeEventListener("keydown", guard, true);
     view?.close();
     for (const [name, act] of Object.entries(told)) model.off(name, act);
   };
