@@ -105,14 +105,14 @@ def test_a_name_in_a_file_does_not_lead_out_of_its_folder(name, tmp_path):
 
 WHERE = {"class": "Provenance", "fields": {}}
 HEADERS = {
-    "a command": ({"class": "X", "module": "semhub_lens.__main__"}, "holds a 'X', which this version"),
-    "another package": ({"class": "X", "module": "antigravity"}, "holds a 'X', which this version"),
-    "a path": ({"class": "X", "module": "semhub_lens.../../x"}, "holds a 'X', which this version"),
-    "no module": ({"class": "X", "module": "semhub_lens.nothing.there"}, "holds a 'X', which this version"),
-    "controls": ({"class": "\x1b[2J\x07"}, r"holds a '\\x1b\[2J\\x07'"),
+    "a command": ({"class": "X", "module": "semhub_lens.__main__"}, "contains a 'X', which this version"),
+    "another package": ({"class": "X", "module": "antigravity"}, "contains a 'X', which this version"),
+    "a path": ({"class": "X", "module": "semhub_lens.../../x"}, "contains a 'X', which this version"),
+    "no module": ({"class": "X", "module": "semhub_lens.nothing.there"}, "contains a 'X', which this version"),
+    "controls": ({"class": "\x1b[2J\x07"}, r"contains a '\\x1b\[2J\\x07'"),
     "a list": ({"class": ["LensResult"]}, "which this version"),
     "no header": ([1], "is not a result"),
-    "a part": (WHERE, "holds a 'Provenance', which this version"),
+    "a part": (WHERE, "contains a 'Provenance', which this version"),
     "no mapping": ({"class": "Generation", "fields": [1]}, "has other fields"),
     "another tensor": ({"class": "Generation", "fields": {"prompts": {"tensor": "../../x"}}}, "has other fields"),
     "deep": ({"class": "Generation", "fields": {"prompts": "DEEP"}}, "is not a result|has other fields"),

@@ -76,7 +76,7 @@ class Translators(Result):
             SemhubError: an entry that has no translator, states of another width.
         """
         if not 0 <= layer < len(self.bias):
-            raise SemhubError(f"There are translators of residual entries 0 to {len(self.bias) - 1}, not of {layer}.")
+            raise SemhubError(f"There are translators for residual entries 0 to {len(self.bias) - 1}, not for {layer}.")
         if states.shape[-1:] != self.bias.shape[-1:]:
             raise SemhubError(
                 f"The translators read states of width {self.bias.shape[-1]}, got shape {tuple(states.shape)}."

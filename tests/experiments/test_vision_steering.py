@@ -194,7 +194,7 @@ def test_a_multimodal_model_is_steered_through_its_processor():
 
 
 def test_too_few_colour_words_are_refused(tiny_model):
-    with pytest.raises(ValueError, match=r"5 colour words of one token .* has 3: red, green, blue"):
+    with pytest.raises(ValueError, match=r"5 one-token colour words .* has 3: red, green, blue"):
         run_steering(job_of(tiny_model, reader=seeing(tiny_model)))
     assert len(COLOURS) >= vision_steering.FEWEST_COLOURS
 

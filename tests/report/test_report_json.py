@@ -125,7 +125,7 @@ def test_it_is_written_with_the_page_while_the_page_fills(tmp_path, monkeypatch)
     record = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     jsonschema.validate(record, SCHEMA)
     assert not record["complete"] and "it broke" in record["stopped"] and len(record["experiments"]) == 1
-    with pytest.raises(SemhubError, match=r"the name of its report\.json"):
+    with pytest.raises(SemhubError, match=r"the name of its own report\.json"):
         report(models.tiny("bridge"), tmp_path / "page.json", only=IDS, progress=False)
 
 
@@ -199,7 +199,7 @@ def test_entries_are_matched_by_the_nearest_depth():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is no report.json"), ("[]", "is no report.json"), ('{"schema": 9}', "newer semhub_lens .schema 9")],
+    [("{", "is not a report.json"), ("[]", "is not a report.json"), ('{"schema": 9}', "newer semhub_lens .schema 9")],
 )
 def test_what_is_no_report_is_refused_in_words(text, message, tmp_path):
     (tmp_path / "x.json").write_text(text)

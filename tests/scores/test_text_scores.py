@@ -211,7 +211,7 @@ BAD = {
     "a language twice": (lambda: shl.language_of("dog", ["en", "en"]), "different languages"),
     "unknown way": (lambda: inspect.unwrap(shl.language_of)("dog", among="some"), "'given' or 'all'"),
     "unequal numbers": (lambda: shl.relevance(["a", "b"], ["c"]), "each of 2 prompts, got 1"),
-    "unmeasured language": (lambda: shl.sentiment("hund", "da"), "not measured in 'da'; it was in en, fr, es, de, zh"),
+    "unmeasured language": (lambda: shl.sentiment("hund", "da"), "not measured in 'da', only in en, fr, es, de, zh"),
     "too few": (lambda: shl.SentimentClassifier(sentences=sentiments()[:30]), "30 positive and 0 negative"),
     "blank": (lambda: shl.SentimentClassifier(sentences=[SentimentText(" ", "positive", "en")]), "1 of the .* blank"),
 }

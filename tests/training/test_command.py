@@ -95,7 +95,7 @@ def test_wrong_options_are_refused_before_features_are_made(monkeypatch, tmp_pat
         ended = CliRunner().invoke(command.app, words)
         assert isinstance(ended.exception, SemhubError | SystemExit) and ended.exit_code in (1, 2), (value, ended)
         assert isinstance(ended.exception, SemhubError) or f"--{option}" in ended.output, value
-    for kind, message in (("nothing", "Unknown kind 'nothing'"), ("vision", "give a colour font")):
+    for kind, message in (("nothing", "Unknown kind 'nothing'"), ("vision", "Give a colour font")):
         assert message in str(CliRunner().invoke(command.app, [kind, "--out", "made"]).exception)
     assert not (tmp_path / "made").exists()
 

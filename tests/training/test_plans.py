@@ -92,7 +92,7 @@ def test_recordings_are_named_by_what_they_say(tmp_path):
     assert (hund.style, hund.concept, hund.names) == ("anna", "dog", {"de": ("Hund",)})
     samples, rate = hund.open()
     assert rate == 16000 and np.allclose(samples, np.linspace(-0.5, 0.5, 800), atol=1e-4)
-    with pytest.raises(ValueError, match=r"no recordings of words below .*nowhere; expected .*en/guinea pig.wav"):
+    with pytest.raises(ValueError, match=r"no recordings of words below .*nowhere. Expected .*en/guinea pig.wav"):
         named_recordings(tmp_path / "nowhere", "anna", said)
 
 

@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_said(lens, noise):
         picture_map(lens, [pixels], [TILE, TILE])
     with pytest.raises(ValueError, match="a time for each position"):
         sound_map(lens, (1, 2), (0.0,))
-    with pytest.raises(ValueError, match="rise"):
+    with pytest.raises(ValueError, match="must increase"):
         sound_map(lens, (1, 2), (0.1, 0.0))
     with pytest.raises(ValueError, match="samples, rate"):
         sound_map(lens, (1, 2), (0.0, 0.1), (noise[0], 0))
