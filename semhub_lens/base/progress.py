@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 from tqdm import std
 
+from semhub_lens.base.processes import is_main
 from semhub_lens.base.shown_text import harmless
 
 with warnings.catch_warnings():  # in a kernel without ipywidgets its first import warns, in pink
@@ -34,13 +35,28 @@ SOON = 0.5
 
 
 class tqdm(std.tqdm):
-    """A bar on the terminal; in a notebook a line of text, which needs no extension and is no error in pink."""
+    """A bar on the terminal; in a notebook a line of text, which needs no extension and is no error in pink.
+
+    Nothing is written to a log file, or by a process of a launch that is not the first.
+    """
 
     def status_printer(self, file: Any) -> Callable[[str], None]:
         """What writes the line, whenever it changes."""
-        if _in_notebook():
+        if not is_main() or not (_in_notebook() or file.isatty()):
+            self.fp = file = _Nowhere()
+        elif _in_notebook():
             self.fp = file = _Line()
         return super().status_printer(file)
+
+
+class _Nowhere:
+    """Takes a line and shows none."""
+
+    def write(self, text: str) -> None:
+        """Forget the text."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class _Line:

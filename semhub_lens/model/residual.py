@@ -11,7 +11,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
-from semhub_lens.base.processes import in_step, is_main, place
+from semhub_lens.base.processes import in_step, place
 from semhub_lens.base.progress import tqdm
 from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
@@ -122,7 +122,6 @@ def _written(
     def measure(window: list[Prompt]) -> Float[Tensor, "layer item d_model"]:
         return residual_reads(model, window, [read], max_tokens=max_tokens, bar=bar)[0]
 
-    hidden = not (progress and is_main())
-    with tqdm(total=total, desc="residual stream", unit="prompt", disable=hidden, leave=False) as bar:
+    with tqdm(total=total, desc="residual stream", unit="prompt", disable=not progress, leave=False) as bar:
         settings["torch"] = torch.__version__
         return write_states(out, chain(first, windows), measure, settings, provenance, bar.update)

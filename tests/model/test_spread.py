@@ -34,9 +34,9 @@ def test_the_mass_is_that_of_these_positions_alone(tiny_model):
 
 
 def test_no_position_is_refused_before_the_model_runs(tiny_model):
-    with pytest.raises(shl.SemhubError, match="at least 1[,;] got 0"):
+    with pytest.raises(shl.SemhubError, match=r"at least 1[,;] got 0"):
         language_mass(tiny_model, ["dog"], shl.script_table(tiny_model), positions=0, progress=False)
-    with pytest.raises(shl.SemhubError, match="at least 1[,;] got 0"):
+    with pytest.raises(shl.SemhubError, match=r"at least 1[,;] got 0"):
         shl.experiments.run("multilingual.language_mass", tiny_model, positions=0, progress=False)
 
 
