@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import require_place, user_path
 from semhub_lens.base.json_text import in_json
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.loading import load
@@ -76,26 +76,33 @@ def train_spoke(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")] = False,
 ) -> None:
     """Train and test a projector that lets a text-only model read pictures or sound."""
+    if kind not in ("vision", "audio"):
+        raise SemhubError(f"Unknown kind {kind!r}; expected vision or audio.")
+    if kind == "vision" and font is None:
+        raise SemhubError("A vision spoke learns from emoji. Give a colour font with --font.")
+    sizes = {"words": words, "views": views, "grid": grid, "embeddings": embeddings, "hidden": hidden, "every": every}
+    if wrong := [f"--{name} {size}" for name, size in sizes.items() if size is not None and size < 1]:
+        raise SemhubError(f"Sizes are at least 1, got {', '.join(wrong)}.")
+    if rank < 0 or (codes and not pretraining) or (rank and not codes):
+        raise SemhubError(f"--codes need --pretraining, and --rank needs --codes, 0 or more; got --rank {rank}.")
+    require_place(out)
     kept, shown = cache or out / "features", not quiet
     styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
-    if kind == "vision":
-        if font is None:
-            raise SemhubError("A vision spoke learns from emoji. Give a colour font with --font.")
-        plan = vision_plan(
-            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
-        )
-    elif kind == "audio":
-        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed, progress=shown)
-    else:
-        raise SemhubError(f"Unknown kind {kind!r}; expected vision or audio.")
     joint = kind == "audio" or embeddings is not None
     settings = TrainingSettings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
         english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
         shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
+    frozen = load(model, device=device, dtype=dtype)  # before the features, which take a while
+    if font is not None and kind == "vision":
+        plan = vision_plan(
+            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
+        )
+    else:
+        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed, progress=shown)
     _, curve, result = run_plan(
-        load(model, device=device, dtype=dtype),
+        frozen,
         plan,
         out,
         name=name or f"{kind}-{Path(model).name}",

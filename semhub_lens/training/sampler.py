@@ -1,15 +1,16 @@
 """The training set of a projector, and the loss of a batch; see `training`."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from scipy.stats import beta
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
@@ -69,9 +70,26 @@ class TrainingSet:
         return fingerprint([sums, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
 
 
+COUNT, SIZE = "a whole number, 0 or more", "a whole number, at least 1"
+FITTING: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("steps", "batch", "candidates"), (SIZE, lambda value: is_index(value) and value >= 1)),
+    **dict.fromkeys(("warmup", "regions", "pretraining"), (COUNT, lambda value: is_index(value) and value >= 0)),
+    "folds": ("0, or a whole number of at least 2", lambda value: is_index(value) and (value == 0 or value >= 2)),
+    "learning_rate": ("a finite number above 0", lambda value: 0 < value < math.inf),
+    **dict.fromkeys(("weight_decay", "mixup"), ("a finite number, 0 or more", lambda value: 0 <= value < math.inf)),
+    "dropout": ("a share below 1", lambda value: 0 <= value < 1),
+    "english": ("a share from 0 to 1", lambda value: 0 <= value <= 1),
+}
+"""What settings may be, in words and as a test."""
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of a training: all that the weights depend on besides the training set and the model."""
+    """Settings of a training: all that the weights depend on besides the training set and the model.
+
+    Raises:
+        SemhubError: a number that nothing can be trained with, such as no steps or a dropout of 1.
+    """
 
     steps: int = 2000
     batch: int = 32
@@ -107,6 +125,12 @@ class TrainingSettings:
     seed: int = 0
     shuffle_pairs: bool = False
     """Train on names of other items: the null. Its results contain no knowledge of the pictures."""
+
+    def __post_init__(self) -> None:
+        for name, (wanted, fits) in FITTING.items():
+            if not fits(getattr(self, name)):
+                raise SemhubError(f"{name}={getattr(self, name)!r} is no setting to train with: expected {wanted}.")
+        generator(self.seed)
 
 
 class Batch(NamedTuple):
