@@ -70,7 +70,7 @@ BAD = {
     "no target": (lambda m: target(m, ["red"], [[]]), "at least one", True),
     "too few targets": (lambda m: target(m, ["red", "dog"], ["two"]), "2 positions are read, got 1", True),
     "one string of targets": (lambda m: target(m, ["red", "dog"], "two"), "takes a list .*got 'two'", True),
-    "ragged targets": (lambda m: target(m, ["red", "dog"], [["two"], ["two", "one"]]), r"same number of .*\[1, 2\]", True),
+    "ragged targets": (lambda m: target(m, ["red", "dog"], [["two"], ["two", "one"]]), r"same number.*1, 2", True),
     "foreign target": (lambda m: target(m, ["red"], [69]), r"Target token id 69 is outside .*69", True),
     "negative target": (lambda m: target(m, ["red"], [-1]), r"Target token id -1 is outside .*69", True),
     "lens over a wide span": (lambda m: target(m, prompt(m), ["two"], read_at="ab"), "means 2 positions", True),

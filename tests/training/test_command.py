@@ -95,9 +95,14 @@ def test_wrong_options_are_refused_before_features_are_made(monkeypatch, tmp_pat
         ended = CliRunner().invoke(command.app, words)
         assert isinstance(ended.exception, SemhubError | SystemExit) and ended.exit_code in (1, 2), (value, ended)
         assert isinstance(ended.exception, SemhubError) or f"--{option}" in ended.output, value
-    for kind, message in (("nothing", "Unknown kind 'nothing'"), ("vision", "Give a colour font")):
-        assert message in str(CliRunner().invoke(command.app, [kind, "--out", "made"]).exception)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_kind_that_is_none_or_lacks_its_font_is_refused(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for kind, message in (("nothing", "Unknown kind 'nothing'"), ("vision", "--font")):
+        assert message in str(CliRunner().invoke(command.app, [kind, "--out", "made"]).exception)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("module", "use"), [("emoji", emoji_names), ("espeakng_loader", _engine.__wrapped__)])
