@@ -70,10 +70,10 @@ BAD = {
     "no target": (lambda m: target(m, ["red"], [[]]), "at least one", True),
     "too few targets": (lambda m: target(m, ["red", "dog"], ["two"]), "2 positions are read, got 1", True),
     "one string of targets": (lambda m: target(m, ["red", "dog"], "two"), "takes a list .*got 'two'", True),
-    "ragged targets": (lambda m: target(m, ["red", "dog"], [["two"], ["two", "one"]]), r"equally many.*\[1, 2\]", True),
+    "ragged targets": (lambda m: target(m, ["red", "dog"], [["two"], ["two", "one"]]), r"number of targets.*\[1, 2\]", True),
     "foreign target": (lambda m: target(m, ["red"], [69]), r"Target token id 69 is outside .*69", True),
     "negative target": (lambda m: target(m, ["red"], [-1]), r"Target token id -1 is outside .*69", True),
-    "lens over a wide span": (lambda m: target(m, prompt(m), ["two"], read_at="ab"), "names 2 positions", True),
+    "lens over a wide span": (lambda m: target(m, prompt(m), ["two"], read_at="ab"), "means 2 positions", True),
     "lens past the end": (lambda m: target(m, ["red"], ["two"], read_at=[[2]]), "Position 2 is past the end", True),
     "too many lists": (lambda m: target(m, ["red"], ["two"] * 2, read_at=[[0], [1]]), "each of 1 prompts, got 2", True),
     "another model's table": (

@@ -54,7 +54,7 @@ class Readout:
     Args:
         model: any TransformerLens model.
         norm: "final" applies the final norm, like the model. "none" reads the state without a norm, $W_U^\top h + b_U$;
-            it needs unfolded weights. "paper" is "none" except at the last layer, which is normed: the reference code
+            it needs unfolded weights. "paper" is "none" except at the last layer, which is normed. The reference code
             of the Semantic Hub paper reads this way, because the last of Hugging Face's hidden states is already
             normed. "tuned" is "final" through the translators that are packaged for the model.
         translator: a map before the norm at every layer except the last: `Translators` (a tuned lens), which refuse any

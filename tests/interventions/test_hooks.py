@@ -244,7 +244,7 @@ def test_a_vector_that_is_not_finite_or_not_of_the_models_size_raises(tiny_model
 def test_directions_that_define_nothing_raise():
     with pytest.raises(ValueError, match="non-zero"):
         shl.hooks.project_out(torch.zeros(4))
-    with pytest.raises(ValueError, match="same way"):
+    with pytest.raises(ValueError, match="same direction"):
         shl.hooks.swap(A, 3 * A)
 
 

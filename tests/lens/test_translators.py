@@ -139,7 +139,7 @@ def test_a_map_is_its_formula(rank):
     whole = left[1] if right is None else left[1] @ right[1]
     by_hand = torch.stack([torch.stack([0.3 * h + whole @ h + bias[1] for h in row]) for row in states])
     torch.testing.assert_close(made(states, 1), by_hand, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="residual entries 0 to 1, not of 2"):
+    with pytest.raises(ValueError, match="residual entries 0 to 1, not for 2"):
         made(states, 2)
 
 
@@ -179,7 +179,7 @@ def test_another_model_is_refused_and_another_backend_is_not(backend, made, tmp_
 
 def test_a_packaged_set_is_read_by_name_and_only_on_its_model(model, made, monkeypatch, tmp_path):
     monkeypatch.setattr(packaging, "FOLDER", tmp_path)
-    with pytest.raises(shl.Unfit, match=r"packaged for tiny-llama .*, only for no model\. Train some"):
+    with pytest.raises(shl.Unfit, match=r"packaged for tiny-llama .*, only for no model\. Train your own"):
         shl.logit_lens(model, "two", norm="tuned", **QUIET)
     made.save(tmp_path / "tiny.safetensors")
     named = shl.logit_lens(model, "two plus", norm="tuned", **QUIET)

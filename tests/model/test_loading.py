@@ -107,7 +107,7 @@ def test_a_refusal_in_half_precision_says_how_to_tell_rounding_from_a_fault(tmp_
     monkeypatch.setattr(loading, "disagreement", lambda model, reference: off)
     with pytest.raises(Unfit, match=r"differ by 1\.9 in bfloat16 \(dtype='float32' tells"):
         shl.load(tmp_path, backend=backend, dtype="bfloat16")
-    with pytest.raises(Unfit, match=r"differ by 1\.9\. To go on"):
+    with pytest.raises(Unfit, match=r"differ by 1\.9\. To continue"):
         shl.load(tmp_path, backend=backend)
 
 

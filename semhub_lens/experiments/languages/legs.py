@@ -75,8 +75,8 @@ GLOSSES = Preference(
 def run_similarity(job: Job) -> ExperimentResult:
     """Eq. 1 on parallel sentences: are translations closer to each other than unrelated sentences?
 
-    There are two reads, as in the reference code: the mean over the sentence's tokens, and the last token after a
-    neutral continuation, so that the last token is not the full stop.
+    There are two reads, as in the reference code. One is the mean over the sentence's tokens. The other is the last
+    token after a neutral continuation, so that it is not the full stop.
     """
     texts, source = parallel(job.data)
     others = [code for code in OTHERS if code in texts]

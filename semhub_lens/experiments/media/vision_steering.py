@@ -82,8 +82,8 @@ def run_steering(job: Job) -> ExperimentResult:
     \qquad\text{for all } e \ge \ell \text{ and } p \text{ of that half}$$
 
     with $\bar n_e$ the mean norm of the states at the pictures' positions at entry e. Two things are read at the end of
-    "The color on the left is": log p(new) - log p(old), and whether the most probable next token is the new colour, the
-    old one or neither. The positions of the text are never changed.
+    "The color on the left is". One is log p(new) - log p(old). The other is whether the most probable next token is the
+    new colour, the old one or neither. The positions of the text are never changed.
 
     Raises:
         SemhubError: there are fewer than 16 items or five one-token colour words, or the reader's positions are not a
