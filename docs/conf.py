@@ -33,7 +33,7 @@ html_theme = "furo"
 html_title = "semhub_lens"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_js_files = ["tables.js"]
+html_js_files = ["tables.js", "live.js"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 

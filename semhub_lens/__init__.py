@@ -1,4 +1,4 @@
-"""semhub_lens: read, compare and move the semantic hub of any TransformerLens model.
+"""semhub_lens: read, compare and steer the semantic hub of any TransformerLens model.
 
 >>> import semhub_lens as shl  # doctest: +SKIP
 >>> model = shl.load("gemma-3-270m")  # doctest: +SKIP

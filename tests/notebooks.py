@@ -1,7 +1,8 @@
 """Makes what the notebooks show: `python tests/notebooks.py` runs them, or those named, and stores their outputs.
 
 Outputs are stored light: of each a picture and a few words, no page and no script. `python tests/notebooks.py runs`
-measures the saved runs (`notebooks/runs`) that the last notebook reads, or those named.
+measures the saved runs (`notebooks/runs`) that the last notebook reads, or those named. `python tests/notebooks.py
+figures` draws these runs for the results page.
 """
 
 import sys
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 RUNS = FOLDER / "runs"
+FIGURES = ROOT / "docs" / "_static" / "runs"
 ITEMS = 32
 """Of each saved run; docs/results.md has the full sizes."""
 LEGS = {
@@ -112,8 +114,17 @@ def shortened(result, titles):
     return replace(result, legs=tuple(legs[title] for title in titles), extras=())
 
 
+def drawn(name):
+    """A saved run as a still picture."""
+    return figure_still(shl.figure(shl.load_result(RUNS / f"{name}.safetensors")))
+
+
 def main(arguments):
     """Run and store what is named."""
+    if arguments == ["figures"]:
+        for name in LEGS:
+            (FIGURES / f"{name}.svg").write_text(drawn(name), encoding="utf-8")
+        return
     if arguments[:1] == ["runs"]:
         RUNS.mkdir(exist_ok=True)
         for name in arguments[1:] or LEGS:

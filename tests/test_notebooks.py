@@ -97,6 +97,14 @@ def test_a_saved_run_is_there_and_has_the_legs_of_the_paper(name):
     assert run.id == name and tuple(leg.title for leg in run.legs) == notebooks.LEGS[name]
 
 
+@pytest.mark.parametrize("name", notebooks.LEGS)
+def test_the_results_page_shows_the_saved_run_as_it_is_drawn_today(name):
+    page = (notebooks.ROOT / "docs" / "results" / "index.md").read_text(encoding="utf-8")
+    assert f"(../_static/runs/{name}.svg)" in page
+    stored = (notebooks.FIGURES / f"{name}.svg").read_text(encoding="utf-8")
+    assert stored == notebooks.drawn(name), "draw it again: python tests/notebooks.py figures"
+
+
 def test_a_lens_is_stored_as_its_picture_a_figure_as_its_still_and_a_small_table_as_it_is(tiny_model):
     lens = shl.logit_lens(tiny_model, "three plus two", progress=False)
     (kept,) = [notebooks.light(new_output("display_data", lens._repr_mimebundle_()))]

@@ -128,6 +128,9 @@ def word_tokens(tokenizer: Any, word: str, *, variants: Variants = "all", first_
         first_token: represent a spelling of several tokens by its first token. The number then measures that token,
             which other words may share.
 
+    Returns:
+        The ids, and the spelling of each: `.ids` and `.variants`.
+
     Raises:
         SemhubError: empty word; no spelling is a single token (its pieces are listed).
 

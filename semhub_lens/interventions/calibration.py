@@ -54,6 +54,9 @@ def calibrate(
         start: the first strength.
         tolerance: the largest distance below the budget, as a share of it.
 
+    Returns:
+        The strength, its damage, and the damage at every strength that was tried.
+
     Raises:
         SemhubError: budget, start or tolerance not above 0, a measure with several scores, NaN damage, or a budget that
             is not reached at `start` times $2^{20}$.

@@ -55,6 +55,9 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
         pair: its language and the language of the translation, as codes.
         examples: words with their translations.
 
+    Returns:
+        The prompt.
+
     Raises:
         SemhubError: an unknown language code.
 

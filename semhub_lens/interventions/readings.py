@@ -57,6 +57,9 @@ def reading_prompt(
         language: of the prompt: "en", "fr", "es", "de" or "zh". The answer is usually in this language.
         words: the words that an identity prompt repeats; None means the first bundled nouns.
 
+    Returns:
+        The prompt.
+
     Raises:
         SemhubError: an unknown language, no words, words for a description.
 

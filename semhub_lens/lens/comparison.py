@@ -119,6 +119,9 @@ def compare(
         names: the names on the page.
         align: the alignment of unequal prompts; see `Align`. "start" needs prompts of equal length.
 
+    Returns:
+        The comparison, with positions aligned in columns; its figure shows both lenses and their difference.
+
     Raises:
         SemhubError: different vocabularies, unequal numbers of layers, prompts of unequal length with "start", or spans
             that overlap or go past the end.

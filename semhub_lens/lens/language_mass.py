@@ -89,6 +89,12 @@ def language_mass(
 
     Raises:
         SemhubError: empty input, or a table for another vocabulary.
+
+    Example:
+        >>> table = shl.script_table(tiny_model)
+        >>> mass = language_mass(tiny_model, ["three plus two", "red dog"], table, progress=False)
+        >>> mass.item_mass.shape[1], torch.allclose(mass.mass.sum(-1), torch.ones(len(mass.mass)))
+        (2, True)
     """
     listed = as_prompts(model, prompts)
     require_hooks(model, hook_names(hooks))

@@ -88,8 +88,16 @@ def language_table(
             languages, like the reference code of the Semantic Hub paper.
         progress: show a progress bar while building.
 
+    Returns:
+        The table: `.weights` `[vocab lang]`, whose rows sum to 1, and the names of its columns, `.languages`.
+
     Raises:
         SemhubError: no tokenizer, or a language that `wordfreq` lacks.
+
+    Example:
+        >>> table = language_table(tiny_model, ["en", "fr"], words=100, progress=False)
+        >>> table.languages, table.weights.shape[0] == tiny_model.cfg.d_vocab
+        (('en', 'fr', 'unknown'), True)
     """
     _require_tokenizer(model)
     if unknown not in ("own", "uniform") or words < 1:
@@ -198,6 +206,9 @@ def script_table(model: Model) -> LanguageTable:
     """Build the table from token to the Unicode script of its letters; tokens without letters are `unknown`.
 
     It needs no word list. A script is not a language: most European languages share Latin script.
+
+    Returns:
+        The table: `.weights` `[vocab script]`, with a single 1 in each row.
 
     Raises:
         SemhubError: no tokenizer.

@@ -76,6 +76,9 @@ def train_translators(
             None keeps nothing.
         progress: show a progress bar.
 
+    Returns:
+        The maps, with the held-out KL of every layer; pass them to `Readout(model, translator=...)`.
+
     Raises:
         SemhubError: an entry out of range, a group with too few texts for the three parts, NaN states, or a folder that
             cannot be written.

@@ -93,6 +93,9 @@ def generate(
         show_special: keep the names of special tokens (`<end_of_turn>`) in the texts.
         progress: show a progress bar.
 
+    Returns:
+        The continuations: `.texts` without the prompts, and `.token_ids`.
+
     Raises:
         SemhubError: empty input, unknown hook, a hook that never fired, a position past the end, `max_new_tokens` below
             1, negative temperature, `use_cache=True` on a model whose cache is wrong, a token that the model predicts

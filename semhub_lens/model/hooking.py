@@ -78,7 +78,7 @@ def site_name(layer: int, site: str) -> str:
 
 @checked
 def residual_names(model: Model) -> list[str]:
-    """Hook names of the residual axis: the input of every block, then the output of the last."""
+    """Hook names of the residual axis: the input of every block, then the output of the last block."""
     blocks = n_layers(model)
     return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
 

@@ -97,6 +97,9 @@ def check(model: Model, *, reference: Any = None) -> HostCheck:
             {py:obj}`~semhub_lens.model.agreement.Reference` that was recorded before the model was wrapped. With None,
             agreement is not checked, because the model inside a bridge cannot serve as its own reference.
 
+    Returns:
+        The checks as a table: `.findings`, and `.sound`, which is true if no number would be wrong.
+
     Raises:
         SemhubError: not a TransformerLens model, not a reference, or another run of the model in progress.
 

@@ -69,6 +69,9 @@ def untrained(model: Model, *, seed: int) -> Model:
         model: any TransformerLens model; it is not changed. The copy needs the same amount of memory.
         seed: for the noise.
 
+    Returns:
+        The random-weight model, of the same class and shape.
+
     Raises:
         SemhubError: not a TransformerLens model.
         Unfit: a model with offloaded or quantised weights.

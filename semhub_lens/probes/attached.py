@@ -78,6 +78,9 @@ def train_probe(
         setup: only `c` and `tol` matter here, because nothing is split or random.
         provenance: the origin of the states, stored in the result.
 
+    Returns:
+        The classifier: `.weights` `[layer label d_model]` and `.classes`; attach it with `LinearProbe`.
+
     Raises:
         SemhubError: NaN states, unequal lengths, one class only.
 

@@ -121,6 +121,10 @@ def linear_probe(
         seed: for folds and shuffled labels.
         provenance: the origin of the states, stored in the result.
 
+    Returns:
+        Held-out predictions at every layer: `.accuracy` `[layer]`, and those of probes with shuffled labels,
+        `.control`; `.within.peak()` has the best layer.
+
     Raises:
         SemhubError: NaN states; unequal lengths, layers or widths; only one class; a class with fewer groups than
             folds; a label in `test` that was not trained; groups on one side only; an unknown option.

@@ -158,6 +158,9 @@ def transfer_matrix(
             no two items belong together. Or the names of the groups for each type.
         centre, setup, seed, provenance: see `linear_probe`.
 
+    Returns:
+        The predictions of every pair of types, and of the type probe: `.within`, `.across` and `.type_probe.accuracy`.
+
     Raises:
         SemhubError: fewer than two types, names that differ between the mappings, classes that differ between types,
             "rows" with unequal numbers of items, and the errors of `linear_probe`.

@@ -33,7 +33,8 @@ BAD = {
     "labels of another kind": (lambda: probe(STATES, test=(STATES, ROWS)), "strings in every data type"),
     "too few test labels": (lambda: probe(STATES, test=(STATES, labels()[1:])), "labels of test.*60 items, got 59"),
     "other layers": (
-        lambda: probe(STATES, test=(STATES[1:], labels())), "4 layers of width 24, but the training states have 5",
+        lambda: probe(STATES, test=(STATES[1:], labels())),
+        "4 layers of width 24, but the training states have 5",
     ),
     "other width": (lambda: probe(STATES, test=(STATES[..., 1:], labels())), "width 23"),
     "groups on one side": (lambda: probe(STATES, groups=ROWS, test=(STATES, labels())), "one side only"),
