@@ -89,7 +89,7 @@ def language_table(
         progress: show a progress bar while building.
 
     Returns:
-        The table: `.weights` `[vocab lang]`, whose rows sum to 1, and the names of its columns, `.languages`.
+        The table: `.weights` of shape `[vocab lang]`, whose rows sum to 1, and the names of its columns, `.languages`.
 
     Raises:
         SemhubError: no tokenizer, or a language that `wordfreq` lacks.
@@ -208,7 +208,7 @@ def script_table(model: Model) -> LanguageTable:
     It needs no word list. A script is not a language: most European languages share Latin script.
 
     Returns:
-        The table: `.weights` `[vocab script]`, with a single 1 in each row.
+        The table: `.weights` of shape `[vocab script]`, with a single 1 in each row.
 
     Raises:
         SemhubError: no tokenizer.

@@ -79,7 +79,7 @@ def train_probe(
         provenance: the origin of the states, stored in the result.
 
     Returns:
-        The classifier: `.weights` `[layer label d_model]` and `.classes`; attach it with `LinearProbe`.
+        The classifier: `.weights` of shape `[layer label d_model]` and `.classes`; attach it with `LinearProbe`.
 
     Raises:
         SemhubError: NaN states, unequal lengths, one class only.

@@ -122,7 +122,7 @@ def linear_probe(
         provenance: the origin of the states, stored in the result.
 
     Returns:
-        Held-out predictions at every layer: `.accuracy` `[layer]`, and those of probes with shuffled labels,
+        Held-out predictions at every layer: `.accuracy` of shape `[layer]`, and those of probes with shuffled labels,
         `.control`; `.within.peak()` has the best layer.
 
     Raises:
