@@ -14,7 +14,7 @@
 - `shown_text`: text from outside, made safe to display.
 - `rng`: random draws from explicit seeds.
 - `optional_packages`: extras and verified files in them.
-- `allocator`: keeps freed memory in a command's process.
+- `allocator`: keeps freed memory in a command's process, or returns it.
 """
 
 from semhub_lens.base import progress as progress  # first: see there what the first import of tqdm.auto would say

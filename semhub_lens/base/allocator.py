@@ -1,7 +1,8 @@
-"""Keeps freed memory in the process, so that large tensors do not cause new page faults at every step."""
+"""Freed memory: kept in the process, so that large tensors cause no page faults again, or returned to the system."""
 
 import ctypes
 import sys
+from typing import Any
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
@@ -16,7 +17,21 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it worked: False if the C library is not glibc.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_glibc("mallopt")
     return mallopt is not None and mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1
+
+
+def return_freed_memory() -> bool:
+    """Return the freed memory to the system once; later freed memory is kept or returned as before.
+
+    A process that keeps freed memory otherwise holds the sum of what its steps left between the blocks in use.
+
+    Returns:
+        Whether any was returned: False if the C library is not glibc.
+    """
+    malloc_trim = _of_glibc("malloc_trim")
+    return malloc_trim is not None and malloc_trim(0) == 1
+
+
+def _of_glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -93,7 +93,8 @@ class Job:
     @property
     def whole(self) -> str:
         """The sentence of the provenance on averages over such positions."""
-        read = "every one" if self.settings.positions is None else f"at most {self.settings.positions} of each stretch"
+        count = self.settings.positions
+        read = "every one" if count is None else f"at most {count} of each stretch (with random weights at one)"
         return f"Probabilities are averaged over positions: the whole vocabulary is read at {read}."
 
     @property
@@ -118,7 +119,8 @@ class Job:
     @cached_property
     def _on_random_weights(self) -> "Job":
         model = untrained(self.model, seed=self.seed) if self.untrained_model is None else self.untrained_model
-        return replace(self, model=model, settings=replace(self.settings, baseline=False))
+        few = None if self.settings.positions is None else 1  # of noise, one position tells what many do
+        return replace(self, model=model, settings=replace(self.settings, baseline=False, positions=few))
 
     def states(
         self, name: str, prompts: Sequence[Text], read: str | int = "last", hooks: Hooks = ()

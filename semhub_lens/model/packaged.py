@@ -4,6 +4,7 @@ A GGUF file is slow to open, because its tensors are de-quantised every time. `p
 de-quantises it once to float32 and keeps the result; the next load reads safetensors.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from semhub_lens.base.allocator import return_freed_memory
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import UNWRITTEN, reason, require_folder
 from semhub_lens.base.fingerprints import files_sha256
@@ -164,6 +166,8 @@ def _convert(parts: list[Path], target: Path) -> Path:
         aside.mkdir()
         gguf = _joined(parts, aside)
         _dequantise(gguf, aside)
+        gc.collect()  # a Hugging Face model holds itself
+        return_freed_memory()
         gguf.unlink()
         aside.rename(target)
     except UNWRITTEN as error:

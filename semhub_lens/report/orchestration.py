@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semhub_lens import experiments
+from semhub_lens.base.allocator import return_freed_memory
 from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import Missing, SemhubError, Unfit
 from semhub_lens.base.processes import is_main
@@ -126,6 +127,7 @@ class Plan:
                 results=[*results], unmeasured={**unmeasured}, running=experiment.id, coming=coming, rate=pace.rate,
                 left=left,
             )  # fmt: skip
+            return_freed_memory()  # of the model's conversion, of the experiment before
             random = untrained(self.model, seed=seed) if random is None else random
             shared = {"baseline": random, "reader": self.readers.get(experiment.modality)}
             try:

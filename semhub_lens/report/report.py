@@ -127,7 +127,7 @@ def size_in_words(n: int | None, full: bool) -> str:
         return f"{n} items in each experiment"
     if full:
         return "full: each experiment's own number of items"
-    where = f"the whole vocabulary at {POSITIONS} positions of each"
+    where = f"the whole vocabulary at {POSITIONS} positions of each, with random weights at one"
     return f"quick: at most {QUICK} items in each experiment, {where} (semhub report --full measures more)"
 
 

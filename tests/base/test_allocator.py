@@ -1,4 +1,4 @@
-"""Freed memory that is kept is not faulted in again; importing the library changes nothing."""
+"""Freed memory is kept and not faulted in again, or returned; importing the library changes nothing."""
 
 import sys
 
@@ -30,8 +30,32 @@ def test_large_tensors_fault_their_pages_in_once(fork, tmp_path):
     assert kept < 0.2 * plain
 
 
+RETURNED = """
+import torch
+from pathlib import Path
+from semhub_lens.base.allocator import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+keep_freed_memory()
+below, above = torch.ones(50_000_000), torch.ones(1_000_000)
+full = resident()
+del below
+kept = resident()
+print(return_freed_memory(), kept / full, resident() / full, float(above.sum()))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_kept_memory_is_returned_when_asked_also_below_what_is_in_use(fork, tmp_path):
+    said, kept, left, above = fork("-c", RETURNED, cwd=tmp_path).stdout.decode().split()
+    assert (said, float(above)) == ("True", 1_000_000.0)
+    assert float(kept) > 0.95 and float(left) < 0.8
+
+
 def test_another_system_is_left_alone(monkeypatch):
     from semhub_lens.base import allocator as _allocator
 
     monkeypatch.setattr(_allocator.sys, "platform", "darwin")
-    assert not _allocator.keep_freed_memory()
+    assert not _allocator.keep_freed_memory() and not _allocator.return_freed_memory()

@@ -18,6 +18,13 @@ def test_the_job_on_random_weights_is_made_once_with_its_model_and_its_readout(t
     assert (random.n, random.seed, random.baseline, job.baseline) == (16, 3, False, True)
 
 
+@pytest.mark.parametrize(("asked", "read"), [(None, None), (2, 1), (1, 1)])
+def test_random_weights_are_read_at_one_position_where_not_all_are_read(tiny_model, asked, read):
+    job = job_on(tiny_model, 16, positions=asked)
+    assert job.random().settings.positions == read and job.settings.positions == asked
+    assert ("with random weights at one" in job.whole) == (asked is not None)
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

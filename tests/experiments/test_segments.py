@@ -166,6 +166,16 @@ def test_the_mean_over_patches_is_that_of_a_loop(tiny_model):
             torch.testing.assert_close(found[side, :, number], one.log_probs.exp().mean(1).log(), atol=1e-5, rtol=1e-4)
 
 
+def test_differences_at_one_patch_a_side_are_those_of_the_probabilities(tiny_model):
+    job = job_on(tiny_model, 16, seed=1, progress=False, baseline=False, positions=1)
+    items, _ = segment_items(job, Seeing(tiny_model, 3), composed_pictures(named_pictures(), 16, 1))
+    prompts = [item.prompt for item in items]
+    whole = read_patches(job, "segments", items, prompts, NAMES[:4])
+    few = read_patches(job, "segments", items, prompts, NAMES[:4], height=False)
+    torch.testing.assert_close(few - few[..., :1], whole - whole[..., :1], atol=1e-4, rtol=1e-4)
+    assert (few - whole).abs().max() > 0.1, "the height is not read"
+
+
 def test_three_regions_a_side_leave_out_the_ones_in_the_middle(tiny_model):
     job = job_on(tiny_model, 16, seed=1, progress=False)
     pictures = composed_pictures(named_pictures(), 16, 1, layouts=["columns"])

@@ -10,6 +10,7 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.experiments.media.legs import at_positions, names_leg, read_names, reader_of
 from semhub_lens.experiments.media.vision import PICTURES, run_similarity
 from semhub_lens.inputs.readers import ProcessorReader, noise_like
+from semhub_lens.lens import kernel
 
 NAMES = "zero one two three four five six seven eight nine plus minus equals red blue green dog cat house".split()  # noqa: SIM905
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False)
@@ -60,6 +61,27 @@ def test_the_mean_probability_over_positions_is_that_of_a_loop(tiny_model):
         )
         expected = one.log_probs.exp().mean(1).log()
         torch.testing.assert_close(found[:, item], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_differences_at_one_position_need_no_vocabulary(tiny_model, monkeypatch):
+    job = job_on(tiny_model, 16, baseline=False, progress=False, positions=1)
+    shown = [Planted(tiny_model).prompt("<image>", name) for name in NAMES[:3]]
+    whole = at_positions(job, "image", "names", shown, NAMES[:4])
+    monkeypatch.setattr(kernel.LogitBlock, "__init__", refusing_the_vocabulary(tiny_model))
+    few = at_positions(job, "image", "names", shown, NAMES[:4], height=False)
+    torch.testing.assert_close(few - few[..., :1], whole - whole[..., :1], atol=1e-4, rtol=1e-4)
+    with pytest.raises(AssertionError, match="whole vocabulary"):
+        at_positions(job, "image", "names", shown, NAMES[:4])
+
+
+def refusing_the_vocabulary(model):
+    plain = kernel.LogitBlock.__init__
+
+    def few(block, logits, shared):
+        assert logits.shape[-1] < model.cfg.d_vocab, "the whole vocabulary is read"
+        plain(block, logits, shared)
+
+    return few
 
 
 def test_noise_keeps_norms_and_changes_directions(tiny_model):

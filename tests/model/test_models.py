@@ -1,5 +1,6 @@
 """Loading, the conversion of packaged weights, the read-out check, and what is known about a model's weights."""
 
+import gc
 import shutil
 
 import gguf
@@ -127,6 +128,18 @@ def test_a_gguf_file_is_read_once_for_config_tokenizer_and_weights(gguf_file, ca
     assert len(opened) == 1
     plain_folder("small", [gguf_file])
     assert len(opened) == 1 and gguf.GGUFReader(gguf_file).fields  # put back as it was
+
+
+def test_a_conversion_returns_the_memory_of_the_models_that_it_made(gguf_file, cache, monkeypatch):
+    from transformers import PreTrainedModel
+
+    def models_in_memory():
+        return sum(issubclass(type(one), PreTrainedModel) for one in gc.get_objects())
+
+    before, then = models_in_memory(), []
+    monkeypatch.setattr(_packaged, "return_freed_memory", lambda: then.append(models_in_memory()))
+    plain_folder("small", [gguf_file])
+    assert then == [before]
 
 
 @pytest.mark.parametrize("how", ["half", "tail", "head", "empty", "text", "flipped"])

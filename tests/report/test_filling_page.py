@@ -150,6 +150,16 @@ def test_the_time_left_comes_from_what_is_done(runs, model, monkeypatch):
     assert [step.rate for step in steps[1:]] == [QUICK / 30, 2 * QUICK / 60, 3 * QUICK / 90]
 
 
+def test_what_an_experiment_frees_is_returned_before_the_next(model, monkeypatch):
+    from semhub_lens.report import orchestration
+
+    order = []
+    monkeypatch.setattr(orchestration, "return_freed_memory", lambda: order.append("returned"))
+    monkeypatch.setattr(experiments, "run", lambda name, *_, **__: order.append(name) or planted(name))
+    list(Plan.of("tiny", model, choose(NAMES, steering=False)).run(n=QUICK, seed=0, out=None))
+    assert order == [step for name in NAMES for step in ("returned", name)]
+
+
 def test_a_page_draws_each_result_once(model, monkeypatch):
     from semhub_lens.report import hub_page
 

@@ -215,7 +215,7 @@ def run_language_mass(job: Job) -> ExperimentResult:
 
 
 def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], source: str) -> Leg:
-    masses = _masses(job, table, code, texts, job.settings.positions)
+    masses = _masses(job, table, code, texts)
     names = table.languages
     english, own = names.index("en"), names.index(code)
     rivals = [english, *(i for i, name in enumerate(names) if name not in ("en", code, UNKNOWN))]
@@ -223,8 +223,7 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
     effect, draw = paired_contrast(masses[..., rivals], first, masses[..., own])
     controls = {"beyond the embedding layer": effect - effect[0]}
     if job.baseline:
-        few = None if job.settings.positions is None else 1  # of noise, one position tells what many do
-        random = _masses(job.random(), table, code, texts, few)
+        random = _masses(job.random(), table, code, texts)
         controls["beyond random weights"] = effect - (random[..., english] - random[..., own])
     mass = masses.mean(1)
     unknown = {"unknown": mass[:, names.index(UNKNOWN)]} if UNKNOWN in names else {}
@@ -245,13 +244,17 @@ def _mass_leg(job: Job, table: LanguageTable, code: str, texts: Sequence[str], s
     )
 
 
-def _masses(
-    job: Job, table: LanguageTable, code: str, texts: Sequence[str], positions: int | None
-) -> Float[Tensor, "layer item lang"]:
+def _masses(job: Job, table: LanguageTable, code: str, texts: Sequence[str]) -> Float[Tensor, "layer item lang"]:
     """Mass of every language in each text, averaged over the positions read."""
 
     def measure(part: Sequence[str]) -> Tensor:
-        listed, settings = list(part), {"positions": positions, "readout": job.readout, "progress": job.progress}
-        return language_mass(job.model, listed, table, **settings).item_mass
+        return language_mass(
+            job.model,
+            list(part),
+            table,
+            positions=job.settings.positions,
+            readout=job.readout,
+            progress=job.progress,
+        ).item_mass
 
     return job.measured(f"mass-{code}", texts, measure)

@@ -133,7 +133,7 @@ class NameScores:
     noise: Float[Tensor, "layer item key"]
     """With noise in place of the media."""
     random: Float[Tensor, "layer item key"] | None
-    """With random weights; None without a baseline."""
+    """With random weights, for differences between names; None without a baseline."""
 
     def of(self, items: Sequence[int], keys: Sequence[int]) -> "NameScores":
         """Only these items and names."""
@@ -151,7 +151,7 @@ def read_names(job: Job, kind: MediaKind, part: str, shown: list[Prompt], target
     """
     scores = at_positions(job, kind.modality, part, shown, targets)
     noise = at_positions(job, kind.modality, f"{part}-noise", noise_like(shown, job.seed), targets)
-    random = at_positions(job.random(), kind.modality, part, shown, targets) if job.baseline else None
+    random = at_positions(job.random(), kind.modality, part, shown, targets, height=False) if job.baseline else None
     return NameScores(scores, noise, random)
 
 
@@ -210,10 +210,16 @@ def names_leg(
 
 
 def at_positions(
-    job: Job, span: str, part: str, shown: Sequence[Prompt], targets: Sequence[Target]
+    job: Job, span: str, part: str, shown: Sequence[Prompt], targets: Sequence[Target], *, height: bool = True
 ) -> Float[Tensor, "layer item key"]:
-    """Log of the mean probability of every target over the positions of a span."""
+    """Log of the mean probability of every target over the positions of a span.
+
+    Without `height`, only the differences between an item's targets count. At a single position these are read from
+    the targets' own columns.
+    """
     positions = [job.places(prompt.spans[span]) for prompt in shown]
+    if not height and max(map(len, positions)) == 1:
+        return job.contrast(job.states_at(part, shown, positions), (), common=targets)
     log_probs = job.lens(part, shown, common=targets, read_at=positions)
     parts = log_probs.split([len(listed) for listed in positions], dim=1)
     return torch.stack([one.logsumexp(1) - math.log(one.shape[1]) for one in parts], dim=1)

@@ -174,7 +174,7 @@ def segment_result(
     sides = read_patches(job, "segments", items, prompts, names)
     placebos = {NOT_NOISE: read_patches(job, "segments-noise", items, noise_like(prompts, job.seed), names)}
     if job.baseline:
-        placebos[NOT_RANDOM] = read_patches(job.random(), "segments", items, prompts, names)
+        placebos[NOT_RANDOM] = read_patches(job.random(), "segments", items, prompts, names, height=False)
     labels = [item.label for item in items]
     scene = _Scene(items, names)
 
@@ -212,14 +212,27 @@ def segment_result(
 
 
 def read_patches(
-    job: Job, name: str, items: Sequence[SegmentItem], prompts: Sequence[Prompt], names: Sequence[str]
+    job: Job,
+    name: str,
+    items: Sequence[SegmentItem],
+    prompts: Sequence[Prompt],
+    names: Sequence[str],
+    *,
+    height: bool = True,
 ) -> Float[Tensor, "side layer item key"]:
-    """Log of the mean probability of every name over the patches inside and outside each item's segment."""
+    """Log of the mean probability of every name over the patches inside and outside each item's segment.
+
+    Without `height`, only the differences between a side's names count. At a single patch these are read from the
+    names' own columns.
+    """
     sides = [[job.places(item.inside), job.places(item.outside)] for item in items]
     positions = [[*inside, *outside] for inside, outside in sides]
-    targets = [list(names) for listed in positions for _ in listed]
-    log_probs = job.lens(name, list(prompts), targets, read_at=positions)
     sizes = [len(side) for item in sides for side in item]
+    if not height and max(sizes) == 1:
+        log_probs = job.contrast(job.states_at(name, prompts, positions), (), common=names)
+    else:
+        targets = [list(names) for listed in positions for _ in listed]
+        log_probs = job.lens(name, list(prompts), targets, read_at=positions)
     means = [patches.logsumexp(1) - math.log(patches.shape[1]) for patches in log_probs.split(sizes, dim=1)]
     return rearrange(means, "(item side) layer key -> side layer item key", side=2)
 

@@ -174,7 +174,8 @@ def _through_english(job: Job, reader: MediaReader, items: list[MediaItem], code
     read = job.compared(named, shown, targets, common=english)
     placebos = {}
     if job.baseline:
-        random = job.random().compared(named, shown, targets, common=english)
+        on = job.random()  # of which no curve shows the height
+        random = on.contrast(on.states_at(named, shown), targets, common=english)
         placebos[NOT_RANDOM] = paired_contrast(random[..., 1:], key, random[..., 0])
     effect, draw = paired_contrast(read[..., 1:], key, read[..., 0])
     text = replace(THROUGH_ENGLISH, title=f"{LANGUAGES[code]} question: {THROUGH_ENGLISH.title}")
