@@ -6,6 +6,7 @@
 # make links : ask for every address that pages, notebooks and docstrings name
 # make lock : write the versions of this line's environment to tests/locks
 # make release-check : build wheel and sdist, try the wheel in an empty environment
+# make test-quantised : test 8-bit and 4-bit weights with torchao (TORCHAO), which lies beside the environment
 # make test-newest : test cached runs with the newest transformers (NEWEST), beside the installed one
 # make test : run the tests (TL=4 for the newest transformer-lens line; default is 3.9, which has HookedTransformer)
 
@@ -21,8 +22,9 @@ OUT ?= semhub_report.html
 KILLS ?= 50
 SLOW ?= slow
 NEWEST ?= transformers==5.24.0
+TORCHAO ?= torchao==0.18.0
 
-.PHONY: bench demo test test-slow test-newest families kill lint types docs links lock audit release-check clean
+.PHONY: bench demo test test-slow test-newest test-quantised families kill lint types docs links lock audit release-check clean
 
 $(VENV)/ready: pyproject.toml
 	@echo "Installing into $(VENV): some two minutes."
@@ -54,6 +56,10 @@ test-newest: $(VENV)/ready-dev
 	PYTHONPATH=$(CURDIR)/.venv-newest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real" \
 		tests/model/test_cache_names.py tests/model/test_checks.py tests/model/test_generation.py tests/base/test_foreign.py
 
+test-quantised: $(VENV)/ready-dev
+	$(PIP) --no-deps --upgrade --target .venv-torchao "$(TORCHAO)"
+	PYTHONPATH=$(CURDIR)/.venv-torchao OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/model/test_quantised.py
+
 bench: $(VENV)/ready-dev
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
@@ -83,4 +89,4 @@ audit:
 	$(PYTHON) .ci/audit
 
 clean:
-	rm -rf .venv-tl3 .venv-tl4 .venv-newest docs/_build
+	rm -rf .venv-tl3 .venv-tl4 .venv-newest .venv-torchao docs/_build

@@ -29,13 +29,14 @@ from semhub_lens.model.sources import (
     HOOKED_NAMES,
     config_of,
     multimodal,
+    quantisation,
     read,
     readable,
     require_decoder,
     resolve,
     unknown,
 )
-from semhub_lens.model.weights import home_of
+from semhub_lens.model.weights import home_of, require_read
 
 Backend = Literal["auto", "hooked", "bridge"]
 DeviceMap = str | Mapping[str, str | int]
@@ -99,7 +100,7 @@ def load(
     folder, official = resolve(str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
-    quantised = hasattr(config, "quantization_config")
+    quantised = bool(quantisation(config))
     if backend == "hooked" and (quantised or multimodal(config)):
         kind = "quantised" if quantised else "multimodal"
         raise Unfit(f"{str(name)!r} is a {kind} model, which HookedTransformer cannot represent; use backend='bridge'.")
@@ -269,8 +270,11 @@ def _multimodal(source: str | Path, placing: dict[str, Any], dtype: torch.dtype,
         made = getattr(transformers, architecture)
         with no_other_bars():
             spread = {"device_map": placing["device_map"]} if "device_map" in placing else {}
-            hf = made.from_pretrained(source, dtype=dtype, attn_implementation="eager", **spread).eval()
-            hf = hf if spread else hf.to(placing["device"])
+            hf, told = made.from_pretrained(
+                source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **spread
+            )
+            require_read(hf, told, "It")
+            hf = (hf if spread else hf.to(placing["device"])).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         reference = _text_reference(hf) if check else None
         with warnings.catch_warnings():

@@ -30,6 +30,7 @@ from semhub_lens.base.foreign import NAME_OR_PATH
 from semhub_lens.base.progress import display, no_other_bars
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.gguf_reading import read_once
+from semhub_lens.model.weights import require_read
 
 CACHE_ADVICE = "Make it writable, or set SEMHUB_CACHE to a folder that is."
 
@@ -202,9 +203,11 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         try:
             AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name).save_pretrained(folder)
             with shown:
-                quantised = transformers.AutoModelForCausalLM.from_pretrained(
-                    folder, gguf_file=gguf.name, dtype=torch.float32
+                made: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                    folder, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
                 )
+            quantised, told = made
+            require_read(quantised, told, "It")
         except Exception as error:  # the readers raise anything from KeyError to struct.error on a damaged file
             raise SemhubError(f"The GGUF file could not be read as a language model: {error}") from error
         settings = quantised.config.to_dict()

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 import transformers
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
+from transformers.quantizers.auto import AutoHfQuantizer
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.progress import no_other_bars
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
+from semhub_lens.model.weights import require_read
 
 ALIASES = {alias: full for full, names in MODEL_ALIASES.items() for alias in names}
 HOOKED_NAMES = {*OFFICIAL_MODEL_NAMES, *ALIASES}
@@ -62,11 +64,18 @@ def multimodal(config: Any) -> bool:
 
 
 def require_decoder(config: Any, name: str) -> None:
-    """Refuse a model without a single residual stream from the tokens to the logits, by its configuration.
+    """Refuse a model by its configuration: without a single residual stream, or quantised in an unknown way.
 
     Raises:
-        Unfit: an encoder-decoder model, or one that transformers has no language model for.
+        Unfit: an encoder-decoder model, one that transformers has no language model for, or one that is quantised in a
+            way that it does not know: it would read the numbers as if they were plain.
     """
+    method = quantisation(config)
+    if method and not AutoHfQuantizer.supports_quant_method({"quant_method": method} | config.quantization_config):
+        raise Unfit(
+            f"{name!r} is quantised with {method}, which transformers {transformers.__version__} does not know. Take "
+            "the model unquantised or with torchao."
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise Unfit(
             f"{name!r} is an encoder-decoder model ({config.model_type}): it has two residual streams, and the "
@@ -91,18 +100,20 @@ def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tupl
     latent attention, and no bridge shows attention patterns.
 
     Raises:
-        SemhubError: one of the two is missing or damaged.
+        SemhubError: one of the two is missing, damaged, or quantised with a package that is not installed.
     """
     offline = isinstance(source, Path)
     where = f"The folder {source}" if offline else f"The hub's {source!r}"
     try:
         with no_other_bars() if offline else nullcontext():  # a download may take minutes
-            hf: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, attn_implementation="eager", local_files_only=offline, device_map=device_map
-            ).eval()
+            made: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, attn_implementation="eager", local_files_only=offline, device_map=device_map,
+                output_loading_info=True,
+            )  # fmt: skip
     except Exception as error:  # a damaged folder raises anything from OSError to the readers' own types
-        how = "does not hold a complete model" if device_map is None else f"cannot be spread by {device_map=}"
-        raise SemhubError(f"{where} {how}: {error}") from error
+        raise SemhubError(_unread(where, source, device_map, error)) from error
+    hf, told = made
+    require_read(hf, told, where)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=offline)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files
@@ -114,4 +125,21 @@ def read(source: str | Path, dtype: torch.dtype, device_map: Any = None) -> tupl
             f"{where} has no readable tokenizer ({shorten(str(error), 300)}). Save the model's tokenizer there: "
             "tokenizer.save_pretrained(folder)."
         ) from error
-    return hf, tokenizer
+    return hf.eval(), tokenizer
+
+
+def quantisation(config: Any) -> str:
+    """What the weights of a configuration are quantised with, such as "gptq"; empty where they are not."""
+    settings = getattr(config, "quantization_config", None)
+    return str(settings.get("quant_method", "a method without a name")) if settings else ""
+
+
+def _unread(where: str, source: str | Path, device_map: Any, error: Exception) -> str:
+    """Why transformers does not read a model."""
+    if method := quantisation(config_of(source)):
+        return (
+            f"{where} is quantised with {method}, and transformers does not read it here: "
+            f"{str(error).rstrip('. ')}. Install what it needs, or take the model unquantised or with torchao."
+        )
+    how = "does not hold a complete model" if device_map is None else f"cannot be spread by {device_map=}"
+    return f"{where} {how}: {error}"

@@ -4,7 +4,7 @@ An offloaded module has placeholders without values (on the device `meta`) excep
 weight outside a pass uses this module.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
 
-from semhub_lens.base.errors import Unfit
+from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
 
 READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -147,6 +147,25 @@ def first_rows_of_the_embedding(model: Any, rows: int) -> Float[Tensor, "row d_m
     require_readable(model)
     with present(model.embed, device="cpu"):
         return model.W_E[:rows]
+
+
+def require_read(hf: Module, told: Mapping[str, Any], where: str) -> None:
+    """Refuse a Hugging Face model some of whose weights were not in its files: transformers draws those at random.
+
+    Args:
+        hf: the model.
+        told: what `from_pretrained` tells of it with `output_loading_info`.
+        where: what it was read from, for the message.
+
+    Raises:
+        SemhubError: a weight was missing.
+    """
+    missing = [name for name, _ in hf.named_parameters() if name in told["missing_keys"]]
+    if missing:
+        raise SemhubError(
+            f"{where} lacks {len(missing)} of the model's weights ({missing[0]}, ...), which would be random. Take the "
+            "whole model, in a form that transformers reads."
+        )
 
 
 def require_values(model: Module) -> None:

@@ -62,6 +62,21 @@ def test_a_run_whose_process_dies_goes_on_with_more_processes_to_the_files_of_on
     assert launched(2, planted_run(many)) == [0, 0], "a finished run is read by all"
 
 
+@pytest.mark.real
+@pytest.mark.slow
+def test_two_processes_with_a_real_model_give_the_numbers_of_one_to_the_last_bit(tmp_path):
+    model = shl.load("smollm2-135m")
+
+    def work(index):
+        to = tmp_path / ("one" if index is None else "two")
+        shl.experiments.run("arithmetic.similarity", model, n=64, baseline=False, out=to, progress=False)
+
+    work(None)
+    assert launched(2, work) == [None, None]
+    one, two = (content(tmp_path / name, SAVED) for name in ("one", "two"))
+    assert len(one) == 2 and one == two
+
+
 def test_a_sweep_has_the_cells_of_one_process_in_its_files(tmp_path):
     model = models.tiny("bridge")
     score = shl.steering_scores.next_token(model, TEXTS[:5], {"two": "two"}, progress=False)
