@@ -144,6 +144,7 @@ def test_wrong_calls_of_a_launch_are_errors_of_all_and_write_no_index(tmp_path, 
 def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     model = models.tiny("bridge")
     monkeypatch.setattr("semhub_lens.report.results_page.load", lambda name: model)
+    monkeypatch.setattr("semhub_lens.report.results_page.resolve", lambda name: name)
     only = ["arithmetic.similarity", "semantics.similarity"]  # the second has texts that are too long for the model
 
     def work(index):
