@@ -1,5 +1,6 @@
 """Fixtures for the tests and for the examples in docstrings."""
 
+import gc
 import os
 import re
 import socket
@@ -80,6 +81,16 @@ def fork(tmp_path_factory):
     forks = commands.Forks(tmp_path_factory.mktemp("forks"))
     yield forks
     forks.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_returned():
+    """A worker gives back what a file's tests have freed: commands make their process keep it."""
+    yield
+    from semhub_lens.base.allocator import return_freed_memory
+
+    gc.collect()
+    return_freed_memory()
 
 
 PACKAGE = str(Path(__file__).parent / "semhub_lens") + os.sep

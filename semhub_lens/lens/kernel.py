@@ -3,9 +3,10 @@
 Logits exist for only one block of states at a time; a whole `[layer, pos, vocab]` never exists.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -13,15 +14,15 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.progress import tqdm
+from semhub_lens.lens.vocabulary_sums import Sums, highest, peaks, sums
 from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
-"""Logits in memory at a time: 64 MiB of float32."""
-CACHED_ENTRIES = 1 << 20
-"""Numbers summed at a time: 4 MiB, which fit into a CPU's cache."""
-
-SUMMED_IDS = 4096
-"""Token ids in one matrix product: over a whole vocabulary, its float32 sums would lose the fourth digit."""
+"""Logits in memory at a time, where a caller reduces them in steps of its own: 64 MiB of float32."""
+PRODUCT_ENTRIES = 1 << 26
+"""Logits of one product in the kernel: 256 MiB. With fewer rows, fetching the unembedding takes most of its time."""
+TOGETHER = 4
+"""Layers in one product, at least, where a text is long."""
 
 
 @torch.no_grad()
@@ -55,37 +56,70 @@ def reduce_logits(
         SemhubError: an unknown quantity.
     """
     require_quantities(quantities)
-    positions = states.shape[1]
-    layers = range(len(states)) if layers is None else layers
-    step = max(1, BLOCK_ENTRIES // readout.d_vocab)
-    parts: dict[str, list[Tensor]] = {name: [] for name in quantities}
+    layers = list(range(len(states)) if layers is None else layers)
+    shared = Shared(
+        quantities=tuple(quantities),
+        top_k=top_k,
+        common=common,
+        table=None if table is None else table.to(readout.device),
+        device=readout.device,
+    )
+    reader = _Reader(readout, layers, last=len(states) - 1, with_final="kl_to_final" in quantities)
+    positions, parts = states.shape[1], []
     bar = tqdm(total=positions * len(layers), desc="reading out", unit="state", disable=not progress, leave=False)
     with bar:
-        for start in range(0, positions, step):
-            block = slice(start, start + step)
-            shared = Shared(
-                readout=readout,
-                final_states=states[-1, block],
-                top_k=top_k,
-                targets=targets[block],
-                common=common,
-                table=None if table is None else table.to(readout.device),
+        for start in range(0, positions, reader.step):
+            block = slice(start, start + reader.step)
+            found: dict[int, list[Tensor]] = {}
+            for layer, logit_block in reader.blocks(states[:, block], replace(shared, targets=targets[block])):
+                found[layer] = [QUANTITIES[name](logit_block).to("cpu", copy=True) for name in quantities]
+                bar.update(len(logit_block.logits) * layers.count(layer))
+            parts.append([torch.stack([found[layer][number] for layer in layers]) for number in range(len(quantities))])
+    return {name: torch.cat(part, dim=1) for name, part in zip(quantities, zip(*parts, strict=True), strict=True)}
+
+
+class _Reader:
+    """Reads blocks of positions: several layers in one product, since fetching the unembedding takes its time."""
+
+    def __init__(self, readout: Readout, layers: Sequence[int], *, last: int, with_final: bool) -> None:
+        self._readout, self._with_final = readout, with_final
+        first = [last] if with_final or last in layers else []
+        self._layers = [*first, *dict.fromkeys(layer for layer in layers if layer != last)]
+        self._rows = max(1, PRODUCT_ENTRIES // readout.d_vocab)
+        self.step = max(1, self._rows // max(1, min(len(self._layers), TOGETHER)))
+        """Positions in a block."""
+        self._memory = torch.empty(0, readout.d_vocab, device=readout.device)
+
+    def blocks(self, states: Tensor, shared: "Shared") -> Iterator[tuple[int, "LogitBlock"]]:
+        """Every layer and its logits, the last layer first; a block is valid until the next one is asked for."""
+        positions, final = states.shape[1], None
+        groups = self._grouped(positions)
+        if len(self._memory) != (rows := positions * max(map(len, groups))):
+            self._memory = self._memory.new_empty(rows, self._readout.d_vocab)
+        for group in groups:
+            memory = self._memory if final is None else self._memory[positions:]
+            logits = self._readout(states[group], group, memory=memory)
+            peak, best = peaks(logits)
+            if self._with_final and final is None:
+                kept = logits[0] if logits.data_ptr() == memory.data_ptr() else logits[0].clone()
+                final = (kept, peak[0])
+            summed = sums(
+                logits,
+                peak,
+                spread="entropy" in shared.quantities,
+                final=final,
+                table=shared.table if "mass" in shared.quantities else None,
             )
-            rows: dict[str, list[Tensor]] = {name: [] for name in quantities}
-            for together in _batched(layers, max(1, step // len(shared.final_states))):
-                for logits in readout(states[together, block], together):
-                    reduced = LogitBlock(logits, shared)
-                    for name, row in rows.items():
-                        row.append(QUANTITIES[name](reduced).cpu())
-                    bar.update(len(logits))
-            for name, row in rows.items():
-                parts[name].append(torch.stack(row))
-    return {name: torch.cat(part, dim=1) for name, part in parts.items()}
+            if group is groups[0]:
+                last = summed.layer(0)
+            for row, layer in enumerate(group):
+                yield layer, LogitBlock(logits[row], best[row], summed.layer(row), last, shared)
 
-
-def _batched(layers: Sequence[int], size: int) -> list[list[int]]:
-    """Layers that are read together: with few positions, fetching the unembedding takes most of a product's time."""
-    return [list(layers[start : start + size]) for start in range(0, len(layers), size)]
+    def _grouped(self, positions: int) -> list[list[int]]:
+        """Layers that are read together; the first group has one more, which may stay as the final layer."""
+        size = max(1, self._rows // positions)
+        cuts = [0, *range(size + 1, len(self._layers), size), len(self._layers)]
+        return [self._layers[start:end] for start, end in pairwise(cuts)]
 
 
 def contrast_targets(
@@ -129,20 +163,14 @@ def require_quantities(quantities: Sequence[str]) -> Sequence[str]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Shared:
-    """Shared by all layers of a few positions: settings, and the final layer's distribution there."""
+    """Settings that all layers of a few positions share."""
 
-    readout: Readout
-    final_states: Float[Tensor, "pos d_model"]
+    quantities: tuple[str, ...]
     top_k: int
-    targets: Sequence[Sequence[tuple[int, ...]]]
+    targets: Sequence[Sequence[tuple[int, ...]]] = ()
     common: Sequence[tuple[int, ...]]
     table: Float[Tensor, "vocab lang"] | None
-
-    @cached_property
-    def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
-        """The final layer's probabilities, its logits minus their row's maximum, and log sum exp of these."""
-        last = LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
-        return last.weights.div_(last.total[:, None]), last.logits.sub_(last.peak), last.log_total
+    device: torch.device
 
     @cached_property
     def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
@@ -154,7 +182,7 @@ class Shared:
             for column, ids in enumerate(sets)
             for token in ids
         ]
-        columns = torch.tensor(entries, dtype=torch.long, device=self.readout.device).reshape(-1, 3)
+        columns = torch.tensor(entries, dtype=torch.long, device=self.device).reshape(-1, 3)
         rows, ids, groups = columns.unbind(1)
         return rows, ids, groups, (len(self.targets), width)
 
@@ -162,60 +190,55 @@ class Shared:
     def common_entries(self) -> tuple[Int[Tensor, " entry"], Int[Tensor, " entry"]]:
         """Token id and set of every id of the sets that all positions share."""
         entries = [(token, number) for number, ids in enumerate(self.common) for token in ids]
-        ids, groups = torch.tensor(entries, dtype=torch.long, device=self.readout.device).reshape(-1, 2).unbind(1)
+        ids, groups = torch.tensor(entries, dtype=torch.long, device=self.device).reshape(-1, 2).unbind(1)
         return ids, groups
 
 
+@dataclass(frozen=True, eq=False)
 class LogitBlock:
     """The logits of a few positions at one layer, and numbers that most quantities need.
 
-    `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` is their sum, and `log_total` its log.
-    A log-probability is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log
-    sum exp would lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below it; their
-    total probability is under 1e-29. Otherwise early layers would produce hundreds of thousands of denormal numbers,
-    which slow every later pass several times.
+    `peak` is the maximum of each row, `total` the sum of exp(logits - peak), and `log_total` its log. A log-probability
+    is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log sum exp would lose
+    the fourth digit. The memory of `logits` is used again for the next layers.
     """
 
-    def __init__(self, logits: Float[Tensor, "pos vocab"], shared: Shared) -> None:
-        self.logits, self.shared = logits, shared
-        self.peak: Float[Tensor, "pos 1"] = logits.amax(-1, keepdim=True)
-        self.weights: Float[Tensor, "pos vocab"] = (logits - self.peak).clamp_(min=-80).exp_()
-        self.total: Float[Tensor, " pos"] = self.weights.sum(-1)
-        self.log_total: Float[Tensor, " pos"] = self.total.log()
+    logits: Float[Tensor, "pos vocab"]
+    best: Float[Tensor, "pos group"]
+    """The highest logit of each group of token ids; see `peaks`."""
+    sums: Sums
+    last: Sums
+    """Those of the final layer, if a quantity needs them."""
+    shared: Shared
+
+    @property
+    def peak(self) -> Float[Tensor, "pos 1"]:
+        """The highest logit of each row."""
+        return self.sums.peak
+
+    @cached_property
+    def log_total(self) -> Float[Tensor, " pos"]:
+        """Log of the sum of exp(logits - peak)."""
+        return self.sums.total.log()
 
     @cached_property
     def top(self) -> tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]:
         """The highest logits and their token ids."""
-        values, ids = self.logits.topk(self.shared.top_k, dim=-1)
-        return values, ids
-
-    def weighted_sum(
-        self, weights: Float[Tensor, "pos vocab"], less: Float[Tensor, "pos vocab"] | None = None
-    ) -> Float[Tensor, " pos"]:
-        """Sum over the vocabulary of weights * (logits - peak - less).
-
-        Products are summed pairwise by `sum`: the dot product of BLAS adds 262,144 numbers in sequence and has errors
-        of up to a thousandth.
-        """
-        sums = []
-        step = max(1, CACHED_ENTRIES // weights.shape[1])
-        for start in range(0, len(weights), step):
-            part = slice(start, start + step)
-            gaps = self.logits[part] - self.peak[part]
-            if less is not None:
-                gaps -= less[part]
-            sums.append(gaps.mul_(weights[part]).sum(-1))
-        return torch.cat(sums)
+        return highest(self.logits, self.best, self.shared.top_k)
 
 
 def _entropy(block: LogitBlock) -> Float[Tensor, " pos"]:
-    return block.log_total - block.weighted_sum(block.weights) / block.total
+    return block.log_total - _wanted(block.sums.spread) / block.sums.total
 
 
 def _kl_to_final(block: LogitBlock) -> Float[Tensor, " pos"]:
-    probabilities, logits, log_total = block.shared.final
-    rest = block.log_total - log_total
-    return (rest - block.weighted_sum(probabilities, less=logits)).clamp(min=0)  # rounding
+    rest = block.log_total - block.last.total.log()
+    return (rest - _wanted(block.sums.cross) / block.last.total).clamp(min=0)  # rounding
+
+
+def _wanted(summed: Tensor | None) -> Tensor:
+    assert summed is not None  # the reader computes it where a quantity has its name
+    return summed
 
 
 def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
@@ -247,8 +270,7 @@ def _log_sums(
 def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:
     if block.shared.table is None:
         raise SemhubError("The quantity 'mass' needs table=: p(language | token).")
-    parts = zip(block.weights.split(SUMMED_IDS, dim=1), block.shared.table.split(SUMMED_IDS), strict=True)
-    return torch.stack([weights @ table for weights, table in parts]).sum(0) / block.total[:, None]
+    return _wanted(block.sums.mass) / block.sums.total[:, None]
 
 
 QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {

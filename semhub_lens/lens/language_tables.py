@@ -129,8 +129,17 @@ def _cached_posterior(
     except (OSError, KeyError, SafetensorError):  # not built yet, or damaged
         require_folder(folder, CACHE_ADVICE)
     posterior = _posterior(model.tokenizer, languages, words, size, progress)
+    _forget_word_lists()
     write_aside(path, lambda aside: save_file({"posterior": posterior}, aside))
     return posterior
+
+
+def _forget_word_lists() -> None:
+    """Free the lists that `wordfreq` keeps of every language it was asked for: 460 MB for twelve languages."""
+    import wordfreq
+
+    wordfreq.get_frequency_dict.cache_clear()
+    wordfreq.get_frequency_list.cache_clear()
 
 
 def _check_languages(languages: Sequence[str]) -> None:

@@ -22,6 +22,7 @@
 - `translators`: `Translators`: maps from states to the last layer's space; packaged ones.
 - `final_norm`: the final norm as the model computes it.
 - `readable`: what a read-out can read.
+- `products`: the product of states and unembedding.
 - `readout`: `Readout`: states to logits as the model computes them, checked.
 - `generation`: `generate`.
 - `untrained`: `untrained`: a model of the same shape with random weights.

@@ -13,15 +13,14 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import is_hung_on
+from semhub_lens.model import products
 from semhub_lens.model.facts import (
     Model,
     input_device,
-    output_transform,
     require_model,
     require_weights,
     weight_processing,
@@ -30,12 +29,10 @@ from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
 from semhub_lens.model.readable import plain_layers, require_ids, require_width
 from semhub_lens.model.translators import Translators
-from semhub_lens.model.weights import editions, require_readable, unembedding, unembedding_bias, unembedding_device
+from semhub_lens.model.weights import editions, require_readable, unembedding_device
 
 Norm = Literal["final", "none", "paper", "tuned"]
 Precision = Literal["float32", "model"]
-WIDENED_ENTRIES = 1 << 22
-"""Entries of the unembedding that are in float32 at a time, for a model in half precision: 16 MiB."""
 Translator = Callable[[Tensor, int], Tensor]
 """`(states [... d_model], layer) -> states`: a trained map to the last layer's space (a tuned lens)."""
 _verified: "WeakKeyDictionary[Model, tuple]" = WeakKeyDictionary()
@@ -136,11 +133,13 @@ class Readout:
         states: Float[Tensor, "*rows d_model"],
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
+        memory: Float[Tensor, "most_rows vocab"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states.
 
         `layer` (0 = embedding) selects the translator's map. With a list of layers, one for each entry of the
         first axis, the unembedding is read once for all of them. With `tokens` only their logits are computed.
+        Without gradients the logits may be written into `memory`: new memory of this size costs as much as a product.
 
         Raises:
             SemhubError: states of another width, a layer or a token that the model does not have.
@@ -149,7 +148,7 @@ class Readout:
         require_width(states, self._model)
         layer = plain_layers(layer, states, self.n_layers)
         require_ids(tokens, self.d_vocab)
-        return _logits(self._model, self._ready(states, layer), self._dtype, tokens)
+        return products.logits(self._model, self._ready(states, layer), self._dtype, tokens, memory)
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
         """States in the form that the unembedding takes."""
@@ -207,8 +206,9 @@ class ColumnReadout(Readout):
         states: Float[Tensor, "*rows d_model"],
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
+        memory: Float[Tensor, "most_rows vocab"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
-        """Logits of these tokens, or of some of them by their index."""
+        """Logits of these tokens, or of some of them by their index; in new memory."""
         return self._whole(states, layer, self._few if tokens is None else self._few[tokens])
 
 
@@ -229,40 +229,6 @@ def output_size(model: Model) -> int:
 
 def _is_half(dtype: torch.dtype) -> bool:
     return dtype.itemsize < 4
-
-
-def _logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | None = None) -> Tensor:
-    """Logits, as float32, of states that are ready for the unembedding."""
-    weight, bias = unembedding(model), unembedding_bias(model)
-    if tokens is not None:
-        tokens = tokens.to(weight.device)
-        bias = bias if bias is None else bias[tokens]
-    if weight.dtype != dtype:
-        logits = _widened_product(states, weight, tokens)
-    else:
-        logits = states @ (weight if tokens is None else weight.T[tokens].T)  # tied weights lie token by token
-    if bias is not None and bool((bias != 0).any()):
-        logits = logits + bias
-    return output_transform(model, logits).float()
-
-
-def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None) -> Tensor:
-    """`states @ weight` in the states' dtype; the weight is never converted as a whole, not even for gradients."""
-    columns = weight.shape[1] if tokens is None else len(tokens)
-    logits = states.new_empty(*states.shape[:-1], columns)
-    step = max(1, WIDENED_ENTRIES // len(weight))
-    for start in range(0, columns, step):
-        block = slice(start, start + step)
-        part = weight[:, block] if tokens is None else weight.T[tokens[block]].T
-        if torch.is_grad_enabled():
-            logits[..., block] = checkpoint(_product, states, part, use_reentrant=False, preserve_rng_state=False)
-        else:
-            logits[..., block] = _product(states, part)
-    return logits
-
-
-def _product(states: Tensor, weight: Tensor) -> Tensor:
-    return states @ weight.to(states.dtype)
 
 
 def _version(model: Model) -> tuple | None:
@@ -301,7 +267,7 @@ def _check(readout: Readout) -> None:
                 f"{entering}: the model does something else after the last block, so a logit lens would be wrong."
             )
         dtype = model.W_U.dtype
-        ours = _logits(model, normed(model, states[0], dtype), dtype)
+        ours = products.logits(model, normed(model, states[0], dtype), dtype)
     own = own.float().log_softmax(-1)
     error = (ours.log_softmax(-1).to(own.device) - own).abs().max().item()
     spread = own.std(-1).mean().item()

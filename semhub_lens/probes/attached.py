@@ -97,7 +97,7 @@ def train_probe(
     for own in states:
         layer = own.detach().double().cpu().numpy()
         space = Standard(layer)
-        directions, bias = space.fit(space.place(layer), items.labels.numpy(), len(classes), setup)
+        (directions,), (bias,) = space.fit(space.place(layer), items.labels.numpy()[None], len(classes), setup)
         means.append(torch.as_tensor(space.mean).float())
         weights.append(torch.as_tensor(space.undo(directions)).float())
         biases.append(torch.as_tensor(bias).float())

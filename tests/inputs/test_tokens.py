@@ -218,6 +218,13 @@ def test_the_language_table_is_bayes_rule_on_word_frequencies(monkeypatch, tmp_p
     assert table.weights[ids_of("3")[0]].tolist() == [0, 0, 0, 0, 1]
 
 
+def test_a_built_table_leaves_no_word_lists_in_memory(monkeypatch, tmp_path):
+    from wordfreq import get_frequency_dict, get_frequency_list
+
+    tiny_tables(monkeypatch, tmp_path)
+    assert get_frequency_dict.cache_info().currsize == get_frequency_list.cache_info().currsize == 0
+
+
 def test_words_are_tokenised_as_the_tokenizer_does_whatever_it_was_set_to():
     texts = ["dog", " cat", "three plus two", "nothing known"]
     tokenizer = models.tiny_tokenizer()

@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 import semhub_lens as shl
-from semhub_lens.model import generation
-from semhub_lens.model import readout as module
+from semhub_lens.model import generation, products
 from semhub_lens.training.sampler import Head
 
 TEXT = "three plus two equals red dog"
@@ -173,7 +172,7 @@ class Allocations(TorchDispatchMode):
 
 @pytest.mark.parametrize("backend", models.BACKENDS)
 def test_the_unembedding_is_never_widened_as_a_whole(backend, monkeypatch):
-    monkeypatch.setattr(module, "WIDENED_ENTRIES", 10 * 32)
+    monkeypatch.setattr(products, "WIDENED_ENTRIES", 10 * 32)
     model = half(backend)
     states = states_of(model)[-1, :2]
     readout, kept = shl.Readout(model), []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import semhub_lens as shl
-from semhub_lens.lens import kernel
+from semhub_lens.lens import kernel, vocabulary_sums
 
 VOCAB = 262_144
 SPREADS = {"flat": 1e-4, "even": 1, "wide": 5, "peaked": 2, "steep": 80}
@@ -20,8 +20,10 @@ class Stored(shl.Readout):
     d_vocab = property(lambda self: self.logits.shape[-1])
     device = property(lambda self: self.logits.device)
 
-    def __call__(self, states, layer=None, tokens=None):
-        return self.logits[self.n_layers if layer is None else layer].clone()
+    def __call__(self, states, layer=None, tokens=None, memory=None):
+        logits = self.logits[self.n_layers if layer is None else layer]
+        made = torch.empty_like(logits) if memory is None else memory[: logits[..., 0].numel()].view_as(logits)
+        return made.copy_(logits)
 
 
 def hard_logits(shape, offset, vocab=VOCAB):
@@ -67,9 +69,27 @@ def test_every_quantity_of_a_large_vocabulary_is_that_of_float64(final):
 
 @pytest.mark.parametrize("vocab", [50, 50_257, 151_936])
 def test_no_size_of_vocabulary_or_block_is_special(monkeypatch, vocab):
-    monkeypatch.setattr(kernel, "CACHED_ENTRIES", 3 * vocab)
+    monkeypatch.setattr(vocabulary_sums, "CACHED_ENTRIES", 3 * vocab)
     rows = [torch.cat([hard_logits(shape, 100, vocab)] * 2) for shape in SPREADS]
     assert_exact(torch.stack(rows))
+
+
+@pytest.mark.parametrize("vocab", [40, 64 * 20, 64 * 21 + 63])
+@pytest.mark.parametrize("k", [1, 10])
+def test_the_highest_logits_are_those_of_a_full_sort(vocab, k):
+    logits = torch.randn(3, 2, vocab, generator=torch.Generator().manual_seed(vocab))
+    logits[0, 0, -1] = 9  # in no group, where the last one is not full
+    logits[0, 1, ::20] += 6  # several in one group
+    peak, best = vocabulary_sums.peaks(logits)
+    assert torch.equal(peak, logits.amax(-1, keepdim=True))
+    for layer in range(3):
+        found, expected = vocabulary_sums.highest(logits[layer], best[layer], k), logits[layer].topk(k)
+        assert torch.equal(found[0], expected.values) and torch.equal(found[1], expected.indices)
+
+
+def test_the_final_layer_stays_while_others_use_the_memory_again(monkeypatch):
+    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", 8 * 50)  # two positions of four layers in a product
+    assert_exact(torch.stack([hard_logits(shape, offset, 50) for shape in SPREADS for offset in (0, 100)]))
 
 
 def test_a_small_divergence_keeps_its_digits():

@@ -122,7 +122,7 @@ def reduced(*case, **settings):
 
 @pytest.mark.parametrize("entries", [1, 200, 1 << 24])
 def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_model, monkeypatch, entries):
-    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", entries)
     readout = shl.Readout(tiny_model)
     states, targets, table = random_case()
     got = reduced(readout, states, [*kernel.QUANTITIES], top_k=5, targets=targets, table=table)

@@ -175,10 +175,22 @@ def test_predictions_are_those_of_plain_scikit_learn_fold_by_fold():
 def test_a_class_that_shuffled_labels_leave_out_is_never_predicted_and_a_single_one_always():
     states = noise(0)[0].double().numpy()
     space = Standard(states)
-    for present in ([0, 2], [1]):
-        codes = np.array([present[i % len(present)] for i in range(ITEMS)])
+    for drawn in ([[0, 2]], [[1]], [[0, 1, 2], [0, 2], [1]]):
+        codes = np.array([[present[i % len(present)] for i in range(ITEMS)] for present in drawn])
         weights, bias = space.fit(space.place(states), codes, 3, CHEAP)
-        assert set((space.place(states) @ weights.T + bias).argmax(1)) == set(present)
+        for present, rows, shift in zip(drawn, weights, bias, strict=True):
+            assert set((space.place(states) @ rows.T + shift).argmax(1)) == set(present)
+
+
+def test_labelings_that_are_fitted_together_find_the_minimum_of_each():
+    states, setup = planted(0, strength=3.0)[1].double().numpy(), shl.ProbeSetup(tol=1e-8)
+    space, draw = Standard(states), np.random.default_rng(0)
+    labelings = np.stack([draw.integers(0, most, ITEMS) for most in (3, 3, 2)])  # the last one lacks a class
+    together = space.fit(space.place(states), labelings, 3, setup)
+    for found in zip(*together, labelings, strict=True):
+        alone = space.fit(space.place(states), found[2][None], 3, setup)
+        for ours, expected in zip(found[:2], alone, strict=True):
+            np.testing.assert_allclose(ours, expected[0], atol=1e-6)
 
 
 def test_states_that_are_all_the_same_predict_the_largest_class():
