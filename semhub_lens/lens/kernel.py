@@ -19,8 +19,8 @@ from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits in memory at a time, where a caller reduces them in steps of its own: 64 MiB of float32."""
-PRODUCT_ENTRIES = 1 << 26
-"""Logits of one product in the kernel: 256 MiB. With fewer rows, fetching the unembedding takes most of its time."""
+PRODUCT_ENTRIES = 1 << 25
+"""Logits of one product in the kernel: 128 MiB. With fewer rows, fetching the unembedding takes most of its time."""
 TOGETHER = 4
 """Layers in one product, at least, where a text is long."""
 
