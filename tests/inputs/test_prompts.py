@@ -143,7 +143,7 @@ def test_a_span_of_positions_outside_the_prompt_is_refused(positions):
 )
 def test_a_span_names_each_of_its_positions_once_and_by_its_number(unchecked, positions):
     """A mean over a position that counts twice would have other weights, and a mask would name positions 0 and 1."""
-    with pytest.raises(ValueError, match="whole numbers as positions, each once|takes a mapping"):
+    with pytest.raises(ValueError, match=r"whole numbers as positions, each once|takes a mapping"):
         Prompt.from_ids([4, 5, 6], spans={"a": positions})
 
 
