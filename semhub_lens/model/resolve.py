@@ -187,8 +187,8 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
     ids, mask = encoding["input_ids"], encoding.get("attention_mask")
     if mask is None:
         return _several(model, ids)
-    if not len(ids):
-        raise SemhubError("The tokenizer's output has no token ids (input_ids is empty); pass at least one text.")
+    if getattr(ids, "ndim", 1) == 0 or not hasattr(ids, "__len__") or not len(ids):
+        raise SemhubError(f"The tokenizer's output has no list of token ids, but input_ids={shown(ids)}.")
     nested = getattr(ids, "ndim", 1) == 2 or (not isinstance(ids, Tensor | np.ndarray) and not is_index(ids[0]))
     rows, masks = (ids, mask) if nested else ([ids], [mask])
     if len(rows) != len(masks) or not len(rows):
