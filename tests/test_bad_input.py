@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
 
 import mistakes
 import models
@@ -234,6 +236,20 @@ def test_a_damaged_table_in_the_cache_is_built_again(monkeypatch, tmp_path):
     (path,) = tmp_path.rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-5])
     assert torch.equal(table_of().weights, expected)
+    kept = load_file(path)
+    save_file({"posterior": kept["posterior"].roll(1, 0)}, path)
+    assert torch.equal(table_of().weights, expected)
+
+
+def test_tokenizers_with_one_vocabulary_that_split_words_differently_have_their_own_tables(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path))
+    tables = []
+    for scheme in ("never", "always", "never"):
+        tokenizer = models.tiny_tokenizer()
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+        tables.append(shl.language_table(models.tiny(tokenizer=tokenizer), ["en"], words=50, **QUIET).weights)
+    assert torch.equal(tables[0], tables[2]) and not torch.equal(tables[0], tables[1])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 # what a type annotation excludes; the tests check annotations, users do not, so these go past that check

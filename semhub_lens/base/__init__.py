@@ -2,6 +2,7 @@
 
 - `errors`: `SemhubError` for what a user can fix, `Unfit` for what cannot be measured on a model.
 - `arguments`: `checked`, with which public functions refuse arguments of the wrong type.
+- `ambient`: settings of torch for the whole process, kept out of the numbers.
 - `results`: `Result`, `Provenance`, `load_result`; result classes and their drawing functions register here.
 - `quantities`: `Quantities`, a result with the quantities that were requested.
 - `files`: files that appear only when complete.

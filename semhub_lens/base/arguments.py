@@ -1,12 +1,14 @@
 """Check the arguments of public functions against their annotations before anything runs.
 
 `checked` tests only the type: a text, a whole number, a finite number, a tensor with a number of axes, a list of these,
-or one of several words. The function itself tests the value, such as a layer of this model or a known span.
+or one of several words. The function itself tests the value, such as a layer of this model or a known span. It runs
+without the settings of torch in `ambient`, which would change its numbers.
 """
 
 import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from math import inf
 from numbers import Real
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Literal, SupportsIndex, TypeVar, Union, cast,
 import numpy as np
 from torch import Tensor
 
+from semhub_lens.base.ambient import as_delivered, is_set
 from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.base.foreign import is_protocol
 
@@ -68,9 +71,28 @@ def _checking(function: Any, name: str) -> Any:
                 wanted = _described(known[key])
                 hint = ": put it into a list" if isinstance(value, str) and "a list" in wanted else ""
                 raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{hint}.")
-        return function(*args, **settings)
+        with as_delivered() if is_set() else nullcontext():
+            return function(*args, **settings)
 
     return call
+
+
+def native(value: Any) -> Any:
+    """A NumPy array in the form that torch reads: not reversed, read-only, unsigned or in another byte order.
+
+    An array of other things than numbers becomes a list.
+
+    Raises:
+        SemhubError: a masked array, whose mask torch would ignore.
+    """
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind not in "biufc":
+        return value.tolist()
+    if np.ma.is_masked(value):
+        raise SemhubError(f"The array has a mask of its own, got {shown(value)}; pass only its entries, .compressed().")
+    kind = np.int64 if value.dtype.kind in "iu" else value.dtype.newbyteorder("=")
+    return np.array(value, dtype=kind, order="C", subok=False)
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,7 @@ traceback.
 """
 
 import operator
-from typing import Any, SupportsIndex
+from typing import Any
 
 
 class SemhubError(ValueError):
@@ -22,8 +22,16 @@ class Missing(SemhubError):
 
 
 def is_index(value: Any) -> bool:
-    """Whether the value is one whole number: a Python or NumPy integer, or a tensor without axes."""
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+    """Whether the value is one whole number: a Python or NumPy integer, or a tensor of one without axes."""
+    if type(value) is int:
+        return True
+    if isinstance(value, bool) or getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
 
 
 def whole_number(value: Any, name: str) -> int:

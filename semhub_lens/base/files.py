@@ -1,5 +1,6 @@
 """Paths as users write them, and files that appear only when complete, one process at a time."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +11,22 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 
 UNWRITTEN = (OSError, SafetensorError)
 """The errors of a full or read-only disk."""
 PARTIAL = ".partial"
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""The errors of a path where nothing is, or no folder; who reads or writes there says more."""
 
 
 def user_path(path: Any) -> Path:
     """The path with `~` as the home folder.
 
     Raises:
-        SemhubError: not a path, or the home folder of an unknown user.
+        SemhubError: not a path, the home folder of an unknown user, or a path that the system does not look up: a name
+            that is too long, half a character, a null character, a folder that may not be entered.
 
     Example:
         >>> from semhub_lens.base.files import user_path
@@ -29,11 +34,17 @@ def user_path(path: Any) -> Path:
         True
     """
     try:
-        return Path(path).expanduser()
+        whole = Path(path).expanduser()
     except TypeError as error:
         raise SemhubError(f"Expected the path of a file (a text or a Path), got {path!r}.") from error
     except RuntimeError as error:
         raise SemhubError(f"The path {str(path)!r} has an unknown home folder; write the whole path.") from error
+    try:
+        whole.stat()
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) not in ABSENT:
+            raise SemhubError(f"The path {shown(str(path))} cannot be used: {reason(error)}.") from error
+    return whole
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semhub_lens.base.arguments import shown
+from semhub_lens.base.arguments import native, shown
 from semhub_lens.base.errors import SemhubError, Unfit
 
 
@@ -104,7 +104,7 @@ def unpadded(ids: Tensor, mask: Any) -> range:
         SemhubError: a mask of another length, without ones, or with gaps.
     """
     try:
-        marks = torch.as_tensor(mask)
+        marks = torch.as_tensor(native(mask))
     except (TypeError, ValueError, RuntimeError):
         marks = torch.empty(0)
     marks = marks[0] if marks.ndim == 2 and len(marks) == 1 else marks

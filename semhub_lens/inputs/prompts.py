@@ -6,14 +6,14 @@ are absolute indices into the prompt's own tokens, including the beginning-of-se
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked, shown
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.arguments import checked, native, shown
+from semhub_lens.base.errors import SemhubError, Unfit, is_index
 from semhub_lens.inputs.chat import Ending, Thinking, rendered, together
 from semhub_lens.inputs.framing import opening, opens, special_ids, unpadded
 from semhub_lens.inputs.media import ENTRY, Media, Tile, Writes, extended
@@ -57,8 +57,8 @@ class Prompt:
                 raise SemhubError(
                     f"Span name {name!r} is reserved ({', '.join(RESERVED)}, '...:last'); choose another."
                 )
-            if not all(isinstance(position, SupportsIndex) for position in positions):
-                raise SemhubError(f"Span {name!r} needs whole numbers as positions, got {positions}.")
+            if not all(map(is_index, positions)) or len({*map(int, positions)}) < len(positions):
+                raise SemhubError(f"Span {name!r} needs whole numbers as positions, each once; got {positions}.")
             if not positions or min(positions) < 0 or max(positions) >= len(self.ids):
                 raise SemhubError(
                     f"Span {name!r} = {positions} is not within the {len(self.ids)} tokens of the prompt."
@@ -132,10 +132,10 @@ class Prompt:
             [5, 6]
         """
         try:
-            tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids))
+            tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(native(ids)))
         except (TypeError, ValueError) as error:
             raise SemhubError(f"A prompt is one row of token ids, got {ids!r} ({error}).") from error
-        if tensor.is_floating_point() and tensor.numel():
+        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel():
             raise SemhubError(f"Token ids are whole numbers, got {tensor.dtype}: {tensor.flatten()[:5].tolist()}.")
         if tensor.dtype == torch.bool:
             raise SemhubError(f"Token ids are whole numbers, got {shown(tensor)}; an attention mask goes to mask=.")

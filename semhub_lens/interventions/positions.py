@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import native
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.model.hooking import Window
@@ -49,7 +50,7 @@ def as_positions(positions: Any) -> "slice | int | Tensor | str | None":
 def _tensor(positions: Any) -> Tensor:
     """Whole numbers or booleans from any kind of list."""
     try:
-        listed = (positions if isinstance(positions, Tensor) else torch.as_tensor(np.asarray(positions))).cpu()
+        listed = (positions if isinstance(positions, Tensor) else torch.as_tensor(np.asarray(native(positions)))).cpu()
         fits = listed.ndim < 3 and not listed.is_complex() and (listed.dtype != torch.bool or listed.ndim > 0)
     except (TypeError, ValueError, RuntimeError):
         fits = False

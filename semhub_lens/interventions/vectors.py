@@ -86,9 +86,10 @@ class SteeringVector(Result):
         tensor = source if isinstance(source, Tensor) else _only_tensor(user_path(source))
         layers = list(layer) if isinstance(layer, Iterable) else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
-        if rows.ndim != 2 or len(rows) != len(layers):
+        if rows.ndim != 2 or len(rows) != len(layers) or len({*map(int, layers)}) < len(layers):
             raise SemhubError(
-                f"Expected [d_model] or [layer d_model] for {len(layers)} layer(s), got shape {tuple(tensor.shape)}."
+                f"Expected [d_model] or [layer d_model] for {len(layers)} different layer(s), got shape "
+                f"{tuple(tensor.shape)} for {layers}."
             )
         return cls.make(model, name, dict(zip(layers, rows, strict=True)))
 

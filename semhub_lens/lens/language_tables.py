@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.files import require_folder, write_aside
-from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.fingerprints import fingerprint, tensors_sha256
 from semhub_lens.base.progress import tqdm
 from semhub_lens.inputs.tokens import token_texts
 from semhub_lens.model.facts import Model, require_model
@@ -36,6 +36,12 @@ SCRIPTS = {
     "LATIN": "latin", "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "ARABIC": "arabic",
     "CYRILLIC": "cyrillic", "GREEK": "greek", "HEBREW": "hebrew", "DEVANAGARI": "devanagari", "THAI": "thai",
 }  # fmt: skip
+SPLIT = (
+    "the", "The", "THE", "understanding", "isn't", "très", "tre\u0300s", "niñas", "Straße", "größer", "İyi", "x2y",
+    "1234", "привет", "Москва", "朋友们", "ありがとう", "カタカナ", "안녕하세요", "مرحبا", "שלום", "नमस्ते", "สวัสดี",
+    "e-mail", "\n\t",
+)  # fmt: skip
+"""Words of many scripts, cases and spellings: how a tokenizer splits them tells it from others."""
 SHARED_MARKS = ("COMBINING", "VARIATION", "?")
 """First words in the names of marks that combine with letters of any script."""
 
@@ -125,13 +131,17 @@ def _cached_posterior(
     folder = cache_root() / "tables"
     path = folder / f"{_key(model.tokenizer, languages, words, size)}.safetensors"
     try:
-        return load_file(path)["posterior"]
-    except (OSError, KeyError, SafetensorError):  # not built yet, or damaged
-        require_folder(folder, CACHE_ADVICE)
-    posterior = _posterior(model.tokenizer, languages, words, size, progress)
+        with safe_open(path, framework="pt") as file:
+            kept, told = {"posterior": file.get_tensor("posterior")}, file.metadata() or {}
+        if told.get("sha256") == tensors_sha256(kept):
+            return kept["posterior"]
+    except (OSError, SafetensorError):  # not built yet, or damaged
+        pass
+    require_folder(folder, CACHE_ADVICE)
+    made = {"posterior": _posterior(model.tokenizer, languages, words, size, progress)}
     _forget_word_lists()
-    write_aside(path, lambda aside: save_file({"posterior": posterior}, aside))
-    return posterior
+    write_aside(path, lambda aside: save_file(made, aside, metadata={"sha256": tensors_sha256(made)}))
+    return made["posterior"]
 
 
 def _forget_word_lists() -> None:
@@ -156,8 +166,10 @@ def _check_languages(languages: Sequence[str]) -> None:
 
 
 def _key(tokenizer: Any, languages: Sequence[str], words: int, size: int) -> str:
+    """Two tokenizers with one vocabulary may still split words differently, so some words are in it as they do."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    return fingerprint([3, languages, words, size, version("wordfreq"), vocabulary])
+    split = _encoded(tokenizer, [each for word in SPLIT for each in (word, " " + word)])
+    return fingerprint([4, languages, words, size, version("wordfreq"), vocabulary, split])
 
 
 def _posterior(

@@ -18,8 +18,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import Unfit
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.model.facts import Model, new_cache, plain_ids, require_filled, step_inputs
-from semhub_lens.model.hooking import NOWHERE, hooked, residual_names
+from semhub_lens.model.facts import (
+    Model,
+    evaluating,
+    has_own_forward,
+    input_device,
+    new_cache,
+    plain_ids,
+    require_filled,
+    step_inputs,
+)
+from semhub_lens.model.hooking import NOWHERE, hooked, residual_names, windowed
 from semhub_lens.model.rotary import rope_differs
 from semhub_lens.model.weights import editions
 
@@ -71,13 +80,31 @@ def repeating(model: Model) -> Fact:
     return _once(model, "repeating", _repeating)
 
 
+def require_one_turn(model: Model) -> None:
+    """Refuse a model that runs its blocks in a loop: one state after a block would stand for those of all turns.
+
+    Models whose code is in transformers have no such loop, so only others are run for it.
+
+    Raises:
+        Unfit: the last block runs more than once in a pass.
+    """
+    turns = int(_once(model, "turns", _turns).error) if has_own_forward(model) else 1
+    if turns > 1:
+        raise Unfit(
+            f"{model.cfg.model_name} runs its blocks {turns} times in one pass (a looped model), so a block has "
+            "several states, and a run of this library would read the first ones. Take a model without a loop."
+        )
+
+
 def batching(model: Model, prompts: Sequence[Prompt]) -> Packing:
-    """Which of these prompts may share a pass without a mask."""
+    """Which of these prompts may share a pass without a mask; refuses a looped model."""
+    require_one_turn(model)
     return _packing(right_padding, model, [len(prompt) for prompt in prompts])
 
 
 def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[Packing, str]:
     """Which of these prompts may be continued together, and why a cache is unusable ("" if it is usable)."""
+    require_one_turn(model)
     lengths = [len(prompt) for prompt in prompts]
     limit = rope_differs(model, min(lengths), max(lengths) + new_tokens)
     if limit is not None:
@@ -157,6 +184,15 @@ def _fact(ours: Tensor, alone: Tensor, dtype: torch.dtype, packing: Packing = "p
 
 def _dtype(model: Model) -> torch.dtype:
     return next(model.parameters()).dtype
+
+
+def _turns(model: Model) -> Fact:
+    fired: list[int] = []
+    tokens = _long(model)[None].to(input_device(model))
+    with evaluating(model), windowed(model):
+        hooks = [(residual_names(model)[-1], lambda activation, hook: fired.append(1))]
+        model.run_with_hooks(tokens, fwd_hooks=hooks, attention_mask=torch.ones_like(tokens))
+    return Fact(float(len(fired)), 1.0)
 
 
 def _repeating(model: Model) -> Fact:

@@ -89,6 +89,12 @@ def is_bridge(model: Model) -> bool:
     return isinstance(model, TransformerBridge)
 
 
+def has_own_forward(model: Model) -> bool:
+    """Whether a bridge's model is of a class that neither transformers nor transformer-lens wrote."""
+    inner = type(getattr(model, "original_model", None))
+    return is_bridge(model) and inner.__module__.partition(".")[0] not in ("transformers", "transformer_lens")
+
+
 def training_modules(model: Model) -> list[torch.nn.Module]:
     """Modules in training mode; a bridge keeps the wrapped model beside its own modules."""
     trees = [model, getattr(model, "original_model", None)]

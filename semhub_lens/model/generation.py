@@ -223,7 +223,8 @@ class _Decoder:
         check_finite(logits.amax(-1), "The logits in generation")  # the largest one is NaN where any is
         if self.temperature == 0:
             return logits.argmax(-1).cpu()
-        ends = (logits.cpu() / self.temperature).softmax(-1).double().cumsum(-1)
+        below = (logits - logits.amax(-1, keepdim=True)).cpu().double()  # logits themselves overflow at small ones
+        ends = (below / self.temperature).softmax(-1).cumsum(-1)
         draws = torch.cat([torch.rand(1, 1, generator=rng, dtype=torch.float64) for rng in rngs])
         # right=True never takes a token of probability 0; the total may miss 1 by rounding
         return torch.searchsorted(ends, draws * ends[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

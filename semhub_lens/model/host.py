@@ -31,6 +31,17 @@ from semhub_lens.model.sources import config_of, multimodal, read, resolve
 Verified = Literal["yes", "no", "not verified", "not applicable"]
 RECURRENT = ("state_size", "ssm_state_size", "mamba_d_state", "lru_width", "linear_num_value_heads", "conv_L_cache")
 """A Hugging Face config has one of these if some layers keep a recurrent state in place of keys and values."""
+RECURRENT_KINDS = ("linear_attention", "conv", "hybrid", "recurrent", "mamba")
+"""What the names of such layers contain."""
+EVERYWHERE = ("full_attention", "attention", "global", "moe", "mlp", "dense", "sparse")
+"""Kinds of layers that read all tokens, or no other token than their own."""
+LIMITED = (
+    ("sliding", ("sliding_window", "attention_window_size"), "sliding window of {} tokens"),
+    ("local", ("window_size",), "sliding window of {} tokens"),
+    ("chunked", ("attention_chunk_size",), "attention in chunks of {} tokens"),
+    ("indexed", ("index_topk",), "attention to the {} best tokens"),
+)
+"""Kinds of layers that read some tokens: what their names contain, the setting that says how many, and words for it."""
 TOGETHER = {
     "padded": "Prompts of any lengths share a pass.",
     "equal": "Only prompts of equal length share a pass.",
@@ -232,13 +243,20 @@ def special_layers(model: Model) -> list[str]:
             *(["scaled rotary positions"] if scaled else []),
         ]
     config = config.get_text_config()
+    named = (getattr(config, name, None) or () for name in ("layer_types", "attention_layers"))
+    kinds = {kind for listed in named for kind in listed if isinstance(kind, str)} - {*EVERYWHERE}
+    if not kinds and getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None):
+        kinds = {"sliding"}  # of models that do not list their layers
     found = []
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) is not False:
-        found.append(f"sliding window of {window} tokens")
+    for kind, sizes, told in LIMITED:
+        if {one for one in kinds if kind in one}:
+            found.append(told.format(next(filter(None, (getattr(config, name, None) for name in sizes)), "some")))
+    known = (*(kind for kind, _, _ in LIMITED), *RECURRENT_KINDS)
+    found += [f"layers of the kind {kind!r}" for kind in sorted(kinds) if not any(one in kind for one in known)]
     scaled = sorted({str(rope["rope_type"]) for rope in rotaries(config)} - {"default"})
     found += [f"rotary scaling {kind!r}" for kind in scaled]
-    if any(getattr(config, name, None) for name in RECURRENT) or config.model_type == "rwkv":
+    recurrent = any(one in kind for one in RECURRENT_KINDS for kind in kinds)
+    if recurrent or any(getattr(config, name, None) for name in RECURRENT) or config.model_type == "rwkv":
         found.append("layers with a state of their own")
     return found
 

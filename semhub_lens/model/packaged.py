@@ -24,7 +24,7 @@ from torch import Tensor
 
 from semhub_lens.base.allocator import return_freed_memory
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import UNWRITTEN, reason, require_folder
+from semhub_lens.base.files import UNWRITTEN, reason, require_folder, user_path
 from semhub_lens.base.fingerprints import files_sha256
 from semhub_lens.base.foreign import NAME_OR_PATH
 from semhub_lens.base.progress import display, no_other_bars
@@ -79,7 +79,7 @@ PACKAGED = {
 def cache_root() -> Path:
     """The folder for converted models and token tables: SEMHUB_CACHE, or the user's cache directory."""
     named = os.environ.get("SEMHUB_CACHE")
-    return Path(named).expanduser() if named else user_cache_path("semhub-lens", appauthor=False)
+    return user_path(named) if named else user_cache_path("semhub-lens", appauthor=False)
 
 
 def packaged_files(model: PackagedModel) -> list[Path]:

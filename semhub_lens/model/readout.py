@@ -18,8 +18,10 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.foreign import is_hung_on
 from semhub_lens.model import products
+from semhub_lens.model.checks import require_one_turn
 from semhub_lens.model.facts import (
     Model,
+    evaluating,
     input_device,
     require_model,
     require_weights,
@@ -93,6 +95,7 @@ class Readout:
             )
         require_model(model)
         require_weights(model)
+        require_one_turn(model)
         if norm == "tuned":
             norm, translator = "final", Translators.packaged(model)
         elif isinstance(translator, Translators):
@@ -256,7 +259,8 @@ def _check(readout: Readout) -> None:
     def keep(activation: Tensor, hook: object) -> None:
         states.append(activation.detach().clone())
 
-    with torch.no_grad(), windowed(model):  # interventions of the user's that are attached stay out of it
+    # interventions of the user's that are attached stay out of it, and so do layers that training leaves out
+    with torch.no_grad(), evaluating(model), windowed(model):
         own = model.run_with_hooks(ids, fwd_hooks=[(name, keep)], return_type="logits")
         if not states:
             raise Unfit(f"{name} never fires in {model.cfg.model_name}, so its residual stream cannot be read.")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semhub_lens.base.arguments import shown
+from semhub_lens.base.arguments import native, shown
 from semhub_lens.base.errors import SemhubError, Unfit, is_index
 from semhub_lens.base.processes import is_main, share
 from semhub_lens.inputs.framing import opens, require_alike, require_unpadded
@@ -83,6 +83,7 @@ def one_prompt(model: Model, prompt: Prompts, reader: str) -> Prompt:
 
 
 def _several(model: Model, prompts: Any) -> list[Prompt]:
+    prompts = native(prompts)
     if isinstance(prompts, np.ndarray):
         prompts = torch.as_tensor(prompts)
     if isinstance(prompts, Tensor) and prompts.ndim == 2:
@@ -109,6 +110,11 @@ def _several(model: Model, prompts: Any) -> list[Prompt]:
 
 def _one_by_one(prompts: Any) -> bool:
     """Whether every entry is a separate prompt, also for an iterator."""
+    if hasattr(prompts, "columns"):
+        raise SemhubError(
+            f"A table ({type(prompts).__name__}) has several columns, and going through it would read their names: "
+            f"give one of them, table[name], out of {shown(list(prompts.columns))}."
+        )
     if isinstance(prompts, set | frozenset):
         raise SemhubError(
             f"A set has no order, so results could not be matched to prompts; pass a list, not {prompts!r}."
@@ -144,6 +150,7 @@ def _is_one(entries: Sequence[Any]) -> bool:
 
 
 def _one(model: Model, entry: Any) -> Prompt:
+    entry = native(entry)
     if isinstance(entry, Prompt):
         return entry
     if isinstance(entry, str):
@@ -172,14 +179,26 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
             "For pictures and sound use Prompt.from_processor; pass chat messages as a list. For a data set give the "
             f"column, shl.Column(data, name): one of {', '.join(map(str, encoding))[:80]}."
         )
+    if _is_marked(encoding.get("token_type_ids", 0)):
+        raise SemhubError(
+            "token_type_ids mark a second text (a pair, as for BERT), but runs give a model one text and no types: the "
+            "numbers would be others. Tokenise one text at a time, or leave them out for a model that has no types."
+        )
     ids, mask = encoding["input_ids"], encoding.get("attention_mask")
     if mask is None:
         return _several(model, ids)
+    if getattr(ids, "ndim", 1) == 0 or not hasattr(ids, "__len__") or not len(ids):
+        raise SemhubError(f"The tokenizer's output has no list of token ids, but input_ids={shown(ids)}.")
     nested = getattr(ids, "ndim", 1) == 2 or (not isinstance(ids, Tensor | np.ndarray) and not is_index(ids[0]))
     rows, masks = (ids, mask) if nested else ([ids], [mask])
     if len(rows) != len(masks) or not len(rows):
         raise SemhubError(f"attention_mask has {len(masks)} rows for {len(rows)} rows of input_ids; pass one for each.")
     return [Prompt.from_ids(row, mask=own) for row, own in zip(rows, masks, strict=True)]
+
+
+def _is_marked(types: Any) -> bool:
+    """Whether any entry of nested lists or arrays is not zero."""
+    return any(map(_is_marked, types)) if isinstance(types, list | tuple) else bool(np.any(np.asarray(types)))
 
 
 def _fitting(model: Model, prompt: Prompt) -> Prompt:

@@ -12,6 +12,7 @@ from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAME
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.files import user_path
 from semhub_lens.base.progress import no_other_bars
 from semhub_lens.model.packaged import PACKAGED, packaged_files, plain_folder
 from semhub_lens.model.weights import require_read
@@ -24,7 +25,7 @@ def resolve(name: str) -> tuple[Path | None, str | None]:
     """Folder with the weights (None: ask the hub) and the official name of the architecture, if known."""
     if packaged := PACKAGED.get(name):
         return plain_folder(name, packaged_files(packaged), packaged.sha256), packaged.official_name
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SemhubError(f"No GGUF file at {path}.")

@@ -138,6 +138,15 @@ def test_a_span_of_positions_outside_the_prompt_is_refused(positions):
         Prompt.from_ids([4, 5, 6], spans={"a": positions})
 
 
+@pytest.mark.parametrize(
+    "positions", [[1, 2, 2], [True, False, True], torch.tensor([False, True, True]), [1.0], torch.tensor([1.0])]
+)
+def test_a_span_names_each_of_its_positions_once_and_by_its_number(unchecked, positions):
+    """A mean over a position that counts twice would have other weights, and a mask would name positions 0 and 1."""
+    with pytest.raises(ValueError, match=r"whole numbers as positions, each once|takes a mapping"):
+        Prompt.from_ids([4, 5, 6], spans={"a": positions})
+
+
 def test_a_prompt_without_tokens_is_refused():
     with pytest.raises(ValueError, match="has no tokens"):
         Prompt.from_ids([])

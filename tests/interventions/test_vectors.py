@@ -71,6 +71,8 @@ def test_another_depth_or_width_is_refused_in_any_case(tiny_model, tmp_path):
         SteeringVector.load(path, models.tiny(layers=2), any_model=True)
     with pytest.raises(ValueError, match=r"shape \(31,\), but this model needs \[32\]"):
         SteeringVector.from_tensor(tiny_model, torch.ones(31), 1)
+    with pytest.raises(ValueError, match=r"2 different layer"):
+        SteeringVector.from_tensor(tiny_model, torch.ones(2, 32), [1, 1])
 
 
 def test_plain_tensors_and_files_of_one_tensor_are_taken_over(tiny_model, tmp_path):

@@ -4,8 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
+from transformers import LlamaForCausalLM
 from transformers import __version__ as version
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import models
 import semhub_lens as shl
@@ -14,6 +17,7 @@ from semhub_lens.experiments.job import Job, RunSettings
 from semhub_lens.model import checks
 from semhub_lens.model.agreement import reference_of
 from semhub_lens.model.facts import new_cache
+from semhub_lens.model.host import special_layers
 from semhub_lens.model.rotary import rope_differs
 from semhub_lens.training.frozen import frozen
 
@@ -117,6 +121,30 @@ def test_rotary_scaling_is_found_wherever_a_config_says_it(text_config):
     assert rope_differs(model, 9, 20) == 6
     kinds["full_attention"] = {"rope_type": "linear"}
     assert rope_differs(model, 4, 20) is None
+
+
+class Looped(LlamaForCausalLM):
+    """Reads its own last states again, as models of recurrent depth do."""
+
+    def forward(self, input_ids=None, **settings):
+        once = self.model(input_ids=input_ids, **settings).last_hidden_state
+        twice = self.model(inputs_embeds=once, attention_mask=settings.get("attention_mask")).last_hidden_state
+        return CausalLMOutputWithPast(logits=self.lm_head(twice))
+
+
+def test_a_model_that_runs_its_blocks_in_a_loop_is_refused():
+    hf = models.tiny_llama(vocabulary=99)
+    hf.__class__ = Looped
+    model = models.tiny(hf=hf)
+    for call in (
+        lambda: shl.residual_stream(model, PROMPTS[0], progress=False),
+        lambda: shl.logit_lens(model, PROMPTS[0], progress=False),
+        lambda: continued(model, PROMPTS[:1]),
+        lambda: shl.patch_grid(model, PROMPTS[0], PROMPTS[3], shl.metric.log_prob(model, 5), progress=False),
+    ):
+        with pytest.raises(shl.Unfit, match="runs its blocks 2 times in one pass"):
+            call()
+    assert not shl.check(model).sound
 
 
 def test_rows_whose_padding_is_not_ignored_are_batched_by_length():
@@ -280,6 +308,37 @@ def test_the_table_says_what_does_not_hold_and_what_runs_do_then(name, expected)
     if name == "mamba":
         assert "whole text again at every step" in finding(result, "key-value").runs
         assert "state of their own" in finding(result, "plain").runs
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("GPTNeo", {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 9}, ["of 9 tokens"]),
+        ("GPTNeo", {"num_layers": 2, "attention_types": [[["global"], 2]], "window_size": 9}, []),
+        ("Llama4Text", {"attention_chunk_size": 16}, ["chunks of 16 tokens"]),
+        ("RecurrentGemma", {"attention_window_size": 8}, ["window of 8 tokens", "state of their own"]),
+        ("MiniMax", {"num_hidden_layers": 2}, ["state of their own"]),
+        ("Lfm2", {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}, ["state of their own"]),
+        ("GlmMoeDsa", {"index_topk": 4}, ["the 4 best tokens"]),
+        ("Qwen2", {"sliding_window": 5, "use_sliding_window": False}, []),
+        ("Qwen2", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 0}, ["window of 5 tokens"]),
+        ("Mistral", {"sliding_window": 7}, ["window of 7 tokens"]),
+        ("Llama", {}, []),
+    ],
+)
+def test_layers_that_read_only_some_tokens_are_told_from_the_configuration(kind, options, told):
+    """However a family names them."""
+    model = SimpleNamespace(original_model=SimpleNamespace(config=getattr(transformers, f"{kind}Config")(**options)))
+    found = special_layers(model)
+    assert len(found) == len(told) and all(word in one for word, one in zip(told, found, strict=True))
+
+
+def test_layers_of_a_kind_that_nobody_knows_are_named():
+    config = transformers.LlamaConfig()
+    config.__dict__["layer_types"] = ["full_attention", "spiral_attention"]
+    assert special_layers(SimpleNamespace(original_model=SimpleNamespace(config=config))) == [
+        "layers of the kind 'spiral_attention'"
+    ]
 
 
 def test_processed_weights_show_in_the_table():

@@ -210,6 +210,11 @@ def test_sampling_draws_from_the_softmax_at_the_temperature(tiny_model):
     assert (counts - expected.roll(1)).abs().sum() > 3 * sampling_error
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-39, 5e-324])
+def test_a_temperature_close_to_nought_is_greedy(tiny_model, temperature):
+    assert generated(tiny_model, TEXTS, temperature=temperature).token_ids == generated(tiny_model, TEXTS).token_ids
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_states_that_become_nan_are_an_error_and_no_token(tiny_model, temperature):
     broken = at(2, lambda activation, hook: activation * torch.nan)

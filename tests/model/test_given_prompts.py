@@ -1,6 +1,7 @@
 """One prompt in all the forms that people have: the same tokens, the same numbers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -85,6 +86,43 @@ def test_a_hooked_run_takes_its_labels_from_a_row_of_tokens(tiny_model):
     assert lens.result(tokens=tokens).labels == shl.logit_lens(tiny_model, TEXT, **QUIET).labels
 
 
+def lying(kind, values):
+    """A NumPy array as it comes from a file of tokens, from another computer, or turned round."""
+    array = np.array(values)
+    if kind == "reversed":
+        return array[::-1].copy()[::-1]
+    if kind in ("uint16", ">i4"):
+        return array.astype(kind)
+    array.flags.writeable = kind != "read-only"
+    return np.ma.array(array) if kind == "nothing masked" else array
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["uint16", ">i4", "read-only", "reversed", "nothing masked"])
+def test_an_array_is_read_however_it_lies_in_memory(tiny_model, unchecked, kind):
+    row = lying(kind, [5, 6, 7])
+    for form in (row, row[None], [row], Prompt.from_ids(row), {"input_ids": row}):
+        assert ids_of(tiny_model, form) == [[5, 6, 7]]
+    assert Prompt.from_ids(row, mask=lying(kind, [1, 1, 0])).ids.tolist() == [5, 6]
+    one, other = (
+        shl.residual_stream(tiny_model, row, hooks=shl.at(1, shl.hooks.add(torch.ones(32), positions=chosen)), **QUIET)
+        for chosen in (lying(kind, [1, 2]), [1, 2])
+    )
+    assert torch.equal(one, other)
+
+
+def test_an_array_of_texts_or_of_rows_is_several_prompts(tiny_model, unchecked):
+    rows = np.empty(2, dtype=object)
+    rows[:] = [[5, 6], [7]]
+    assert ids_of(tiny_model, np.array(["red", "dog"])) == ids_of(tiny_model, ["red", "dog"])
+    assert ids_of(tiny_model, rows) == [[5, 6], [7]]
+
+
+def test_token_types_that_say_nothing_are_left_out(tiny_model):
+    given = {"input_ids": [[5, 6], [7, 8]], "token_type_ids": [[0, 0], [0, 0]]}
+    assert ids_of(tiny_model, given) == [[5, 6], [7, 8]]
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_the_mask_of_a_batch_tells_its_padding(tiny_model, side):
     tokenizer = tiny_model.tokenizer
@@ -144,6 +182,15 @@ def test_a_list_may_mix_forms():
         ({"input_ids": [1], "pixel_values": [2]}, "Prompt.from_processor"),
         ({"input_ids": [[1, 2], [3, 4]], "attention_mask": [[1, 1]]}, "1 rows for 2 rows"),
         ({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]}, "mask="),
+        ({"input_ids": [[1, 2]], "token_type_ids": [[0, 1]]}, "one text and no types"),
+        ({"input_ids": torch.tensor([[1, 2]]), "token_type_ids": torch.tensor([[0, 1]])}, "one text and no types"),
+        ({"input_ids": [], "attention_mask": []}, "no list of token ids"),
+        ({"input_ids": 5, "attention_mask": 1}, "no list of token ids"),
+        ({"input_ids": torch.tensor(5), "attention_mask": torch.tensor(1)}, "no list of token ids"),
+        (pd.DataFrame({"text": ["red"], "answer": ["dog"]}), "several columns.*'text', 'answer'"),
+        (np.array([1, "red"], dtype=object), "whole number"),
+        (np.ma.array([1, 2], mask=[False, True]), "mask of its own"),
+        (torch.tensor([1 + 1j]), "whole numbers"),
         ({"role": "user", "content": "a"}, "pass chat messages as a list"),
         ([{"role": "user", "content": "a"}], "no chat template"),
         ([1, 2.5], "whole number"),

@@ -138,6 +138,17 @@ def replaced(model, backend):
         model.unembed.original_component.weight = torch.nn.Parameter(new.T.contiguous())
 
 
+def test_a_host_that_leaves_out_layers_while_it_trains_is_checked_with_all_of_them():
+    options = {"hidden_size": 32, "num_hidden_layers": 2, "ffn_dim": 64, "num_attention_heads": 4}
+    model = wrapped("OPT", "OPTForCausalLM", word_embed_proj_dim=32, layerdrop=1.0, **options)
+    expected = shl.logit_lens(model, IDS, progress=False)
+    other = wrapped("OPT", "OPTForCausalLM", word_embed_proj_dim=32, layerdrop=1.0, **options)
+    other.original_model.train()
+    found = shl.logit_lens(other, IDS, progress=False)
+    assert torch.equal(found.top_logprobs, expected.top_logprobs)
+    assert other.original_model.training and shl.check(other).sound
+
+
 @pytest.mark.parametrize("backend", models.BACKENDS)
 def test_a_read_out_made_before_its_weights_were_replaced_reads_the_new_ones(backend):
     model = models.tiny(backend)

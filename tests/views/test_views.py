@@ -215,3 +215,21 @@ def test_a_path_of_the_home_folder_is_found(lens, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("~")) and (tmp_path / "a" / "lens.html").is_file()
     with pytest.raises(shl.SemhubError, match="unknown home folder"):
         shl.write_html(lens, "~nobody-of-that-name/lens.html")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud83d", "x" * 300 + "/lens"])
+def test_a_path_that_the_system_does_not_look_up_is_refused(lens, tiny_model, name, tmp_path):
+    path = f"{tmp_path}/{name}"
+    for call in (
+        lambda: lens.save(path),
+        lambda: shl.load_result(path),
+        lambda: shl.write_html(lens, path),
+        lambda: shl.open_states(path),
+        lambda: shl.residual_stream(tiny_model, "red", out=path, progress=False),
+        lambda: shl.SteeringVector.from_tensor(tiny_model, path, 1),
+        lambda: shl.load(path),
+        lambda: shl.load(f"~nobody-of-that-name/{name}"),
+    ):
+        with pytest.raises(shl.SemhubError, match=r"cannot be used|unknown home folder"):
+            call()
+    assert not list(tmp_path.iterdir())
