@@ -139,7 +139,7 @@ class Leg(Result):
 
 @dataclass(frozen=True, eq=False)
 class ExperimentResult(Result):
-    """All legs of one experiment."""
+    """All legs of one experiment, as `experiments.run` measures them."""
 
     id: str
     title: str

@@ -128,8 +128,8 @@ class Prompt:
             SemhubError: not one row of whole numbers, a mask that does not match, or a span in the padding.
 
         Example:
-            >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).ids.tolist()
-            [5, 6]
+            >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).continued([7]).ids.tolist()
+            [5, 6, 7]
         """
         try:
             tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids))

@@ -123,7 +123,12 @@ def replace(
     *,
     each: Each = "position",
 ) -> PositionedHook:
-    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v. Arguments are those of `add`.
+    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v.
+
+    Args:
+        state: the vector v; its shapes are those of the direction in `add`.
+        strength: the factor s.
+        positions, each: as in `add`.
 
     Raises:
         SemhubError: as for `add`.
@@ -171,6 +176,11 @@ def swap(
     $h \leftarrow h - 2 s\,(h \cdot w)\,w$ with $w = (\hat a - \hat b) / \lVert \hat a - \hat b \rVert$. A state along a
     is turned to b, and a state along b to a. Components orthogonal to both stay, and at strength 1 norms are kept.
 
+    Args:
+        a, b: the directions, `[d_model]`; their lengths do not matter.
+        strength: the factor s; 1 swaps, 0 changes nothing.
+        positions: the positions; see `Positions`.
+
     Raises:
         SemhubError: a and b have the same direction.
 
@@ -206,6 +216,8 @@ def patch(
     r"""Write the states of another run over the states at `positions` (activation patching).
 
     $h_p \leftarrow h_p + s\,(h^{source}_q - h_p)$ for each position p and its source position q.
+
+    An effect shows that these states are enough to change the output here, not that the other run needs them.
 
     Args:
         source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` with one source

@@ -253,8 +253,8 @@ def logit_lens(
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
-        >>> lens.top_logprobs.shape[-1]
-        2
+        >>> lens.top_logprobs.shape[-1], len(lens.strings()[-1][-1]), list(lens.per_position())
+        (2, 2, ['entropy', 'kl_to_final'])
     """
     one = one_prompt(model, prompt, "logit_lens")
     top_k, quantities = tokens_to_keep(top_k, output_size(model)), require_quantities(quantities)

@@ -90,6 +90,9 @@ def train_translators(
         >>> lens = logit_lens(tiny_model, "two plus", readout=Readout(tiny_model, translator=made), progress=False)
         >>> lens.provenance.norm.startswith("final + translators")
         True
+        >>> made.check(tiny_model)  # says nothing: it is the model of these translators
+        >>> made(residual_stream(tiny_model, "two plus", progress=False)[1], layer=1).shape
+        torch.Size([1, 32])
     """
     setup, rng = setup or TranslatorSetup(), generator(seed)
     named: Any = texts if isinstance(texts, Mapping) else {"all": texts}

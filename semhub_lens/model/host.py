@@ -55,7 +55,7 @@ class Finding(Part):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HostCheck(Result):
-    """The checks of a host model, as a small table."""
+    """The checks of a host model, as a small table; `check` makes it."""
 
     findings: tuple[Finding, ...]
 

@@ -21,7 +21,10 @@ from semhub_lens.probes.probe import items_of, unrelated
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Result):
-    """Predictions for every pair of training type and test type, and for the type itself, at every layer."""
+    """Predictions for every pair of training type and test type, and for the type itself, at every layer.
+
+    `transfer_matrix` makes it.
+    """
 
     types: tuple[str, ...]
     classes: tuple[Key, ...]
@@ -36,6 +39,9 @@ class TransferResult(Result):
     @checked
     def cell(self, train: str, test: str) -> Predictions:
         """Predictions for the items of type `test` by probes trained on type `train`.
+
+        Args:
+            train, test: names in `types`.
 
         Raises:
             SemhubError: an unknown type.
@@ -173,6 +179,8 @@ def transfer_matrix(
         >>> matrix = transfer_matrix(stacks, labels, groups="rows", centre="own", seed=0)
         >>> bool(matrix.across[1] > 0.9), bool(matrix.type_probe.accuracy[1] > 0.9)
         (True, True)
+        >>> bool(matrix.cell("en", "fr").accuracy[1] > 0.9)
+        True
     """
     check_centre(centre)
     setup = setup or ProbeSetup()
