@@ -172,7 +172,7 @@ class Result(Part):
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
-        """Read a result that `save` wrote.
+        """Read a result that `save` wrote to `path`.
 
         Raises:
             SemhubError: no such file, not a saved result, or a result of another class.

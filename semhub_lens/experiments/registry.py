@@ -110,6 +110,9 @@ def unreadable(
     Returns:
         The reason by id; empty if all can be run.
 
+    Raises:
+        SemhubError: an argument of another kind.
+
     Example:
         >>> chosen = [experiments.EXPERIMENTS["audio.similarity"], experiments.EXPERIMENTS["arithmetic.similarity"]]
         >>> experiments.unreadable(chosen, {}, {"audio": "no ears"})

@@ -75,7 +75,7 @@ class Prompt:
 
     @checked
     def continued(self, ids: Sequence[int]) -> "Prompt":
-        """The prompt with more tokens at its end; spans, pictures, sound and embeddings stay."""
+        """The prompt with more tokens, `ids`, at its end; spans, pictures, sound and embeddings stay."""
         media = self.media
         if media is not None:
             media = replace(media, inputs=extended(media.inputs, len(ids)))

@@ -108,6 +108,8 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
 def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, " d_model"]:
     r"""Mean of some states minus the mean of others: $v = \operatorname{mean}_i a_i - \operatorname{mean}_j b_j$.
 
+    It also contains everything else in which the two sets differ.
+
     Args:
         a, b: states `[item d_model]` from the same residual entry.
 

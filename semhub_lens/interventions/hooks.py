@@ -58,7 +58,7 @@ class PositionedHook:
         return self.name
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
-        """Return the activation with the states at the positions edited, or unchanged if there are none."""
+        """Return the activation at this hook with the states at the positions edited, or unchanged without any."""
         window, columns = self._chunks.window(activation, hook)
         ranks = ranks_of(self.positions, window, columns)
         rows, cols = (ranks >= 0).nonzero(as_tuple=True)
@@ -71,7 +71,15 @@ class PositionedHook:
         return out
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
-        """Raise a SemhubError if these prompts, with `new_tokens` generated after them, lack the positions."""
+        """Compare the positions with a run's prompts.
+
+        Args:
+            prompts: the prompts of the run.
+            new_tokens: the number of tokens that are generated after them.
+
+        Raises:
+            SemhubError: a prompt lacks a position, or their number is not that of the vectors.
+        """
         if self.items is not None and self.items != len(prompts):
             raise SemhubError(
                 f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."

@@ -61,7 +61,7 @@ class LogitsMetric:
     function: Callable[[Float[Tensor, "batch pos vocab"]], Any]
 
     def at(self, read: int, length: int) -> MetricFunction:
-        """The metric for logits at one position of a prompt; the function gets NaN at the others."""
+        """The metric for logits at position `read` of a prompt of some `length`; the function gets NaN elsewhere."""
 
         def measured(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
             return torch.stack([self._one(row, read, length) for row in logits])

@@ -42,7 +42,7 @@ Recipe = Callable[[Tensor, float, int], Hooks]
 @checked
 @dataclass(frozen=True)
 class Controls:
-    """The controls of a sweep."""
+    """The controls of a `sweep`."""
 
     random: int = 1
     """The number of random directions of the same norm (one per item if each item has its own direction)."""

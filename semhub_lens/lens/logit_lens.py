@@ -43,7 +43,7 @@ STANDARD = ("top_ids", "top_logprobs", *DISTANCES)
 
 @dataclass(frozen=True, eq=False)
 class LensResult(Quantities):
-    r"""The lens over one prompt: the requested quantities at every layer and position.
+    r"""The lens over one prompt: the requested quantities at every layer and position, as `logit_lens` reads them.
 
     - `.top_ids`, `.top_logprobs` [layer pos k]: the most probable tokens, most probable first, and their
       log-probabilities in nats;

@@ -77,7 +77,7 @@ def site_name(layer: int, site: str) -> str:
 
 @checked
 def residual_names(model: Model) -> list[str]:
-    """Hook names of the residual axis: the input of every block, then the output of the last block.
+    """Hook names of the model's residual axis: the input of every block, then the output of the last block.
 
     Example:
         >>> residual_names(tiny_model)[-1]

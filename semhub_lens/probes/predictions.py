@@ -45,6 +45,8 @@ class Predictions(Part):
         (tensor([0., 1.]), 1)
         >>> seen.interval(seed=0).low, seen.permuted(order, torch.Generator().manual_seed(0)).shape
         (tensor([0., 1.]), torch.Size([2]))
+        >>> len(seen.to_frame(["cat", "dog"]))  # one row per layer and item
+        16
     """
 
     predicted: Int[Tensor, "layer item"]

@@ -147,9 +147,10 @@ def transfer_matrix(
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> TransferResult:
-    """Train probes on each data type, test them on each, and predict which type a state comes from.
+    r"""Train probes on each data type, test them on each, and predict which type a state comes from.
 
-    Cell `[train][test]` equals `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))`. High transfer (a
+    $A_{st} = \operatorname{mean}_i\,[\hat y^{(s)}_i = y^{(t)}_i]$: probes of type s on the items of type t. Cell
+    `[train][test]` equals `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))`. High transfer (a
     *shared* direction) and a type probe near 1 (*separable* types) can occur together, so both are reported. With
     `centre="own"`, each type's own mean is subtracted for the cells, but never for the type probe.
 

@@ -42,6 +42,8 @@ class Spoke:
         projector: makes vectors for the residual stream.
         card: the origin of the projector; None for your own (then nothing is checked).
 
+    `load` makes the packaged ones.
+
     Raises:
         SemhubError: encoder, projector and model do not match, or the projector was trained through another model or
             another tokenizer.
@@ -97,7 +99,15 @@ class Spoke:
 
     @torch.no_grad()
     def embed(self, media: Any) -> Float[Tensor, "k d_model"]:
-        """Vectors of one picture or sound, as they enter block 0 (float32, CPU)."""
+        """Vectors of one picture or sound, as they enter block 0 (float32, CPU).
+
+        Args:
+            media: as in `prompt`.
+
+        Example:
+            >>> spoke.embed("cow.png").shape  # doctest: +SKIP
+            torch.Size([9, 640])
+        """
         return self.projector(self.encoder([media]))[0].float().cpu()
 
     def prompt(self, text: str, media: Any) -> Prompt:
