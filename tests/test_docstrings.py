@@ -135,14 +135,15 @@ def whole(model, text):
         SemhubError: no text.
 
     Example:
-        >>> whole(1, 2)
+        >>> 2 + 2
+        4
     """
     raise SemhubError(f"{model} {text}")
 
 
 @pytest.mark.parametrize("without, part", [
     ("number $x$ of a text; it does not show y.", "a first line that is one sentence"),
-    ("text: the text.", "arguments"), ("Raises:", "errors"), (">>> whole(1, 2)", "an example"),
+    ("text: the text.", "arguments"), ("Raises:", "errors"), (">>> 2 + 2", "an example"),
 ])  # fmt: skip
 def test_a_part_that_is_not_there_is_named(monkeypatch, without, part):
     monkeypatch.setattr(whole, "__doc__", whole.__doc__.replace("of a text", "of it"))
