@@ -36,6 +36,7 @@ html_css_files = ["site.css"]
 html_js_files = ["tables.js", "live.js"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+html_show_copyright = False
 
 BLOCK = re.compile(r"^(?P<indent>[ ]*)\$\$(?P<math>.+?)\$\$(?P<rest>[^\n]*)$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"``.+?``|(?:\$(?P<math>[^$]+?)\$|(?<!:)`(?P<code>[^`]+?)`)(?=(?P<next>\w?))", re.DOTALL)

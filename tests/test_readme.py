@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import models
-
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
 
@@ -14,8 +12,6 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encod
 @pytest.mark.real
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
 def test_the_code_of_the_readme_runs(block, tmp_path, fork):
-    if "import HookedTransformer" in BLOCKS[block] and not models.HOOKED_LINE:
-        pytest.skip("transformer-lens 4 has no HookedTransformer")
     done = fork("-c", BLOCKS[block], cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
 

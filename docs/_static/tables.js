@@ -1,4 +1,13 @@
 // Tables of twenty rows or more: a field that filters, headings that sort.
+// Cells that start with a number ("-16 [-17.5, -14.3] nats") are ordered by it, and come before the others.
+function compared(a, b) {
+  const [one, two] = [a, b].map((cell) => cell.textContent.trim());
+  const [first, second] = [one, two].map(parseFloat);
+  if (Number.isNaN(first) || Number.isNaN(second)) {
+    return Number.isNaN(first) - Number.isNaN(second) || one.localeCompare(two, "en", { numeric: true });
+  }
+  return first - second || one.localeCompare(two, "en", { numeric: true });
+}
 addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table")) {
     const body = table.tBodies[0], heads = [...(table.tHead?.rows[0]?.cells ?? [])];
@@ -21,8 +30,7 @@ addEventListener("DOMContentLoaded", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const key = (row) => row.cells[column].textContent.trim();
-        rows.sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }) * (up ? 1 : -1));
+        rows.sort((a, b) => compared(a.cells[column], b.cells[column]) * (up ? 1 : -1));
         body.append(...rows);
       };
       head.addEventListener("click", sort);

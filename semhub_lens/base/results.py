@@ -172,7 +172,7 @@ class Result(Part):
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
-        """Read a result that `save` wrote.
+        """Read a result that `save` wrote to `path`.
 
         Raises:
             SemhubError: no such file, not a saved result, or a result of another class.
@@ -208,12 +208,16 @@ def _told(name: str, value: Any) -> str:
 def load_result(path: str | Path) -> Result:
     """Read any result that `save` wrote, whatever its class.
 
+    Args:
+        path: the file.
+
     Raises:
         SemhubError: no such file, not a saved result, damaged, changed after it was saved, or written by a version that
             this one cannot read; the message says which and what to do.
 
     Example:
-        >>> load_result("lens.safetensors")  # doctest: +SKIP
+        >>> load_result(lens.save("lens.safetensors"))  # doctest: +SKIP
+        >>> LensResult.load("lens.safetensors")  # the class is checked # doctest: +SKIP
     """
     path = user_path(path)
     if not path.is_file():

@@ -87,6 +87,9 @@ def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
 
     The items are the same if the data hash and the labels are equal. If the hashes differ, because they include tokens,
     items with equal labels are matched, provided that no label occurs twice and both legs have all of them.
+
+    Example:
+        >>> same_items(a.legs[0], b.legs[0])  # doctest: +SKIP
     """
     ours, theirs = a.effect.shape[1], b.effect.shape[1]
     hashes = (a.provenance.data_hash, b.provenance.data_hash)
@@ -122,6 +125,9 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     $m(\ell)$ is the nearest entry by depth (`nearest_entries`). The bootstrap draws the same items for both models. The
     difference of the verdicts compares the effects at each model's own chosen layer, over the items that chose neither
     layer.
+
+    Example:
+        >>> difference(a.legs[0], b.legs[0], seed=0)  # doctest: +SKIP
     """
     order, why = same_items(a, b)
     if order is None:

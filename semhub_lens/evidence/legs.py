@@ -53,7 +53,10 @@ class Check(Part):
 
 @dataclass(frozen=True, eq=False)
 class Leg(Result):
-    """One effect over layers and items; positive values are in the direction that the hypothesis predicts."""
+    """One effect over layers and items; positive values are in the direction that the hypothesis predicts.
+
+    `experiments.run` makes its legs.
+    """
 
     wording: LegText
     effect: Float[Tensor, "layer item"]
@@ -139,7 +142,7 @@ class Leg(Result):
 
 @dataclass(frozen=True, eq=False)
 class ExperimentResult(Result):
-    """All legs of one experiment."""
+    """All legs of one experiment, as `experiments.run` measures them."""
 
     id: str
     title: str

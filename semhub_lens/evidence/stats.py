@@ -219,7 +219,12 @@ def paired_contrast(
 
 
 def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
-    """Mean score of each item with all keys except its own."""
+    """Mean score of each item with all keys except its own.
+
+    Example:
+        >>> other_keys(torch.tensor([[[5.0, 1.0, 3.0]]]), torch.tensor([0]))
+        tensor([[2.]])
+    """
     own = matrix[:, torch.arange(matrix.shape[1]), key]
     return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
 

@@ -106,6 +106,17 @@ def unreadable(
         chosen: the experiments to check.
         readers: the readers by modality.
         missing: reasons for missing readers by modality; see `spokes.fitting`.
+
+    Returns:
+        The reason by id; empty if all can be run.
+
+    Raises:
+        SemhubError: an argument of another kind.
+
+    Example:
+        >>> chosen = [experiments.EXPERIMENTS["audio.similarity"], experiments.EXPERIMENTS["arithmetic.similarity"]]
+        >>> experiments.unreadable(chosen, {}, {"audio": "no ears"})
+        {'audio.similarity': 'no ears'}
     """
     left = [experiment for experiment in chosen if experiment.modality not in {"", *readers}]
     return {experiment.id: missing.get(experiment.modality, "no reader was given") for experiment in left}

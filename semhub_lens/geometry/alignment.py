@@ -66,7 +66,13 @@ def neighbours_null(
     draws: int,
     k: int = NEIGHBOURS,
 ) -> Float[Tensor, "draw layer"]:
-    """`mutual_neighbours` under random pairings in which no item keeps its partner."""
+    """`mutual_neighbours` under random pairings in which no item keeps its partner.
+
+    Example:
+        >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
+        >>> bool((neighbours_null(states, states, seed=0, draws=20) < 0.5).all())
+        True
+    """
     return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), pairings(a.shape[1], seed, draws))
 
 
@@ -77,6 +83,11 @@ def debiased_cka(
 
     The result is NaN for fewer than four items and for constant states. The biased estimator is far above 0 for
     independent states unless n is much larger than d.
+
+    Example:
+        >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
+        >>> round(float(debiased_cka(states, states)), 3)
+        1.0
     """
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), unpermuted(a.shape[1]))[0]
 
@@ -84,7 +95,13 @@ def debiased_cka(
 def cka_null(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, seed: int, draws: int
 ) -> Float[Tensor, "draw layer"]:
-    """`debiased_cka` under random pairings in which no item keeps its partner."""
+    """`debiased_cka` under random pairings in which no item keeps its partner.
+
+    Example:
+        >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
+        >>> cka_null(states, states, seed=0, draws=20).shape  # [draw layer]
+        torch.Size([20, 1])
+    """
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), pairings(a.shape[1], seed, draws))
 
 

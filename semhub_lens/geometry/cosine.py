@@ -19,7 +19,7 @@ from semhub_lens.model.facts import Model, provenance_of
 
 @dataclass(frozen=True, eq=False)
 class CosineResult(Result):
-    """Cosine of one run's residual states with reference states, between -1 and 1."""
+    """Cosine of one run's residual states with reference states, between -1 and 1; `CosineTo.result` makes it."""
 
     cosine: Float[Tensor, "layer pos ref"]
     names: tuple[str, ...]
@@ -72,7 +72,11 @@ class CosineTo:
 
     @checked
     def result(self, row: int = 0) -> CosineResult:
-        """Cosines `[layer pos ref]` of one `row` of the latest run."""
+        """Cosines `[layer pos ref]` of one `row` of the latest run.
+
+        Raises:
+            SemhubError: nothing ran yet, or no such row.
+        """
         states = normalize(self._capture.result(row), dim=-1)
         cosine = torch.einsum("lpd,lrd->lpr", states, self._references)
         return CosineResult(cosine, self._names, provenance=provenance_of(self._model))

@@ -35,7 +35,7 @@ NULLS = {quantity for measure in MEASURES.values() for quantity in measure.null}
 
 @dataclass(frozen=True, eq=False)
 class SimilarityResult(Quantities):
-    r"""Similarity of n pairs at every layer, in the requested measures.
+    r"""Similarity of n pairs at every layer, in the requested measures; `similarity` makes it.
 
     - effect: `.matched` [layer item], $\cos(a_i, b_i)$; `.baseline`, `.spread` [layer], mean and standard deviation of
       the non-pairs' cosines; `.low`, `.high` [layer], 95 % bootstrap interval of D (pairs resampled; a resampled pair
@@ -107,6 +107,9 @@ class SimilarityResult(Quantities):
     def curves(self, measure: str) -> dict[str, Float[Tensor, " layer"]]:
         """The curves of a measure by label, and the 95th percentile of its null.
 
+        Args:
+            measure: one of `measures`.
+
         Raises:
             SemhubError: an unknown measure, or one that was not asked for.
         """
@@ -175,8 +178,9 @@ def similarity(
 
     Example:
         >>> a = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
-        >>> bool((similarity(a, a, measures=["effect"]).effect > 0.9).all())
-        True
+        >>> same = similarity(a, a, measures=["effect"])
+        >>> bool((same.effect > 0.9).all()), len(same.curves("effect"))  # the effect's curve, and its null's
+        (True, 2)
     """
     unknown = sorted(set(measures) - MEASURES.keys())
     if unknown or not measures or isinstance(measures, str):

@@ -75,7 +75,7 @@ class Prompt:
 
     @checked
     def continued(self, ids: Sequence[int]) -> "Prompt":
-        """The prompt with more tokens at its end; spans, pictures, sound and embeddings stay."""
+        """The prompt with more tokens, `ids`, at its end; spans, pictures, sound and embeddings stay."""
         media = self.media
         if media is not None:
             media = replace(media, inputs=extended(media.inputs, len(ids)))
@@ -128,8 +128,8 @@ class Prompt:
             SemhubError: not one row of whole numbers, a mask that does not match, or a span in the padding.
 
         Example:
-            >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).ids.tolist()
-            [5, 6]
+            >>> Prompt.from_ids([5, 6, 2, 2], mask=[1, 1, 0, 0]).continued([7]).ids.tolist()
+            [5, 6, 7]
         """
         try:
             tensor = torch.as_tensor(ids if isinstance(ids, Tensor) else list(native(ids)))

@@ -234,6 +234,16 @@ def printable(tokenizer: Any, ids: Iterable[int] | Tensor) -> list[str]:
     Leading spaces and line ends are visible, byte fragments look like `<0xE4>`, and special tokens are shown by name.
     Without a tokenizer, the ids are shown.
 
+    Args:
+        tokenizer: the model's tokenizer, or None.
+        ids: token ids `[pos]`.
+
+    Returns:
+        One text for each id.
+
+    Raises:
+        SemhubError: ids that are not whole numbers.
+
     Example:
         >>> printable(tiny_model.tokenizer, tiny_model.tokenizer("three plus")["input_ids"])
         ['three', '␣plus']

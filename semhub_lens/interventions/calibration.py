@@ -16,7 +16,7 @@ DOUBLINGS = 20
 
 @dataclass(frozen=True)
 class Calibration:
-    """A strength whose damage is just within a budget."""
+    """A strength whose damage is just within a budget, as `calibrate` finds it."""
 
     strength: float
     damage: float

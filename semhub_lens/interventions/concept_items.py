@@ -107,6 +107,12 @@ def translation_items(
 
     Raises:
         SemhubError: the two output languages are the same, or too few concepts are left.
+
+    Example:
+        >>> items = translation_items(model, [("fr", "zh")], ("de", "es"), n=8, seed=0)  # doctest: +SKIP
+        >>> shl.concept_patch(
+        ...     model, items.sources, items.targets, items.words, names=items.names, seed=0
+        ... )  # doctest: +SKIP
     """
     require_model(model)
     if not sources or shots < 0:

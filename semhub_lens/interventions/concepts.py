@@ -55,7 +55,7 @@ ROWS = 512
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConceptPatchResult(Result):
-    """Log-probabilities of the words at the target's last position, in nats, for each patch."""
+    """Log-probabilities of the words at the target's last position, in nats, for each patch of `concept_patch`."""
 
     layers: tuple[int, ...]
     """The first patched residual entry of each row on the layer axis; all later entries are patched too."""
@@ -159,7 +159,7 @@ def concept_patch(
         ...     seed=0,
         ...     progress=False,
         ... )
-        >>> result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
+        >>> result.conditions()["random source"].shape == result.log_probs.shape == (tiny_model.cfg.n_layers + 1, 2, 4)
         True
     """
     sources = [as_prompts(model, entry) for entry in source_prompts]

@@ -56,7 +56,8 @@ def prompts(
 ) -> Float[Tensor, " d_model"]:
     r"""Mean state of some prompts minus the mean state of others, at one residual entry.
 
-    $v = \operatorname{mean}_i h_\ell(plus_i) - \operatorname{mean}_j h_\ell(minus_j)$, a vector `[d_model]`.
+    $v = \operatorname{mean}_i h_\ell(plus_i) - \operatorname{mean}_j h_\ell(minus_j)$, a vector `[d_model]`. It also
+    contains everything else in which the two sets of prompts differ, such as their length.
 
     Args:
         model: any TransformerLens model.
@@ -106,6 +107,8 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
 @checked
 def mean_difference(a: Float[Tensor, "item d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, " d_model"]:
     r"""Mean of some states minus the mean of others: $v = \operatorname{mean}_i a_i - \operatorname{mean}_j b_j$.
+
+    It also contains everything else in which the two sets differ.
 
     Args:
         a, b: states `[item d_model]` from the same residual entry.
@@ -158,8 +161,16 @@ def rescaled(
 ) -> Float[Tensor, "*item d_model"]:
     r"""A direction with the norm of another one, row by row: $\lVert w \rVert \, v / \lVert v \rVert$.
 
+    Args:
+        direction: the vector v, `[d_model]` or `[row d_model]`.
+        like: the vector w, or one for each row, `[row d_model]`.
+
     Raises:
-        SemhubError: a direction of norm 0.
+        SemhubError: a direction of norm 0, an empty tensor, NaN or infinite entries.
+
+    Example:
+        >>> rescaled(torch.tensor([0.0, 5.0]), like=torch.tensor([3.0, 4.0]))
+        tensor([0., 5.])
     """
     for name, vectors in (("direction", direction), ("like", like)):
         if not vectors.numel():

@@ -59,7 +59,7 @@ class PositionedHook:
         return self.name
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
-        """Return the activation with the states at the positions edited, or unchanged if there are none."""
+        """Return the activation at this hook with the states at the positions edited, or unchanged without any."""
         window, columns = self._chunks.window(activation, hook)
         ranks = ranks_of(self.positions, window, columns)
         rows, cols = (ranks >= 0).nonzero(as_tuple=True)
@@ -72,7 +72,15 @@ class PositionedHook:
         return out
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
-        """Raise a SemhubError if these prompts, with `new_tokens` generated after them, lack the positions."""
+        """Compare the positions with a run's prompts.
+
+        Args:
+            prompts: the prompts of the run.
+            new_tokens: the number of tokens that are generated after them.
+
+        Raises:
+            SemhubError: a prompt lacks a position, or their number is not that of the vectors.
+        """
         if self.items is not None and self.items != len(prompts):
             raise SemhubError(
                 f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."
@@ -124,7 +132,12 @@ def replace(
     *,
     each: Each = "position",
 ) -> PositionedHook:
-    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v. Arguments are those of `add`.
+    r"""Replace states: $h \leftarrow h + s\,(v - h)$; at strength 1 the state becomes v.
+
+    Args:
+        state: the vector v; its shapes are those of the direction in `add`.
+        strength: the factor s.
+        positions, each: as in `add`.
 
     Raises:
         SemhubError: as for `add`.
@@ -172,6 +185,11 @@ def swap(
     $h \leftarrow h - 2 s\,(h \cdot w)\,w$ with $w = (\hat a - \hat b) / \lVert \hat a - \hat b \rVert$. A state along a
     is turned to b, and a state along b to a. Components orthogonal to both stay, and at strength 1 norms are kept.
 
+    Args:
+        a, b: the directions, `[d_model]`; their lengths do not matter.
+        strength: the factor s; 1 swaps, 0 changes nothing.
+        positions: the positions; see `Positions`.
+
     Raises:
         SemhubError: a and b have the same direction.
 
@@ -207,6 +225,8 @@ def patch(
     r"""Write the states of another run over the states at `positions` (activation patching).
 
     $h_p \leftarrow h_p + s\,(h^{source}_q - h_p)$ for each position p and its source position q.
+
+    An effect shows that these states are enough to change the output here, not that the other run needs them.
 
     Args:
         source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` with one source

@@ -61,7 +61,7 @@ class LogitsMetric:
     function: Callable[[Float[Tensor, "batch pos vocab"]], Any]
 
     def at(self, read: int, length: int) -> MetricFunction:
-        """The metric for logits at one position of a prompt; the function gets NaN at the others."""
+        """The metric for logits at position `read` of a prompt of some `length`; the function gets NaN elsewhere."""
 
         def measured(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
             return torch.stack([self._one(row, read, length) for row in logits])
@@ -142,7 +142,15 @@ def logit_difference(model: Model, right: Target, wrong: Target, *, variants: Va
 
 @checked
 def log_prob(model: Model, word: Target, *, variants: Variants = "exact") -> Metric:
-    r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats; arguments and errors are those of `logit_difference`.
+    r"""Return the metric $\log \sum_{v \in V(w)} p_v$, in nats.
+
+    Args:
+        model: the model; its tokenizer is used.
+        word: a word with its leading space, a token id, or several of them (probabilities summed).
+        variants: the spellings of a word that count; see `word_tokens`.
+
+    Raises:
+        SemhubError: a word without a one-token spelling, or a token id outside the vocabulary.
 
     Example:
         >>> uniform = torch.zeros(1, tiny_model.cfg.d_vocab)
@@ -193,8 +201,16 @@ def kl(model: Model, prompt: OnePrompt, *, read: str | int = "last") -> Metric:
 def read_position(prompt: Prompt, read: str | int) -> int:
     """The single position of `read`.
 
+    Args:
+        prompt: the prompt.
+        read: the position to read; see `residual_stream`.
+
     Raises:
         SemhubError: it has none or several.
+
+    Example:
+        >>> read_position(Prompt.from_text(tiny_model, "three plus two"), "last")
+        3
     """
     positions = read_positions(prompt, read)
     if len(positions) != 1 or read in ("mean", "raw_mean"):

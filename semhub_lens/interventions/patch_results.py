@@ -16,7 +16,7 @@ from semhub_lens.base.results import Result
 class PatchResult(Result):
     """A metric after every patch of a grid, with its value in the clean and in the corrupted run.
 
-    Layer l is block l; at `resid_pre` that is entry l of the residual axis (0 = embedding).
+    `patch_grid` makes it. Layer l is block l; at `resid_pre` that is entry l of the residual axis (0 = embedding).
     """
 
     values: Float[Tensor, "layer ..."]
@@ -65,6 +65,6 @@ class PatchResult(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ApproximatePatchResult(PatchResult):
-    """The gradient approximation of a `PatchResult`; `values` are extrapolated, not measured."""
+    """The gradient approximation of a `PatchResult`: `attribution_grid` extrapolates `values`, and measures none."""
 
     method: ClassVar[str] = "Attribution patching (gradient approximation)"

@@ -47,7 +47,10 @@ from semhub_lens.model.resolve import as_prompts, one_prompt
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PatchscopeResult(Result):
-    """Log-probabilities of words at the end of a reading prompt, in nats, for every state in its slot."""
+    """Log-probabilities of words at the end of a reading prompt, in nats, for every state in its slot.
+
+    `patchscope` makes it.
+    """
 
     cells: tuple[tuple[int, int], ...]
     """Source entry and target entry of each cell."""

@@ -42,7 +42,7 @@ Recipe = Callable[[Tensor, float, int], Hooks]
 @checked
 @dataclass(frozen=True)
 class Controls:
-    """The controls of a sweep."""
+    """The controls of a `sweep`."""
 
     random: int = 1
     """The number of random directions of the same norm (one per item if each item has its own direction)."""
@@ -73,6 +73,9 @@ def adding(model: Model, positions: Positions = -1) -> Recipe:
 
     Returns:
         A function `(direction, strength, layer) -> hooks`.
+
+    Raises:
+        SemhubError: not a TransformerLens model, or positions of another form.
 
     Example:
         >>> recipe = adding(tiny_model)
@@ -135,11 +138,14 @@ def sweep(
     Source: layer x strength grids as in Turner et al. 2023 (ActAdd) and Rimsky et al. 2024 (CAA).
 
     Example:
-        >>> score = steering_scores.next_token(tiny_model, ["three plus", "dog"], {"two": "two"}, progress=False)
+        >>> texts = ["three plus", "dog", "red cat", "five"]
+        >>> score = steering_scores.next_token(tiny_model, texts, {"two": "two"}, progress=False)
         >>> vector = lambda layer: direction.words(tiny_model, "two", "five", layer)
         >>> result = sweep(tiny_model, score, vector, [1, 2], [1.0, 2.0], progress=False)
-        >>> result.effect("two").shape
-        torch.Size([2, 2, 2])
+        >>> result.effect("two").shape, result.contrast("two", "flipped").shape  # [layer strength item]
+        (torch.Size([2, 2, 4]), torch.Size([2, 2, 4]))
+        >>> result.choose("two").layer in (1, 2)
+        True
     """
     controls, store = controls or Controls(), store or Store()
     recipe = recipe or adding(model)

@@ -32,7 +32,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A layer and a strength that half of the items chose, and the effects on the other half."""
+    """A layer and a strength that half of the items chose, and the effects on the other half: `SweepResult.choose`."""
 
     score: str
     layer: int
@@ -54,7 +54,10 @@ class Choice:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SweepResult(Result):
-    """Scores of items with an intervention, over layers and strengths, with its controls; higher damage is worse."""
+    """Scores of items with an intervention, over layers and strengths, with its controls; higher damage is worse.
+
+    `sweep` makes it. Its example also reads `effect`, `contrast` and `choose`.
+    """
 
     conditions: tuple[str, ...]
     """"steered", "random" ("random 2", ...), "flipped", "unrelated", "last layer"; those that were measured."""
@@ -79,6 +82,10 @@ class SweepResult(Result):
     def effect(self, score: str, condition: str = STEERED) -> Float[Tensor, "layer strength item"]:
         """The effect of a condition: its score minus the clean score; "random" is the mean over the random directions.
 
+        Args:
+            score: one of `names`.
+            condition: one of `conditions`.
+
         Raises:
             SemhubError: unknown score or condition.
         """
@@ -88,6 +95,10 @@ class SweepResult(Result):
     @checked
     def contrast(self, score: str, control: str = RANDOM) -> Float[Tensor, "layer strength item"]:
         """Steered minus a control, item by item.
+
+        Args:
+            score: one of `names`.
+            control: one of `conditions`.
 
         Raises:
             SemhubError: unknown score, or a control that was not measured.
@@ -100,6 +111,11 @@ class SweepResult(Result):
 
         The choice is the cell with the largest mean contrast with the random directions (without them, the largest mean
         effect), among the cells whose mean rise in damage is within the budget.
+
+        Args:
+            score: one of `effects`.
+            damage, budget: a score of `damage`, and the largest mean rise to accept; None does not look at damage.
+            seed: for the halves and the bootstrap.
 
         Raises:
             SemhubError: fewer than 4 items, NaN in the scores, only one of damage and budget, or no cell within the

@@ -31,6 +31,8 @@ class SteeringVector(Result):
         >>> vector = SteeringVector.make(tiny_model, "two - five", {1: direction.words(tiny_model, "two", "five", 1)})
         >>> [name for name, _ in vector.hooks(2.0, positions=-1)]
         ['blocks.0.hook_resid_post']
+        >>> vector.check(tiny_model)  # says nothing: it is the model of this vector
+        >>> SteeringVector.load("two_five.safetensors", tiny_model).hooks(2.0)  # doctest: +SKIP
     """
 
     name: str
@@ -45,6 +47,11 @@ class SteeringVector(Result):
     @checked
     def make(cls, model: Model, name: str, directions: Mapping[int, Float[Tensor, " d_model"]]) -> "SteeringVector":
         """Make a vector for this model from directions by layer.
+
+        Args:
+            model: any TransformerLens model.
+            name: a description.
+            directions: by residual entry (0 = embedding), `[d_model]` each.
 
         Raises:
             SemhubError: no directions, a direction of another width, zero, NaN or infinite, or a layer out of range.
@@ -114,7 +121,15 @@ class SteeringVector(Result):
 
     @checked
     def check(self, model: Model, *, any_model: bool = False) -> None:
-        """Raise a SemhubError if the vector was made for another model; see `load`."""
+        """Compare the vector with a model.
+
+        Args:
+            model: the model to steer.
+            any_model: as in `load`.
+
+        Raises:
+            SemhubError: the vector was made for another model.
+        """
         require_model(model)
         shape = self.directions.shape[1], self.n_layers
         wanted = int(model.cfg.d_model), n_layers(model)

@@ -46,7 +46,10 @@ BEHIND = ("ln1_post", "ln1")
 
 @dataclass(frozen=True, eq=False)
 class AttributionResult(Result):
-    """The contribution of every block to some tokens' logits at one position; all numbers are logits."""
+    """The contribution of every block to some tokens' logits at one position; all numbers are logits.
+
+    `direct_attribution` makes it.
+    """
 
     position: int
     token_ids: tuple[int, ...]
@@ -145,6 +148,9 @@ def direct_attribution(
         >>> found = direct_attribution(tiny_model, "three plus two", token="five")
         >>> float(found.unexplained.abs().max()) < 1e-4
         True
+        >>> lens = shl.logit_lens(tiny_model, "three plus two", progress=False)
+        >>> len(lens.with_attribution(found).attributions)  # its page shows the attribution
+        1
         >>> heads = direct_attribution(tiny_model, "three plus two", token="five", by_head=1).heads
         >>> torch.allclose(heads.sum(-1), found.attention[:, [1]], atol=1e-5)
         True

@@ -32,7 +32,10 @@ NOTHING = -1
 
 @dataclass(frozen=True, eq=False)
 class LensComparison(Result):
-    """Two lenses side by side, with positions aligned in columns; missing values are NaN, or -1 for positions."""
+    """Two lenses side by side, with positions aligned in columns; missing values are NaN, or -1 for positions.
+
+    `compare` makes it.
+    """
 
     a: LensResult
     b: LensResult
@@ -66,7 +69,10 @@ class LensComparison(Result):
 
     @checked
     def change(self, quantity: str) -> Float[Tensor, "layer column"]:
-        """A quantity with one number per cell, b minus a: "entropy" or "kl_to_final", in nats.
+        """A quantity with one number per cell, b minus a, in nats.
+
+        Args:
+            quantity: "entropy" or "kl_to_final".
 
         Raises:
             SemhubError: not measured in both.
@@ -129,10 +135,9 @@ def compare(
     Example:
         >>> clean = logit_lens(tiny_model, "three plus two", progress=False)
         >>> hooks = shl.at(1, shl.hooks.add(8 * torch.ones(tiny_model.cfg.d_model)))
-        >>> compare(clean, logit_lens(tiny_model, "three plus two", hooks=hooks, progress=False)).changed[0].sum()
-        tensor(0.)
-
-
+        >>> two = compare(clean, logit_lens(tiny_model, "three plus two", hooks=hooks, progress=False))
+        >>> two.changed[0].sum(), two.change("entropy").shape  # layer 0 is below the edit
+        (tensor(0.), torch.Size([4, 4]))
     """
     _require_one_vocabulary(a, b)
     if len(a.entries) != len(b.entries):

@@ -30,7 +30,7 @@ from semhub_lens.model.resolve import as_prompts
 
 @dataclass(frozen=True, eq=False)
 class MassResult(Result):
-    """Probability mass per language at every layer, for each prompt."""
+    """Probability mass per language at every layer, for each prompt; `language_mass` makes it."""
 
     item_mass: Float[Tensor, "layer item lang"]
     """Mean over the prompt's positions of the sum over tokens of p(token) p(language | token)."""

@@ -49,7 +49,10 @@ SHARED_MARKS = ("COMBINING", "VARIATION", "?")
 @checked
 @dataclass(frozen=True, eq=False)
 class LanguageTable:
-    """p(language | token) for every token id; each row sums to 1."""
+    """p(language | token) for every token id; each row sums to 1.
+
+    `language_table` and `script_table` make it.
+    """
 
     languages: tuple[str, ...]
     weights: Float[Tensor, "vocab lang"]
@@ -227,6 +230,9 @@ def script_table(model: Model) -> LanguageTable:
     """Build the table from token to the Unicode script of its letters; tokens without letters are `unknown`.
 
     It needs no word list. A script is not a language: most European languages share Latin script.
+
+    Args:
+        model: its tokenizer and vocabulary size are used.
 
     Returns:
         The table: `.weights` of shape `[vocab script]`, with a single 1 in each row.

@@ -43,7 +43,7 @@ STANDARD = ("top_ids", "top_logprobs", *DISTANCES)
 
 @dataclass(frozen=True, eq=False)
 class LensResult(Quantities):
-    r"""The lens over one prompt: the requested quantities at every layer and position.
+    r"""The lens over one prompt: the requested quantities at every layer and position, as `logit_lens` reads them.
 
     - `.top_ids`, `.top_logprobs` [layer pos k]: the most probable tokens, most probable first, and their
       log-probabilities in nats;
@@ -253,8 +253,8 @@ def logit_lens(
 
     Example:
         >>> lens = logit_lens(tiny_model, "three plus two", top_k=2, progress=False)
-        >>> lens.top_logprobs.shape[-1]
-        2
+        >>> lens.top_logprobs.shape[-1], len(lens.strings()[-1][-1]), list(lens.per_position())
+        (2, 2, ['entropy', 'kl_to_final'])
     """
     one = one_prompt(model, prompt, "logit_lens")
     top_k, quantities = tokens_to_keep(top_k, output_size(model)), require_quantities(quantities)

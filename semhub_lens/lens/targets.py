@@ -32,7 +32,10 @@ from semhub_lens.model.rotary import rope_differs
 
 @dataclass(frozen=True, eq=False)
 class TargetResult(Quantities):
-    """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item]."""
+    """Log-probabilities of targets at one position of each prompt; also `.entropy`, `.kl_to_final` [layer item].
+
+    `target_lens` makes it; all are in nats.
+    """
 
     log_probs: Float[Tensor, "layer item target"]
     """Log of the summed probability of each target's tokens, in nats. With `contrast`, the mean over the item's targets
@@ -54,6 +57,9 @@ class TargetResult(Quantities):
     @checked
     def name(self, item: int, target: int) -> str:
         """The target's name.
+
+        Args:
+            item, target: the indices, from 0; common targets come after the item's own.
 
         Raises:
             SemhubError: no such item or target.
@@ -130,8 +136,9 @@ def target_lens(
             end; with `contrast`, a single target or other quantities, which need the whole vocabulary.
 
     Example:
-        >>> target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False).log_probs.shape[1:]
-        torch.Size([1, 2])
+        >>> found = target_lens(tiny_model, ["three plus"], [["two", "five"]], progress=False)
+        >>> found.log_probs.shape[1:], found.name(0, 1)
+        (torch.Size([1, 2]), 'five')
     """
     listed = as_prompts(model, prompts)
     wanted = positions(listed, read_at)

@@ -38,7 +38,7 @@ Maps = list[Tensor]
 @checked
 @dataclass(frozen=True)
 class TranslatorSetup(Part):
-    """Settings for training translators: AdamW from a least-squares start, with ten steps of warm-up, then decay to 0.
+    """Settings of `train_translators`: AdamW from a least-squares start, with ten steps of warm-up, then decay to 0.
 
     Raises:
         SemhubError: a number that is not positive, fewer than two candidates, or a negative weight decay.

@@ -11,7 +11,7 @@ Every layer is trained separately, from the same draws. So a killed training con
 training. On the same machine, with the same number of threads, it gives the same maps to the last bit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from semhub_lens.base.progress import display
 from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
+from semhub_lens.inputs.given import Prompts
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.lens.kernel import reduce_logits
 from semhub_lens.lens.translator_fit import Fit, Sample, TranslatorSetup, plain_rows, unpacked
@@ -45,7 +46,7 @@ SHARE = 0.15
 @checked
 def train_translators(
     model: Model,
-    texts: Iterable[str | Prompt] | Mapping[str, Iterable[str | Prompt]],
+    texts: Prompts | Mapping[str, Prompts],
     *,
     setup: TranslatorSetup | None = None,
     layers: Sequence[int] | None = None,
@@ -64,9 +65,9 @@ def train_translators(
 
     Args:
         model: any TransformerLens model; its weights do not change.
-        texts: training texts; or several lists by name (languages), with equal shares in every step. Texts with the
-            same index in several lists, such as translations, are never on both sides of a split. Do not repeat a text.
-            The BOS position is left out, because it has seen no text.
+        texts: texts, `Prompt`s, token ids or chat messages to train on; or several lists by name (languages), with
+            equal shares in every step. Texts with the same index in several lists, such as translations, are never on
+            both sides of a split. Do not repeat a text. The BOS position is left out, because it has seen no text.
         setup: the settings; None means `TranslatorSetup()`.
         layers: the residual entries to train, 0 to L - 1; None trains all. The others keep the plain lens and are not
             measured.
@@ -90,9 +91,12 @@ def train_translators(
         >>> lens = logit_lens(tiny_model, "two plus", readout=Readout(tiny_model, translator=made), progress=False)
         >>> lens.provenance.norm.startswith("final + translators")
         True
+        >>> made.check(tiny_model)  # says nothing: it is the model of these translators
+        >>> made(residual_stream(tiny_model, "two plus", progress=False)[1], layer=1).shape
+        torch.Size([1, 32])
     """
     setup, rng = setup or TranslatorSetup(), generator(seed)
-    named: Any = texts if isinstance(texts, Mapping) else {"all": texts}
+    named: Any = texts if isinstance(texts, Mapping) and "input_ids" not in texts else {"all": texts}
     grouped = {str(group): as_prompts(model, listed) for group, listed in named.items()}
     parts = _split(grouped, rng)
     chosen = sorted(

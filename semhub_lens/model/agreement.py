@@ -108,6 +108,9 @@ def disagreement(model: Model, reference: Reference) -> Agreement:
 
     Raises:
         SemhubError: the model has another vocabulary, or another run is in progress.
+
+    Example:
+        >>> disagreement(model, reference_of(hf_model))  # doctest: +SKIP
     """
     size, expected = int(model.W_U.shape[1]), reference.log_probs.shape[-1]
     if size != expected:

@@ -62,6 +62,8 @@ class Capture:
         >>> _ = tiny_model.run_with_hooks("three plus two", fwd_hooks=capture.hooks)
         >>> capture.result().shape[0] == tiny_model.cfg.n_layers + 1
         True
+        >>> capture.take(0).shape  # [layer pos d_model]
+        torch.Size([4, 4, 32])
     """
 
     def __init__(self, model: Model, layers: Sequence[int] | None = None, site: str = "resid") -> None:
@@ -121,7 +123,11 @@ class Capture:
 
     @checked
     def take(self, row: int) -> Float[Tensor, "layer ..."]:
-        """Like `result(row)`, and drop the row."""
+        """Like `result(row)`, and drop the row.
+
+        Raises:
+            SemhubError: nothing ran yet, or no such row.
+        """
         states = self.result(row)
         for name in self.names:
             del self._rows[name][row]

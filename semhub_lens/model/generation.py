@@ -40,7 +40,7 @@ from semhub_lens.model.resolve import as_prompts
 
 @dataclass(frozen=True, eq=False)
 class Generation(Result):
-    """Continuations of prompts."""
+    """Continuations of prompts, as `generate` writes them."""
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]

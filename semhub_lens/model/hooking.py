@@ -1,8 +1,7 @@
 """Hook points: their names, and runs of a model under hooks.
 
-Layer axis: index 0 is the embedding (input of block 0), index l is the residual stream after block l-1, and the last
-one is the state after the last block; all are before the final norm. Runs end at that last state, so the unembedding is
-never computed here.
+Layer axis: index 0 is the embedding (input of block 0), l is the residual stream after block l-1, and the last one is
+the state after the last block; all are before the final norm. Runs end at that last state, before the unembedding.
 """
 
 import difflib
@@ -78,7 +77,12 @@ def site_name(layer: int, site: str) -> str:
 
 @checked
 def residual_names(model: Model) -> list[str]:
-    """Hook names of the residual axis: the input of every block, then the output of the last block."""
+    """Hook names of the model's residual axis: the input of every block, then the output of the last block.
+
+    Example:
+        >>> residual_names(tiny_model)[-1]
+        'blocks.2.hook_resid_post'
+    """
     blocks = n_layers(model)
     return [site_name(layer, "resid_pre") for layer in range(blocks)] + [site_name(blocks - 1, "resid_post")]
 

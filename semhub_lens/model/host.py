@@ -66,7 +66,7 @@ class Finding(Part):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HostCheck(Result):
-    """The checks of a host model, as a small table."""
+    """The checks of a host model, as a small table; `check` makes it."""
 
     findings: tuple[Finding, ...]
 
@@ -105,7 +105,7 @@ def check(model: Model, *, reference: Any = None) -> HostCheck:
     Args:
         model: any TransformerLens model; it is not changed.
         reference: a Hugging Face model with the same weights that is not inside a bridge, or a
-            {py:obj}`~semhub_lens.model.agreement.Reference` that was recorded before the model was wrapped. With None,
+            `semhub_lens.model.agreement.Reference` that was recorded before the model was wrapped. With None,
             agreement is not checked, because the model inside a bridge cannot serve as its own reference.
 
     Returns:

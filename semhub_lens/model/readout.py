@@ -69,9 +69,9 @@ class Readout:
 
     Example:
         >>> readout = Readout(tiny_model)
-        >>> logits = readout(residual_stream(tiny_model, "three plus two", progress=False)[-1])
-        >>> logits.shape[-1] == tiny_model.cfg.d_vocab
-        True
+        >>> states = residual_stream(tiny_model, "three plus two", progress=False)[-1]
+        >>> readout(states).shape[-1] == tiny_model.cfg.d_vocab, readout.normed(states).shape == states.shape
+        (True, True)
     """
 
     def __init__(

@@ -19,12 +19,13 @@ def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]
         SemhubError: a position past the end or a span that the prompt lacks.
     """
     length = len(prompt)
+    named = repr(prompt.text) if prompt.text is not None else f"of {length} token ids"
     if not isinstance(read, str) and not is_index(read):
         raise SemhubError(f"read= takes 'last', 'mean', 'raw_mean', a position or a span's name, got {read!r}.")
     if not isinstance(read, str):
         read = whole_number(read, "read=")
         if not -length <= read < length:
-            raise SemhubError(f"Position {read} is past the end: the prompt {prompt.text!r} has {length} tokens.")
+            raise SemhubError(f"Position {read} is past the end: the prompt {named} has {length} tokens.")
         return (read % length,)
     if read == "last":
         return (length - 1,)
@@ -34,7 +35,7 @@ def read_positions(prompt: Prompt, read: str | SupportsIndex) -> tuple[int, ...]
     name, _, last = read.rpartition(":") if read.endswith(":last") else (read, "", "")
     if name not in prompt.spans:
         raise SemhubError(
-            f"The prompt {prompt.text!r} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
+            f"The prompt {named} has no span {name!r}; it has {sorted(prompt.spans) or 'none'}. read= takes "
             "'last', 'mean', 'raw_mean', a position, a span's name or 'NAME:last'."
         )
     return prompt.spans[name][-1:] if last else prompt.spans[name]

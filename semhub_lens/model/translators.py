@@ -72,6 +72,10 @@ class Translators(Result):
     def __call__(self, states: Float[Tensor, "*rows d_model"], layer: int) -> Float[Tensor, "*rows d_model"]:
         """States of a residual entry in the space of the last one, in float32 (or the states' own wider dtype).
 
+        Args:
+            states: residual states of that entry.
+            layer: the residual entry (0 = embedding).
+
         Raises:
             SemhubError: an entry that has no translator, states of another width.
         """
@@ -96,7 +100,14 @@ class Translators(Result):
 
     @checked
     def check(self, model: Model) -> None:
-        """Raise a SemhubError if the translators were made for another model."""
+        """Compare the translators with a model.
+
+        Args:
+            model: the model to read.
+
+        Raises:
+            SemhubError: they were made for another model.
+        """
         require_model(model)
         own, made = provenance_of(model), self.provenance
         shape, wanted = tuple(self.bias.shape), (n_layers(model), int(model.cfg.d_model))
@@ -119,6 +130,9 @@ class Translators(Result):
 
         Raises:
             SemhubError: no such file, not translators, or made for another model.
+
+        Example:
+            >>> translators = Translators.load("translators.safetensors", model)  # doctest: +SKIP
         """
         translators = super().load(path)
         if model is not None:
@@ -130,8 +144,14 @@ class Translators(Result):
     def packaged(cls, model: Model) -> "Translators":
         """The set that is packaged for the model; `norm="tuned"` reads through it.
 
+        Args:
+            model: any TransformerLens model.
+
         Raises:
             Unfit: there is none for these weights.
+
+        Example:
+            >>> Translators.packaged(model).by_group()["fr"]  # doctest: +SKIP
         """
         require_model(model)
         own = provenance_of(model)
@@ -162,6 +182,9 @@ class Translators(Result):
         Raises:
             SemhubError: no such files, other contents, another width, depth or unembedding, or weights that
                 TransformerLens has folded or centred, which have different states.
+
+        Example:
+            >>> tuned = Translators.from_tuned_lens(model, "EleutherAI/pythia-160m-deduped")  # doctest: +SKIP
         """
         require_model(model)
         if (processing := weight_processing(model)) != "none":

@@ -22,7 +22,10 @@ from semhub_lens.probes.probe import items_of, unrelated
 
 @dataclass(frozen=True, eq=False)
 class LinearClassifier(Result):
-    """A trained linear classifier for every layer: logits = `weights` (state - `mean`) + `bias`."""
+    """A trained linear classifier for every layer: logits = `weights` (state - `mean`) + `bias`.
+
+    `train_probe` makes it.
+    """
 
     mean: Float[Tensor, "layer d_model"]
     weights: Float[Tensor, "layer label d_model"]
@@ -35,10 +38,19 @@ class LinearClassifier(Result):
 
     @checked
     def log_probs(self, states: Float[Tensor, "layer *rest d_model"]) -> Float[Tensor, "layer *rest label"]:
-        """Log-probabilities of the classes for states of every layer.
+        """Log-probabilities of the classes for states of every layer, in nats.
+
+        Args:
+            states: residual states of this model.
 
         Raises:
             SemhubError: states with another number of layers or another width, NaN.
+
+        Example:
+            >>> states = residual_stream(tiny_model, ["two", "five", "two dog", "five dog"], progress=False)
+            >>> classifier = train_probe(states, ["two", "five", "two", "five"])
+            >>> classifier.log_probs(states).shape[1:]  # [layer item class]
+            torch.Size([4, 2])
         """
         if (states.shape[0], states.shape[-1]) != tuple(self.mean.shape):
             raise SemhubError(
@@ -114,7 +126,7 @@ def train_probe(
 
 @dataclass(frozen=True, eq=False)
 class ClassResult(Result):
-    """Log-probabilities of a linear classifier's classes over one run."""
+    """Log-probabilities of a linear classifier's classes over one run, in nats; `LinearProbe.result` makes it."""
 
     log_probs: Float[Tensor, "layer pos label"]
     classes: tuple[Key, ...]
@@ -162,6 +174,10 @@ class LinearProbe:
 
     @checked
     def result(self, row: int = 0) -> ClassResult:
-        """Log-probabilities `[layer pos label]` for one `row` of the latest run."""
+        """Log-probabilities `[layer pos label]` for one `row` of the latest run.
+
+        Raises:
+            SemhubError: nothing ran yet, or no such row.
+        """
         log_probs = self._classifier.log_probs(self._capture.result(row))
         return ClassResult(log_probs, self._classifier.classes, provenance=describe(self._model))

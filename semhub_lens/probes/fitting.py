@@ -26,7 +26,7 @@ NEGLIGIBLE = 1e-10
 @checked
 @dataclass(frozen=True)
 class ProbeSetup(Part):
-    r"""Settings of a linear probe: multinomial logistic regression with L-BFGS on standardised states.
+    r"""Settings of `linear_probe`: multinomial logistic regression with L-BFGS on standardised states.
 
     $$\min_{W, b}\; \tfrac1{2C} \lVert W \rVert^2 - \sum_i \log \operatorname{softmax}(W z_i + b)_{y_i}$$
 

@@ -19,7 +19,7 @@ from semhub_lens.probes.items import Items, Key, follow, shuffled, shuffled_in_f
 
 @dataclass(frozen=True)
 class Peak:
-    """The best layer, chosen on one half of the groups, and its accuracy on the other half."""
+    """The best layer, chosen on one half of the groups, and its accuracy on the other half: `Predictions.peak`."""
 
     layer: int
     accuracy: float
@@ -34,7 +34,20 @@ class Peak:
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Part):
-    """Predictions for the items of one data type at every layer, each by a probe that did not see the item."""
+    """Predictions for the items of one data type at every layer, each by a probe that did not see the item.
+
+    `linear_probe` makes them (`.within`, `.across`), and `transfer_matrix`.
+
+    Example:
+        >>> own, order = torch.tensor([0, 1] * 4), torch.arange(8)
+        >>> seen = Predictions(torch.stack([1 - own, own]), own, order, torch.full((1, 2), 0.5))
+        >>> seen.accuracy, seen.peak(seed=0).layer
+        (tensor([0., 1.]), 1)
+        >>> seen.interval(seed=0).low, seen.permuted(order, torch.Generator().manual_seed(0)).shape
+        (tensor([0., 1.]), torch.Size([2]))
+        >>> len(seen.to_frame(["cat", "dog"]))  # one row per layer and item
+        16
+    """
 
     predicted: Int[Tensor, "layer item"]
     """Index of the predicted class."""
@@ -71,13 +84,25 @@ class Predictions(Part):
         return self.accuracy - self.control.mean(0)
 
     def permuted(self, items: Int[Tensor, " item"], rng: torch.Generator) -> Float[Tensor, " layer"]:
-        """Mean of `above_chance` over `items` with labels exchanged between their groups: one draw of a null."""
+        """Mean of `above_chance` over some items with labels exchanged between their groups: one draw of a null.
+
+        Args:
+            items: indices of the items.
+            rng: for the draw.
+        """
         labels = shuffled(self.labels[items], self.groups[items], rng)
         return (self.predicted[:, items] == labels).float().mean(1) - self.chance
 
     @checked
     def interval(self, seed: int = 0) -> Interval:
-        """Accuracy with its 95 % bootstrap interval over groups; the fitted probes are kept."""
+        """Accuracy with its 95 % bootstrap interval over groups; the fitted probes are kept.
+
+        Args:
+            seed: for the bootstrap.
+
+        Raises:
+            SemhubError: a seed that is not a whole number.
+        """
         return grouped_bootstrap_mean(self.correct, self.groups, seed=seed)
 
     @checked
@@ -85,6 +110,9 @@ class Predictions(Part):
         """Choose the layer with the highest accuracy on one half of the groups, and report it on the other half.
 
         Layer 0, the embedding, is a baseline and is never chosen. Of equally good layers, the first is chosen.
+
+        Args:
+            seed: for the halves and the bootstrap.
 
         Raises:
             SemhubError: a single layer or a single group.
@@ -105,6 +133,9 @@ class Predictions(Part):
     @checked
     def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:
         """One row per layer and item.
+
+        Args:
+            classes: the name of every class.
 
         Raises:
             SemhubError: fewer names than classes.

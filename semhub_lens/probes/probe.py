@@ -22,7 +22,10 @@ Test = tuple[Other, Keys] | tuple[Other, Keys, Keys]
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult(Result):
-    """Held-out predictions of linear probes at every layer, with controls, and their transfer to other data."""
+    """Held-out predictions of linear probes at every layer, with controls, and their transfer to other data.
+
+    `linear_probe` makes it.
+    """
 
     within: Predictions
     """Items of the training type, each predicted by a probe that did not see its fold."""

@@ -21,7 +21,10 @@ from semhub_lens.probes.probe import items_of, unrelated
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Result):
-    """Predictions for every pair of training type and test type, and for the type itself, at every layer."""
+    """Predictions for every pair of training type and test type, and for the type itself, at every layer.
+
+    `transfer_matrix` makes it.
+    """
 
     types: tuple[str, ...]
     classes: tuple[Key, ...]
@@ -36,6 +39,9 @@ class TransferResult(Result):
     @checked
     def cell(self, train: str, test: str) -> Predictions:
         """Predictions for the items of type `test` by probes trained on type `train`.
+
+        Args:
+            train, test: names in `types`.
 
         Raises:
             SemhubError: an unknown type.
@@ -141,9 +147,10 @@ def transfer_matrix(
     seed: int = 0,
     provenance: Provenance | None = None,
 ) -> TransferResult:
-    """Train probes on each data type, test them on each, and predict which type a state comes from.
+    r"""Train probes on each data type, test them on each, and predict which type a state comes from.
 
-    Cell `[train][test]` equals `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))`. High transfer (a
+    $A_{st} = \operatorname{mean}_i\,[\hat y^{(s)}_i = y^{(t)}_i]$: probes of type s on the items of type t. Cell
+    `[train][test]` equals `linear_probe(stacks[train], labels[train], test=(stacks[test], ...))`. High transfer (a
     *shared* direction) and a type probe near 1 (*separable* types) can occur together, so both are reported. With
     `centre="own"`, each type's own mean is subtracted for the cells, but never for the type probe.
 
@@ -173,6 +180,8 @@ def transfer_matrix(
         >>> matrix = transfer_matrix(stacks, labels, groups="rows", centre="own", seed=0)
         >>> bool(matrix.across[1] > 0.9), bool(matrix.type_probe.accuracy[1] > 0.9)
         (True, True)
+        >>> bool(matrix.cell("en", "fr").accuracy[1] > 0.9)
+        True
     """
     check_centre(centre)
     setup = setup or ProbeSetup()

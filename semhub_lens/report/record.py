@@ -138,6 +138,9 @@ def read_report(source: str | Path, results: Sequence[ExperimentResult] | None =
 
     Raises:
         SemhubError: the file is missing, is no report.json, or is of a newer version.
+
+    Example:
+        >>> read_report("semhub_report.html")  # doctest: +SKIP
     """
     path = user_path(source)
     path = path if path.suffix == ".json" else path.with_suffix(".json")

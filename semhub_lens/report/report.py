@@ -86,6 +86,9 @@ def report(
         SemhubError: an experiment is unknown, one of `only` has no reader, no experiment fits, there are fewer items
             than an experiment needs, or the path cannot be written.
         Stopped: on a KeyboardInterrupt, after the page is written.
+
+    Example:
+        >>> path, results = report(model, "hub.html", only=["arithmetic.similarity"])  # doctest: +SKIP
     """
     require_model(model)
     require_sample(n, seed)

@@ -53,6 +53,9 @@ def results_page(
     Raises:
         SemhubError: there is no model, a model or experiment is unknown, there are too few items, `jobs` is below 1
             (or, in a launch, above 1), no experiment fits a model, or the path cannot be written.
+
+    Example:
+        >>> results_page(["gemma-3-270m"], "results.md", only=["arithmetic.similarity"])  # doctest: +SKIP
     """
     chosen = tuple(experiment.id for experiment in choose(only, steering=True))
     if not models:

@@ -39,7 +39,8 @@ def continuation_perplexity(
 ) -> Float[Tensor, " item"]:
     r"""Return the log-perplexity of each continuation given its prompt: mean negative log-likelihood in nats per token.
 
-    Its `exp` is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The value
+    $-\frac1n \sum_{t=1}^{n} \log p(c_t \mid x, c_{<t})$ for a prompt x and the tokens $c_1, \dots, c_n$ after it. Its
+    `exp` is the perplexity. The prompt's own tokens do not count; a generated end-of-sequence token does. The value
     does not depend on the other prompts. Low perplexity is not quality: repetitive text has low perplexity.
 
     Args:
@@ -103,7 +104,10 @@ def _continuation_ids(
 @checked
 @dataclass(frozen=True)
 class SentimentFrame:
-    """A short text that makes the model judge a text with the next word, and words for either judgement."""
+    """A short text that makes the model judge a text with the next word, and words for either judgement.
+
+    `likelihood_sentiment` takes it.
+    """
 
     frame: str
     good: tuple[str, ...]

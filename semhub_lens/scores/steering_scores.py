@@ -53,7 +53,8 @@ def next_token(
         progress: show a progress bar.
 
     Returns:
-        A function `hooks -> {name: scores}`, in nats.
+        A function `hooks -> {name: scores}`, in nats. A margin compares two words; it does not show that either is
+        probable.
 
     Raises:
         SemhubError: no targets, a target without a one-token spelling, lists with another length than the prompts, or
@@ -119,7 +120,10 @@ def continuations(
         progress: show progress bars.
 
     Returns:
-        A function `hooks -> {name: scores}`.
+        A function `hooks -> {name: scores}`. A score sees the continuations, not why the model wrote them.
+
+    Raises:
+        SemhubError: no prompts, a negative temperature or `max_new_tokens` below 1; in a run, the errors of `generate`.
 
     Example:
         >>> length = lambda written: {"characters": torch.tensor([float(len(text)) for text in written.texts])}
@@ -189,6 +193,12 @@ def damage(
 
 def together(*parts: Measure) -> Measure:
     """Join several measures of the same items into one.
+
+    Args:
+        parts: functions `hooks -> {name: scores}`, such as those of `next_token` and `damage`.
+
+    Returns:
+        A function `hooks -> {name: scores}` with the scores of all parts.
 
     Raises:
         SemhubError: (when run) two of them return a score with the same name.

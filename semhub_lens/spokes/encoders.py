@@ -57,7 +57,7 @@ class Encoder(Protocol):
     d: int
 
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of pictures or sounds."""
+        """Features of `media`, pictures or sounds."""
         ...
 
 
@@ -75,6 +75,8 @@ class VisionEncoder:
         >>> encoder = VisionEncoder()
         >>> encoder([torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()]).shape
         torch.Size([1, 9, 1392])
+        >>> len(encoder.labels([torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()], k=2)[0])
+        2
     """
 
     modality = "image"
@@ -95,7 +97,7 @@ class VisionEncoder:
     @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of pictures: PIL images, arrays `[height, width, 3 or 4]`, or paths of image files.
+        """Features of `media`: PIL images, arrays `[height, width, 3 or 4]`, or paths of image files.
 
         Arrays have values from 0 to 255, or floats from 0 to 1. Transparent pictures and pictures that are not square
         get a white background.
@@ -114,7 +116,7 @@ class VisionEncoder:
     @checked
     @torch.no_grad()
     def labels(self, media: Sequence[Any], k: int = 3) -> list[list[int]]:
-        """The k most probable ImageNet classes of each picture (a check of the weights).
+        """The k most probable ImageNet classes of each picture in `media` (a check of the weights).
 
         Raises:
             SemhubError: no pictures, one that cannot be read, more classes than there are.
@@ -204,7 +206,7 @@ class AudioEncoder:
     @checked
     @torch.no_grad()
     def __call__(self, media: Sequence[Any]) -> Float[Tensor, "item chunk d"]:
-        """Features of clips: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming.
+        """Features of clips, `media`: pairs (samples, rate) or paths of sound files; at most 30 seconds after trimming.
 
         Raises:
             SemhubError: no clips, or one that cannot be read.

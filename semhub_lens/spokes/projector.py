@@ -197,7 +197,22 @@ class Card:
 
 @checked
 def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
-    """Write weights (half precision), sizes, card and checksum to one safetensors file, complete or not at all."""
+    """Write weights (half precision), sizes, card and checksum to one safetensors file, complete or not at all.
+
+    Args:
+        projector: the projector.
+        card: its origin, and the model that it belongs to.
+        path: the file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        SemhubError: the file cannot be written.
+
+    Example:
+        >>> save_projector(projector, card, "eyes.safetensors")  # doctest: +SKIP
+    """
     state = projector.state_dict()
     tensors = {k: (v.half() if v.ndim else v).detach().cpu().contiguous() for k, v in state.items()}
     header = {"shape": asdict(projector.shape), "card": asdict(card), "sha256": tensors_sha256(tensors)}
@@ -209,8 +224,17 @@ def save_projector(projector: Projector, card: Card, path: str | Path) -> Path:
 def load_projector(path: str | Path) -> tuple[Projector, Card]:
     """Read a projector that `save_projector` wrote.
 
+    Args:
+        path: the file.
+
+    Returns:
+        The projector, in evaluation mode, and its card.
+
     Raises:
         SemhubError: no such file, a file of another kind, or weights that do not match their checksum.
+
+    Example:
+        >>> projector, card = load_projector("eyes.safetensors")  # doctest: +SKIP
     """
     path = user_path(path)
     if not path.is_file():

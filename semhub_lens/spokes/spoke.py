@@ -42,6 +42,8 @@ class Spoke:
         projector: makes vectors for the residual stream.
         card: the origin of the projector; None for your own (then nothing is checked).
 
+    `load` makes the packaged ones.
+
     Raises:
         SemhubError: encoder, projector and model do not match, or the projector was trained through another model or
             another tokenizer.
@@ -97,7 +99,15 @@ class Spoke:
 
     @torch.no_grad()
     def embed(self, media: Any) -> Float[Tensor, "k d_model"]:
-        """Vectors of one picture or sound, as they enter block 0 (float32, CPU)."""
+        """Vectors of one picture or sound, as they enter block 0 (float32, CPU).
+
+        Args:
+            media: as in `prompt`.
+
+        Example:
+            >>> spoke.embed("cow.png").shape  # doctest: +SKIP
+            torch.Size([9, 640])
+        """
         return self.projector(self.encoder([media]))[0].float().cpu()
 
     def prompt(self, text: str, media: Any) -> Prompt:
@@ -147,6 +157,9 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
         name: a packaged spoke (see `available`) or the path of a projector that `semhub train-spoke` wrote.
         model: the language model that it was trained through; None loads that model as `spoke.model`.
 
+    Returns:
+        The spoke; pass its `prompt(text, media)` to any function of this library.
+
     Raises:
         SemhubError: unknown name, corrupted file, an encoder whose package is missing, or another language model.
 
@@ -169,13 +182,24 @@ def load(name: str | Path, model: Model | None = None) -> Spoke:
 
 
 def available() -> list[str]:
-    """Names of the packaged spokes."""
+    """Names of the packaged spokes.
+
+    Example:
+        >>> shl.spokes.available()
+        ['audio-gemma-3-270m', 'vision-gemma-3-270m']
+    """
     return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
 
 
 @checked
 def fitting(model: Model) -> tuple[dict[str, Spoke], dict[str, str]]:
     """The packaged spokes of a language model by modality, and for other modalities the reason why there is none.
+
+    Args:
+        model: any TransformerLens model.
+
+    Returns:
+        Two mappings by modality: spokes, and reasons.
 
     Raises:
         SemhubError: not a TransformerLens model.
@@ -216,9 +240,15 @@ def reader_for(
         processor: the name or folder of a multimodal model's processor.
         template: a multimodal model's own format around a text.
 
+    Returns:
+        The reader, for `experiments.run(..., reader=reader)`.
+
     Raises:
         SemhubError: a spoke or processor that cannot be loaded, a spoke of another modality, or no reader of this
             modality for this model.
+
+    Example:
+        >>> shl.spokes.reader_for(model, "image").prompt("<image> This is a", "cow.png")  # doctest: +SKIP
     """
     require_model(model)
     modality_of(modality)

@@ -81,7 +81,8 @@ def target_figure(result: TargetResult) -> go.Figure:
                 )
             )
         figure.add_trace(_line(x, result.log_probs[..., target].mean(1), colour, name))
-    finish(figure, title=f"Log-probability of targets, mean of {items} items", note=result.provenance.line())
+    averaged = f", mean of {items} items" if items > 1 else ""
+    finish(figure, title=f"Log-probability of targets{averaged}", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(layers))
     figure.update_yaxes(title="log-probability (nats)", range=_range(result.log_probs.mean(1).T))
     return figure

@@ -23,6 +23,9 @@ def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice |
         result: the sweep.
         score: the effect to draw; None means the first one.
         choice: the cell to mark; None chooses one without a damage budget if there are enough items.
+
+    Example:
+        >>> sweep_figure(found, score="good over bad")  # doctest: +SKIP
     """
     chosen_score = score or (result.effects or result.names)[0]
     if choice is None and result.clean.shape[1] >= 4:

@@ -42,6 +42,13 @@ class Explorer:
         model: any TransformerLens model; runs happen in a separate thread.
         widget: the widget, with traits `setup`, `asked`, `pages`, `wrote` and `answer`, as `explore` makes it.
         table: from `language_table(model)`, to colour tokens by language.
+
+    Raises:
+        SemhubError: not a TransformerLens model, or not a widget.
+
+    Example:
+        >>> explorer = explore(model, "El color del cielo es")  # doctest: +SKIP
+        >>> explorer.ask(prompt="Le ciel est").wait(60).result.top_ids  # doctest: +SKIP
     """
 
     def __init__(self, model: Model, widget: Any, table: LanguageTable | None = None) -> None:
@@ -77,6 +84,9 @@ class Explorer:
     @checked
     def wait(self, timeout: float | None = None) -> "Explorer":
         """Wait for the newest answer.
+
+        Args:
+            timeout: seconds to wait; None waits without end.
 
         Raises:
             SemhubError: the request was refused, or took more than `timeout` seconds.
@@ -191,6 +201,9 @@ def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = Non
         model: any TransformerLens model.
         prompt: the first prompt.
         table: from `language_table(model)`, to colour tokens by language; without it, by script.
+
+    Returns:
+        The explorer; write it on the last line of a cell to show it.
 
     Raises:
         SemhubError: the package anywidget is not installed (`pip install "semhub-lens[notebooks]"`).

@@ -53,8 +53,24 @@ def tuned_lens(model, tmp_path):
     return write, maps
 
 
+def ids_of(model, text):
+    return shl.Prompt.from_text(model, text).ids.tolist()
+
+
 def same(one, other):
     return all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("left", "right", "bias", "kl"))
+
+
+def test_token_ids_and_a_padded_batch_train_the_maps_of_their_texts(model):
+    few, texts = shl.TranslatorSetup(rank=2, steps=2, every=1), TEXTS["one"]
+    rows = [ids_of(model, text) for text in texts]
+    batch = {"input_ids": torch.tensor(rows), "attention_mask": torch.ones(len(rows), len(rows[0]))}
+    plain, of_ids, of_batch = (
+        shl.train_translators(model, given, setup=few, **QUIET) for given in (texts, rows, batch)
+    )
+    assert same(plain, of_ids) and same(plain, of_batch)
+    grouped = {group: [ids_of(model, text) for text in listed] for group, listed in TEXTS.items()}
+    assert same(train(model), shl.train_translators(model, grouped, setup=SETUP, **QUIET))
 
 
 def test_held_out_kl_is_that_of_a_plain_softmax_and_lower_than_the_lens_at_every_layer(model, made, monkeypatch):

@@ -62,6 +62,9 @@ def call_arguments(root: str | Path | None = None) -> Calls:
 
     Raises:
         SemhubError: no Python files, or no such call, in `root`.
+
+    Example:
+        >>> call_arguments("my_package")  # doctest: +SKIP
     """
     calls: dict[str, Call] = {}
     same: set[tuple[str, int]] = set()
@@ -143,6 +146,9 @@ def range_prompts(root: str | Path | None = None) -> list[RangePrompt]:
 
     Raises:
         SemhubError: no Python files in `root`.
+
+    Example:
+        >>> range_prompts("my_package")  # doctest: +SKIP
     """
     prompts: dict[str, RangePrompt] = {}
     for file in source_files(root):

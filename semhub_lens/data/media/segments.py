@@ -102,7 +102,12 @@ def squared(picture: Any) -> Any:
 
 
 def squared_mask(mask: np.ndarray) -> np.ndarray:
-    """The mask of a picture after `squared`."""
+    """The mask of a picture after `squared`.
+
+    Example:
+        >>> squared_mask(np.ones((2, 4), dtype=bool)).shape
+        (4, 4)
+    """
     side = max(mask.shape)
     top, left = ((side - length) // 2 for length in mask.shape)
     square = np.zeros((side, side), dtype=bool)

@@ -35,7 +35,12 @@ def bundled_sounds() -> list[MediaItem]:
 
 
 def animal_sounds() -> list[MediaItem]:
-    """Clips of 24 mammals and 24 other animals; the key is "CLASS:NAME" (`animals` lists the classes)."""
+    """Clips of 24 mammals and 24 other animals; the key is "CLASS:NAME" (`animals` lists the classes).
+
+    Example:
+        >>> len(animal_sounds())
+        48
+    """
     spoken = {row["en"] for row in bundled_rows(f"{FOLDER}/sounds.tsv")}
     return [_item(kind, name, {"en": (name,)}) for name, kind in animals().items() if name in spoken]
 

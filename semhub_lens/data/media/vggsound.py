@@ -49,6 +49,9 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
             one clip, an unknown split, or no clip at all.
 
     Source: Chen et al. 2020 (VGGSound).
+
+    Example:
+        >>> read_vggsound("vggsound", split="test")[0].names["en"]  # doctest: +SKIP
     """
     root = user_path(folder)
     lists = sorted(root.glob("*.csv"))

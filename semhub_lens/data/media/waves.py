@@ -34,6 +34,9 @@ def read_wave(path: str | Path, to: int = HERTZ) -> tuple[np.ndarray, int]:
 
     Raises:
         SemhubError: the package soundfile is missing, no such file, one that cannot be read, or one without samples.
+
+    Example:
+        >>> samples, rate = read_wave("dog.wav")  # doctest: +SKIP
     """
     file = user_path(path)
     if not file.is_file():

@@ -31,10 +31,20 @@ class Expression:
 
 
 def sums() -> list[Expression]:
-    """The 846 sums o + t with o >= 1, t in 1..9 and a result below 100."""
+    """The 846 sums o + t with o >= 1, t in 1..9 and a result below 100.
+
+    Example:
+        >>> len(sums()), sums()[0].symbols, sums()[0].words
+        (846, '1+1', 'one plus one')
+    """
     return [Expression(o, t, "+") for o in range(1, LIMIT) for t in range(1, 10) if o + t < LIMIT]
 
 
 def products() -> list[Expression]:
-    """The 277 products o * t with o >= 1, t in 1..9 and a result below 100."""
+    """The 277 products o * t with o >= 1, t in 1..9 and a result below 100.
+
+    Example:
+        >>> len(products()), products()[0].symbols, products()[0].words
+        (277, '1*1', 'one times one')
+    """
     return [Expression(o, t, "*") for o in range(1, LIMIT) for t in range(1, 10) if o * t < LIMIT]

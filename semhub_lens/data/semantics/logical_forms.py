@@ -116,6 +116,11 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
 
     Raises:
         SemhubError: fewer than two conjuncts, so there is no other order.
+
+    Example:
+        >>> item = semantic_items(1, seed=0)[0]
+        >>> sorted(shuffled(item, seed=0).conjuncts) == sorted(item.conjuncts)
+        True
     """
     if len(set(item.conjuncts)) < 2:
         raise SemhubError(f"Another order needs two different conjuncts, got {item.form!r}.")
@@ -230,6 +235,9 @@ def read_cogs(source: str | Path) -> list[SemanticItem]:
 
     Raises:
         SemhubError: no file, no item, or a malformed row (the message gives file and line).
+
+    Example:
+        >>> read_cogs("cogs/dev.tsv")[0].sentence  # doctest: +SKIP
     """
     path = user_path(source)
     files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]

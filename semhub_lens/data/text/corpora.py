@@ -65,6 +65,9 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
     Raises:
         SemhubError: nothing found, no texts, a malformed line (the message gives file and line), or a data set that
             cannot be loaded.
+
+    Example:
+        >>> read_texts("wikimedia/wikipedia:20231101.fr", limit=100)  # doctest: +SKIP
     """
     _check_limit(limit)
     path = user_path(source)
@@ -95,6 +98,9 @@ def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[Sen
     Raises:
         SemhubError: nothing found, a row without these columns or with another label (the message gives its place), or
             a data set that cannot be loaded.
+
+    Example:
+        >>> read_sentiments("reviews.csv")  # doctest: +SKIP
     """
     _check_limit(limit)
     path = user_path(source)
@@ -115,6 +121,10 @@ def sentiments() -> list[SentimentText]:
 
     In each language, half are positive and half negative. They were written for this library. Topics differ between
     languages, so that a classifier cannot memorise translations.
+
+    Example:
+        >>> sum(text.language == "fr" for text in sentiments())
+        84
     """
     return [SentimentText(row["text"], row["label"], row["lang"]) for row in bundled_rows("sentiment.tsv")]
 

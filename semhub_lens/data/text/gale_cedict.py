@@ -44,6 +44,9 @@ def read_gale(folder: str | Path) -> dict[str, list[str]]:
     Raises:
         SemhubError: a folder or partner is missing, a line is malformed, or segments do not match (the message gives
             file and line).
+
+    Example:
+        >>> read_gale("gale")["en"][0]  # doctest: +SKIP
     """
     root = user_path(folder)
     base = root / "data" if (root / "data" / "source").is_dir() else root
@@ -118,6 +121,9 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
 
     Raises:
         SemhubError: no such file, no entry, or a malformed line (the message gives file and line).
+
+    Example:
+        >>> read_cedict("cedict_ts.u8")["水"]  # doctest: +SKIP
     """
     file = user_path(path)
     if not file.is_file():

@@ -25,12 +25,23 @@ def sentences() -> dict[str, list[str]]:
 
 
 def passages() -> dict[str, list[str]]:
-    """Parallel passages of three to five sentences by language."""
+    """Parallel passages of three to five sentences by language.
+
+    Example:
+        >>> sorted(passages()), len(passages()["en"]) == len(passages()["zh"])
+        (['de', 'en', 'es', 'fr', 'zh'], True)
+    """
     return _columns("passages.tsv")
 
 
 def concepts() -> dict[str, list[str]]:
-    """Nouns by language; entries with the same index are names of the same concept."""
+    """Nouns by language; entries with the same index are names of the same concept.
+
+    Example:
+        >>> nouns = concepts()
+        >>> nouns["fr"][nouns["en"].index("dog")]
+        'chien'
+    """
     return _columns("nouns.tsv")
 
 
@@ -39,6 +50,10 @@ def glossary(language: str) -> dict[str, tuple[str, ...]]:
 
     Raises:
         SemhubError: no glossary for that language.
+
+    Example:
+        >>> "dog" in glossary("fr")["chien"]
+        True
     """
     rows = [row for row in bundled_rows("glosses.tsv") if row["lang"] == language]
     if not rows:
