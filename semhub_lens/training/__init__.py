@@ -3,7 +3,7 @@
 - `corpora`: readers of pictures and speech; `bundled_sounds`: how the bundled clips were made.
 - `augmentation`, `features`: changed views of items, and their encoder features.
 - `sampler`, `frozen`, `pretraining`, `stacking`, `checkpoints`, `train`: the loss, its stages, the loop.
-- `recipes`: the training data of vision and audio spokes.
+- `recipes`: the training data of vision and audio spokes; `sources`: a look at what they will read.
 - `evaluation`: how often a spoke gives the right name; `curve_figure`: the loss curve.
 - `command`: `semhub train-spoke`.
 """

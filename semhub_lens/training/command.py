@@ -13,6 +13,7 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.loading import load
 from semhub_lens.training.recipes import audio_plan, run_plan, vision_plan
 from semhub_lens.training.sampler import TrainingSettings
+from semhub_lens.training.sources import require_name, require_sources, styles
 from semhub_lens.views.page import write_html
 
 console = Console(markup=False)
@@ -85,27 +86,29 @@ def train_spoke(
         raise SemhubError(f"Sizes are at least 1, got {', '.join(wrong)}.")
     if rank < 0 or (codes and not pretraining) or (rank and not codes):
         raise SemhubError(f"--codes need --pretraining, and --rank needs --codes, 0 or more; got --rank {rank}.")
+    name = require_name(f"{kind}-{Path(model).name}" if name is None else name)
+    drawn, spelled = styles(kind, more or [], named or [])
     require_place(out)
-    kept, shown = cache or out / "features", not quiet
-    styles, drawn = (dict(_style(entry) for entry in listed or []) for listed in (more, named))
+    kept, shown = user_path(cache or out / "features"), not quiet
     joint = kind == "audio" or embeddings is not None
     settings = TrainingSettings(
         steps, batch, learning_rate, dropout=dropout, weight_decay=weight_decay, mixup=mixup, candidates=candidates,
         english=english, regions=regions, summed=summed, pretraining=pretraining, folds=folds, seed=seed,
         shuffle_pairs=shuffle_pairs,
     )  # fmt: skip
+    require_sources(kind, font=font, stamps=stamps, more=drawn, named=spelled, words=words, cache=kept)
     frozen = load(model, device=device, dtype=dtype)  # before the features, which take a while
     if font is not None and kind == "vision":
         plan = vision_plan(
-            font, stamps, more=styles, named=drawn, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
+            font, stamps, more=drawn, named=spelled, grid=grid, views=views or 6, cache=kept, seed=seed, progress=shown
         )
     else:
-        plan = audio_plan(stamps, named=drawn, words=words, views=views or 2, cache=kept, seed=seed, progress=shown)
+        plan = audio_plan(stamps, named=spelled, words=words, views=views or 2, cache=kept, seed=seed, progress=shown)
     _, curve, result = run_plan(
         frozen,
         plan,
         out,
-        name=name or f"{kind}-{Path(model).name}",
+        name=name,
         settings=settings,
         hidden=hidden,
         embeddings=embeddings or (4 if joint else grid * grid),
@@ -124,10 +127,3 @@ def train_spoke(
     elif not quiet:
         console.print(harmless(table.round(3).to_string(index=False), kept="\n"))
         console.print(f"saved: {harmless(saved)}/*.safetensors, curve.csv, curve.html, items.csv, summary.csv")
-
-
-def _style(entry: str) -> tuple[str, str]:
-    style, found, folder = entry.partition("=")
-    if not found:
-        raise SemhubError(f"--more and --named take STYLE=FOLDER, got {entry!r}.")
-    return style, folder

@@ -21,7 +21,7 @@ from semhub_lens.spokes.projector import Card, Projector, save_projector
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.families import families, names_one_of, words
 from semhub_lens.training.corpora.named import named_pictures, named_recordings
-from semhub_lens.training.corpora.speech import HELD, TRAINED, speech_items, spoken_words
+from semhub_lens.training.corpora.speech import HELD, TRAINED, known_words, speech_items, spoken_words
 from semhub_lens.training.corpora.stamps import stamp_pictures, stamp_speech
 from semhub_lens.training.evaluation import SpokeEvaluation, asked_in, evaluate
 from semhub_lens.training.features import features
@@ -50,6 +50,7 @@ CHECKED = 128
 """Number of items of a split whose loss is watched during training."""
 TESTED = 200
 """Most items of a split, style and language in a test, drawn at random; the others are not encoded."""
+EVALUATION = "evaluation.safetensors"
 MOST = 600
 """Most items of a split in a test; the split by style is not cut, because a style may have few."""
 
@@ -153,7 +154,7 @@ def audio_plan(
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
     items += speech_items(spoken, variants=HELD)
-    known = {code: {word.lower(): (word, concept) for word, concept, _ in all_} for code, all_ in spoken.items()}
+    known = known_words(spoken)
     people = stamp_speech(stamps, tuple(languages)) if stamps is not None else []
     items += [one for one in people if all(names[0].lower() in known[code] for code, names in one.names.items())]
     for voice, folder in (named or {}).items():
@@ -250,7 +251,7 @@ def run_plan(
     write_aside(folder / "curve.csv", lambda aside: curve_frame.to_csv(aside, index=False))
     save_projector(projector, card(model, plan, settings, name, curve), folder / f"{name}.safetensors")
     result = examine(judge or model, plan, projector)
-    result.save(folder / "evaluation.safetensors")
+    result.save(folder / EVALUATION)
     write_aside(folder / "items.csv", lambda aside: result.to_frame().to_csv(aside, index=False))
     write_aside(folder / "summary.csv", lambda aside: result.summary().to_csv(aside, index=False))
     return projector, curve, result

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
@@ -37,6 +39,8 @@ NOT_THINGS = re.compile(
 )
 ANIMAL_FACE = re.compile(r"(?<!moon) face$")
 HEAD = {"fr": r"^(tête|face) d['e]\s?(une?\s)?", "es": r"^cara de ", "de": r"(gesicht|kopf)$", "zh": r"[头脸]$"}
+GREY = 16
+"""The largest difference between the colours of a grey point, of 255."""
 ADVICE = "Install Debian's package fonts-noto-color-emoji, or give another colour font with bitmaps of size 109."
 
 
@@ -127,9 +131,19 @@ def _file(folder: Path, code: str) -> Path | None:
 
 def _font(path: Path) -> Any:
     try:
-        return optional("PIL.ImageFont", "pillow", "train").truetype(str(path), SIZE)
+        font = optional("PIL.ImageFont", "pillow", "train").truetype(str(path), SIZE)
     except OSError as error:
         raise SemhubError(f"The font {path} could not be read at size {SIZE}: {error}. {ADVICE}") from error
+    if not _in_colour(_drawn(font, "🐶")):
+        raise SemhubError(f"The font {path} has no picture in colour of 🐶 (1f436). {ADVICE}")
+    return font
+
+
+def _in_colour(picture: Any) -> bool:
+    """Whether a point of the picture is neither transparent nor grey."""
+    points = np.asarray(picture.convert("RGBA")).reshape(-1, 4).astype(int)
+    seen = points[points[:, 3] > 0, :3]
+    return bool((seen.max(1, initial=0) > seen.min(1, initial=255) + GREY).any())
 
 
 def _drawn(font: Any, symbol: str) -> Any:

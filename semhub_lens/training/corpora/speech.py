@@ -121,6 +121,11 @@ def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> di
     return {code: list(words.values()) for code, words in found.items()}
 
 
+def known_words(spoken: Spoken) -> dict[str, dict[str, tuple[str, str]]]:
+    """By language and lower-case word: the word as written, and its concept."""
+    return {code: {word.lower(): (word, concept) for word, concept, _ in listed} for code, listed in spoken.items()}
+
+
 def _fill(words: dict[str, tuple[str, str, str]], count: int) -> None:
     from wordfreq import top_n_list
 
