@@ -1,6 +1,7 @@
 """What each layer predicts.
 
 - `kernel`: the fused kernel: all requested quantities of one block of logits.
+- `curves`: the tokens that lead at some layer, through all layers.
 - `calls`: the arguments of a lens, checked and as code.
 - `logit_lens`: `logit_lens`, `LogitLens`.
 - `attribution`: `direct_attribution`: the contribution of each block to a token's logit.
