@@ -10,7 +10,7 @@ import torch
 
 import models
 import semhub_lens as shl
-from benchmarks import extraction, gpu, lens, similarity, table
+from benchmarks import explorer, extraction, gpu, lens, similarity, table
 from benchmarks.table import Row, Side
 
 RUN = Path(__file__).parent / "benchmarks" / "run.py"
@@ -69,8 +69,9 @@ def test_the_rows_of_a_tiny_model(monkeypatch):
         *lens.measure(model, half, tokens=16, rounds=1),
         *extraction.measure(model, count=8, peer=4, rounds=1),
         *similarity.measure((2, 8, 4), rounds=1),
+        *explorer.measure(model, tokens=5, rounds=1),
     ]
-    assert len({row.name for row in rows}) >= 6
+    assert len({row.name for row in rows}) >= 8
     assert all(row.ours.wall > 0 for row in rows)
     assert json.dumps([row.as_dict() for row in rows])
 

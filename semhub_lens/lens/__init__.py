@@ -2,6 +2,7 @@
 
 - `kernel`: the fused kernel: all requested quantities of one block of logits.
 - `vocabulary_sums`: sums over the vocabulary in pieces that stay in a processor's cache.
+- `curves`: the tokens that lead at some layer, through all layers.
 - `calls`: the arguments of a lens, checked and as code.
 - `logit_lens`: `logit_lens`, `LogitLens`.
 - `attribution`: `direct_attribution`: the contribution of each block to a token's logit.

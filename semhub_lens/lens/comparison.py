@@ -223,4 +223,6 @@ def _laid_out(lens: LensResult, places: Sequence[int]) -> LensResult:
             replace(one, position=places.index(one.position)) for one in lens.attributions if one.position in places
         ),
         measured={name: laid(values) for name, values in lens.measured.items()},
+        curve_ids=None if lens.curve_ids is None else laid(lens.curve_ids[None])[0],
+        curve_logprobs=None if lens.curve_logprobs is None else laid(lens.curve_logprobs),
     )

@@ -28,6 +28,7 @@ from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
 from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.calls import call_of, entries_to_read, tokens_to_keep
+from semhub_lens.lens.curves import leading_curves
 from semhub_lens.lens.kernel import QUANTITIES, reduce_logits, require_quantities
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.model.capture import Capture, prompt_states
@@ -64,6 +65,10 @@ class LensResult(Quantities):
     """The residual entries that were read, if not all; see `entries`."""
     attributions: tuple[AttributionResult, ...] = ()
     """Attributions of tokens at some positions; see `with_attribution`."""
+    curve_ids: Int[Tensor, "pos curve"] | None = None
+    """At each position, the tokens that lead at some layer, at most 12, the final one first; -1 if there are fewer."""
+    curve_logprobs: Float[Tensor, "layer pos curve"] | None = None
+    """Their log-probabilities at every layer; None without `top_ids` and `top_logprobs`."""
     call: Mapping[str, str] | None = None
     """Arguments of `logit_lens` that the other fields do not show, as code; a bare name is an object of the user's.
     None for another call."""
@@ -289,6 +294,7 @@ def _lens_result(
     check_finite(states, "The residual stream")
     measured = reduce_logits(readout, states, quantities, top_k=top_k, layers=layers, progress=progress)
     known = measured["top_ids"].unique().tolist() if "top_ids" in measured else []
+    curve_ids, curve_logprobs = leading_curves(readout, states, measured, layers)
     return LensResult(
         token_ids=prompt.ids,
         labels=tuple(_labels(model.tokenizer, prompt)),
@@ -296,6 +302,8 @@ def _lens_result(
         measured=measured,
         layers=layers or (),
         call=call,
+        curve_ids=curve_ids,
+        curve_logprobs=curve_logprobs,
         provenance=provenance_of(model, norm=readout.name, bos=bos),
     )
 

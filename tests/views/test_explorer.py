@@ -1,5 +1,6 @@
 """The page of a lens shows the result's numbers: cells, hover, colours, shares, pins, search."""
 
+import dataclasses
 import math
 import re
 
@@ -173,6 +174,93 @@ def test_a_click_pins_a_position_and_draws_every_stored_token_by_its_id(lens, op
     assert drawn == wanted
     tab.click("#c0-3")
     assert tab.js("[...document.querySelectorAll('.pin')].map(p => Number(p.dataset.pos))") == [6]
+
+
+def with_curves(lens):
+    """Two whole curves at every position: of the final token and of another that is stored there."""
+    layers, positions = lens.entropy.shape
+    ids = lens.top_ids[-1, :, :2].clone()
+    ids[1, 1] = -1
+    draw = torch.Generator().manual_seed(5)
+    curves = -9 * torch.rand((layers, positions, 2), generator=draw)
+    for layer, pos in every(lens):
+        for curve, token in enumerate(ids[pos].tolist()):
+            stored = (lens.top_ids[layer, pos] == token).nonzero()
+            curves[layer, pos, curve] = lens.top_logprobs[layer, pos, stored[0, 0]] if len(stored) else -9.0 - curve
+    return dataclasses.replace(lens, curve_ids=ids, curve_logprobs=curves.masked_fill(ids == -1, torch.nan))
+
+
+def known(lens, tokens, layer, pos):
+    """The summed probability of tokens in a cell, of the stored ones and of whole curves; None if none is known."""
+    read = dict(zip(lens.top_ids[layer, pos].tolist(), probabilities(lens)[layer][pos], strict=True))
+    if lens.curve_ids is not None:
+        curves = lens.curve_logprobs[layer, pos].double().exp().tolist()
+        read |= {t: p for t, p in zip(lens.curve_ids[pos].tolist(), curves, strict=True) if t >= 0}
+    held = [read[token] for token in tokens if token in read]
+    return sum(held) if held else None
+
+
+@in_chromium
+def test_the_curve_of_a_token_that_leads_is_whole(lens, open_page):
+    found = with_curves(lens)
+    tab = open_page(found, "#p=1,3")
+    for pos in (1, 3):
+        titles = tab.js(f"""Object.fromEntries([...document.querySelectorAll('.pin[data-pos="{pos}"] g')].map(
+            g => [g.dataset.id, [...g.querySelectorAll('title')].map(t => t.textContent.split(': ')[1])]))""")
+        for token, shown in titles.items():
+            read = [known(found, [int(token)], layer, pos) for layer in range(6)]
+            assert shown == [percent(p) for p in read if p is not None]
+        whole = [token for token in found.curve_ids[pos].tolist() if token >= 0]
+        assert len(whole) == (1 if pos == 1 else 2)
+        assert all(len(titles[str(token)]) == 6 for token in whole) and any(len(t) < 6 for t in titles.values())
+
+
+@in_chromium
+def test_typed_words_are_one_curve_for_all_their_spellings_and_colour_the_map(lens, open_page):
+    found = with_curves(lens)
+    listed = dict(found.vocabulary)
+    groups = {word: [i for i, text in listed.items() if text.strip("␣").lower() == word] for word in ("azul", "blue")}
+    tab = open_page(found, "#p=3&c=found&q=azul%2C+blue")
+    assert len(groups["blue"]) == 3 and tab.js("document.querySelector('.find').value") == "azul, blue"
+    for word, tokens in groups.items():
+        drawn = tab.js(f"""[...document.querySelectorAll('g[data-id="typed {word}"] title')].map(t => t.textContent)""")
+        read = [(layer, known(found, tokens, layer, 3)) for layer in range(6)]
+        assert drawn == [
+            f"{word} ({len(tokens)} tokens), {f'layer {layer}' if layer else 'embedding'}: {percent(p)}"
+            for layer, p in read
+            if p is not None
+        ]
+    colours = cells(tab, "getComputedStyle(c).backgroundColor")
+    for layer, pos in every(found):
+        p = known(found, groups["azul"] + groups["blue"], layer, pos)
+        wanted = mixed(BLUE, p) if p else [255, 255, 255]
+        assert rgb(colours[layer, pos]) == pytest.approx(wanted, abs=1.5)
+    ranks = tab.js("[...document.querySelectorAll('.layers > div')].map(row => row.dataset.rank ?? null)")
+    held = set(groups["azul"] + groups["blue"])
+    for layer, rank in enumerate(reversed(ranks)):
+        places = [r for row in found.top_ids[layer].tolist() for r, token in enumerate(row) if token in held]
+        assert rank == (str(min(places) + 1) if places else None)
+
+
+@in_chromium
+def test_a_layers_name_pins_the_text_as_that_layer_reads_it(lens, open_page):
+    tab = open_page(lens, "#r=0")
+    tab.click(".layers > :nth-child(2)")
+    words = "[...f.querySelectorAll('p button')]"
+    read = f"[...document.querySelectorAll('.reading')].map(f => [f.dataset.layer, ...{words}"
+    texts = {layer: [row[0] for row in lens.strings()[layer]] for layer in (0, 4)}
+    assert tab.js(f"{read}.map(b => b.textContent)])") == [["0", *texts[0]], ["4", *texts[4]]]
+    own = cells(tab, "getComputedStyle(c).backgroundColor")
+    shown = tab.js(f"{read}.map(b => getComputedStyle(b).backgroundColor)])")
+    assert shown[1][1:] == [own[4, pos] for pos in range(len(LABELS))]
+    tab.click('.reading[data-layer="4"] p button[data-pos="2"]')
+    assert tab.js("document.querySelector('.pins .pin[data-pos]').dataset.pos") == "2"
+    tab.js("document.querySelector('.scroll').focus()")
+    tab.key("ArrowUp", "l")  # the layer that the keyboard stands on: the last one
+    assert tab.js("[...document.querySelectorAll('.reading')].map(f => f.dataset.layer)") == ["0", "4", "5"]
+    tab.click('.reading[data-layer="0"] .close')
+    tab.js("new Promise(done => setTimeout(done, 400))")
+    assert "r=4%2C5" in tab.js("location.hash")
 
 
 @in_chromium

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import models
+import samples
 import semhub_lens as shl
 from explored import active, cells, in_chromium
 from semhub_lens.base.errors import SemhubError
@@ -116,6 +117,31 @@ def test_a_lens_of_a_run_of_ones_own_and_a_grid_come_from_their_files(model, tmp
     pair.save("comparison.safetensors")
     assert document(run(code_of(pair)["lines"])["comparison"]) == document(pair)
     assert "load_result" in code_of_saved("grid")["lines"]
+
+
+def patched_heads(model):
+    return shl.patch_grid(model, "three plus two", OTHER, samples.difference(model), site="z", progress=False)
+
+
+GRIDS = {name: samples.SAMPLES[name] for name in ("PatchResult", "ApproximatePatchResult", "CosineResult")}
+GRIDS |= {"SweepResult": samples.sweep_result, "heads": patched_heads}
+
+
+@pytest.mark.parametrize("make", GRIDS.values(), ids=GRIDS)
+def test_the_code_of_a_grid_opens_its_file_and_makes_its_page_again(model, make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = make(model)
+    shown = Path(shl.write_html(result, "shown.html")).read_text()
+    (data,) = re.findall(r'id="data">(.*?)</script>', shown)
+    code = json.loads(data)["code"]
+    (saving,) = re.findall(r"# written by (grid\.save\(.*\))$", code["lines"], re.M)
+    run(saving, grid=result)
+    grid = run(f'{code["lines"]}\nshl.write_html({code["name"]}, "grid.html")\n')["grid"]
+    assert type(grid) is type(result)
+    for name, value in vars(result).items():
+        other = getattr(grid, name)
+        assert other.equal(value) if isinstance(value, torch.Tensor) else other == value, name
+    assert Path("grid.html").read_text() == shown
 
 
 def test_a_picture_stands_above_the_lens_again(model):

@@ -68,7 +68,7 @@ export function hues(data, theme) {
 }
 
 /** Everything that the cells can be coloured by, in the order of the menu; `rgb(theme)` gives a cell's colour. */
-export function colourings(data) {
+export function colourings(data, look) {
   const found = [];
   const { top, prob, k, groups, positions, layers } = data;
   if (groups && top) {
@@ -100,6 +100,12 @@ export function colourings(data) {
         if (layer >= data.stays[pos]) return ramp(theme.steps, data.stays[pos] / Math.max(1, layers - 1));
         return top[i * k] === top[((layers - 1) * positions + pos) * k] ? theme.some : theme.ground;
       },
+    });
+  if (prob && top)
+    found.push({
+      name: "found", label: "found word", words: "Colour: probability of the words under find, all spellings together; blank where it is not known",
+      scale: { ticks: [0.01, 0.1, 0.5, 1] },
+      rgb: (theme) => (i) => mix(theme.ground, theme.blue, strength(look.found?.p[i])), end: (theme) => theme.blue,
     });
   return found;
 }

@@ -23,8 +23,10 @@ export function read(packed) {
   const data = { ...packed };
   data.names = packed.entries.map(layerName);
   data.short = packed.entries.map((entry) => (entry === 0 ? "emb" : String(entry)));
-  data.top = packed.top && typed(packed.top, packed.texts.length <= 65536 ? Uint16Array : Uint32Array);
+  const places = (text) => typed(text, packed.texts.length <= 65536 ? Uint16Array : Uint32Array);
+  data.top = packed.top && places(packed.top);
   data.prob = packed.prob && probabilities(typed(packed.prob, Uint16Array));
+  data.curves = packed.curves && { ...packed.curves, top: places(packed.curves.top), prob: probabilities(typed(packed.curves.prob, Uint16Array)) };
   data.quantities = packed.quantities.map((one) => ({ ...one, values: typed(one.values, Float32Array) }));
   data.groups = packed.groups && grouped(packed.groups, packed.texts.length);
   data.stays = data.top && stays(data);
@@ -123,12 +125,23 @@ export function language({ groups }, entry) {
   return found.map(([share, name]) => `${name} ${Math.round(100 * share)} %`).join(", ") || "unknown";
 }
 
-/** Log-probability curves are drawn of these: every token stored at some layer of a position, likeliest first. */
+/** The whole curves of a position: of the tokens that lead at some layer, by entry. */
+function wholes({ curves, layers, positions }, pos) {
+  const found = new Map();
+  for (let c = 0; c < (curves?.width ?? 0); c++) {
+    const curve = Array.from({ length: layers }, (_, layer) => curves.prob[(layer * positions + pos) * curves.width + c]);
+    if (!Number.isNaN(curve[0])) found.set(curves.top[pos * curves.width + c], curve);
+  }
+  return found;
+}
+
+/** Curves are drawn of these: every token stored at some layer of a position, those that lead and the likeliest first. */
 export function trajectories(data, pos) {
+  const whole = wholes(data, pos);
   const found = new Map();
   for (let layer = 0; layer < data.layers; layer++)
     for (const one of cell(data, layer, pos)) {
-      const known = found.get(one.entry) ?? { ...one, curve: new Array(data.layers).fill(NaN), peak: 0, led: false };
+      const known = found.get(one.entry) ?? { ...one, curve: whole.get(one.entry) ?? new Array(data.layers).fill(NaN), peak: 0, led: false };
       known.curve[layer] = one.p;
       known.peak = Math.max(known.peak, one.p);
       known.led ||= one.rank === 0;
@@ -139,22 +152,58 @@ export function trajectories(data, pos) {
 
 const bare = (text) => text.replace(/^[␣↵⇥]+/, "").normalize("NFC").toLowerCase();
 
-/** Cells whose stored tokens hold a word (any spelling with that text, else any that begins so) or an id. */
-export function search(data, text) {
-  const wanted = bare(text.trim().replace(/\s/g, "␣"));
-  if (!wanted || !data.top) return null;
+/** The tokens that a word stands for: any spelling with that text, an id, else any that begins so. */
+function spelled(data, word) {
+  const wanted = bare(word.replace(/\s/g, "␣"));
+  if (!wanted) return [];
   const number = /^#?(\d+)$/.exec(wanted);
-  let entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]) === wanted);
+  const entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]) === wanted);
   if (number && data.byId.has(Number(number[1]))) entries.push(data.byId.get(Number(number[1])));
-  if (!entries.length) entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]).startsWith(wanted));
-  const held = new Set(entries);
+  return entries.length ? entries : [...data.texts.keys()].filter((i) => bare(data.texts[i]).startsWith(wanted));
+}
+
+/**
+ * Words or ids, with a comma and a blank between several: the rank of the best of their tokens in every cell that stores one, and
+ * what is known of their probability there, all tokens together.
+ */
+export function search(data, text) {
+  const listed = text.trim().split(/,\s+/).filter((word) => word);
+  if (!listed.length || !data.top) return null;
+  const words = listed.map((word) => ({ word, entries: new Set(spelled(data, word)) }));
+  for (const one of words) one.p = together(data, one.entries);
+  const held = new Set(words.flatMap(({ entries }) => [...entries]));
   const ranks = new Map();
   for (let i = 0; i < data.top.length; i++) {
     const at = Math.floor(i / data.k);
     if (held.has(data.top[i]) && !ranks.has(at)) ranks.set(at, i % data.k);
   }
   const byReading = (a, b) => (a % data.positions) - (b % data.positions) || a - b;
-  return { ranks, cells: [...ranks.keys()].sort(byReading), tokens: held.size };
+  return { words, ranks, cells: [...ranks.keys()].sort(byReading), p: words.length > 1 ? together(data, held) : words[0].p };
+}
+
+/** In every cell the summed probability of tokens, of what is known: stored there, or a leader's at another layer. */
+function together({ top, prob, curves, k, layers, positions }, held) {
+  const sums = new Float32Array(layers * positions).fill(NaN);
+  const add = (i, p) => (sums[i] = Number.isNaN(sums[i]) ? p : sums[i] + p);
+  for (let i = 0; i < sums.length; i++) {
+    const stored = prob ? top.subarray(i * k, (i + 1) * k) : [];
+    stored.forEach((entry, rank) => held.has(entry) && add(i, prob[i * k + rank]));
+    for (let c = 0, at = (i % positions) * (curves?.width ?? 0); c < (curves?.width ?? 0); c++) {
+      const p = curves.prob[i * curves.width + c];
+      if (held.has(curves.top[at + c]) && !stored.includes(curves.top[at + c]) && !Number.isNaN(p)) add(i, p);
+    }
+  }
+  return sums;
+}
+
+/** The best rank of what was found, at every layer that has it. */
+export function bestRanks({ layers, positions }, { ranks }) {
+  const best = new Array(layers).fill(null);
+  for (const [i, rank] of ranks) {
+    const layer = Math.floor(i / positions);
+    best[layer] = Math.min(best[layer] ?? rank, rank);
+  }
+  return best;
 }
 
 export function csv(data) {

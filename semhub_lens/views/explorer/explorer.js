@@ -12,6 +12,8 @@ import { findings, makePanel } from "./panel.js";
 import { makeStore } from "./store.js";
 import { makeToolbar } from "./toolbar.js";
 
+const toggled = (now, one) => (now.includes(one) ? now.filter((other) => other !== one) : [...now, one]);
+
 /**
  * Draw into `root`. `home`: `address` keeps the view in the page's address, `left` is an earlier view, `dark` a test,
  * `asking` takes what is asked of the model: who wrote a token.
@@ -28,7 +30,7 @@ export function mount(root, packed, home = {}) {
   const choose = () => data.choose?.(store.state.sheet);
   choose();
   const two = lenses.length > 1;
-  const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin, asking: asking(i) }));
+  const panes = lenses.map((one, i) => makePane(one, store, { prefix: "cb"[i], name: two ? "AB"[i] : "", pin, pinLayer, asking: asking(i) }));
   const apart = two ? makePane(difference(...lenses), store, { prefix: "d", name: "B minus A", pin }) : null;
   const all = apart ? [...panes, apart] : panes;
   const shown = () => (apart && store.state.show === "difference" ? [apart] : panes);
@@ -42,7 +44,7 @@ export function mount(root, packed, home = {}) {
   const code = packed.code ? makeCode(packed.code, store) : null;
   const bar = makeToolbar(store, { front, zoom, step, save, code, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
   const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
-  const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.pins.node));
+  const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.reads?.node ?? ""), ...panes.map((pane) => pane.pins.node));
   root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, ...(code ? [code.node] : []), foot(), panel.node, spoken);
 
   /** Of a side: its columns may be other positions of its prompt. */
@@ -110,8 +112,11 @@ export function mount(root, packed, home = {}) {
   }
 
   function pin(pos) {
-    const { pins: now } = store.state;
-    store.set({ pins: now.includes(pos) ? now.filter((one) => one !== pos) : [...now, pos] });
+    store.set({ pins: toggled(store.state.pins, pos) });
+  }
+
+  function pinLayer(layer) {
+    store.set({ rows: toggled(store.state.rows, layer) });
   }
 
   /** All numbers as CSV, or what is on screen as a picture. */
@@ -142,6 +147,7 @@ export function mount(root, packed, home = {}) {
       const layer = clamp(at.layer + (begun ? move[0] : 0), 0, data.layers - 1);
       go(pane, { layer, pos: clamp(at.pos + (begun ? move[1] : 0), 0, data.positions - 1) });
     } else if (event.key === "Enter" || event.key === " ") pin(at.pos);
+    else if (event.key === "l") pinLayer(at.layer);
     else if (event.key === "Escape") store.set({ at: null, hover: null });
     else if (event.key === "/") bar.box.focus();
     else return;
@@ -165,7 +171,7 @@ export function mount(root, packed, home = {}) {
     }
     const moved = ["width", "zoomed", "first", "scrolled", "resized"].some((key) => changed.has(key));
     for (const pane of shown()) pane.react(changed, moved);
-    if (changed.has("pins") || changed.has("log")) for (const pane of panes) pane.pins.draw();
+    if (["pins", "log", "find"].some((key) => changed.has(key))) for (const pane of panes) pane.pins.draw();
     media?.react(changed);
     if (changed.has("find")) refind();
     if (moved) bar.sized(front().map);

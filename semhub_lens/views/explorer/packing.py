@@ -46,8 +46,9 @@ def packed(result: LensResult) -> dict[str, Any]:
         "labels": [harmless(label) for label in result.labels],
         "ids": [token for token, _ in result.vocabulary],
         "texts": [harmless(text) for _, text in result.vocabulary],
-        "top": _places(result) if "top_ids" in measured else None,
+        "top": _places(result, result.top_ids) if "top_ids" in measured else None,
         "prob": base64_of(probability_codes(result.top_logprobs)) if "top_logprobs" in measured else None,
+        "curves": _curves(result),
         "quantities": [_quantity(name, values) for name, values in per_position.items()],
         "groups": groups,
         "written": packed_written(result)[0],
@@ -87,10 +88,20 @@ def probability_codes(logprobs: Tensor) -> np.ndarray:
     return np.where(np.isnan(p), NAN, np.where(positive, codes, ZERO)).astype(np.uint16)
 
 
-def _places(result: LensResult) -> str:
+def _curves(result: LensResult) -> dict[str, Any] | None:
+    """The curves of leading tokens, [pos curve] and [layer pos curve]."""
+    ids, logprobs = result.curve_ids, result.curve_logprobs
+    if ids is None or logprobs is None:
+        return None
+    known = torch.where(ids < 0, result.vocabulary[0][0], ids)  # blank by its probability
+    return {"width": ids.shape[1], "top": _places(result, known), "prob": base64_of(probability_codes(logprobs))}
+
+
+def _places(result: LensResult, ids: Tensor) -> str:
+    """Each id's place in the vocabulary of the result."""
     known = torch.tensor([token for token, _ in result.vocabulary])
     order = known.argsort()
-    places = order[torch.searchsorted(known[order], result.top_ids.long().contiguous())]
+    places = order[torch.searchsorted(known[order], ids.long().contiguous())]
     return base64_of(places.numpy().astype(np.uint16 if len(known) <= 1 << 16 else np.uint32))
 
 

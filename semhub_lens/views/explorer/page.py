@@ -27,12 +27,12 @@ from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
-    "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "difference", "pane",
-    "media", "grid", "picture", "code", "toolbar", "explorer",
+    "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "reading", "difference",
+    "pane", "media", "grid", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
 """The files that every form of the explorer needs, each after those that it imports."""
 PLACE = '<main id="explorer"'
-STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "l", "h")
+STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "r", "l", "h")
 """Names in a page's address, those of `store.js`."""
 
 

@@ -1,13 +1,13 @@
 // What is shown, in one place; kept in the page's fragment, so that a saved page opens where it was left.
 
-const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", layer: "l", sheet: "h" };
+const KEYS = { show: "s", colour: "c", width: "w", first: "x", at: "at", pins: "p", find: "q", log: "log", rows: "r", layer: "l", sheet: "h" };
 
 /**
  * `left` is the state of an earlier view in the same place; without an address of its own nothing is read or kept.
  * `view` is how a page opens whose address says nothing.
  */
 export function makeStore(data, initial, { address = false, left = {}, view = "", signal } = {}) {
-  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], find: "", log: false, layer: null, sheet: 0, show: "both", written: {} });
+  const fresh = () => ({ colour: initial, width: null, first: 0, at: null, pins: [], rows: [], find: "", log: false, layer: null, sheet: 0, show: "both", written: {} });
   const found = address ? fromHash(new URLSearchParams(location.hash.slice(1) || view), data) : fitting(left, data);
   const state = { ...fresh(), hover: null, ...found };
   const listeners = [];
@@ -56,6 +56,7 @@ function toHash(state, initial) {
   if (state.first >= 1) params.set(KEYS.first, Math.round(state.first));
   if (state.at) params.set(KEYS.at, `${state.at.layer},${state.at.pos}`);
   if (state.pins.length) params.set(KEYS.pins, state.pins.join(","));
+  if (state.rows.length) params.set(KEYS.rows, state.rows.join(","));
   if (state.find) params.set(KEYS.find, state.find);
   if (state.log) params.set(KEYS.log, "1");
   if (state.sheet) params.set(KEYS.sheet, state.sheet);
@@ -64,9 +65,9 @@ function toHash(state, initial) {
 }
 
 /** What of a view still exists in another result. */
-function fitting({ at, pins = [], ...rest }, { layers, positions }) {
+function fitting({ at, pins = [], rows = [], ...rest }, { layers, positions }) {
   const fits = at && at.layer < layers && at.pos < positions;
-  return { ...rest, hover: null, at: fits ? at : null, pins: pins.filter((pin) => pin < positions) };
+  return { ...rest, hover: null, at: fits ? at : null, pins: pins.filter((pin) => pin < positions), rows: rows.filter((row) => row < layers) };
 }
 
 /** Only what exists is taken over: a fragment may come from another page. */
@@ -81,8 +82,9 @@ function fromHash(params, data) {
   const [layer, pos] = (params.get(KEYS.at) ?? "").split(",");
   if (whole(layer, data.layers) !== null && whole(pos, data.positions) !== null)
     found.at = { layer: Number(layer), pos: Number(pos) };
-  const pins = (params.get(KEYS.pins) ?? "").split(",").map((text) => whole(text, data.positions));
-  found.pins = [...new Set(pins.filter((pin) => pin !== null))];
+  const listed = (key, below) => [...new Set((params.get(key) ?? "").split(",").map((text) => whole(text, below)).filter((one) => one !== null))];
+  found.pins = listed(KEYS.pins, data.positions);
+  found.rows = listed(KEYS.rows, data.layers);
   found.find = params.get(KEYS.find) ?? "";
   found.log = params.get(KEYS.log) === "1";
   found.sheet = whole(params.get(KEYS.sheet), data.sheets?.length ?? 1) ?? 0;
