@@ -73,7 +73,7 @@ def reference(model: Model, prompt: Prompt, site: str, read: int, *, cached: boo
     kept: list[Tensor] = []
 
     def keep(activation: Tensor, hook: Any) -> None:
-        kept.append(activation[0].clone())
+        kept.append((activation[0] if activation.ndim > 2 else activation).clone())  # OPT joins rows and columns
 
     usable = cached and prompt.media is None and checks.cache(model).holds
     cache = recording_cache(model) if usable else None
@@ -129,15 +129,15 @@ class _Pass:
         self._rows = rows
         self._clean, self._read = clean.states, read
         self._cells: dict[int, list[tuple[int, Cell]]] = {}
-        self._start = 0
+        self._start, self._columns = 0, 0
         layers = range(n_layers(model))
         joins: Hooks = [(site_name(i, "resid_pre"), self._join(i)) for i in layers]
         edits: Hooks = [pair for i in layers for pair in at(i, self._edit(i), site)]
         self.hooks = [*joins, *edits, (residual_names(model)[-1], self._keep)]
 
-    def take(self, cells: Sequence[Cell], start: int) -> None:
-        """Set the cells, sorted by layer, and the first column of the next pass."""
-        self._cells, self._start = {}, start
+    def take(self, cells: Sequence[Cell], start: int, columns: int) -> None:
+        """Set the cells, sorted by layer, and the columns of the next pass."""
+        self._cells, self._start, self._columns = {}, start, columns
         for row, cell in enumerate(cells, 0 if self._rows == "single" else 1):
             self._cells.setdefault(cell.layer, []).append((row, cell))
 
@@ -154,11 +154,12 @@ class _Pass:
             if not patched:
                 return activation
             out = activation.clone()
+            states = out if out.ndim > 2 else out.view(-1, self._columns, out.shape[-1])  # OPT joins rows and columns
             moves = [(row, to, clean) for row, cell in patched for clean, to in cell.pairs]
             rows, columns, cleans = torch.tensor(moves).T
             heads = [cell.head for _, cell in patched for _ in cell.pairs]
             head = () if heads[0] is None else (torch.tensor(heads),)
-            out[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
+            states[(rows, columns - self._start, *head)] = self._clean[layer][(cleans, *head)].to(out)
             return out
 
         return patch_rows
@@ -218,7 +219,7 @@ def _run(
     now = _Pass(model, site, clean, corrupted.read, rows)
     with hooked(model, now.hooks, rows_join=rows == "joining") as run:
         for start, chosen in passes(cells, stop, max_tokens, skip=skip, join=rows != "single"):
-            now.take([cells[i] for i in chosen], start)
+            now.take([cells[i] for i in chosen], start, stop - start)
             prefix = shared_prefix(corrupted.cache, start) if start else None
             _forward(run, prompt, start, stop, prefix, len(chosen) + 1 if rows == "from the start" else 1)
             if rows != "single":

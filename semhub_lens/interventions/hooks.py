@@ -32,8 +32,7 @@ from semhub_lens.interventions.hook_vectors import (
     unit,
 )
 from semhub_lens.interventions.positions import Positions, as_positions, check_positions, ranks_of
-from semhub_lens.model.hooking import RESID, HookFunction, site_name
-from semhub_lens.model.own_runs import PassCounter
+from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(states [n ...], item [n], rank [n]) -> new states`, for the selected states with the index of each one's prompt and

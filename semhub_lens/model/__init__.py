@@ -11,7 +11,6 @@
 - `resolve`: turns user input into prompts that fit the model.
 - `rotary`: rotary positions that are scaled by the length of a pass.
 - `hooking`: hook names, hooked runs, the window of positions.
-- `own_runs`: positions in a user's own runs.
 - `checks`: the batches and caches that a model runs exactly.
 - `agreement`: the deviation of a model from its Hugging Face model.
 - `host`: `check`: the checks of a host model as a table.

@@ -20,6 +20,7 @@ from semhub_lens.model.facts import Model, input_device
 from semhub_lens.model.hooking import (
     HookFunction,
     Hooks,
+    PassCounter,
     hook_names,
     hooked,
     n_layers,
@@ -27,7 +28,6 @@ from semhub_lens.model.hooking import (
     residual_names,
     site_name,
 )
-from semhub_lens.model.own_runs import PassCounter
 from semhub_lens.model.reads import ReadOfBatch, read_positions
 from semhub_lens.model.resolve import as_prompts
 

@@ -146,8 +146,6 @@ class Window:
     """Identifies the run that a pass belongs to."""
     writes: tuple[Writes | None, ...] = ()
     """For each row, embeddings that replace some of its positions before block 0."""
-    columns: int | None = None
-    """The number of columns of a pass."""
 
     def positions(self, columns: int) -> Int[Tensor, "batch pos"]:
         """Absolute position of every column; -1 in padding."""
@@ -225,7 +223,7 @@ class Run:
             Unfit: a hook at a site of a block was not reached; what it read or edited is of an earlier pass.
         """
         self.reached.clear()
-        self.show(replace(window, run=self, columns=tokens.shape[1]))
+        self.show(replace(window, run=self))
         forget_lengths(self.model)
         device = input_device(self.model)
         inputs = {"attention_mask": torch.ones_like(tokens), **inputs}
@@ -255,8 +253,7 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     require_weights(model)
     reached: set[int] = set()
     every = {i: name for i, (name, _) in enumerate(hooks) if name.endswith(tuple(SITES.values()))}
-    counts = ((name, _counting(fn, reached, i, i in every, rows_join)) for i, (name, fn) in enumerate(hooks))
-    counted = [(ENTRY, _write), *counts]
+    counted = [(ENTRY, _write), *((name, _counting(fn, reached, i, rows_join)) for i, (name, fn) in enumerate(hooks))]
     if all(name.startswith(BEFORE_THE_END) for name, _ in hooks):
         counted.append((residual_names(model)[-1], _leave))
     own = [(name, _in_this_thread(fn)) for name, fn in counted]
@@ -266,28 +263,21 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
     require_fired([name for i, (name, _) in enumerate(hooks) if i not in run.fired])
 
 
-def _counting(fn: HookFunction, reached: set[int], index: int, site: bool, rows_join: bool) -> HookFunction:
+def _counting(fn: HookFunction, reached: set[int], index: int, rows_join: bool) -> HookFunction:
     first = 1 if rows_join else 0
 
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
         reached.add(index)
-        seen = _by_rows(activation, hook) if site else activation
-        new = fn(seen, hook=hook)
-        if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != seen.shape[first:]):
+        new = fn(activation, hook=hook)
+        if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != activation.shape[first:]):
             got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
             raise SemhubError(
-                f"The hook at {hook.name} must return None or a tensor {tuple(seen.shape)} like the activation, "
+                f"The hook at {hook.name} must return None or a tensor {tuple(activation.shape)} like the activation, "
                 f"it returned {got}."
             )
-        return new if new is None or seen is activation else new.flatten(0, 1)
+        return new
 
     return counted
-
-
-def _by_rows(activation: Tensor, hook: Any) -> Tensor:
-    """The activation as `[batch pos ...]`: OPT has both on one axis between its attention and its output."""
-    columns = hook.ctx[WINDOW].columns
-    return activation.unflatten(0, (-1, columns)) if columns and activation.ndim == 2 else activation
 
 
 def _in_this_thread(fn: HookFunction) -> HookFunction:
@@ -301,3 +291,30 @@ def _in_this_thread(fn: HookFunction) -> HookFunction:
 
 def _leave(activation: Tensor, hook: Any) -> None:
     raise _Done
+
+
+class PassCounter:
+    """The window of each pass at a hook point: the runner's, or one that is counted from earlier passes.
+
+    The count is for the user's own runs. There, a longer pass starts a run and single tokens continue it (a KV cache).
+    A one-token prompt directly after another one counts as its continuation. Without a cache, every longer pass counts
+    as a new prompt. Use new hooks for each such run, or `semhub_lens.generate`.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Window] = {}
+
+    def window(self, activation: Tensor, hook: Any) -> tuple[Window, int]:
+        """The pass's window and its number of columns."""
+        rows, columns = activation.shape[:2]
+        if WINDOW in hook.ctx:
+            return hook.ctx[WINDOW], columns
+        latest = self._latest.get(hook.name)
+        if columns > 1 or latest is None:
+            items, zeros = torch.arange(rows), torch.zeros(rows, dtype=torch.long)
+            window = Window(items, zeros, torch.full_like(items, columns), run=object())
+        else:
+            step = latest.generated + 1
+            window = replace(latest, starts=latest.lengths + step - 1, generated=step)
+        self._latest[hook.name] = window
+        return window, columns

@@ -10,7 +10,7 @@ import models
 import semhub_lens as shl
 from semhub_lens.model.batches import batches
 from semhub_lens.model.capture import residual_reads
-from semhub_lens.model.hooking import SITES, Window, hooked, residual_names, site_name
+from semhub_lens.model.hooking import Window, hooked, residual_names, site_name
 
 RAGGED = ["three plus two equals", "dog", "red house", "chat perro is seven eight nine minus one", "two two", "green"]
 
@@ -323,29 +323,3 @@ def test_a_read_outs_normed_states_are_those_that_the_model_unembeds(tiny_model)
         normed = shl.Readout(tiny_model).normed(states)
     bias = getattr(tiny_model, "b_U", None)
     torch.testing.assert_close(normed @ tiny_model.W_U + (0 if bias is None else bias), logits, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("site", ["resid_mid", "mlp_out"])
-def test_a_site_where_a_model_has_rows_and_positions_on_one_axis_is_read_and_edited_like_others(site):
-    """OPT's, between its attention and the end of a block."""
-    model, rows = models.host("opt"), [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16]]
-    prompts, name, kept = [shl.Prompt.from_ids(row) for row in rows], f"blocks.1.{SITES[site]}", []
-    capture = shl.Capture(model, layers=[1], site=site)
-    states_of(model, prompts, hooks=capture.hooks)
-    for row, ids in enumerate(rows):
-        with torch.no_grad():
-            model.run_with_hooks(
-                torch.tensor([ids]), fwd_hooks=[(name, lambda state, hook: kept.append(state.clone()))]
-            )
-        torch.testing.assert_close(capture.result(row)[0], kept[-1].reshape(len(ids), 32), atol=1e-5, rtol=1e-5)
-    vector = torch.linspace(-2, 2, 32)
-    edit = shl.at(1, shl.hooks.add(vector, positions=1), site=site)
-    found = states_of(model, prompts, hooks=edit, read=1)[-1] - states_of(model, prompts, read=1)[-1]
-    assert found.norm(dim=-1).min() > 1
-    assert torch.equal(states_of(model, prompts, hooks=edit, read=0), states_of(model, prompts, read=0))
-    if site == "mlp_out":  # the last thing that a block adds
-        torch.testing.assert_close(found, vector.expand_as(found), atol=1e-5, rtol=1e-5)
-    attribution = shl.direct_attribution(model, prompts[2], token=[5, 6])
-    assert attribution.unexplained.abs().max() < 1e-3
-    with pytest.raises(shl.Unfit, match="rows and positions of a batch on one axis"):
-        model.run_with_hooks(torch.tensor(rows[:1]), fwd_hooks=capture.hooks)
