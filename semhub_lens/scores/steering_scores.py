@@ -187,11 +187,12 @@ def damage(
     return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items, dtype=torch.float32)}
 
 
+@checked
 def together(*parts: Measure) -> Measure:
     """Join several measures of the same items into one.
 
     Raises:
-        SemhubError: (when run) two of them return a score with the same name.
+        SemhubError: not a measure; (when run) two of them return a score with the same name.
 
     Example:
         >>> one = damage(tiny_model, ["three plus two"], items=1, name="damage", progress=False)
