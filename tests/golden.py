@@ -1,7 +1,7 @@
 """Values of every measure on Gemma 3 270M, by a plain reference: Hugging Face's model in float64, and formulas.
 
-`python tests/golden.py` writes `tests/golden.json` anew (a minute; needs the packaged weights). Nothing of the library
-is used but the packaged folder, the table of scripts and the seeds of what has no formula (`recorded`).
+`python tests/golden.py` writes `tests/golden.json` anew (two minutes; needs the packaged weights). Nothing of the
+library is used but the packaged folder, the table of scripts and the seeds of what has no formula.
 """
 
 import json
@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from golden_concepts import concept_patch
+from golden_paths import curves, long, paths
+from golden_probes import FRAMES, probe, texts, transfer
 from semhub_lens.model.sources import resolve
 
 FILE = Path(__file__).with_name("golden.json")
@@ -156,28 +159,6 @@ def cka(x, y):
     return hsic(one, other) / (hsic(one, one) * hsic(other, other)).sqrt()
 
 
-def probe(plain):
-    """Log-probabilities of a standardised ridge-penalised logistic regression, by Newton's method."""
-    states, truth = last_states(plain, LABELLED), torch.tensor([float(label == "number") for label in LABELS]).double()
-    found = []
-    for own in states:
-        z = (own - own.mean(0)) / torch.where(own.std(0, correction=0) > 0, own.std(0, correction=0), 1)
-        gram, bias, alpha = z @ z.T, torch.zeros(1).double(), torch.zeros(len(z)).double()
-        # two classes have weights u and -u: the margin is 2 u z, and the penalty of 2 u is 1 / (4 C)
-        for _ in range(200):
-            p = torch.sigmoid(gram @ alpha + bias)
-            weight = p * (1 - p)
-            top = torch.cat([gram * weight[:, None] + torch.eye(len(z)) / (2 * 0.01), weight[:, None]], 1)
-            bottom = torch.cat([weight @ gram, weight.sum()[None]])[None]
-            step = torch.linalg.solve(
-                torch.cat([top, bottom]), torch.cat([truth - p - alpha / (2 * 0.01), (truth - p).sum()[None]])
-            )
-            alpha, bias = alpha + step[:-1], bias + step[-1]
-        margin = gram @ alpha + bias
-        found.append(torch.stack([torch.nn.functional.logsigmoid(-margin), torch.nn.functional.logsigmoid(margin)], 1))
-    return torch.stack(found)
-
-
 def cosine(plain):
     references = last_states(plain, ["blue", "five"])
     states, _ = plain.run(plain.ids(PROMPTS[0]))
@@ -297,11 +278,16 @@ def perplexity(plain):
 
 def values(table):
     plain = Plain()
+    numbers = torch.tensor([float(label == "number") for label in LABELS]).double()
     return {
-        "lens": lens(plain), "mass": mass(plain, table), "similarity": similarity(plain), "probe": probe(plain),
+        "lens": lens(plain), "mass": mass(plain, table), "similarity": similarity(plain),
+        "probe": probe(last_states(plain, LABELLED), numbers),
         "cosine": cosine(plain), "patches": patches(plain), "damage": damage(plain), "written": written(plain),
         "perplexity": perplexity(plain), "attribution": attribution(plain), "writes": writes(plain),
-        "scope": scope(plain), "praise": praise(plain),
+        "scope": scope(plain), "praise": praise(plain), "curves": curves(plain, plain.ids(PROMPTS[0])),
+        "paths": paths(plain, [plain.ids(text) for text in PROMPTS]),
+        "long": long(plain, LAYERS), "concepts": [concept_patch(plain, whole) for whole in (False, True)],
+        "transfer": transfer({language: last_states(plain, texts(language)) for language in FRAMES}),
     }  # fmt: skip
 
 

@@ -1,11 +1,22 @@
 """Every measure on the real model, against values that a plain reference in float64 made (`tests/golden.py`)."""
 
+import base64
+
+import numpy as np
 import pytest
 import torch
 
 import golden
+import golden_concepts
+import golden_probes
 import semhub_lens as shl
 from golden import CELLS, CLEAN, CORRUPTED, ENTRY, LABELLED, LABELS, LAYERS, NEW, PAIRS, PROMPTS, STRENGTH, WORDS
+from golden_concepts import ITEMS, place
+from golden_paths import ANCHORS, KEPT, LONG, PINNED, REPEATED
+from golden_probes import FRAMES, KINDS
+from semhub_lens.inputs.speller import Speller
+from semhub_lens.lens.trajectories import trajectories
+from semhub_lens.views.explorer.packing import ZERO, packed
 
 QUIET = {"progress": False}
 
@@ -54,6 +65,95 @@ def test_similarity_and_cosine(gemma):
 def test_a_probe(gemma):
     states = last_states(gemma, LABELLED)
     close(shl.train_probe(states, LABELS, setup=shl.ProbeSetup(tol=1e-7)).log_probs(states), "probe")
+
+
+@pytest.mark.real
+def test_a_probes_transfer_to_another_language(gemma):
+    states = {language: last_states(gemma, golden_probes.texts(language)) for language in FRAMES}
+    setup, rows = shl.ProbeSetup(folds=golden_probes.FOLDS, tol=1e-7, control_draws=0), list(range(len(KINDS)))
+    expected = golden.golden()["transfer"]
+    for centre in ("none", "own"):
+        known = {"setup": setup, "seed": golden_probes.SEED, "centre": centre}
+        matrix = shl.transfer_matrix(states, dict.fromkeys(states, KINDS), groups="rows", **known)
+        assert [[cell.predicted.tolist() for cell in row] for row in matrix.cells] == expected[centre]
+        assert matrix.type_probe.predicted.tolist() == expected["type"]
+        one = shl.linear_probe(states["en"], KINDS, groups=rows, test=(states["es"], KINDS, rows), **known)
+        assert [one.within.predicted.tolist(), one.across.predicted.tolist()] == expected[centre][0]
+    close(shl.train_probe(states["en"], KINDS, setup=setup).log_probs(states["es"]), "transfer", "across")
+
+
+@pytest.mark.real
+def test_curves_of_a_pinned_position(gemma):
+    """The lens at every layer, and the numbers that the page draws of it: three digits."""
+    lens = shl.logit_lens(gemma, PROMPTS[0], top_k=KEPT, **QUIET)
+    assert lens.top_ids[:, PINNED].tolist() == golden.golden()["curves"]["ids"]
+    close(lens.top_logprobs[:, PINNED], "curves", "logprobs")
+    drawn = packed(lens)
+    shape = (drawn["layers"], drawn["positions"], drawn["k"])
+    ids = torch.tensor(drawn["ids"])[numbers(drawn["top"]).reshape(shape)]
+    assert ids[:, PINNED].tolist() == golden.golden()["curves"]["ids"]
+    codes = numbers(drawn["prob"]).reshape(shape)[:, PINNED].double()
+    shown = torch.where(codes == ZERO, 0, (codes % 900 + 100) / 100 * 10 ** -(codes // 900))
+    expected = torch.tensor(golden.golden()["curves"]["logprobs"]).double().exp()
+    torch.testing.assert_close(shown, expected, atol=1e-70, rtol=5.1e-3)
+
+
+def numbers(text):
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<u2").astype(np.int64))
+
+
+@pytest.mark.real
+def test_a_text_longer_than_the_window_of_attention(gemma):
+    prompt = shl.Prompt.from_text(gemma, LONG)
+    assert len(prompt) == golden.golden()["long"]["tokens"] == 702
+    targets = shl.target_lens(gemma, prompt, [REPEATED], variants="exact", **QUIET)
+    close(targets.log_probs[LAYERS, 0], "long", "targets")
+    close(targets.entropy[LAYERS, 0], "long", "entropy")
+    mean = shl.residual_stream(gemma, prompt, read="mean", **QUIET)[LAYERS[:-1], 0]
+    close(mean, "long", "mean", rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_the_whole_lens_of_a_long_text_has_a_column_for_every_token(one_gemma, tmp_path):
+    """Equal tokens keep their own columns in the figure, the file and the page."""
+    prompt = shl.Prompt.from_text(one_gemma, LONG)
+    assert Speller(one_gemma.tokenizer).spelled(prompt.ids.tolist()) == LONG.encode()
+    lens = shl.logit_lens(one_gemma, prompt, top_k=3, **QUIET)
+    assert len(lens.labels) == len(prompt) and set(lens.labels[2:-1]) == {"␣no"}
+    figure = shl.figure(lens)
+    assert len(set(figure.data[0].x)) == len(prompt) and figure.layout.width <= 32_767
+    again = shl.LensResult.load(lens.save(tmp_path / "lens.safetensors"))
+    assert again.labels == lens.labels and torch.equal(again.top_logprobs, lens.top_logprobs)
+    assert packed(again)["positions"] == len(prompt) and shl.write_html(lens, tmp_path / "lens.html").exists()
+    close(lens.entropy[LAYERS, -1], "long", "entropy")
+
+
+@pytest.mark.real
+def test_paths_among_anchors(gemma):
+    states = shl.Readout(gemma).normed(shl.residual_stream(gemma, PROMPTS, **QUIET))
+    anchors = torch.stack([shl.direction.unembedding(gemma, word) for word in ANCHORS])
+    made = shl.Provenance("gemma", "-", "-", "float32", "cpu", "final", True)
+    found = trajectories(states.detach().cpu(), anchors.detach(), anchor_names=ANCHORS, labels=PROMPTS, provenance=made)
+    close(found.cosine, "paths", "cosine")
+    close(found.explained, "paths", "explained")
+    close(found.anchors * found.anchors[0].sign(), "paths", "anchors")
+    close(found.path * found.anchors[0].sign(), "paths", "path")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("whole", [False, True])
+def test_concepts_patched_from_another_prompt(gemma, whole):
+    def prompt(text, words):
+        return shl.Prompt.from_text(gemma, text, spans={"word": place(text, words)})
+
+    found = shl.concept_patch(
+        gemma, [[prompt(*one) for one in item["sources"]] for item in ITEMS],
+        [prompt(*item["target"]) for item in ITEMS], [item["words"] for item in ITEMS], seed=golden_concepts.SEED,
+        whole=whole, layers=golden_concepts.FIRST, variants="exact", **QUIET,
+    )  # fmt: skip
+    for name, log_probs in found.conditions().items():
+        close(log_probs, "concepts", int(whole), name)
 
 
 @pytest.mark.real
