@@ -71,12 +71,14 @@ def reduce_logits(
                 common=common,
                 table=None if table is None else table.to(readout.device),
             )
-            rows: dict[str, list[Tensor]] = {name: [] for name in quantities}
-            for together in _batched(layers, max(1, step // len(shared.final_states))):
-                for logits in readout(states[together, block], together):
+            rows: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(layers) for name in quantities}
+            for places in _batched(layers, max(1, step // len(shared.final_states))):
+                together = [layers[place] for place in places]
+                for place, logits in zip(places, readout(states[together, block], together), strict=True):
                     reduced = LogitBlock(logits, shared)
+                    shared.last = reduced if layers[place] == len(states) - 1 == readout.n_layers else None
                     for name, row in rows.items():
-                        row.append(QUANTITIES[name](reduced).cpu())
+                        row[place] = QUANTITIES[name](reduced).cpu()
                     bar.update(len(logits))
             for name, row in rows.items():
                 parts[name].append(torch.stack(row))
@@ -84,8 +86,12 @@ def reduce_logits(
 
 
 def _batched(layers: Sequence[int], size: int) -> list[list[int]]:
-    """Layers that are read together: with few positions, fetching the unembedding takes most of a product's time."""
-    return [list(layers[start : start + size]) for start in range(0, len(layers), size)]
+    """Places of layers that are read together: fetching the unembedding takes most of a short product's time.
+
+    They go from the last layer down, because all others are compared with it.
+    """
+    down = sorted(range(len(layers)), key=lambda place: -layers[place])
+    return [down[start : start + size] for start in range(0, len(down), size)]
 
 
 def contrast_targets(
@@ -127,7 +133,7 @@ def require_quantities(quantities: Sequence[str]) -> Sequence[str]:
     return quantities
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Shared:
     """Shared by all layers of a few positions: settings, and the final layer's distribution there."""
 
@@ -137,12 +143,14 @@ class Shared:
     targets: Sequence[Sequence[tuple[int, ...]]]
     common: Sequence[tuple[int, ...]]
     table: Float[Tensor, "vocab lang"] | None
+    last: "LogitBlock | None" = None
+    """The final layer, while it is the one that is reduced."""
 
     @cached_property
     def final(self) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, "pos vocab"], Float[Tensor, " pos"]]:
         """The final layer's probabilities, its logits minus their row's maximum, and log sum exp of these."""
-        last = LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
-        return last.weights.div_(last.total[:, None]), last.logits.sub_(last.peak), last.log_total
+        last = self.last or LogitBlock(self.readout(self.final_states, self.readout.n_layers), self)
+        return last.weights / last.total[:, None], last.gaps.clone(), last.log_total
 
     @cached_property
     def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
@@ -169,30 +177,38 @@ class Shared:
 class LogitBlock:
     """The logits of a few positions at one layer, and numbers that most quantities need.
 
-    `peak` is the maximum of each row, `weights` are exp(logits - peak), `total` is their sum, and `log_total` its log.
-    A log-probability is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log
-    sum exp would lose the fourth digit. In the weights, logits more than 80 below the peak count as 80 below it; their
-    total probability is under 1e-29. Otherwise early layers would produce hundreds of thousands of denormal numbers,
-    which slow every later pass several times.
+    `peak` is the maximum of each row, `gaps` are logits - peak, `weights` are exp(gaps), `total` is their sum, and
+    `log_total` its log. A log-probability is gaps - log_total: with logits in the thousands, subtracting their log sum
+    exp would lose the fourth digit. The gaps take the place of the given logits in memory.
+
+    In the weights, logits more than 80 below the peak count as 80 below it; their total probability is under 1e-29.
+    Otherwise early layers would produce hundreds of thousands of denormal numbers, which slow every later pass several
+    times.
     """
 
     def __init__(self, logits: Float[Tensor, "pos vocab"], shared: Shared) -> None:
-        self.logits, self.shared = logits, shared
+        self.shared = shared
         self.peak: Float[Tensor, "pos 1"] = logits.amax(-1, keepdim=True)
-        self.weights: Float[Tensor, "pos vocab"] = (logits - self.peak).clamp_(min=-80).exp_()
+        self.gaps: Float[Tensor, "pos vocab"] = logits.sub_(self.peak)
+        self.weights: Float[Tensor, "pos vocab"] = self.gaps.clamp(min=-80).exp_()
         self.total: Float[Tensor, " pos"] = self.weights.sum(-1)
         self.log_total: Float[Tensor, " pos"] = self.total.log()
 
+    @property
+    def logits(self) -> Float[Tensor, "pos vocab"]:
+        """The logits themselves."""
+        return self.gaps + self.peak
+
     @cached_property
     def top(self) -> tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]:
-        """The highest logits and their token ids."""
-        values, ids = self.logits.topk(self.shared.top_k, dim=-1)
+        """The highest logits, less their peak, and their token ids."""
+        values, ids = self.gaps.topk(self.shared.top_k, dim=-1)
         return values, ids
 
     def weighted_sum(
         self, weights: Float[Tensor, "pos vocab"], less: Float[Tensor, "pos vocab"] | None = None
     ) -> Float[Tensor, " pos"]:
-        """Sum over the vocabulary of weights * (logits - peak - less).
+        """Sum over the vocabulary of weights * (gaps - less).
 
         Products are summed pairwise by `sum`: the dot product of BLAS adds 262,144 numbers in sequence and has errors
         of up to a thousandth.
@@ -201,10 +217,9 @@ class LogitBlock:
         step = max(1, CACHED_ENTRIES // weights.shape[1])
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
-            gaps = self.logits[part] - self.peak[part]
-            if less is not None:
-                gaps -= less[part]
-            sums.append(gaps.mul_(weights[part]).sum(-1))
+            gaps, factors = self.gaps[part], weights[part]
+            products = gaps * factors if less is None else (gaps - less[part]).mul_(factors)
+            sums.append(products.sum(-1))
         return torch.cat(sums)
 
 
@@ -223,11 +238,11 @@ def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
     shared, read = block.shared, []
     if shared.targets:
         rows, ids, groups, shape = shared.target_entries
-        log_probs = block.logits[rows, ids] - block.peak[rows, 0] - block.log_total[rows]
+        log_probs = block.gaps[rows, ids] - block.log_total[rows]
         read.append(_log_sums(log_probs, groups, shape[0] * shape[1]).reshape(shape))
     if shared.common:
         ids, groups = shared.common_entries
-        log_probs = block.logits[:, ids] - block.peak - block.log_total[:, None]
+        log_probs = block.gaps[:, ids] - block.log_total[:, None]
         read.append(_log_sums(log_probs, groups, len(shared.common)))
     if not read:
         raise SemhubError("The quantity 'targets' needs targets= or common=: sets of token ids.")
@@ -253,7 +268,7 @@ def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:
 
 QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {
     "top_ids": lambda block: block.top[1],
-    "top_logprobs": lambda block: block.top[0] - block.peak - block.log_total[:, None],
+    "top_logprobs": lambda block: block.top[0] - block.log_total[:, None],
     "entropy": _entropy,
     "kl_to_final": _kl_to_final,
     "targets": _targets,
