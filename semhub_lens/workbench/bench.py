@@ -192,11 +192,15 @@ class _Leaving(Readout):
         self._stop = stop
 
     def __call__(
-        self, states: Tensor, layer: int | Sequence[int] | None = None, tokens: Tensor | None = None
+        self,
+        states: Tensor,
+        layer: int | Sequence[int] | None = None,
+        tokens: Tensor | None = None,
+        memory: Tensor | None = None,
     ) -> Tensor:
         """Like the model's own."""
         self._stop()
-        return super().__call__(states, layer, tokens)
+        return super().__call__(states, layer, tokens, memory)
 
 
 def _watching(model: Model, stop: Stop) -> list[tuple[str, HookFunction]]:

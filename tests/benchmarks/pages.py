@@ -12,6 +12,7 @@ import semhub_lens as shl
 from benchmarks.table import Row, Side
 from chrome import Chrome
 from planted_lens import planted_lens
+from semhub_lens.lens.curves import MOST
 
 SIZES = {
     (6, 19): "150 kB",
@@ -34,8 +35,9 @@ RECOLOUR = """new Promise(done => {
 def lens_of(tokens: int, layers: int) -> shl.LensResult:
     """A lens of random tokens out of 30,000 with languages, as long texts have them."""
     short, draw = planted_lens(["␣word"] * 6, layers=layers, k=10), torch.Generator().manual_seed(0)
+    curves = -30 * torch.rand((layers, tokens, MOST), generator=draw)
     if tokens == 6:
-        return short
+        return replace(short, curve_ids=short.top_ids[0, :, :1].expand(-1, MOST), curve_logprobs=curves)
     words, shape = 30_000, (layers, tokens, 10)
     table = torch.rand(words, 13, generator=draw)
     return replace(
@@ -45,6 +47,8 @@ def lens_of(tokens: int, layers: int) -> shl.LensResult:
         vocabulary=tuple((7 * i, f"␣word{i}") for i in range(words)),
         languages=tuple("abcdefghijklm"),
         token_languages=table / table.sum(1, keepdim=True),
+        curve_ids=7 * torch.randint(words, (tokens, MOST), generator=draw),
+        curve_logprobs=curves,
         measured={
             "top_ids": 7 * torch.randint(words, shape, generator=draw),
             "top_logprobs": -torch.rand(shape, generator=draw).mul(9).sort(-1).values,

@@ -141,6 +141,26 @@ def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_mode
             torch.testing.assert_close(got.targets[:, position, target], summed, **close)
 
 
+@pytest.mark.parametrize(("layers", "entries"), [(None, 1 << 24), (None, 200), ([2, 0], 200), ([1, 3], 1)])
+def test_every_state_is_read_once_whatever_the_layers_and_the_block_size(tiny_model, monkeypatch, layers, entries):
+    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", entries)
+    states, targets, table = random_case()
+    settings = {"top_k": 5, "targets": targets, "table": table}
+    whole = kernel.reduce_logits(shl.Readout(tiny_model), states, [*kernel.QUANTITIES], **settings)
+    read = []
+
+    class Counting(shl.Readout):
+        def __call__(self, states, layer=None, tokens=None, memory=None):
+            read.append(states.shape[:-1].numel())
+            return super().__call__(states, layer, tokens, memory)
+
+    got = kernel.reduce_logits(Counting(tiny_model), states, [*kernel.QUANTITIES], layers=layers, **settings)
+    for name, values in got.items():
+        torch.testing.assert_close(values, whole[name] if layers is None else whole[name][layers])
+    final = 0 if layers is None or 3 in layers else 7
+    assert sum(read) == 7 * len(layers or range(4)) + final, "the final layer has no product of its own if it is read"
+
+
 def test_sums_of_vanishing_probabilities_stay_finite(tiny_model):
     readout = shl.Readout(tiny_model, norm="none")
     states, targets, _ = random_case()

@@ -210,6 +210,9 @@ def test_the_curve_of_a_token_that_leads_is_whole(lens, open_page):
         for token, shown in titles.items():
             read = [known(found, [int(token)], layer, pos) for layer in range(6)]
             assert shown == [percent(p) for p in read if p is not None]
+        assert tab.js(f"document.querySelector('.pin[data-pos=\"{pos}\"] li').textContent").startswith(
+            found.strings()[-1][pos][0] + f" #{found.top_ids[-1, pos, 0]}"
+        )
         whole = [token for token in found.curve_ids[pos].tolist() if token >= 0]
         assert len(whole) == (1 if pos == 1 else 2)
         assert all(len(titles[str(token)]) == 6 for token in whole) and any(len(t) < 6 for t in titles.values())

@@ -135,7 +135,7 @@ function wholes({ curves, layers, positions }, pos) {
   return found;
 }
 
-/** Curves are drawn of these: every token stored at some layer of a position, those that lead and the likeliest first. */
+/** Curves are drawn of these: every token stored at some layer of a position; the final one first, then those that lead. */
 export function trajectories(data, pos) {
   const whole = wholes(data, pos);
   const found = new Map();
@@ -147,7 +147,9 @@ export function trajectories(data, pos) {
       known.led ||= one.rank === 0;
       found.set(one.entry, known);
     }
-  return [...found.values()].sort((a, b) => b.led - a.led || b.peak - a.peak);
+  const final = data.top && data.top[((data.layers - 1) * data.positions + pos) * data.k];
+  const first = (one) => (one.entry === final ? 2 : Number(one.led));
+  return [...found.values()].sort((a, b) => first(b) - first(a) || b.peak - a.peak);
 }
 
 const bare = (text) => text.replace(/^[␣↵⇥]+/, "").normalize("NFC").toLowerCase();

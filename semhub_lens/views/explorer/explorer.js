@@ -44,7 +44,7 @@ export function mount(root, packed, home = {}) {
   const code = packed.code ? makeCode(packed.code, store) : null;
   const bar = makeToolbar(store, { front, zoom, step, save, code, sides: two, title, plain: Boolean(data.rows), sheets: data.sheets?.length > 1 ? makeSheets(data, store) : null });
   const stages = el("div", { class: two ? "stages two" : "stages" }, ...all.map((pane) => pane.stage));
-  const pinned = el("div", { class: "allpins" }, ...panes.map((pane) => pane.reads?.node ?? ""), ...panes.map((pane) => pane.pins.node));
+  const pinned = el("div", { class: two ? "allpins two" : "allpins" }, ...panes.map((pane) => pane.reads?.node ?? ""), ...panes.map((pane) => pane.pins.node));
   root.replaceChildren(...(home.bare ? [] : [header()]), bar.node, bar.legend, ...(media ? [media.node] : []), stages, pinned, ...(code ? [code.node] : []), foot(), panel.node, spoken);
 
   /** Of a side: its columns may be other positions of its prompt. */

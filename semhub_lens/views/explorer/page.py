@@ -31,6 +31,8 @@ MODULES = (
     "pane", "media", "grid", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
 """The files that every form of the explorer needs, each after those that it imports."""
+COMMENT = r"^ *(?://.*|/\*\*(?:.|\n)*?\*/)\n"
+"""A comment on lines of its own."""
 PLACE = '<main id="explorer"'
 STATE = ("s", "c", "w", "x", "at", "p", "q", "log", "r", "l", "h")
 """Names in a page's address, those of `store.js`."""
@@ -120,8 +122,8 @@ def _file(name: str) -> str:
 
 @cache
 def joined(modules: tuple[str, ...]) -> str:
-    """The modules as one, because a page in a single file cannot import. Default exports stay."""
-    whole = "\n".join(_file(f"{name}.js") for name in modules)
+    """The modules as one without comments, because a page in a single file cannot import. Default exports stay."""
+    whole = "\n".join(re.sub(COMMENT, "", _file(f"{name}.js"), flags=re.M) for name in modules)
     return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
 
 
