@@ -62,8 +62,8 @@ def number_items(
         SemhubError: no numbers, the same one twice, or one outside 0 to 99.
 
     Example:
-        >>> [item.label for item in number_items([7, 42], label="parity")]
-        ['odd', 'even']
+        >>> {item.label for item in number_items([7], label="parity")}  # digits, words and a sum
+        {'odd'}
     """
     listed = list(numbers)
     if not listed or len(set(listed)) < len(listed) or not all(0 <= number < LIMIT for number in listed):
