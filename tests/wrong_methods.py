@@ -4,8 +4,6 @@ As `wrong_values`, but the values stand with their argument: hardly two methods 
 """
 
 import inspect
-from dataclasses import replace
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,11 +48,6 @@ def bare(kind: type) -> Any:
 
 def translators(model: Any) -> Any:
     return shl.Translators.load(wrong.saved_translators(model))
-
-
-@cache
-def attribution(model: Any) -> Any:
-    return samples.SAMPLES["AttributionResult"](model)
 
 
 def explorer(model: Any) -> Any:
@@ -156,11 +149,6 @@ METHODS: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
     "TransferResult.cell": (
         samples.transfer_result, {"train": "words", "test": "digits"}, {"train": CHOICES, "test": CHOICES},
     ),
-    "LensResult.with_attribution": (
-        wrong.lens, {},
-        {"found": [None, 5, "a", [], Of(lambda m: replace(attribution(m), position=99)),
-         Of(lambda m: attribution(models.tiny("bridge", seed=1)))]},
-    ),
     "Translators.__call__": (
         translators, {"states": states(2, 32), "layer": 1},
         {"states": ["a", None, [1.0], states(2, 5)], "layer": ["a", None, 1.5, True, -1, 3, 99, [1]]},
@@ -206,14 +194,9 @@ INSIDE = {
 
 
 def arguments_of(thing: Any) -> list[str]:
-    """Names of what a function or a method is called with, without `**settings`."""
-    named = inspect.signature(thing).parameters.items()
-    return [name for name, entry in named if entry.kind is not inspect.Parameter.VAR_KEYWORD]
-
-
-def many(thing: Any, argument: str) -> bool:
-    """Whether the argument takes any number of values (`*argument`)."""
-    return inspect.signature(thing).parameters[argument].kind is inspect.Parameter.VAR_POSITIONAL
+    """Names of what a function or a method is called with, without `*many` and `**settings`."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [name for name, entry in inspect.signature(thing).parameters.items() if entry.kind not in kinds]
 
 
 def public() -> dict[str, Any]:
@@ -223,10 +206,8 @@ def public() -> dict[str, Any]:
     for kind in [value for module in modules for name, value in vars(module).items() if name[0] != "_"]:
         if not isinstance(kind, type) or issubclass(kind, Exception):
             continue
-        for key, entry in [pair for base in kind.__mro__ for pair in vars(base).items()]:
-            bound = not isinstance(entry, staticmethod)
-            method = entry if bound else entry.__func__
+        for key, method in vars(kind).items():
             own = inspect.isfunction(method) and method.__module__.startswith("semhub_lens.")
-            if own and (key[0] != "_" or key in ("__call__", "__getitem__")) and arguments_of(method)[bound:]:
+            if own and (key[0] != "_" or key in ("__call__", "__getitem__")) and arguments_of(method)[1:]:
                 found[method.__qualname__] = method
     return found | {"Result.load": Result.load}

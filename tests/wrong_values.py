@@ -495,7 +495,7 @@ KINDS = {
     "target": "languages of a pair", "state": "vector", "source_positions": "source positions", "stacks": "stacks",
     "source_prompts": "sources of concepts", "target_prompts": "prompts", "sentences": "anything",
     "trained_on": "language",
-    "parts": "measure", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
+    "parts": "anything", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
     "sound": "sound", "token": "asked tokens", "messages": "messages", "ending": "optional choice",
     "thinking": "choice", "function": "function",
     "steps": "count", "learning_rate": "budget", "weight_decay": "temperature", "candidates": "fold",

@@ -58,7 +58,7 @@ def test_a_model_without_a_key_value_cache_goes_without_and_says_so(name):
     model = models.host(name)
     result = continued(model, PROMPTS[0])
     assert result.token_ids == continued(model, PROMPTS[0], use_cache=False).token_ids == (alone(model, ROWS[0]),)
-    if RENAMED and new_cache(model, 1) is not None:
+    if new_cache(model, 1) is not None:
         return  # since transformers 5.24 its state is a cache, which is used where it holds
     assert result.provenance.notes == ("no cache: the model takes no key-value cache",)
     assert "no cache" in result.provenance.line()
