@@ -391,9 +391,9 @@ def test_a_contrast_is_the_full_read_out_less_its_mean_with_a_bias_and_a_soft_ca
 def test_a_contrast_reads_only_the_columns_it_compares(tiny_model, monkeypatch):
     read = []
 
-    def counted(self, states, layer=None, tokens=None):
+    def counted(self, states, layer=None, tokens=None, memory=None):
         read.append(self.d_vocab if tokens is None else len(tokens))
-        return whole(self, states, layer, tokens)
+        return whole(self, states, layer, tokens, memory)
 
     whole = shl.Readout.__call__
     monkeypatch.setattr(shl.Readout, "__call__", counted)
