@@ -107,9 +107,9 @@ def test_a_text_longer_than_the_window_of_attention(gemma):
     prompt = shl.Prompt.from_text(gemma, LONG)
     assert len(prompt) == golden.golden()["long"]["tokens"] == 702
     targets = shl.target_lens(gemma, prompt, [REPEATED], variants="exact", **QUIET)
-    close(targets.log_probs[LAYERS, 0], "long", "targets")
-    close(targets.entropy[LAYERS, 0], "long", "entropy")
-    mean = shl.residual_stream(gemma, prompt, read="mean", **QUIET)[LAYERS[:-1], 0]
+    close(targets.log_probs[LAYERS, 0], "long", "targets", rtol=1e-4)  # float32 rounds more over 702 tokens
+    close(targets.entropy[LAYERS, 0], "long", "entropy", rtol=1e-4)
+    mean = shl.residual_stream(gemma, prompt, read="raw_mean", **QUIET)[LAYERS[:-1], 0]
     close(mean, "long", "mean", rtol=1e-4)
 
 

@@ -106,11 +106,12 @@ METHODS: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
         {"ids": [None, 5, "abc", [1.5], ["a"], [None], [[1, 4]], [True], torch.tensor([1.5]), torch.ones(1, 2)]},
     ),
     "Readout.__call__": (
-        shl.Readout, {"states": states(2, 32), "layer": 1, "tokens": torch.tensor([4])},
+        shl.Readout, {"states": states(2, 32), "layer": 1, "tokens": torch.tensor([4]), "memory": None},
         {
             "states": ["a", None, [1.0], states(2, 5), torch.tensor(1.0)],
             "layer": ["a", 1.5, True, -1, 99, [0], [0, 99], [0, 1, 2], NAN],
             "tokens": ["a", [4], torch.tensor([69]), torch.tensor([-1]), torch.tensor([1.5]), torch.tensor([[4]])],
+            "memory": ["a", [1.0], states(1, 64), states(2, 7), torch.tensor(1.0)],
         },
     ),
     "Readout.normed": (shl.Readout, {"states": states(2, 32)}, {"states": ["a", None, [1.0], states(2, 5)]}),

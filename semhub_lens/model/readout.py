@@ -29,7 +29,7 @@ from semhub_lens.model.facts import (
 )
 from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
-from semhub_lens.model.readable import plain_layers, require_ids, require_width
+from semhub_lens.model.readable import plain_layers, require_ids, require_memory, require_width
 from semhub_lens.model.translators import Translators
 from semhub_lens.model.weights import editions, require_readable, unembedding_device
 
@@ -145,12 +145,13 @@ class Readout:
         Without gradients the logits may be written into `memory`: new memory of this size costs as much as a product.
 
         Raises:
-            SemhubError: states of another width, a layer or a token that the model does not have.
+            SemhubError: states of another width, a layer or a token that the model does not have, too little memory.
         """
         self._require_raw()
         require_width(states, self._model)
         layer = plain_layers(layer, states, self.n_layers)
         require_ids(tokens, self.d_vocab)
+        require_memory(memory, states, self.d_vocab)
         return products.logits(self._model, self._ready(states, layer), self._dtype, tokens, memory)
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
