@@ -171,3 +171,8 @@ __all__ = [
     "word_tokens",
     "write_html",
 ]
+
+
+def __dir__() -> list[str]:
+    """Names to begin with: functions, and classes that one makes. Results come from functions, so they are left out."""
+    return [name for name in __all__ if not name.endswith(("Result", "Comparison"))]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import semhub_lens as shl
 import test_layering as layering
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +154,13 @@ def test_every_public_name_is_in_the_reference():
         ast.literal_eval(n.value) for n in package.body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"
     )
     assert set(names) - documented() == set()
+
+
+def test_a_tab_offers_what_one_begins_with():
+    offered, public = set(dir(shl)), set(shl.__all__)
+    assert {"load", "logit_lens", "similarity", "load_result", "Prompt", "Readout"} < offered < public
+    returned = {name for name in public - offered if issubclass(getattr(shl, name), shl.Result)}
+    assert offered | returned == public, "only results are left out: functions make them"
 
 
 def test_the_reference_has_a_page_for_every_room_in_the_order_of_the_plan():
