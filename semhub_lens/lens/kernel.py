@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +20,7 @@ from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits in memory at a time, where a caller reduces them in steps of its own: 64 MiB of float32."""
+Summed = TypeVar("Summed", Tensor, Sums)
 PRODUCT_ENTRIES = 1 << 25
 """Logits of one product in the kernel: 128 MiB. With fewer rows, fetching the unembedding takes most of its time."""
 TOGETHER = 4
@@ -92,7 +94,7 @@ class _Reader:
 
     def blocks(self, states: Tensor, shared: "Shared") -> Iterator[tuple[int, "LogitBlock"]]:
         """Every layer and its logits, the last layer first; a block is valid until the next one is asked for."""
-        positions, final = states.shape[1], None
+        positions, final, last = states.shape[1], None, None
         groups = self._grouped(positions)
         if len(self._memory) != (rows := positions * max(map(len, groups))):
             self._memory = self._memory.new_empty(rows, self._readout.d_vocab)
@@ -110,8 +112,7 @@ class _Reader:
                 final=final,
                 table=shared.table if "mass" in shared.quantities else None,
             )
-            if group is groups[0]:
-                last = summed.layer(0)
+            last = summed.layer(0) if final is not None and last is None else last
             for row, layer in enumerate(group):
                 yield layer, LogitBlock(logits[row], best[row], summed.layer(row), last, shared)
 
@@ -207,8 +208,8 @@ class LogitBlock:
     best: Float[Tensor, "pos group"]
     """The highest logit of each group of token ids; see `peaks`."""
     sums: Sums
-    last: Sums
-    """Those of the final layer, if a quantity needs them."""
+    last: Sums | None
+    """Those of the final layer; None unless "kl_to_final" is measured."""
     shared: Shared
 
     @property
@@ -232,11 +233,11 @@ def _entropy(block: LogitBlock) -> Float[Tensor, " pos"]:
 
 
 def _kl_to_final(block: LogitBlock) -> Float[Tensor, " pos"]:
-    rest = block.log_total - block.last.total.log()
-    return (rest - _wanted(block.sums.cross) / block.last.total).clamp(min=0)  # rounding
+    last = _wanted(block.last).total
+    return (block.log_total - last.log() - _wanted(block.sums.cross) / last).clamp(min=0)  # rounding
 
 
-def _wanted(summed: Tensor | None) -> Tensor:
+def _wanted(summed: Summed | None) -> Summed:
     assert summed is not None  # the reader computes it where a quantity has its name
     return summed
 

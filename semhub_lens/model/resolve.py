@@ -198,7 +198,9 @@ def _encoded(model: Model, encoding: Encoding) -> list[Prompt]:
 
 def _is_marked(types: Any) -> bool:
     """Whether any entry of nested lists or arrays is not zero."""
-    return any(map(_is_marked, types)) if isinstance(types, list | tuple) else bool(np.any(np.asarray(types)))
+    if isinstance(types, list | tuple):
+        return any(map(_is_marked, types))
+    return bool(torch.as_tensor(native(types)).any())  # on whatever device it is
 
 
 def _fitting(model: Model, prompt: Prompt) -> Prompt:

@@ -102,9 +102,7 @@ class Standard:
         """
         truth = np.eye(classes)[labelings]
         weights = _minimise(states, truth, self.squares, setup)
-        absent = truth.sum(1) == 0
-        weights[absent] = 0
-        return weights[..., :-1], np.where(absent, -np.inf, weights[..., -1])
+        return weights[..., :-1], np.where(truth.any(1), weights[..., -1], -np.inf)
 
 
 def _minimise(

@@ -10,7 +10,7 @@ import models
 import semhub_lens as shl
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.inputs.tokens import target_ids
-from semhub_lens.lens import kernel
+from semhub_lens.lens import kernel, vocabulary_sums
 
 TEXT = "three plus two equals red dog"
 TEXTS = ["three plus two equals", "chat", "red house perro dog is"]
@@ -208,6 +208,24 @@ def test_a_new_quantity_is_one_entry(tiny_model, monkeypatch, tmp_path):
     probe = shl.LogitLens(tiny_model, quantities=["margin"])
     tiny_model.run_with_hooks(TEXT, fwd_hooks=probe.hooks)
     torch.testing.assert_close(probe.result().margin, found.margin, atol=1e-5, rtol=0)
+
+
+def test_a_quantity_may_be_a_view_of_the_logits_and_sees_the_final_layer_where_it_is_kept(tiny_model, monkeypatch):
+    seen = []
+
+    def column(block):
+        seen.append(block.last)
+        return block.logits[:, 5]
+
+    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", 200)  # several products, in the same memory
+    monkeypatch.setitem(kernel.QUANTITIES, "column", column)
+    readout, (states, _, _) = shl.Readout(tiny_model), random_case()
+    found = kernel.reduce_logits(readout, states, ["column"])["column"]
+    torch.testing.assert_close(found, readout(states)[..., 5].detach().cpu(), atol=1e-5, rtol=0)
+    assert seen and not any(seen)
+    seen.clear()
+    kernel.reduce_logits(readout, states, ["column", "kl_to_final"])
+    assert all(isinstance(last, vocabulary_sums.Sums) for last in seen)
 
 
 def test_kl_is_zero_at_the_last_layer_and_nowhere_negative(tiny_model):

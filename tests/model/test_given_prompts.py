@@ -184,6 +184,8 @@ def test_a_list_may_mix_forms():
         ({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]}, "mask="),
         ({"input_ids": [[1, 2]], "token_type_ids": [[0, 1]]}, "one text and no types"),
         ({"input_ids": torch.tensor([[1, 2]]), "token_type_ids": torch.tensor([[0, 1]])}, "one text and no types"),
+        # like a tensor on a GPU, NumPy cannot read this one
+        ({"input_ids": torch.tensor([[1, 2]]), "token_type_ids": torch.ones(1, 2).requires_grad_()}, "and no types"),
         ({"input_ids": [], "attention_mask": []}, "no list of token ids"),
         ({"input_ids": 5, "attention_mask": 1}, "no list of token ids"),
         ({"input_ids": torch.tensor(5), "attention_mask": torch.tensor(1)}, "no list of token ids"),
