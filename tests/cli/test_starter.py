@@ -43,7 +43,11 @@ def test_the_script_for_ones_own_model_and_data_runs(here, capsys, unchecked):
     assert done.exit_code == 0 and "start.py" in done.output, done.output
     names = runpy.run_path("start.py")
     assert len(names["pairs"]) == 4 and (here / "lens.html").is_file() and (here / "similarity.html").is_file()
-    assert "damage in nats:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "damage in nats:" in printed and "random direction" in printed
+    shares = re.findall(r"layer (\d): (\d\.\d\d) \(chance (\d\.\d\d)\)", printed)
+    retrieval = names["similarity"].retrieval.tolist()
+    assert shares == [(str(i), f"{share:.2f}", "0.25") for i, share in enumerate(retrieval)]
 
 
 def test_the_notebook_is_the_script_in_cells(here):
