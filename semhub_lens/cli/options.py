@@ -27,11 +27,12 @@ from semhub_lens.model.readout import Norm
 console = Console(markup=False)
 
 
-def _versions(wanted: bool) -> None:
+def _versions(wanted: bool) -> bool:
     """Print this package's version and that of transformer-lens, which decides the model classes."""
     if wanted:
         typer.echo(f"semhub-lens {version('semhub-lens')}, transformer-lens {version('transformer-lens')}")
         raise typer.Exit
+    return wanted
 
 
 FLAG = ""
@@ -144,7 +145,7 @@ class TextCommand(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             if "extra argument" in getattr(error, "message", ""):
-                raise SemhubError("Put the text in quotes: semhub lens 'El color del cielo es'") from error
+                raise SemhubError("Put the text in quotes: semhub lens 'La casa es'") from error
             if not hasattr(error, "possibilities"):  # the class is in click or, in newer versions, in typer
                 raise
             name, near = getattr(error, "option_name", ""), " or ".join(getattr(error, "possibilities", None) or ())
