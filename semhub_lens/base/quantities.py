@@ -30,7 +30,7 @@ class Quantities(Result):
             return self.measured[name]
         if name in type(self).ask:
             raise SemhubError(f"{name!r} was not measured: request it with {self.ask[name]}.")
-        meant = "" if name.startswith("_") else nearest(name, dir(self))
+        meant = "" if name == "measured" or name.startswith("_") else nearest(name, dir(self))
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{meant}")
 
     def __dir__(self) -> list[str]:
