@@ -12,7 +12,7 @@
 - `fingerprints`: all hashing.
 - `json_text`: values as JSON, undefined ones as null.
 - `foreign`: private names of other libraries.
-- `shown_text`: text from outside, made safe to display.
+- `shown_text`: text from outside, made safe to display; the fields of a result in one line.
 - `rng`: random draws from explicit seeds.
 - `optional_packages`: extras and verified files in them.
 - `allocator`: keeps freed memory in a command's process, or returns it.

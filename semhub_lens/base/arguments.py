@@ -9,6 +9,7 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from difflib import get_close_matches
 from functools import wraps
 from math import inf
 from numbers import Real
@@ -66,10 +67,16 @@ def _checking(function: Any, name: str) -> Any:
 
     @wraps(function)
     def call(*args: Any, **settings: Any) -> Any:
-        for key, value in signature.bind(*args, **settings).arguments.items():
+        try:
+            bound = signature.bind(*args, **settings)
+        except TypeError as error:  # names neither the function nor the argument that was meant
+            wrong = next((key for key in settings if key not in signature.parameters), None)
+            raise TypeError(f"{name}() {error}{nearest(wrong, signature.parameters)}") from None
+        for key, value in bound.arguments.items():
             if key in known and not _fits(value, known[key]):
                 wanted = _described(known[key])
                 hint = ": put it into a list" if isinstance(value, str) and "a list" in wanted else ""
+                hint += nearest(value, _words(known[key]))
                 raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{hint}.")
         with as_delivered() if is_set() else nullcontext():
             return function(*args, **settings)
@@ -93,6 +100,25 @@ def native(value: Any) -> Any:
         raise SemhubError(f"The array has a mask of its own, got {shown(value)}; pass only its entries, .compressed().")
     kind = np.int64 if value.dtype.kind in "iu" else value.dtype.newbyteorder("=")
     return np.array(value, dtype=kind, order="C", subok=False)
+
+
+def nearest(value: Any, words: Iterable[str]) -> str:
+    """The end of a message about a word that is none of `words`: the most similar one, if there is one.
+
+    Example:
+        >>> from semhub_lens.base.arguments import nearest
+        >>> nearest("tunned", ["final", "tuned"]), nearest("x", ["final", "tuned"])
+        (" (nearest: 'tuned')", '')
+    """
+    near = get_close_matches(value.lower(), list(words), n=1) if isinstance(value, str) else []
+    return f" (nearest: {near[0]!r})" if near else ""
+
+
+def _words(kind: Any) -> list[str]:
+    """The words that an annotation lists."""
+    if get_origin(kind) is Literal:
+        return [one for one in get_args(kind) if isinstance(one, str)]
+    return [word for one in get_args(kind) for word in _words(one)]
 
 
 def shown(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from semhub_lens.base.arguments import nearest
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
 
@@ -29,7 +30,8 @@ class Quantities(Result):
             return self.measured[name]
         if name in type(self).ask:
             raise SemhubError(f"{name!r} was not measured: request it with {self.ask[name]}.")
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        meant = "" if name == "measured" or name.startswith("_") else nearest(name, dir(self))
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{meant}")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.measured]

@@ -25,6 +25,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.fingerprints import PACKAGE, sha256, tensors_sha256
+from semhub_lens.base.shown_text import told
 
 R = TypeVar("R", bound="Result")
 D = TypeVar("D", bound=Callable[..., Any])
@@ -33,6 +34,8 @@ SCHEMA = 2
 """The version of saved files. Version 0.1.0 wrote schema 1, without a number."""
 FORMERLY = {"Wording": "LegText"}
 """Classes by the name under which schema 1 saved them."""
+NAMELESS = "-"
+"""The weights of states that the caller did not name."""
 _CLASSES: dict[str, type["Part"]] = {}
 _DRAWERS: dict[type, Callable[[Any], Any]] = {}
 _SHOWERS: dict[type, Callable[[Any], dict[str, str]]] = {}
@@ -123,9 +126,11 @@ class Provenance(Part):
         return cls(**({"unembedding": fields["weights"]} | fields))
 
     def line(self) -> str:
-        """One short line for the foot of a figure."""
-        parts = [self.model, f"weights {self.weights}", self.model_class, self.dtype]
-        parts += [f"processing {self.processing}", "BOS" if self.bos else "no BOS"]
+        """One short line for the foot of a figure; states that the caller did not name have no model to describe."""
+        parts = [self.model]
+        if self.weights != NAMELESS:
+            parts += [f"weights {self.weights}", self.model_class, self.dtype]
+            parts += [f"processing {self.processing}", "BOS" if self.bos else "no BOS"]
         parts += [f"norm {self.norm}"] if self.norm else []
         parts += [f"data {self.data}" + (f" ({self.data_hash})" if self.data_hash else "")] if self.data else []
         parts += [f"seed {self.seed}"] if self.seed is not None else []
@@ -135,7 +140,7 @@ class Provenance(Part):
 
 def unnamed(seed: int | None = None) -> Provenance:
     """The provenance of states that the caller did not name."""
-    return Provenance("unnamed states", "-", "-", "float32", "cpu", "unknown", False, seed=seed)
+    return Provenance("unnamed states", NAMELESS, "-", "float32", "cpu", "unknown", False, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +155,9 @@ class Result(Part):
             cls.__repr__ = Result.__repr__
 
     def __repr__(self) -> str:
-        held = [_told(f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "provenance"]
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "provenance"}
         next_steps = "Next: figure(result), .to_frame() for the numbers, .save(path)"
-        return "\n".join([f"{type(self).__name__}: {', '.join(held)}", next_steps, self.provenance.line()])
+        return "\n".join([f"{type(self).__name__}: {told(fields)}", next_steps, self.provenance.line()])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the measurement as a tidy table, one observation per row."""
@@ -190,18 +195,6 @@ class Result(Part):
             if kind in _SHOWERS:
                 return _SHOWERS[kind](self)
         return {"text/plain": repr(self)}
-
-
-def _told(name: str, value: Any) -> str:
-    """A short description of a field: the shape of a tensor, the size of a collection."""
-    if isinstance(value, Tensor):
-        return f"{name} [{' '.join(map(str, value.shape))}]"
-    if isinstance(value, dict | tuple | list):
-        return f"{name} ({len(value)})"
-    if isinstance(value, float):
-        return f"{name} {value:.4g}"
-    shown = value if isinstance(value, str) else type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
-    return f"{name} {shown[:40]!r}" if isinstance(value, str) else f"{name} {shown}"
 
 
 @checked

@@ -21,17 +21,29 @@ from semhub_lens.cli.compared import compared
 from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
     DEFAULT,
+    MODEL,
     Backend,
+    Baseline,
     Compare,
+    ConventionName,
     Device,
     Dtype,
+    Full,
     InJson,
     Items,
+    Languages,
+    LensNorm,
     ModelName,
     Quiet,
+    Reference,
     ReportPage,
+    RunNorm,
     Seed,
+    SpokeName,
+    Steering,
+    Template,
     TextCommand,
+    Version,
     console,
     example,
     load_model,
@@ -62,9 +74,16 @@ app = typer.Typer(
 START, MEASURE, LISTS = "Start", "Measure", "Lists and training"
 
 
+@app.callback()
+def semhub(version: Version = False) -> None:
+    """Options before the command."""
+
+
 @app.command(rich_help_panel=START, epilog=example("new start.ipynb --model gemma-3-270m --data pairs.tsv"))
 def new(
-    path: Annotated[Path, typer.Argument(help="The file to write: a script (.py) or a notebook (.ipynb).")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write: a script (.py) or a notebook (.ipynb).")
+    ],
     model: ModelName = DEFAULT,
     data: Annotated[
         Path | None,
@@ -82,17 +101,13 @@ def new(
 
 @app.command(cls=TextCommand, rich_help_panel=START, epilog=example("lens 'El color del cielo es' --html lens.html"))
 def lens(
-    text: Annotated[str, typer.Argument(help="The prompt.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The prompt, in quotes.")],
     model: ModelName = DEFAULT,
     html: Annotated[Path | None, typer.Option(help="Write an interactive page to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    languages: Annotated[
-        bool, typer.Option(help="Colour by language. The table of a vocabulary is built once and then cached.")
-    ] = True,
-    top_k: Annotated[int, typer.Option(help="Alternatives to keep in each cell.")] = 10,
-    norm: Annotated[
-        str, typer.Option(help="final (the model's norm), none (bare states) or tuned (translators).")
-    ] = "final",
+    as_json: InJson = False,
+    languages: Languages = True,
+    top_k: Annotated[int, typer.Option(min=1, help="Alternatives to keep in each cell.")] = 10,
+    norm: LensNorm = "final",
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
@@ -118,10 +133,8 @@ def lens(
 
 @app.command(rich_help_panel=START, epilog=example("check smollm2-135m"))
 def check(
-    model: Annotated[str, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = DEFAULT,
-    reference: Annotated[
-        bool, typer.Option(help="Compare with the Hugging Face model of the same weights, which is loaded first.")
-    ] = True,
+    model: Annotated[str, MODEL] = DEFAULT,
+    reference: Reference = True,
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
@@ -145,24 +158,17 @@ def _verified(model: str, backend: str, device: str | None, dtype: str, referenc
 
 @app.command(rich_help_panel=MEASURE, epilog=example("run arithmetic.logit_lens -n 40 --out out"))
 def run(
-    experiment: Annotated[str, typer.Argument(help="An id from `semhub experiments`.")],
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An id from `semhub experiments`.")],
     model: ModelName = DEFAULT,
     n: Items = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for the saved run; a stopped run resumes there.")] = Path("out"),
-    norm: Annotated[str | None, typer.Option(help="final, none or paper; default: final.")] = None,
-    convention: Annotated[
-        str, typer.Option(help="corrected, or paper for the choices of the reference code.")
-    ] = "corrected",
+    norm: RunNorm = None,
+    convention: ConventionName = "corrected",
     data: Annotated[str | None, typer.Option(help="Your own corpus: folder, file or name of a data set.")] = None,
-    baseline: Annotated[bool, typer.Option(help="Also measure a random-weight model of the same shape.")] = True,
-    spoke: Annotated[
-        str | None,
-        typer.Option(help=("Pictures and sound: a packaged spoke or a projector file; default: the model's own.")),
-    ] = None,
-    template: Annotated[
-        str, typer.Option(help="Multimodal models: the format around a text, such as 'USER: {} ASSISTANT:'.")
-    ] = "{}",
+    baseline: Baseline = True,
+    spoke: SpokeName = None,
+    template: Template = "{}",
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",
@@ -171,6 +177,9 @@ def run(
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     (chosen,) = registry.require_experiments([experiment])
+    if spoke is not None and not chosen.modality:
+        raise SemhubError(f"{experiment} reads no pictures and no sound, got --spoke {spoke!r}. Leave --spoke out.")
+    registry.require_sample(n, seed)  # before the model is loaded
     require_place(out)
     loaded = load_model(model, backend, device, dtype)
     reader = None
@@ -202,15 +211,8 @@ def report(
     runs: Annotated[
         Path | None, typer.Option(help="Folder of saved runs to resume from; default: next to the page.")
     ] = None,
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full", help=("Each experiment's own number of items instead of at most 32: about half an hour.")
-        ),
-    ] = False,
-    steering: Annotated[
-        bool, typer.Option(help="Also run the steering sweeps and vision.patching (some minutes each).")
-    ] = False,
+    full: Full = False,
+    steering: Steering = False,
     n: Items = None,
     seed: Seed = 0,
     backend: Backend = "bridge",  # stores tied embeddings once, like the random-weight model next to it
@@ -223,6 +225,7 @@ def report(
     if compare is not None:
         return compared(*compare, out, as_json, quiet, measuring=bool(runs or full or steering or n is not None))
     out = out or Path("semhub_report.html")
+    registry.require_sample(n, seed)
     said(f"Loading {model}.", shown=is_main() and not quiet)
     loaded = load_model(model, backend, device, dtype)
     try:
@@ -272,7 +275,7 @@ def experiments(as_json: InJson = False) -> None:
 
 @app.command(rich_help_panel=LISTS, epilog=example("info gemma-3-270m"))
 def info(
-    model: Annotated[str | None, typer.Argument(help="Packaged model, folder, GGUF file or hub name.")] = None,
+    model: Annotated[str | None, MODEL] = None,
     backend: Backend = "auto",
     device: Device = None,
     dtype: Dtype = "float32",

@@ -4,38 +4,122 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
+from semhub_lens.base.arguments import nearest
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.processes import in_step, is_main
 from semhub_lens.base.shown_text import harmless
+from semhub_lens.experiments.job import Convention
 from semhub_lens.model import loading
 from semhub_lens.model.facts import Model
+from semhub_lens.model.readout import Norm
 
 console = Console(markup=False)
 
+
+def _versions(wanted: bool) -> bool:
+    """Print this package's version and that of transformer-lens, which decides the model classes."""
+    if wanted:
+        typer.echo(f"semhub-lens {version('semhub-lens')}, transformer-lens {version('transformer-lens')}")
+        raise typer.Exit
+    return wanted
+
+
+FLAG = ""
+"""The metavar of an option without a value; else its help would show the type `<bool>`."""
+
+
+def one_of(option: str, words: tuple[str, ...]) -> Callable[[str | None], str | None]:
+    """A callback that refuses other words before a model is loaded, and names the nearest one."""
+
+    def taken(value: str | None) -> str | None:
+        if value is None or value in words:
+            return value
+        wanted = ", ".join(map(repr, words))
+        raise SemhubError(f"{option} takes one of {wanted}, got {value!r}{nearest(value, words)}.")
+
+    return taken
+
+
+MODEL = typer.Argument(metavar="MODEL", help="Packaged model, folder, GGUF file or hub name.")
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
-Backend = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
+Backend = Annotated[
+    str, typer.Option(help="auto, hooked or bridge.", callback=one_of("--backend", get_args(loading.Backend)))
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16 or float16.", callback=one_of("--dtype", tuple(loading.DTYPES)))
+]
 Seed = Annotated[int, typer.Option(help="Seed of the items, bootstrap, null and split.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
-InJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")]
+InJson = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print one JSON value and nothing else.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Print errors only, no progress and no tables.")
+]
+LensNorm = Annotated[
+    str,
+    typer.Option(
+        help="final (the model's norm), none (bare states), tuned (translators) or paper (as the reference code).",
+        callback=one_of("--norm", get_args(Norm)),
+    ),
+]
+RunNorm = Annotated[
+    str | None, typer.Option(help="final, none or paper; default: final.", callback=one_of("--norm", get_args(Norm)))
+]
+ConventionName = Annotated[
+    str,
+    typer.Option(
+        help="corrected, or paper for the choices of the reference code.",
+        callback=one_of("--convention", get_args(Convention)),
+    ),
+]
+Languages = Annotated[
+    bool,
+    typer.Option(metavar=FLAG, help="Colour by language. The table of a vocabulary is built once and then cached."),
+]
+Reference = Annotated[
+    bool,
+    typer.Option(metavar=FLAG, help="Compare with the Hugging Face model of the same weights, which is loaded first."),
+]
+Baseline = Annotated[bool, typer.Option(metavar=FLAG, help="Also measure a random-weight model of the same shape.")]
+SpokeName = Annotated[
+    str | None,
+    typer.Option(help="Pictures and sound: a packaged spoke or a projector file; default: the model's own."),
+]
+Template = Annotated[
+    str, typer.Option(help="Multimodal models: the format around a text, such as 'USER: {} ASSISTANT:'.")
+]
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        metavar=FLAG,
+        help="Each experiment's own number of items instead of at most 32: about half an hour.",
+    ),
+]
+Steering = Annotated[
+    bool, typer.Option(metavar=FLAG, help="Also run the steering sweeps and vision.patching (some minutes each).")
+]
 ReportPage = Annotated[
     Path | None, typer.Option(help="The page; default: semhub_report.html, with --compare semhub_comparison.html.")
 ]
 Compare = Annotated[
     tuple[Path, Path] | None,
     typer.Option(help="Two report pages or report.json files to compare on one page; measures nothing."),
+]
+Version = Annotated[
+    bool,
+    typer.Option("--version", metavar=FLAG, is_eager=True, callback=_versions, help="Print the version and exit."),
 ]
 DEFAULT = "gemma-3-270m"
 
@@ -60,10 +144,11 @@ class TextCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            name = getattr(error, "option_name", None)  # the class is in click or, in newer versions, in typer
-            if name is None:
+            if "extra argument" in getattr(error, "message", ""):
+                raise SemhubError("Put the text in quotes: semhub lens 'La casa es'") from error
+            if not hasattr(error, "possibilities"):  # the class is in click or, in newer versions, in typer
                 raise
-            near = " or ".join(getattr(error, "possibilities", None) or ())
+            name, near = getattr(error, "option_name", ""), " or ".join(getattr(error, "possibilities", None) or ())
             meant = f"did you mean {near}?" if near else "see semhub lens --help."
             raise SemhubError(f"There is no option {name!r}; {meant} {DASHED}.") from error
 

@@ -27,22 +27,28 @@ print(len(pairs), "pairs, such as", pairs[0])
 # What would the model predict at every layer of the first text? Open lens.html.
 # %%
 lens = shl.logit_lens(model, left[0], top_k=5)
-print(lens)  # in a notebook, `lens` alone draws the lens
 shl.write_html(lens, "lens.html")
+print(lens)
+lens  # a notebook draws it
 # %% [markdown]
-# How close are the two texts of a pair, compared with texts of different pairs? Open similarity.html.
+# In each layer, how often is the nearest text the other text of the pair? Open similarity.html for more.
 # %%
 states = [shl.residual_stream(model, side, read="mean") for side in (left, right)]
 similarity = shl.similarity(*states)
-print(similarity.to_frame())
 shl.write_html(similarity, "similarity.html")
+for layer, share in enumerate(similarity.retrieval.tolist()):  # layer 0 is the embedding
+    print(f"layer {{layer}}: {{share:.2f}} (chance {{similarity.chance:.2f}})")
+similarity  # a notebook draws it
 # %% [markdown]
 # The direction from the left side to the right one: what does it change, and what does it cost?
+# A random direction of the same norm is the control.
 # %%
 entry = model.cfg.n_layers // 2
 direction = shl.direction.prompts(model, right, left, entry)
-steer = shl.at(entry, shl.hooks.add(direction, strength=1.0))
-print(shl.generate(model, left[:2], hooks=steer, max_new_tokens=12).texts)
+random = shl.direction.random_like(direction, seed=0)
+steer, control = (shl.at(entry, shl.hooks.add(vector, strength=1.0)) for vector in (direction, random))
+for name, hooks in {{"plain": [], "steered": steer, "random direction": control}}.items():
+    print(name, shl.generate(model, left[:2], hooks=hooks, max_new_tokens=12).texts)
 print("damage in nats:", float(shl.kl_to_clean(model, left[:8], steer).mean()))
 """
 BUNDLED = """\

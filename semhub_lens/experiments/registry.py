@@ -79,10 +79,15 @@ def require_experiments(ids: Sequence[str]) -> list[Experiment]:
     unknown = [name for name in ids if name not in EXPERIMENTS]
     if unknown or not ids:
         named = ", ".join(map(repr, unknown)) or "(no id)"
-        close = [near for name in unknown for near in get_close_matches(name, EXPERIMENTS, n=1)]
-        meant = f", did you mean {', '.join(close)}? There are" if close else "; there are"
-        raise SemhubError(f"Unknown experiment {named}{meant} {', '.join(EXPERIMENTS)}.")
+        close = [near for name in unknown for near in _near(name)]
+        meant = f", did you mean {', '.join(close)}? `semhub experiments` lists all" if close else ""
+        raise SemhubError(f"Unknown experiment {named}{meant or '; there are ' + ', '.join(EXPERIMENTS)}.")
     return [EXPERIMENTS[name] for name in ids]
+
+
+def _near(name: str) -> list[str]:
+    """The experiments of a data type or a measurement, as in "multilingual"; else the one with the nearest id."""
+    return [known for known in EXPERIMENTS if name in known.split(".")] or get_close_matches(name, EXPERIMENTS, n=1)
 
 
 def require_sample(n: int | None, seed: int) -> None:

@@ -43,11 +43,12 @@ def unknown(name: str) -> str:
     """The message for an unknown name, with the nearest known names."""
     known = [*PACKAGED, *OFFICIAL_MODEL_NAMES]
     short = {full.split("/")[-1].lower(): full for full in reversed(known)}
-    close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5, cutoff=0.4)
-    nearest = ", ".join(short[key] for key in close) or ", ".join(PACKAGED)
+    close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5)
+    close.sort(key=lambda key: key not in PACKAGED)  # the packaged ones first
+    nearest = f" Nearest known names: {', '.join(short[key] for key in close)}." if close else ""
     return (
         f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, "
-        f"and not a hub name that could be loaded. Nearest known names: {nearest}."
+        f"and not a hub name that could be loaded.{nearest}"
     )
 
 

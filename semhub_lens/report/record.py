@@ -145,7 +145,7 @@ def read_report(source: str | Path, results: Sequence[ExperimentResult] | None =
     path = user_path(source)
     path = path if path.suffix == ".json" else path.with_suffix(".json")
     if not path.is_file():
-        raise SemhubError(f"No report at {source}: expected {path}, which `semhub report` writes beside its page.")
+        raise SemhubError(f"No report at {source}: expected {path}, which `semhub report` writes next to its page.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] > SCHEMA:

@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: semhub train-spoke vision --out eyes --font NotoColorEmoji.ttf")
 def train_spoke(
-    kind: Annotated[str, typer.Argument(help="vision or audio.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="vision or audio.")],
     out: Annotated[Path, typer.Option(help="Folder of this training; a stopped one resumes there.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")] = (
         "gemma-3-270m"
@@ -56,7 +56,7 @@ def train_spoke(
         int, typer.Option(help="Pretraining steps as a classifier of names, without the model.")
     ] = 0,
     codes: Annotated[
-        bool, typer.Option(help="Learn one vector for each name and mix these; needs --pretraining.")
+        bool, typer.Option(metavar="", help="Learn one vector for each name and mix these; needs --pretraining.")
     ] = False,
     rank: Annotated[
         int, typer.Option(help="Dimensions of a code, for a smaller table; 0: as many as the vectors have.")
@@ -65,16 +65,18 @@ def train_spoke(
         int, typer.Option(help=("Number of folds: codes also learn from classifiers that have not seen the item."))
     ] = 0,
     summed: Annotated[
-        bool, typer.Option(help="Learn a name's whole log-likelihood instead of its mean per token.")
+        bool, typer.Option(metavar="", help="Learn a name's whole log-likelihood instead of its mean per token.")
     ] = False,
-    shuffle_pairs: Annotated[bool, typer.Option(help="The null: train on names of other items.")] = False,
+    shuffle_pairs: Annotated[bool, typer.Option(metavar="", help="The null: train on names of other items.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the items, views and starting weights.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
     dtype: Annotated[
         str, typer.Option(help="Type of the frozen model in training; tests run in float32.")
     ] = "bfloat16",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON value and nothing else.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", metavar="", help="Print errors only, no progress and no tables.")
+    ] = False,
 ) -> None:
     """Train and test a projector that lets a text-only model read pictures or sound."""
     if kind not in ("vision", "audio"):

@@ -188,3 +188,26 @@ def test_what_is_not_finite_is_named_with_its_place(bad):
         ValueError, match=r"States of shape \(2, 3, 4\) has 1 NaN or infinite entries, the first at \[1, 2, 0\]"
     ):
         check_finite(states, "States")
+
+
+def test_a_result_in_text_names_its_tensors_with_their_shapes_and_leaves_out_what_is_empty():
+    first, *_ = repr(measured(note="a " * 40)).splitlines()
+    assert first.startswith("Measured: values [1 2], names (2), note 'a a") and first.endswith("…'")
+    assert repr(measured()).splitlines()[0] == "Measured: values [1 2], names (2)"
+    found = shl.similarity(torch.randn(2, 12, 4), torch.randn(2, 12, 4), measures=["effect"])
+    named, _, where = repr(found).splitlines()
+    assert "matched [2 12]" in named and "measured" not in named
+    assert where.startswith("unnamed states · ") and not {"no BOS", "processing unknown"} & set(where.split(" · "))
+    assert " · BOS · " in WHERE.line() and " · no BOS · " in replace(WHERE, bos=False).line()
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest_one():
+    found = shl.similarity(torch.randn(2, 12, 4), torch.randn(2, 12, 4), measures=["effect"])
+    with pytest.raises(AttributeError, match=r"has no attribute 'matchd' \(nearest: 'matched'\)"):
+        _ = found.matchd
+    with pytest.raises(TypeError, match=r"similarity\(\) got an unexpected .* 'measure' \(nearest: 'measures'\)"):
+        shl.similarity(torch.randn(2, 12, 4), torch.randn(2, 12, 4), measure=["effect"])
+    with pytest.raises(TypeError, match=r"similarity\(\) missing a required argument: 'b'$"):
+        shl.similarity(torch.randn(2, 12, 4))
+    with pytest.raises(shl.SemhubError, match=r"got 'finl' \(nearest: 'final'\)\."):
+        shl.logit_lens(models.tiny(), "red", norm="finl")

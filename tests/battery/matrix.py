@@ -22,19 +22,21 @@ LINE = "3.9" if models.HOOKED_LINE else "4.x"
 COLUMNS = ["3.9 HookedTransformer", "3.9 bridge", "4.x bridge"]
 TEXT = """# Model families
 
-What works on which family of Hugging Face models, by a tiny random model of each, loaded with `shl.load(folder)`.
-`make families TL=3` and `make families TL=4` measure and write the table (`tests/battery/matrix.py`).
+This page says what works on which family of Hugging Face models. Each family was tested with a tiny random model,
+loaded with `shl.load(folder)`. `make families TL=3` and `make families TL=4` measure and write the table
+(`tests/battery/matrix.py`).
 
-- **right**: the residual stream is Hugging Face's hidden states, a batch gives what each row gives alone, the logit
-  lens of the last layer is Hugging Face's log-probabilities, greedy continuations (batch and alone, with a cache and
-  without) are Hugging Face's, and cells of `patch_grid` are runs with that one state replaced. In brackets: what runs
-  did by themselves to be right, as `provenance.notes` says it.
-- **refused**: an error says why, instead of a number. "transformer-lens has none": no conversion or adapter for it.
-- **transformer-lens's fault**: the installed transformer-lens cannot hold the model, or computes it wrongly; `load`
-  notices and refuses.
+- **right** means that five things are as in Hugging Face's model. The residual stream is its hidden states. A batch
+  gives the same as each row alone. The logit lens of the last layer is its log-probabilities. Greedy continuations are
+  the same, in a batch and alone, with and without a cache. A cell of `patch_grid` is a run with that one state
+  replaced. Brackets name what runs changed to be right, as in `provenance.notes`.
+- **refused**: you get an error with the reason, and no number. "transformer-lens has none" means that it has no
+  conversion or adapter for the family.
+- **transformer-lens's fault**: the installed transformer-lens cannot represent the model, or computes it wrongly.
+  `load` detects this and refuses the model.
 
-A real model of a family may have options that its tiny model has not. `load` compares every text model with Hugging
-Face's own anyway.
+A real model of a family may have options that its tiny model lacks. So `load` also compares every text model with
+Hugging Face's own.
 
 {versions}
 

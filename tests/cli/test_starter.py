@@ -43,7 +43,11 @@ def test_the_script_for_ones_own_model_and_data_runs(here, capsys, unchecked):
     assert done.exit_code == 0 and "start.py" in done.output, done.output
     names = runpy.run_path("start.py")
     assert len(names["pairs"]) == 4 and (here / "lens.html").is_file() and (here / "similarity.html").is_file()
-    assert "damage in nats:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "damage in nats:" in printed and "random direction" in printed
+    shares = re.findall(r"layer (\d): (\d\.\d\d) \(chance (\d\.\d\d)\)", printed)
+    retrieval = names["similarity"].retrieval.tolist()
+    assert shares == [(str(i), f"{share:.2f}", "0.25") for i, share in enumerate(retrieval)]
 
 
 def test_the_notebook_is_the_script_in_cells(here):
@@ -126,8 +130,37 @@ def test_a_run_is_json_or_quiet(monkeypatch, here):
 @pytest.mark.parametrize("arguments, nearest", [
     (["rnu"], "'run'"), (["run", "x", "--modle", "y"], "--model"), (["lens", "x", "--modle", "y"], "--model"),
     (["run", "arithmetic.logitlens"], "did you mean arithmetic.logit_lens?"),
-    (["lens", "x", "--model", "gemma-3-27m"], "gemma-3-270m"),
+    (["lens", "x", "--model", "gemma-3-27m"], "gemma-3-270m"), (["run", "semantics"], "semantics.logit_lens?"),
+    (["lens", "x", "--norm", "tunned"], "nearest: 'tuned'"), (["check", "--backend", "bridg"], "nearest: 'bridge'"),
+    (["run", "x", "--convention", "papr"], "nearest: 'paper'"), (["info", "x", "--dtype", "float"], "'float32'"),
 ])  # fmt: skip
 def test_a_typo_is_answered_with_the_nearest_name(arguments, nearest):
     done = semhub(*arguments)
     assert done.exit_code and nearest in f"{done.output} {done.exception}"
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (["lens", "El", "color"], "in quotes"), (["lens", "x", "--norm"], "requires an argument"),
+    (["lens", "x", "--norm", "tunned"], "--norm takes one of"), (["lens", "x", "--top-k", "0"], "--top-k"),
+    (["run", "arithmetic.logit_lens", "-n", "3"], "at least 16 items"), (["report", "-n", "3"], "at least 16 items"),
+    (["run", "arithmetic.logit_lens", "--spoke", "eyes"], "reads no pictures and no sound"),
+])  # fmt: skip
+def test_what_can_be_seen_without_the_model_is_refused_before_it_is_loaded(monkeypatch, arguments, told):
+    def loads(*settings, **named):
+        raise AssertionError("the model is loaded first")
+
+    monkeypatch.setattr("semhub_lens.cli.main.load_model", loads)
+    done = semhub(*arguments)
+    assert done.exit_code and told in f"{done.output} {done.exception}", done.output
+
+
+def test_the_version_names_the_line_of_transformer_lens():
+    line = f"semhub-lens {version('semhub-lens')}, transformer-lens {version('transformer-lens')}\n"
+    assert semhub("--version").output == line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_without_a_value_shows_no_type(name):
+    command = typer.main.get_command(training) if name == "train-spoke" else COMMANDS[name]
+    flags = [entry for entry in command.params if getattr(entry, "is_flag", False) and entry.name != "help"]
+    assert [entry.name for entry in flags if entry.metavar != ""] == []
