@@ -34,6 +34,8 @@ class _Piece:
     message: int
     text: str
     thought: bool
+    behind: str = ""
+    """The blanks after it in the message."""
     tags: str = ""
     """For a thought inside the content: the mark in its tags, as written."""
 
@@ -150,7 +152,7 @@ def _mark(i: int, text: str, thought: bool, pieces: list[_Piece]) -> str:
     if not core:
         return text
     start = text.index(core)
-    pieces.append(_Piece(i, core, thought))
+    pieces.append(_Piece(i, core, thought, text[start + len(core) :]))
     return text[:start] + _sign(len(pieces) - 1) + text[start + len(core) :]
 
 
@@ -195,6 +197,8 @@ def _filled(text: str, pieces: list[_Piece], messages: Sequence[Mapping[str, Any
         out += text[at:]
     elif last is None or last.message != len(messages) - 1:
         raise SemhubError("ending='continue' continues the last message, which has no text; give it one.")
+    elif text.startswith(last.behind, at):  # otherwise the template removes them
+        out += last.behind
     ranges, thoughts, counts = {}, 0, dict.fromkeys((message["role"] for message in messages), 0)
     for i, message in enumerate(messages):
         edges: list[int] = []
