@@ -127,6 +127,15 @@ def test_a_reply_that_goes_on_ends_in_the_blanks_that_the_tokenizer_leaves(model
     assert prompt.text == theirs and said(model, prompt, "assistant") == "It is"
 
 
+@pytest.mark.parametrize("end", ["", "\n\n"])
+@pytest.mark.parametrize("template", [chats.GEMMA, chats.QWEN])
+def test_a_reply_that_goes_on_after_its_thought_keeps_the_end_of_the_thought(model, template, end):
+    messages = [ASK, {"role": "assistant", "content": "<think>\none\n</think>" + end}]
+    prompt = chat(model, template, messages, ending="continue")
+    assert prompt.text.endswith("<think>\none\n</think>" + (end if template == chats.QWEN and end else ""))
+    assert said(model, prompt, "thinking") == "<think>\none\n</think>"
+
+
 def test_a_content_may_be_a_list_of_texts(model):
     template = "{% for m in messages %}{% for part in m.content %}{{ part.text }}|{% endfor %}{% endfor %}"
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
