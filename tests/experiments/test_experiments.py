@@ -121,7 +121,7 @@ def test_a_tokenizer_that_does_not_fit_the_items_is_said(tiny_model):
 def test_glosses_that_are_one_token_are_one_gloss(tiny_model):
     """A word's tokens are those of all its cases: "Dog" and "dog" would be exchanged for each other."""
     words = [word for word in WORDS[:22] if word.isalpha()]
-    text = " ".join(["is", "is", *words])
+    text = " ".join(["is", *words])
     glosses = {word: (words[i - 1],) for i, word in enumerate(words)}
     whole = gloss_items(tiny_model, [text], glosses, 30, seed=0)
     assert "0 repeated gloss" in whole.report
