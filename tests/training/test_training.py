@@ -94,7 +94,8 @@ def test_the_hash_of_a_training_set_sees_every_entry():
 
 
 def test_undefined_states_have_no_rank(tiny_model):
-    projector = Projector(Shape(CHUNKS, D, 32, hidden=8, embeddings=2), scale=torch.inf, seed=2)
+    projector = Projector(Shape(CHUNKS, D, 32, hidden=8, embeddings=2), scale=3.0, seed=2)
+    projector.scale.fill_(torch.inf)
     items = [MediaItem(n, "plain", n, {"en": (n,)}, "", str) for n in NAMES]
     with pytest.raises(ValueError, match="NaN or infinite"):
         evaluate(
