@@ -228,7 +228,7 @@ def load_result(path: str | Path) -> Result:
             "semhub-lens, or measure again."
         )
     _require_class(header, path)
-    saved = header.pop("sha256", None)  # files of schema 1 have none
+    saved = header.pop("sha256", None if written == 1 else "missing")  # files of schema 1 have none
     try:
         result = _decode(header, tensors)
     except Exception as error:  # a file may hold anything

@@ -24,6 +24,8 @@ from semhub_lens.base.processes import in_step, place, share
 
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
+LONGEST = 150
+"""Bytes of a name that a part's file keeps: a model's name can be a long path, and file systems allow 255."""
 CHUNK = 32
 """Items of one part: a killed run repeats at most this many."""
 
@@ -147,6 +149,7 @@ def _parts(
 
 
 def _plain(name: str) -> str:
-    """A file name; names that differ only in replaced characters stay different."""
+    """A file name; names that differ only in replaced characters, or at the end of a long name, stay different."""
     plain = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
-    return plain if plain == name else f"{plain}-{fingerprint(name)}"
+    short = plain.encode()[:LONGEST].decode(errors="ignore")
+    return name if short == name else f"{short}-{fingerprint(name)}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from semhub_lens.base.results import Part, Provenance, Result
 from semhub_lens.evidence.depth import DepthShare
 from semhub_lens.evidence.legs import Leg
-from semhub_lens.evidence.stats import bootstrap_mean, halves
+from semhub_lens.evidence.stats import FEWEST_ITEMS, bootstrap_mean, halves
 from semhub_lens.evidence.verdict_row import VerdictRow, number
 
 
@@ -143,8 +143,9 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     if reported[0] is None or reported[1] is None:
         return found
     both = reported[0][torch.isin(order[reported[0]], reported[1])]
-    if not len(both):
-        return replace(found, reason="no item is in the reporting half of both")
+    if len(both) < FEWEST_ITEMS // 2:  # as in a verdict: the interval of fewer is too narrow
+        few = f"the reporting halves have {len(both) or 'no'} items in common, fewer than {FEWEST_ITEMS // 2}"
+        return replace(found, reason=few)
     left = (a.effect[a.verdict.row] - theirs[b.verdict.row])[None, both]
     interval = bootstrap_mean(left, seed=seed)
     figures = (float(interval.mean), float(interval.low), float(interval.high))

@@ -63,7 +63,7 @@ def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw 
 def bootstrap_mean(
     values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """Mean over items with its percentile bootstrap interval.
+    """Mean over items with its percentile bootstrap interval; a single item has none, so its ends are NaN.
 
     Raises:
         SemhubError: no items.
@@ -73,10 +73,7 @@ def bootstrap_mean(
         >>> float(interval.low), float(interval.high)
         (1.0, 1.0)
     """
-    if values.shape[-1] == 0:
-        raise SemhubError("A bootstrap needs at least one item, got none.")
-    means = values @ bootstrap_weights(values.shape[-1], draws, seed).T / values.shape[-1]
-    return Interval(values.mean(-1), *percentiles(means, level))
+    return grouped_bootstrap_mean(values, torch.arange(values.shape[-1]), seed=seed, draws=draws, level=level)
 
 
 def percentiles(
@@ -124,7 +121,7 @@ def verdict(
             interventions, whose rows are cells of layer and strength.
 
     Raises:
-        SemhubError: too few items or layers, or a NaN effect.
+        SemhubError: too few items or layers, a NaN effect, or a NaN null.
     """
     layers, items = effect.shape
     first = int(baseline)
@@ -164,6 +161,8 @@ def _best_row(mean: Tensor, null: Tensor, first: int) -> int:
 
 def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
     """Null mean and standard deviation at every layer, and the draws in these units (0 if there is no spread)."""
+    if not torch.isfinite(null).all():
+        raise SemhubError("The null has NaN or infinite draws: drop the items or keys with such scores first.")
     centre, scale = null.mean(0), null.std(0)
     scale = torch.where(scale > 1e-9, scale, torch.inf)
     return centre, scale, (null - centre) / scale
@@ -306,7 +305,7 @@ def grouped_bootstrap_mean(
     """Mean over items with a percentile bootstrap interval over groups of items.
 
     Whole groups are drawn. Items of a group (one sentence in several languages) are not independent, so drawing single
-    items would make the interval too narrow.
+    items would make the interval too narrow. A single group has no interval, so its ends are NaN.
 
     Raises:
         SemhubError: no items.
@@ -315,4 +314,7 @@ def grouped_bootstrap_mean(
         raise SemhubError("A bootstrap needs at least one item, got none.")
     distinct, member = groups.unique(return_inverse=True)
     weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
-    return Interval(values.mean(-1), *percentiles(values @ weights.T / weights.sum(1), level))
+    means = values @ weights.T / weights.sum(1)
+    if len(distinct) == 1:  # all samples are the same, which says nothing about its spread
+        means = means * torch.nan
+    return Interval(values.mean(-1), *percentiles(means, level))

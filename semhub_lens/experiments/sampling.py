@@ -57,25 +57,27 @@ def gloss_items(
 ) -> GlossItems:
     """Find the positions before a one-token word with a one-token gloss.
 
-    Each gloss is used once. Words that share a token with their gloss (cognates) are dropped and counted. `bos=None`
-    takes the model's default.
+    Each gloss is used once, and no two share a token. Words that share a token with their gloss (cognates) are dropped
+    and counted. `bos=None` takes the model's default.
 
     Raises:
         Unfit: the tokenizer splits too many words.
     """
     prompts = [Prompt.from_text(model, text, prepend_bos=bos) for text in texts]
     by_gloss: dict[str, tuple[int, int, str]] = {}
+    used: set[int] = set()  # "may" and "May" are one word: their tokens are the same
     dropped = {"several tokens": 0, "shared token": 0, "repeated gloss": 0}
     for index, prompt in enumerate(prompts):
         for position, word in _words(model, prompt):
             gloss = _glosses(glossary, word)[0]
             if not gloss:
                 continue
-            reason = _unfit(model, word, gloss, by_gloss)
+            reason, tokens = _unfit(model, word, gloss, used)
             if reason:
                 dropped[reason] += 1
             else:
                 by_gloss[gloss] = (index, position, word)
+                used |= tokens
     if len(by_gloss) < FEWEST_ITEMS:
         raise Unfit(
             f"Only {len(by_gloss)} positions have a one-token word with a one-token gloss, because this tokenizer "
@@ -124,10 +126,11 @@ def _words(model: Model, prompt: Prompt) -> list[tuple[int, str]]:
     return words
 
 
-def _unfit(model: Model, word: str, gloss: str, by_gloss: Mapping[str, object]) -> str | None:
-    if gloss in by_gloss:
-        return "repeated gloss"
+def _unfit(model: Model, word: str, gloss: str, used: set[int]) -> tuple[str | None, set[int]]:
+    """Why a word and its gloss cannot be an item, and the gloss's tokens."""
     if not is_single_token(model.tokenizer, gloss):
-        return "several tokens"
+        return "several tokens", set()
     own, english = (set(word_tokens(model.tokenizer, text).ids) for text in (word, gloss))
-    return "shared token" if own & english else None
+    if english & used:
+        return "repeated gloss", english
+    return "shared token" if own & english else None, english

@@ -13,9 +13,8 @@ $$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{i
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from semhub_lens.base.rng import derangement, generator
 
@@ -30,8 +29,26 @@ PLACES = 1 << 22
 """Places of such entries that are held at a time (16 MiB)."""
 GATHERED = 1 << 16
 """Numbers that are looked up at a time: what stays in a processor's cache."""
-CONSTANT = 1e-30
-"""Product of the two sets' HSIC, each with itself, below which one of them is constant."""
+CONSTANT = 1e-6
+"""States whose entries all differ by less than this share of the largest entry differ only by rounding."""
+SQUARED = 1e-12, 1e12
+"""Lengths between which float32 holds the squares of a state's entries."""
+
+
+def unit(states: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+    """States at unit length, in float32; a state of zeros stays one.
+
+    Example:
+        >>> unit(torch.tensor([3e30, 4e30]))
+        tensor([0.6000, 0.8000])
+    """
+    wide = states.float()
+    lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    if not bool(((lengths > SQUARED[0]) & (lengths < SQUARED[1])).all()):  # also of float64 that float32 cannot hold
+        largest = torch.linalg.vector_norm(states, torch.inf, dim=-1, keepdim=True)
+        wide = (states / largest.where(largest > 0, 1)).float()
+        lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return wide / lengths.clamp(min=SQUARED[0])
 
 
 def mutual_neighbours(
@@ -41,16 +58,16 @@ def mutual_neighbours(
 
     $$m_\ell = \operatorname{mean}_i \frac{|N_k(a_i) \cap N_k(b_i)|}{k}$$
 
-    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. The result is NaN if all states
-    of a set have the same direction (the same last token at the embedding layer), because then neighbours are
-    undefined.
+    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. Of equally near items, each set
+    takes some at random, and not the same ones. The result is NaN if all states of a set have the same direction (the
+    same last token at the embedding layer), because then neighbours are undefined.
 
     Example:
         >>> states = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0))
         >>> mutual_neighbours(states, states)
         tensor([1.])
     """
-    return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), unpermuted(a.shape[1]))[0]
+    return common_neighbours(*both_neighbours(a, b, k), unpermuted(a.shape[1]))[0]
 
 
 def fitting_k(items: int, k: int = NEIGHBOURS) -> int:
@@ -73,7 +90,7 @@ def neighbours_null(
         >>> bool((neighbours_null(states, states, seed=0, draws=20) < 0.5).all())
         True
     """
-    return common_neighbours(neighbour_lists(a, k), neighbour_lists(b, k), pairings(a.shape[1], seed, draws))
+    return common_neighbours(*both_neighbours(a, b, k), pairings(a.shape[1], seed, draws))
 
 
 def debiased_cka(
@@ -116,27 +133,41 @@ def unpermuted(n: int) -> Int[Tensor, "1 item"]:
     return torch.arange(n)[None]
 
 
-def neighbour_lists(
-    states: Float[Tensor, "layer item d_model"], k: int = NEIGHBOURS
-) -> list[Int[Tensor, "item k"] | None]:
-    """Every item's k nearest others (cosine), layer by layer; None if all states have the same direction."""
-    return [_nearest(layer, fitting_k(states.shape[1], k)) for layer in states]
+Neighbours = list[Int[Tensor, "item k"] | None]
+"""Every item's k nearest others (cosine), layer by layer; None if all states have the same direction."""
 
 
-def _nearest(states: Float[Tensor, "item d_model"], k: int) -> Int[Tensor, "item k"] | None:
-    unit = normalize(states.float(), dim=-1)
-    nearest, lowest = [], 1.0
-    for rows in torch.arange(len(unit)).split(ROWS):
-        cosines = unit[rows] @ unit.T
+def both_neighbours(
+    a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], k: int = NEIGHBOURS
+) -> tuple[Neighbours, Neighbours]:
+    """The neighbours in both sets.
+
+    Many states can be the same (one last token at the embedding layer). Which of equally near items are found depends
+    on their order. If it were the same order in both sets, they would share neighbours without any relation. So `b` is
+    searched in an order of its own.
+    """
+    n = a.shape[1]
+    order = torch.randperm(n, generator=generator(0))
+    own, other = (
+        [_nearest(layer, fitting_k(n, k), places) for layer in states]
+        for states, places in ((a, torch.arange(n)), (b, order))
+    )
+    return own, other
+
+
+def _nearest(
+    states: Float[Tensor, "item d_model"], k: int, order: Int[Tensor, " item"]
+) -> Int[Tensor, "item k"] | None:
+    nearest, lowest, units = [], 1.0, unit(states)[order]
+    for rows in torch.arange(len(units)).split(ROWS):
+        cosines = units[rows] @ units.T
         lowest = min(lowest, float(cosines.min()))
         cosines[torch.arange(len(rows)), rows] = -torch.inf
-        nearest.append(cosines.topk(k, dim=1).indices)
-    return None if lowest > 1 - TIED else torch.cat(nearest)
+        nearest.append(order[cosines.topk(k, dim=1).indices])
+    return None if lowest > 1 - TIED else torch.cat(nearest)[order.argsort()]
 
 
-def common_neighbours(
-    a: list[Int[Tensor, "item k"] | None], b: list[Int[Tensor, "item k"] | None], orders: Int[Tensor, "draw item"]
-) -> Float[Tensor, "draw layer"]:
+def common_neighbours(a: Neighbours, b: Neighbours, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
     """Share of common neighbours if item i of `a` is paired with item `order[i]` of `b`."""
     draws, n = orders.shape
     shares = torch.full((draws, len(a)), torch.nan, dtype=torch.float32)
@@ -159,28 +190,29 @@ def _places(orders: Int[Tensor, "*axes"], n: int) -> Int[Tensor, "*axes"]:
 
 @dataclass(frozen=True, eq=False)
 class Grams:
-    """U-centred Gram matrices of all layers of one set, each of norm 1, and the set's HSIC with itself."""
+    """U-centred Gram matrices of all layers of one set, each of norm 1."""
 
     values: Float[Tensor, "layer item other"]
     """Symmetric with a zero diagonal; with `lower`, twice the part below the diagonal and zeros above."""
-    hsic: Float[Tensor, " layer"]
+    varied: Bool[Tensor, " layer"]
+    """Whether the states differ by more than rounding."""
 
     @classmethod
     def of(cls, states: Float[Tensor, "layer item d_model"], *, lower: bool = False) -> "Grams":
         """The matrices of states; they are undefined for fewer than four items."""
         layers, n = states.shape[:2]
         values = torch.empty(layers, n, n, dtype=torch.float32)
-        hsic = torch.full((layers,), torch.nan, dtype=torch.float64)
+        varied = torch.zeros(layers, dtype=torch.bool)
         if n > 3:
             for layer, gram in enumerate(values):
-                hsic[layer] = _fill_gram(gram, states[layer], lower)
-        return cls(values, hsic)
+                varied[layer] = _fill_gram(gram, states[layer], lower)
+        return cls(values, varied)
 
 
-def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> float:
-    """Write a U-centred Gram matrix of norm 1, and return the HSIC of the states with themselves."""
+def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> bool:
+    """Write a U-centred Gram matrix of norm 1, and return whether the states vary."""
     n = len(states)
-    rows, size = _centred(states)
+    rows, varied = _centred(states)
     sums = (rows @ rows.sum(0) - rows.square().sum(1)).double()  # of the Gram matrix's rows without its diagonal
     shift = ((sums - sums.sum() / (2 * (n - 1))) / (n - 2)).float()
     square, blocks = 0.0, [slice(first, min(n, first + ROWS)) for first in range(0, n, ROWS)]
@@ -194,25 +226,25 @@ def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_m
     for block in blocks[: 0 if lower else None]:
         gram[: block.start, block] = gram[block, : block.start].T
         gram[block, block] += gram[block, block].T.clone()
-    return square * size**4 / (n * (n - 3))
+    return varied and square > 0
 
 
-def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item d_model"], float]:
-    """States without their mean, in float32 and divided by a size; and the size.
+def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item d_model"], bool]:
+    """States without their mean, in float32 and divided by a size; and whether they differ by more than rounding.
 
     The mean is subtracted twice: rounding of a large one leaves a small one.
     """
     wide = states if states.dtype == torch.float64 else states.float()
-    rows = wide - wide.mean(0)
-    size = max(float(torch.linalg.vector_norm(rows, torch.inf)), 1e-150)
-    rows = rows.div_(size).float()
-    return rows.sub_(rows.mean(0)), size
+    largest, rows = float(torch.linalg.vector_norm(wide, torch.inf)), wide - wide.mean(0)
+    size = float(torch.linalg.vector_norm(rows, torch.inf))
+    rows = rows.div_(size or 1.0).float()
+    return rows.sub_(rows.mean(0)), size > CONSTANT * largest
 
 
 def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
     """Debiased CKA if item i of one set (`lower`) is paired with item `order[i]` of the other."""
     draws, n = orders.shape
-    found = torch.zeros(draws, len(whole.hsic), dtype=torch.float64)
+    found = torch.zeros(draws, len(whole.varied), dtype=torch.float64)
     orders = _places(orders, n)
     step = max(1, ENTRIES // n)
     for first, last in ((first, min(n, first + step)) for first in range(0, n, step)):
@@ -221,7 +253,7 @@ def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -
             places = orders[some, first:last, None] * n + orders[some, None, :last]  # the same at every layer
             for layer, (entries, weight) in enumerate(zip(whole.values, weights, strict=True)):
                 found[some, layer] += _weighted_sums(entries, places.flatten(1), weight)
-    found[:, ~(lower.hsic * whole.hsic > CONSTANT)] = torch.nan
+    found[:, ~(lower.varied & whole.varied)] = torch.nan
     return found.float()
 
 

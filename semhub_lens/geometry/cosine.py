@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, check_finite
+from semhub_lens.geometry.alignment import unit
 from semhub_lens.model.capture import Capture
 from semhub_lens.model.facts import Model, provenance_of
 
@@ -43,7 +43,8 @@ class CosineTo:
         names: the references' names; None numbers them.
 
     Raises:
-        SemhubError: references whose shape does not match the model's residual axis, NaN, or a wrong number of names.
+        SemhubError: references whose shape does not match the model's residual axis, NaN, a zero
+            reference, or a wrong number of names.
 
     Example:
         >>> refs = residual_stream(tiny_model, ["two", "five"], progress=False)
@@ -66,7 +67,12 @@ class CosineTo:
         self._names = tuple(names or (str(i) for i in range(references.shape[1])))
         if len(self._names) != references.shape[1]:
             raise SemhubError(f"Got {len(self._names)} names for {references.shape[1]} references.")
-        self._references = normalize(references.float().cpu(), dim=-1)
+        zero = (references == 0).all(-1).nonzero().tolist()
+        if zero:
+            raise SemhubError(
+                f"references has a zero state at [layer, reference] = {zero[0]}: its cosine is undefined."
+            )
+        self._references = unit(references.cpu())
         self._model = model
         self.hooks: list[tuple[str, Any]] = self._capture.hooks
 
@@ -77,6 +83,6 @@ class CosineTo:
         Raises:
             SemhubError: nothing ran yet, or no such row.
         """
-        states = normalize(self._capture.result(row), dim=-1)
+        states = unit(self._capture.result(row))
         cosine = torch.einsum("lpd,lrd->lpr", states, self._references)
         return CosineResult(cosine, self._names, provenance=provenance_of(self._model))

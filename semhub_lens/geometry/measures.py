@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 from semhub_lens.geometry.alignment import (
     Grams,
+    both_neighbours,
     common_neighbours,
-    neighbour_lists,
     pairings,
     permuted_cka,
+    unit,
     unpermuted,
 )
 
@@ -92,7 +92,7 @@ class Pair:
     @cached_property
     def neighbours(self) -> tuple[list, list]:
         """Nearest neighbours within each stack."""
-        return neighbour_lists(self.a), neighbour_lists(self.b)
+        return both_neighbours(self.a, self.b)
 
     @cached_property
     def grams(self) -> tuple[Grams, Grams]:
@@ -147,14 +147,10 @@ class Measure:
     """Whether the similarity legs of experiments show the curves behind their own effect."""
 
 
-def unit(states: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-    """States at unit length, in float32."""
-    return normalize(states.float(), dim=-1)
-
-
 def centre(states: Float[Tensor, "layer item d_model"]) -> Float[Tensor, "layer item d_model"]:
     """Subtract the mean state of the items, layer by layer."""
-    return states.float() - states.float().mean(1, keepdim=True)
+    wide = states if states.dtype == torch.float64 else states.float()  # which may be too large for float32
+    return wide - wide.mean(1, keepdim=True)
 
 
 def cosine_matrix(

@@ -30,6 +30,8 @@ ASK = {
     for name, measure in MEASURES.items()
     for quantity in (*measure.quantities, *measure.null)
 }
+ROUNDING = 1e-6
+"""Cosines that differ less are equal: where all states of one type are the same, so is D in every pairing."""
 NULLS = {quantity for measure in MEASURES.values() for quantity in measure.null}
 
 
@@ -62,8 +64,8 @@ class SimilarityResult(Quantities):
 
     @property
     def zscored(self) -> Float[Tensor, " layer"]:
-        """D in units of the non-pairs' standard deviation."""
-        return self.effect / self.spread
+        """D in units of the non-pairs' standard deviation; NaN if their cosines are all the same."""
+        return torch.where(self.spread > ROUNDING, self.effect / self.spread, torch.nan)
 
     @property
     def retrieval(self) -> Float[Tensor, " layer"]:
@@ -83,7 +85,7 @@ class SimilarityResult(Quantities):
     @property
     def p_value(self) -> Float[Tensor, " layer"]:
         """Share of permuted pairings with D at least as large (+1 in both counts)."""
-        return (1 + (self.null >= self.effect).sum(0)) / (1 + len(self.null))
+        return (1 + (self.null >= self.effect - ROUNDING).sum(0)) / (1 + len(self.null))
 
     @property
     def p_value_max(self) -> Float[Tensor, " layer"]:
@@ -91,7 +93,7 @@ class SimilarityResult(Quantities):
 
         It is valid for the claim "at some layer", but noisy layers dominate it.
         """
-        return (1 + (self.null.amax(1, keepdim=True) >= self.effect).sum(0)) / (1 + len(self.null))
+        return (1 + (self.null.amax(1, keepdim=True) >= self.effect - ROUNDING).sum(0)) / (1 + len(self.null))
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -216,7 +218,7 @@ def _check(a: Tensor | StateStack, b: Tensor | StateStack) -> None:
         raise SemhubError(f"Similarity needs at least three pairs (two non-pairs each), got {a.shape[1]}.")
     for name, states in (("a", a), ("b", b)):
         for layer, own in enumerate(states):
-            lengths = own.norm(dim=-1)
+            lengths = torch.linalg.vector_norm(own, torch.inf, dim=-1)  # squares could overflow, or vanish
             if not bool(lengths.isfinite().all()):  # so is every state of finite length, in one pass over the numbers
                 check_finite(own, f"{name} at layer {layer}")
             zero = (lengths == 0).nonzero()

@@ -34,6 +34,8 @@ class _Piece:
     message: int
     text: str
     thought: bool
+    behind: str = ""
+    """For the last text of a content: the blanks after it, and before them the tag that ends a thought."""
     tags: str = ""
     """For a thought inside the content: the mark in its tags, as written."""
 
@@ -138,7 +140,10 @@ def _split(i: int, text: str, pieces: list[_Piece]) -> str:
         if thought[2].strip():
             pieces[-1].tags = marked
         out, at = out + marked, thought.end()
-    return out + _mark(i, text[at:], False, pieces)
+    out += _mark(i, text[at:], False, pieces)
+    if marks := [*MARK.finditer(out)]:
+        pieces[int(marks[-1][1])].behind = out[marks[-1].end() :]
+    return out
 
 
 def _mark(i: int, text: str, thought: bool, pieces: list[_Piece]) -> str:
@@ -195,6 +200,8 @@ def _filled(text: str, pieces: list[_Piece], messages: Sequence[Mapping[str, Any
         out += text[at:]
     elif last is None or last.message != len(messages) - 1:
         raise SemhubError("ending='continue' continues the last message, which has no text; give it one.")
+    else:
+        out += _end(text, at, last.behind)
     ranges, thoughts, counts = {}, 0, dict.fromkeys((message["role"] for message in messages), 0)
     for i, message in enumerate(messages):
         edges: list[int] = []
@@ -208,6 +215,15 @@ def _filled(text: str, pieces: list[_Piece], messages: Sequence[Mapping[str, Any
             ranges[f"turn:{i}"] = ranges[f"{message['role']}:{counts[message['role']]}"] = (edges[0], edges[-1])
         counts[message["role"]] += 1
     return Rendered(out, ranges)
+
+
+def _end(text: str, at: int, behind: str) -> str:
+    """What the template keeps of the end of the message that the model continues."""
+    for kept in (behind, behind.rstrip()):
+        if kept and text.startswith(kept, at):
+            return kept
+    tag = BEHIND.match(text, at) if behind.strip() else None  # the template writes thoughts in its own way
+    return tag[0] if tag else ""
 
 
 def _with_tags(text: str, start: int, end: int) -> tuple[int, int]:

@@ -281,7 +281,7 @@ class Prompt:
             messages: a list of `{"role": ..., "content": ...}`; other keys (`tool_calls`, `reasoning_content`) go to
                 the template.
             ending: "reply": start the reply of the model. "turn": end after the last turn. "continue": end after the
-                last message's text, which the model continues. None means "turn" after a reply, and "reply" otherwise.
+                last message, with its last blanks if the template keeps them. None: "turn" after a reply, else "reply".
             thinking: "keep" keeps all thoughts in tags; "template" drops those that the template drops (earlier turns).
             spans: more spans, as in `from_text`, in the text that the template writes.
             template: a template (Jinja) in place of the tokenizer's.

@@ -91,13 +91,15 @@ def unembedding(model: Model, plus: str, minus: str | None = None) -> Float[Tens
         plus, minus: texts of exactly one token; None leaves out `minus`.
 
     Raises:
-        SemhubError: a text that is not one token, or a token that the model does not predict.
+        SemhubError: a text that is not one token, a token that the model does not predict, or the same token twice.
 
     Example:
         >>> unembedding(tiny_model, " two", " five").shape == (tiny_model.cfg.d_model,)
         True
     """
     require_model(model)
+    if plus == minus:
+        raise SemhubError(f"The two tokens are the same ({plus!r}): their difference is zero.")
     ids = [token_id(model.tokenizer, word) for word in (plus, minus) if word is not None]
     require_ids(torch.tensor(ids), output_size(model))
     rows = unembedding_of(model, device="cpu")[:, ids].detach().float().cpu().T.contiguous()

@@ -127,8 +127,8 @@ class SweepResult(Result):
         if items < 4:
             raise SemhubError(f"Choosing on one half and reporting the other needs at least 4 items, got {items}.")
         merit = self.contrast(score) if RANDOM in self.conditions else self.effect(score)
-        used = [score] if damage is None else [score, damage]
-        if any(not torch.isfinite(self.effect(name)).all() for name in used):
+        used = {score: merit} if damage is None else {score: merit, damage: self.effect(damage)}
+        if not all(bool(torch.isfinite(values).all()) for values in used.values()):
             raise SemhubError(
                 f"NaN or infinite values in {' or '.join(used)}: make the measure return a number in every run, or "
                 "drop these items."

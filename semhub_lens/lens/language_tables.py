@@ -200,7 +200,7 @@ def _token_counts(tokenizer: Any, code: str, words: int, size: int) -> np.ndarra
         ranked = [entry for entry in ranked if script(entry[0]) != "latin"]
     texts, weights = [], []
     for word, frequency in ranked:
-        for spelled in {word, word[:1].upper() + word[1:]}:
+        for spelled in dict.fromkeys((word, word[:1].upper() + word[1:])):  # a set has another order in each process
             texts += [spelled, " " + spelled]
             weights += [frequency / 2] * 2
     encoded = _encoded(tokenizer, texts)

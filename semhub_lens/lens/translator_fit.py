@@ -70,9 +70,9 @@ class TranslatorSetup(Part):
     def __post_init__(self) -> None:
         for name in ("rank", "steps", "batch", "learning_rate", "states", "held_states", "every", "patience"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise SemhubError(f"{name} must be positive, got {value}.")
-        if self.candidates < 2 or self.weight_decay < 0:
+        if self.candidates < 2 or not 0 <= self.weight_decay < math.inf:
             raise SemhubError(
                 f"Expected two candidates or more and no negative weight_decay, got {self.candidates} and "
                 f"{self.weight_decay}."
@@ -178,8 +178,9 @@ class Fit:
         return own.to(self._reader.device), final.to(self._reader.device)
 
     def _agreement(self, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float = 1.0) -> float:
-        """The loss on the validation states."""
-        return max(0.0, float(self._loss(self._stop, slice(None), tokens, maps, keep)))
+        """The loss on the validation states; infinite if it is undefined, so that no such map is kept."""
+        loss = float(self._loss(self._stop, slice(None), tokens, maps, keep))
+        return max(0.0, loss) if math.isfinite(loss) else math.inf
 
     def _loss(
         self, sample: Sample, places: slice | Tensor, tokens: tuple[Tensor, Tensor], maps: Maps | None, keep: float

@@ -58,7 +58,7 @@ def next_token(
 
     Raises:
         SemhubError: no targets, a target without a one-token spelling, lists with another length than the prompts, or
-            an unknown name in `margins`.
+            an unknown name or two targets that share a token in `margins`.
 
     Example:
         >>> measure = next_token(tiny_model, ["three plus"], {"2": "2", "3": "3"}, margins=[("2", "3")], progress=False)
@@ -76,6 +76,14 @@ def next_token(
     for token in {token for row in ids for target in row for token in target}:
         if not 0 <= token < output_size(model):
             raise SemhubError(f"Target token id {token} is outside the model's vocabulary of {output_size(model)}.")
+    for a, b in margins:
+        one, other = (columns[names.index(name)] for name in (a, b))
+        shared = sorted({token for row in zip(one, other, strict=True) for token in {*row[0]} & {*row[1]}})
+        if shared:
+            raise SemhubError(
+                f"The margin {a!r} over {b!r} would compare tokens with themselves: both have the ids {shared}. Choose "
+                "other words, or fewer spellings with variants=."
+            )
     positions = [[len(prompt) - 1] for prompt in listed]
     readout = Readout(model)
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, Unfit
-from semhub_lens.base.results import Result
+from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean
@@ -283,4 +283,6 @@ def _last_logits(
     tokens = padded([ids for ids, _, _ in rows], rows[0][0][0])
     states = lm(tokens, vectors.to(readout.device), torch.tensor([list(places) for _, places, _ in rows]))
     ends = torch.tensor([len(ids) - 1 for ids, _, _ in rows])
-    return readout(states[torch.arange(len(rows)), ends])
+    last = states[torch.arange(len(rows)), ends]
+    check_finite(last, "The last residual state")  # no logit is above NaN, so every rank would be 0
+    return readout(last)

@@ -11,7 +11,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError, is_index
-from semhub_lens.base.fingerprints import fingerprint
+from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, output_transform
@@ -66,8 +66,8 @@ class TrainingSet:
     @property
     def hash(self) -> str:
         """Hash of features, names and templates."""
-        sums = [float(self.features[i].double().sum()) for i in range(len(self.features))]
-        return fingerprint([sums, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
+        each = [values_fingerprint(one) for one in self.features]  # item by item: a copy of all would be large
+        return fingerprint([each, [list(n) for n in self.names], {k: list(v) for k, v in self.templates.items()}])
 
 
 COUNT, SIZE = "a whole number, 0 or more", "a whole number, at least 1"

@@ -222,7 +222,7 @@ def _identity(
             asdict(settings),
             asdict(shape),
             every,
-            sorted(checks),
+            {split: held.hash for split, held in checks.items()},
         ]
     )
 

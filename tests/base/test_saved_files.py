@@ -139,3 +139,13 @@ def test_a_saved_result_can_be_read_by_whom_the_users_other_files_can(model, tmp
     plain.touch()
     saved = shl.logit_lens(model, "red dog", progress=False).save(tmp_path / "lens.safetensors")
     assert saved.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_file_whose_checksum_was_removed_counts_as_changed(model, tmp_path):
+    """Only files of 0.1.0 have none."""
+    path = SAMPLES["CosineResult"](model).save(tmp_path / "x.safetensors")
+    header, tensors = raw(path)
+    del header["sha256"]
+    save_file({name: value + 1 for name, value in tensors.items()}, path, metadata={"semhub_lens": json.dumps(header)})
+    with pytest.raises(SemhubError, match="was changed after it was saved"):
+        shl.load_result(path)

@@ -81,6 +81,14 @@ def test_other_settings_other_items_and_other_names_never_meet(tmp_path):
     assert len(calls) == 12
 
 
+def test_long_names_are_kept_apart_in_files_that_the_system_takes(tmp_path):
+    """A model's name can be a long path, in letters of three bytes."""
+    for name in ("x" * 400, "名" * 90):
+        for end in "ab":
+            assert Store(tmp_path).tensor(name + end, lambda end=end: torch.tensor(float(ord(end)))) == ord(end)
+            assert Store(tmp_path).tensor(name + end, lambda: torch.tensor(0.0)) == ord(end)
+
+
 def test_texts_and_ids_come_back_as_they_were(tmp_path):
     rows = Store(tmp_path).lists("texts", ["a", "b"], lambda part: [[t, [1, 2]] for t in part])
     assert rows == Store(tmp_path).lists("texts", ["a", "b"], lambda part: []) == [["a", [1, 2]], ["b", [1, 2]]]

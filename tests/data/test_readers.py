@@ -7,6 +7,7 @@ import datasets
 import pandas as pd
 import pytest
 
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.text.corpora import SentimentText, read_sentiments, read_texts, sentiments
 from semhub_lens.data.text.gale_cedict import read_cedict, read_gale
 
@@ -147,6 +148,21 @@ def test_the_same_texts_come_from_every_kind_of_file(tmp_path):
 def test_files_without_texts_are_refused(tmp_path, name, line, message):
     with pytest.raises(ValueError, match=message):
         read_texts(write(tmp_path / name, line))
+
+
+def test_the_mark_that_windows_writes_at_the_start_of_a_file_is_no_text(tmp_path):
+    rows = {"a.txt": "chat noir\n", "b.jsonl": '{"text": "chat noir", "label": "neutral", "lang": "fr"}\n'}
+    for name, text in rows.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_texts(tmp_path / name) == ["chat noir"]
+    assert read_sentiments(tmp_path / "b.jsonl") == [SentimentText("chat noir", "neutral", "fr")]
+
+
+@pytest.mark.parametrize("reader, name", [(read_texts, "a.txt"), (read_texts, "a.jsonl"), (read_sentiments, "a.csv")])
+def test_a_file_in_another_encoding_is_refused_by_its_name(tmp_path, reader, name):
+    (tmp_path / name).write_bytes("text,label,lang\nété,neutral,fr\n".encode("latin-1"))
+    with pytest.raises(SemhubError, match=f"{name} is not in UTF-8"):
+        reader(tmp_path / name)
 
 
 def test_parquet_files_without_the_column_are_refused(tmp_path):

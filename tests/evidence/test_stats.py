@@ -12,6 +12,7 @@ from semhub_lens.evidence.stats import (
     bootstrap_weights,
     centred_contrast,
     centred_keys,
+    grouped_bootstrap_mean,
     halves,
     null_curves,
     other_keys,
@@ -277,6 +278,15 @@ def test_chance_here_leaves_the_callers_random_state_alone():
     assert first == again != other
 
 
+def test_a_single_item_or_group_has_no_interval():
+    """All its resamples are the same; an interval of no width would say that the mean is exact."""
+    alone = bootstrap_mean(torch.tensor([[3.0], [5.0]]), seed=0)
+    one_group = grouped_bootstrap_mean(torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([7, 7, 7]), seed=0)
+    for interval in (alone, one_group):
+        assert interval.low.isnan().all() and interval.high.isnan().all() and torch.isfinite(interval.mean).all()
+    assert torch.isfinite(bootstrap_mean(torch.tensor([[3.0, 5.0]]), seed=0).low).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -286,6 +296,7 @@ def test_chance_here_leaves_the_callers_random_state_alone():
         (lambda: verdict(torch.ones(LAYERS, 15), noise, seed=0), "at least 16 items"),
         (lambda: verdict(torch.ones(1, 16), lambda i, s: torch.zeros(1), seed=0), "layer"),
         (lambda: verdict(torch.ones(LAYERS, 16).index_fill(1, torch.tensor([2]), torch.nan), noise, seed=0), "NaN"),
+        (lambda: verdict(torch.ones(LAYERS, 16), lambda i, s: noise(i, s) / torch.arange(LAYERS), seed=0), "The null"),
     ],
 )
 def test_too_little_to_judge_raises(call, message):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 import semhub_lens as shl
-from models import HOOKED_LINE
+from models import HOOKED_LINE, WORDS
 from samples import leg_text
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
@@ -116,6 +116,17 @@ def test_unknown_experiments_are_listed(tiny_model):
 def test_a_tokenizer_that_does_not_fit_the_items_is_said(tiny_model):
     with pytest.raises((ValueError, TypeCheckError), match="one-token word"):
         shl.experiments.run("multilingual.logit_lens", tiny_model, n=16, progress=False)
+
+
+def test_glosses_that_are_one_token_are_one_gloss(tiny_model):
+    """A word's tokens are those of all its cases: "Dog" and "dog" would be exchanged for each other."""
+    words = [word for word in WORDS[:22] if word.isalpha()]
+    text = " ".join(["is", *words])
+    glosses = {word: (words[i - 1],) for i, word in enumerate(words)}
+    whole = gloss_items(tiny_model, [text], glosses, 30, seed=0)
+    assert "0 repeated gloss" in whole.report
+    items = gloss_items(tiny_model, [text], glosses | {words[8]: (glosses[words[4]][0].title(),)}, 30, seed=0)
+    assert len(items.glosses) == len(whole.glosses) - 1 and "1 repeated gloss" in items.report
 
 
 @pytest.mark.real

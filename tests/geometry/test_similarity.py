@@ -426,3 +426,43 @@ def test_states_like_real_ones_are_measured_as_in_double_precision(items, width)
             cka, common = naive_alignment(a[layer], b[layer], order, k=10)
             assert float(found.cka_null[i, layer]) == pytest.approx(cka, abs=1e-5)
             assert float(found.neighbours_null[i, layer]) == pytest.approx(common, abs=0.006)  # a tie may turn
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e-20, 1e-13, 1e-4, 1e20, 1e30, 1e200])
+def test_neither_huge_nor_tiny_states_are_measured_otherwise(scale, dtype):
+    """Squares of their entries are not numbers of float32, and those of float64 may not be so themselves."""
+    if dtype == torch.float32 and not 1e-38 < scale < 1e38:
+        pytest.skip("not a number of float32")
+    a, b = (states.to(dtype) for states in pair(items=20, width=12))
+    assert_same(similarity(a * scale, b * scale, draws=5), similarity(a, b, draws=5))
+
+
+def test_the_length_of_one_state_may_be_far_from_that_of_another():
+    a, b = pair(items=20, width=12)
+    scales = torch.logspace(-25, 18, 20)[:, None]
+    found, expected = (similarity(x, b, measures=["effect", "neighbours"], draws=5) for x in (a * scales, a))
+    torch.testing.assert_close(found.matched, expected.matched)
+    torch.testing.assert_close(found.neighbours, expected.neighbours)
+
+
+def test_states_that_are_all_the_same_have_no_effect_that_rounding_makes_significant():
+    """One last token at the embedding layer: D is 0 in every pairing, and so is every draw of the null."""
+    for seed in range(8):
+        same, other = drawn(2, 1, 1, 64, seed=seed).expand(2, 1, 50, 64)
+        found = similarity(same, drawn(1, 50, 64, seed=seed + 50), draws=99)
+        both = similarity(same, other, draws=99)
+        assert found.p_value.tolist() == both.p_value.tolist() == both.p_value_max.tolist() == [1.0]
+        assert found.cka.isnan().all() and both.cka.isnan().all()
+        assert both.zscored.isnan().all() and torch.isfinite(found.zscored).all()
+
+
+def test_ties_between_neighbours_are_not_broken_alike_in_both_sets():
+    """A few last tokens at the embedding layer: unrelated types share neighbours by chance only."""
+    above = []
+    for seed in range(12):
+        tokens = torch.randint(4, (2, 90), generator=torch.Generator().manual_seed(seed))
+        a, b = (drawn(1, 4, 16, seed=20 * seed + i)[:, own] for i, own in enumerate(tokens))
+        found = similarity(a, b, measures=["neighbours"], draws=99)
+        above.append(float((found.neighbours_null < found.neighbours).float().mean()))
+    assert 0.2 < mean(above) < 0.8, "unrelated types must be as good as their null"

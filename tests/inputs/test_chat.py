@@ -115,6 +115,27 @@ def test_a_reply_can_be_opened_and_gone_on_with(model):
     assert quick.text.endswith("<think>\n\n</think>\n\n")
 
 
+@pytest.mark.parametrize("end", ["", " ", "\n", " \n\n"])
+@pytest.mark.parametrize("template", [chats.GEMMA, chats.QWEN])
+def test_a_reply_that_goes_on_ends_in_the_blanks_that_the_tokenizer_leaves(model, template, end):
+    """GEMMA trims the texts; QWEN keeps their blanks."""
+    messages = [ASK, {"role": "assistant", "content": "It is" + end}]
+    theirs = model.tokenizer.apply_chat_template(
+        messages, chat_template=template, continue_final_message=True, tokenize=False
+    )
+    prompt = chat(model, template, messages, ending="continue")
+    assert prompt.text == theirs and said(model, prompt, "assistant") == "It is"
+
+
+@pytest.mark.parametrize("end", ["", "\n\n"])
+@pytest.mark.parametrize("template", [chats.GEMMA, chats.QWEN])
+def test_a_reply_that_goes_on_after_its_thought_keeps_the_end_of_the_thought(model, template, end):
+    messages = [ASK, {"role": "assistant", "content": "<think>\none\n</think>" + end}]
+    prompt = chat(model, template, messages, ending="continue")
+    assert prompt.text.endswith("<think>\none\n</think>" + (end if template == chats.QWEN and end else ""))
+    assert said(model, prompt, "thinking") == "<think>\none\n</think>"
+
+
 def test_a_content_may_be_a_list_of_texts(model):
     template = "{% for m in messages %}{% for part in m.content %}{{ part.text }}|{% endfor %}{% endfor %}"
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]

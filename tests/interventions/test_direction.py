@@ -109,6 +109,7 @@ def test_random_control_has_the_norm_and_nothing_else_of_the_direction():
         (lambda m: direction.words(m, "two", "five", -1), "out of range"),
         (lambda m: direction.prompts(m, [], ["five"], 1), "empty"),
         (lambda m: direction.unembedding(m, "three plus"), "not a single token"),
+        (lambda m: direction.unembedding(m, " two", " two"), "the same"),
         (lambda m: direction.mean_difference(torch.zeros(0, 4), torch.ones(1, 4)), "a has none"),
     ],
 )

@@ -1,5 +1,7 @@
 """Sweeps: every cell is what one run by itself gives, controls are what they say, and half the items choose."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -335,3 +337,21 @@ def test_measures_that_share_a_name_are_not_joined(tiny_model):
     assert list(steering_scores.together(part)(())) == ["two", "red", "two over red"]
     with pytest.raises(ValueError, match="Two measures return"):
         steering_scores.together(part, part)(())
+
+
+def test_an_undefined_score_of_a_random_direction_is_refused_too():
+    """Otherwise the cell without a contrast would count as the best one."""
+    result = planted()
+    scores = result.scores.clone()
+    scores[result.conditions.index("random"), 0, 0, result.names.index("hit"), 2] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinite values in hit"):
+        replace(result, scores=scores).choose("hit")
+
+
+@pytest.mark.parametrize("other", ["Two", ["five", "two", "red"]])
+def test_a_margin_between_words_that_share_a_token_is_refused(tiny_model, other):
+    """ "Two" and "two" are one word unless only exact spellings count: their margin would be 0 in every run."""
+    words = {"a": "two", "b": other}
+    assert set(steering_scores.next_token(tiny_model, PROMPTS, words, progress=False)(())) == {"a", "b"}
+    with pytest.raises(ValueError, match="'a' over 'b' would compare tokens with themselves"):
+        steering_scores.next_token(tiny_model, PROMPTS, words, margins=[("a", "b")], progress=False)

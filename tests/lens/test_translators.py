@@ -131,6 +131,14 @@ def test_a_layer_that_no_map_improves_keeps_the_plain_lens(model):
     assert not rows[:-2].any() and rows[-2:, 0].tolist() == [1, -1]
 
 
+@pytest.mark.parametrize("rate", [1e30, 3e38])
+def test_a_training_that_blows_up_keeps_the_best_maps_before(model, made, rate):
+    """An undefined loss is not a loss of 0."""
+    spoilt = train(model, setup=replace(SETUP, learning_rate=rate))
+    assert all(torch.isfinite(part.float()).all() for part in (spoilt.left, spoilt.right, spoilt.bias))
+    assert torch.isfinite(spoilt.kl).all() and max(spoilt.steps) <= 0
+
+
 def test_candidates_stand_for_the_vocabulary(model):
     reader, states = shl.Readout(model), shl.residual_stream(model, ["two", "red dog", "five plus"], **QUIET)
     sample = Sample(states, torch.arange(3), torch.tensor([3]), ("all",) * 3)
@@ -253,7 +261,15 @@ def test_another_unembedding_processed_weights_and_an_absent_lens_are_refused(mo
 
 
 def test_settings_are_checked():
-    for wrong in ({"steps": 0}, {"rank": -1}, {"candidates": 1}, {"weight_decay": -0.1}, {"learning_rate": 0.0}):
+    for wrong in (
+        {"steps": 0},
+        {"rank": -1},
+        {"candidates": 1},
+        {"weight_decay": -0.1},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": float("inf")},
+    ):
         with pytest.raises(shl.SemhubError):
             shl.TranslatorSetup(**wrong)
 

@@ -267,6 +267,7 @@ def test_a_hook_that_one_pass_does_not_reach_raises(tiny_model, call, name):
         (lambda m: shl.CosineTo(m, torch.ones(3, 1, 32)), r"references \[4 ref 32\]"),
         (lambda m: shl.CosineTo(m, torch.full((4, 1, 32), torch.nan)), "NaN"),
         (lambda m: shl.CosineTo(m, torch.ones(4, 2, 32), names=["one"]), "1 names"),
+        (lambda m: shl.CosineTo(m, torch.eye(2)[None, :, :1].expand(4, 2, 32)), r"zero state at .* = \[0, 1\]"),
     ],
 )
 def test_probes_that_cannot_work_raise(tiny_model, build, message):

@@ -27,7 +27,7 @@ from semhub_lens.report.report import report
 
 SCHEMA = json.loads(files("semhub_lens.report").joinpath("report.schema.json").read_text(encoding="utf-8"))
 IDS = ("code.similarity", "semantics.similarity")
-LABELS = tuple(f"item {i}" for i in range(24))
+LABELS = tuple(f"item {i}" for i in range(40))
 
 
 def where(model, **changes):
@@ -36,14 +36,15 @@ def where(model, **changes):
     )
 
 
-def planted(model, layers, size, seed=0, **changes):
-    effect = size + torch.randn(layers, 24, generator=generator(seed))
+def planted(model, layers, size, seed=0, items=24, split=0, **changes):
+    effect = size + torch.randn(layers, items, generator=generator(seed))
     left = {"beyond something": effect - 0.1}
     curves = {"raw": effect.mean(1)}
     own = where(model, **changes)
     return make_leg(
-        effect, sign_flips(effect), leg_text(), provenance=own, seed=0, curves=curves, controls=left, labels=LABELS
-    )
+        effect, sign_flips(effect), leg_text(), provenance=own, seed=split, curves=curves, controls=left,
+        labels=LABELS[:items],
+    )  # fmt: skip
 
 
 def experiment(name, leg):
@@ -229,3 +230,15 @@ def test_the_command_writes_one_page_and_measures_nothing(pair, tmp_path):
     for wrong, message in ((["-n", "16"], "measures nothing"), (["--out", one], "is the page of one of the two")):
         ended = CliRunner().invoke(command.app, ["report", "--compare", one, two, *wrong])
         assert message in str(ended.exception)
+
+
+def test_verdicts_of_other_splits_are_compared_over_as_many_items_as_a_verdict_needs():
+    """Halves of two seeds have about half of their items in common; an interval of few is too narrow."""
+    for items, enough in ((16, False), (40, True)):
+        a, b = (planted("m", 4, 1.0, items=items, split=seed, seed=seed) for seed in (0, 1))
+        b = replace(b, provenance=replace(b.provenance, seed=1))
+        both = len({*halves(items, 0)[1].tolist()} & {*halves(items, 1)[1].tolist()})
+        found = difference(a, b)
+        assert (both >= 8) == enough and found.items == (both if enough else 0) and found.curve is not None
+        assert (found.verdicts is None) != enough
+        assert found.reason == ("" if enough else f"the reporting halves have {both} items in common, fewer than 8")

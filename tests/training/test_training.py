@@ -77,6 +77,33 @@ def test_a_folder_of_another_training_is_refused(tiny_model, tmp_path):
         learn(tiny_model, dataclasses.replace(SHORT, steps=2, seed=4), folder=tmp_path)
 
 
+def test_a_folder_of_a_training_that_watched_other_items_is_refused(tiny_model, tmp_path):
+    """Otherwise one curve would be of two sets."""
+    settings = dataclasses.replace(SHORT, steps=2)
+    ours, theirs = (training_set(*planted(per_name=1, seed=seed)) for seed in (0, 1))
+    train(tiny_model, ours, settings, folder=tmp_path, checks={"new_item": ours}, progress=False)
+    with pytest.raises(ValueError, match="other settings, data or model"):
+        train(tiny_model, ours, settings, folder=tmp_path, checks={"new_item": theirs}, progress=False)
+
+
+def test_the_hash_of_a_training_set_sees_every_entry():
+    features, labels = planted(per_name=1)
+    whole = training_set(features.round(), labels)
+    turned = dataclasses.replace(whole, features=whole.features.flip(-1))
+    assert torch.equal(turned.features.sum((1, 2, 3)), whole.features.sum((1, 2, 3))) and turned.hash != whole.hash
+
+
+def test_undefined_states_have_no_rank(tiny_model):
+    projector = Projector(Shape(CHUNKS, D, 32, hidden=8, embeddings=2), scale=3.0, seed=2)
+    projector.scale.fill_(torch.inf)
+    items = [MediaItem(n, "plain", n, {"en": (n,)}, "", str) for n in NAMES]
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        evaluate(
+            tiny_model, projector, planted(per_name=1)[0], items, ["train"] * len(items),
+            templates={"en": "<image> plus"}, modality="image",
+        )  # fmt: skip
+
+
 def test_the_batch_loss_is_the_cross_entropy_of_the_models_own_logits(tiny_model):
     features, labels = planted()
     sampler = Sampler(tiny_model, training_set(features, labels), SHORT, 2)

@@ -154,8 +154,7 @@ def _field(row: Any, column: str, line_name: str) -> str:
 
 def _file_texts(file: Path, column: str) -> Iterator[str]:
     if file.suffix == ".txt":
-        with file.open(encoding="utf-8") as lines:
-            yield from lines
+        yield from _lines(file)
     elif file.suffix == ".jsonl":
         yield from (_field(row, column, line_name) for row, line_name in _json_rows(file))
     else:
@@ -166,27 +165,34 @@ def _file_texts(file: Path, column: str) -> Iterator[str]:
                 yield from (_field(row, column, f"{file}, batch {i}") for row in batch.to_pylist())
 
 
+def _lines(file: Path, newline: str | None = None) -> Iterator[str]:
+    """The lines of a file in UTF-8, without the mark that some editors write at its start."""
+    with file.open(encoding="utf-8-sig", newline=newline) as lines:
+        try:
+            yield from lines
+        except UnicodeDecodeError as error:
+            raise SemhubError(f"{file} is not in UTF-8 ({error}): save it in that encoding.") from error
+
+
 def _json_rows(file: Path) -> Iterator[tuple[Any, str]]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield json.loads(line), f"{file}:{number}"
-                except json.JSONDecodeError as error:
-                    raise SemhubError(f"{file}:{number}: expected a JSON object: {error}.") from error
+    for number, line in enumerate(_lines(file), 1):
+        if line.strip():
+            try:
+                yield json.loads(line), f"{file}:{number}"
+            except json.JSONDecodeError as error:
+                raise SemhubError(f"{file}:{number}: expected a JSON object: {error}.") from error
 
 
 def _labelled_rows(file: Path) -> Iterator[tuple[Any, str]]:
     if file.suffix == ".jsonl":
         yield from _json_rows(file)
         return
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        tabs = file.suffix == ".tsv"
-        rows = csv.DictReader(
-            lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        )
-        for row in rows:
-            yield row, f"{file}:{rows.line_num}"
+    tabs = file.suffix == ".tsv"
+    rows = csv.DictReader(
+        _lines(file, newline=""), delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    )
+    for row in rows:
+        yield row, f"{file}:{rows.line_num}"
 
 
 def _labelled(row: Any, line_name: str, names: list[str] | None) -> SentimentText:
