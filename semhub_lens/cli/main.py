@@ -22,6 +22,7 @@ from semhub_lens.cli.lens_shown import lens_json, lens_table
 from semhub_lens.cli.options import (
     DEFAULT,
     Backend,
+    Commands,
     Compare,
     Device,
     Dtype,
@@ -37,6 +38,7 @@ from semhub_lens.cli.options import (
     load_model,
     one_voice,
     only_ours,
+    require_media_options,
     say,
 )
 from semhub_lens.cli.printed import answer
@@ -55,6 +57,7 @@ from semhub_lens.views.page import write_html
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
+    cls=Commands,
     help="Read, compare and steer the semantic hub of a language model.",
     no_args_is_help=True,
     epilog="Exit status: 0 done, 1 a check failed, 2 an error that you can fix, 130 stopped.",
@@ -171,24 +174,16 @@ def run(
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     (chosen,) = registry.require_experiments([experiment])
+    require_media_options(chosen, spoke, template)
     require_place(out)
     loaded = load_model(model, backend, device, dtype)
     reader = None
     if chosen.modality:
         reader = spokes.reader_for(loaded, chosen.modality, spoke=spoke, processor=model, template=template)
     result = registry.run(
-        experiment,
-        loaded,
-        n=n,
-        seed=seed,
-        norm=cast(Norm | None, norm),
-        convention=cast(Convention, convention),
-        data=data,
-        baseline=baseline,
-        out=out,
-        reader=reader,
-        progress=not quiet,
-    )
+        experiment, loaded, n=n, seed=seed, norm=cast(Norm | None, norm), convention=cast(Convention, convention),
+        data=data, baseline=baseline, out=out, reader=reader, progress=not quiet,
+    )  # fmt: skip
     saved = user_path(out) / experiment
     files = f"saved: {saved}/items.parquet, result.safetensors, run.json, figure.html"
     answer([result], {"saved": str(saved)}, files, as_json, quiet)
