@@ -18,6 +18,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.semantics.lexicon import DATIVE, NAMES, OF_PERSONS, OF_THINGS, PERSONS, THINGS
 
@@ -74,6 +75,7 @@ class RoleItem:
         return self.construction.startswith("cleft")
 
 
+@checked
 def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determined: bool = True) -> list[RoleItem]:
     """`n` different sentences that alternate roles, and constructions within a role; names are random.
 
