@@ -35,7 +35,8 @@ def came(value):
             *([] if 0 in value.shape else [str(value.max().item())]),
         ]
     if isinstance(value, str):
-        return [repr(value)[1:-1][:20], "str"] if value.strip() else ["empty", "blank", repr(value)]
+        long = ["tokens"] if len(value) > 1000 else []
+        return [repr(value)[1:-1][:20], "str", *long] if value.strip() else ["empty", "blank", repr(value)]
     if isinstance(value, list | tuple | dict):
         return [
             *named,

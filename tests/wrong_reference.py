@@ -209,9 +209,9 @@ ROWS = {
     ),
     "data.media.items.split_items": (
         {"items": items(8), "seed": 0},
-        {"items": NO_ITEMS, "seed": SEEDS, **dict.fromkeys(("concepts", "styles", "repeats", "choosing"), SHARES),
+        {"items": NO_ITEMS, "seed": SEEDS, **dict.fromkeys(("concepts", "styles", "repeats"), SHARES),
          "held_styles": [None, 5, "photo", [5], [None], ["photo"]], "held": [None, 5, "a", [5], [None]],
-         "families": [5, "abcdefgh", ["a"], [None] * 8]},
+         "families": [5, "abcdefgh", ["a"], [None] * 8], "choosing": SHARES},
     ),
     "data.media.segments.composed_pictures": (
         {"items": items(), "n": 1, "seed": 0},
@@ -342,7 +342,7 @@ ROWS = {
          "provenance": [5, "a", {}]},
     ),
     "report.record.read_report": (
-        {"source": Of(lambda m: report_page(m)[0])},
+        {"source": Of(report_page)},
         {"source": [*FILES, noise("noise.html"), empty("empty.html")], "results": [5, "a", [5], [None]]},
     ),
     "views.explorer.grids.grid_view": ({"result": Of(samples.cosine)}, {"result": [*NO_LEG, LEG]}),

@@ -10,6 +10,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
+from semhub_lens.base.rng import generator
 from semhub_lens.evidence.depth import DepthShare
 from semhub_lens.evidence.legs import Leg
 from semhub_lens.evidence.stats import bootstrap_mean, halves
@@ -136,9 +137,13 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     difference of the verdicts compares the effects at each model's own chosen layer, over the items that chose neither
     layer.
 
+    Raises:
+        SemhubError: a seed of more than 64 bits.
+
     Example:
         >>> difference(a.legs[0], b.legs[0], seed=0)  # doctest: +SKIP
     """
+    generator(seed)
     order, why = same_items(a, b)
     if order is None:
         return Difference(paired_by="", reason=why)

@@ -55,16 +55,16 @@ class Spoke:
             raise SemhubError(
                 f"encoder= has modality, name, chunks and d, and is called with media; got {shown(encoder)}."
             )
-        shape = projector.shape
+        shape, named = projector.shape, f" {card.name!r}" if card else ""
         if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
             raise SemhubError(
-                f"The projector reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
+                f"The projector{named} reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
                 f"{encoder.chunks} of {encoder.d}."
             )
         if shape.d_model != model.cfg.d_model:
             raise SemhubError(
-                f"The projector writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was trained "
-                "through another model."
+                f"The projector{named} writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was "
+                "trained through another model."
             )
         if card is not None:
             _check(model, encoder, card)

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
@@ -78,5 +78,5 @@ def write_page(document: str, path: str | Path) -> Path:
         document.encode()
     except UnicodeEncodeError as error:
         half = document[error.start : error.end]
-        raise SemhubError(f"The document has half a character ({half!r}), which no file can store.") from error
+        raise SemhubError(f"The document {shown(document)} has half a character, {half!r}. Leave it out.") from error
     return write_aside(user_path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

@@ -29,7 +29,7 @@ def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice |
     Example:
         >>> sweep_figure(found, score="good over bad")  # doctest: +SKIP
     """
-    chosen_score = score or (result.effects or result.names)[0]
+    chosen_score = (result.effects or result.names)[0] if score is None else score
     if choice is None and result.clean.shape[1] >= 4:
         choice = result.choose(chosen_score, seed=result.provenance.seed or 0)
     conditions = [name for name in result.conditions if not name.startswith(RANDOM + " ")]
