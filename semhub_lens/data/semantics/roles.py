@@ -94,11 +94,7 @@ def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determi
         [('agent', True), ('theme', True), ('recipient', True)]
     """
     pool = list(NAMES if names is None else names)
-    if (
-        isinstance(names, str)
-        or len(set(pool)) < 2
-        or not all(isinstance(w, str) and w.strip() == w != "" for w in pool)
-    ):
+    if len(set(pool)) < 2 or not all(word.strip() == word != "" for word in pool):
         raise SemhubError(f"Names must be at least two different words without spaces around them, got {names!r}.")
     most = MOST_PER_NAME * len(set(pool))
     if not 1 <= n <= most:
