@@ -29,6 +29,7 @@ def model():
     model = models.tiny("bridge")
     shl.check(model)
     wrong.lens(model), wrong.classifier(model), wrong.leg(model), wrong_methods.attribution(model)
+    wrong.saved_states(model)
     return model
 
 

@@ -101,7 +101,7 @@ def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SemhubError(f"{file} is not JSON: {error}") from error
+        raise SemhubError(f"{file} is not JSON ({error}); expected {LAYOUT}.") from error
     if missing := [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]:
         raise SemhubError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
     return content
@@ -246,7 +246,7 @@ def run_lengths(text: str | bytes) -> list[int]:
     """
     codes = [ord(c) - 48 for c in (text.decode("latin-1") if isinstance(text, bytes) else text)]
     if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 32):
-        raise SemhubError(f"These are not compressed run lengths: {text!r:.60}.")
+        raise SemhubError(f"These are not compressed run lengths: {text!r:.60}. Give the counts of a COCO file.")
     runs: list[int] = []
     value = shift = 0
     for code in codes:
