@@ -63,7 +63,7 @@ def transfer_result(model):
 def trajectory(model):
     anchors = model.W_U.T[3:7].detach()
     own = states("red dog", "two two")(model)
-    return trajectories(own, anchors, anchor_names="abcd", labels=["1", "2"], provenance=provenance_of(model))
+    return trajectories(own, anchors, anchor_names=[*"abcd"], labels=["1", "2"], provenance=provenance_of(model))
 
 
 def sweep_result(model):

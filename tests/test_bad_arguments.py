@@ -4,11 +4,7 @@ The rows come from the package itself: a new public function, argument or comman
 fails here.
 """
 
-from functools import partial
-
-import numpy as np
 import pytest
-import torch
 import typer
 from typer.testing import CliRunner
 
@@ -16,12 +12,13 @@ import models
 import semhub_lens as shl
 import wrong_methods
 import wrong_values as wrong
+from refusals import RUNS, came, outcome, with_value
 from semhub_lens.base.arguments import shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.cli import main as command
 from semhub_lens.model import loading
 from semhub_lens.report import results_page
-from wrong_methods import METHODS, UNREAD, arguments_of
+from wrong_methods import METHODS, UNREAD, arguments_of, many
 
 CALLS = {name: thing for name, thing in wrong.public().items() if name not in wrong.RECORDS}
 
@@ -31,7 +28,8 @@ def model():
     """With what is found out once a model, and with results that wrong values stand beside."""
     model = models.tiny("bridge")
     shl.check(model)
-    wrong.lens(model), wrong.classifier(model), wrong.leg(model)
+    wrong.lens(model), wrong.classifier(model), wrong.leg(model), wrong_methods.attribution(model)
+    wrong.saved_states(model)
     return model
 
 
@@ -45,8 +43,10 @@ def at_rest(model, unchecked):
     """A model that may not run."""
 
     def run(module, args):
+        RUNS.append(1)
         raise AssertionError("the model ran")
 
+    RUNS.clear()
     handle = next(iter(model.blocks)).register_forward_pre_hook(run)
     yield model
     handle.remove()
@@ -57,6 +57,46 @@ def test_every_public_function_and_argument_has_wrong_values():
     for name, thing in CALLS.items():
         for argument in arguments_of(thing):
             assert wrong.kind_of(name, argument) in wrong.WRONG, f"{name}({argument}=) has no kind in wrong_values"
+            assert values_for(name, argument), f"{name}({argument}=) has no wrong value"
+
+
+def values_for(name, argument):
+    """The wrong values of an argument, without those that are right for this function."""
+    right = [repr(value) for value in wrong.RIGHT.get(f"{name}.{argument}", wrong.RIGHT.get(argument, ()))]
+    return [value for value in wrong.WRONG[wrong.kind_of(name, argument)] if repr(value) not in right]
+
+
+def test_what_is_new_is_noticed(monkeypatch):
+    """A function, one of a module, a class method, a method, an inherited one, a static one, a command, an option."""
+
+    def new(value, *several):
+        return value, several
+
+    class Base:
+        def inherited(self, value):
+            return value
+
+    class New(Base):
+        unbound = staticmethod(new)
+
+        def method(self, *several):
+            return several
+
+        @classmethod
+        def made(cls, value):
+            return value
+
+    for thing in (new, Base.inherited, New.method):
+        thing.__module__ = "semhub_lens.new"
+    for name, thing in {"new": new, "New": New}.items():
+        monkeypatch.setattr(shl, name, thing, raising=False)
+    monkeypatch.setattr(shl, "__all__", [*shl.__all__, "new", "New"])
+    monkeypatch.setattr(shl.metric, "other", new, raising=False)
+    monkeypatch.setattr(new, "__module__", shl.metric.__name__)
+    assert wrong.public().keys() - CALLS.keys() - wrong.RECORDS == {"new", "New", "New.made", "metric.other"}
+    known = METHODS.keys() | wrong_methods.INSIDE.keys()
+    assert {name.rpartition(".")[2] for name in wrong_methods.public().keys() - known} == {"inherited", "method", "new"}
+    assert arguments_of(new) == ["value", "several"] and many(new, "several")
 
 
 @pytest.mark.parametrize("name", [name for name, (_, make) in wrong.GOOD.items() if make])
@@ -65,71 +105,14 @@ def test_the_right_call_is_taken(model, unchecked, name):
     function(**make(model))
 
 
-def came(value):
-    """What a message may say of the value."""
-    if isinstance(value, wrong.Of):
-        return [""]
-    named = [type(value).__name__, repr(value)[:20]]
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return [
-            *named,
-            "shape",
-            "NaN",
-            "zero",
-            "norm",
-            "width",
-            "entries",
-            "no tokens",
-            "none",
-            "nan",
-            "references",
-            str(tuple(value.shape)),
-            *([] if 0 in value.shape else [str(value.max().item())]),
-        ]
-    if isinstance(value, str):
-        return [repr(value)[1:-1][:20], "str"] if value.strip() else ["empty", "blank", repr(value)]
-    if isinstance(value, list | tuple | dict):
-        return [
-            *named,
-            *(part for entry in value for part in came(entry)),
-            *(part for entry in (value.values() if isinstance(value, dict) else ()) for part in came(entry)),
-            "empty",
-            "no ",
-            "none",
-            "got ()",
-            str(len(value)),
-        ]
-    return [*named, f"{value:g}"] if isinstance(value, float | int) else named
-
-
-def outcome(call, value):
-    """What is wrong with how a call ends; None where it is refused as it should be."""
-    try:
-        call()
-    except SemhubError as error:
-        message = str(error)
-        if not all(character.isprintable() or character == "\n" for character in message):
-            return f"unprintable: {message!r}"
-        if len(message) > 1500:
-            return f"{len(message)} characters: {message[:200]!r}"
-        if not any(part in message for part in came(value)):
-            return f"does not say what came: {message}"
-        return None if len(message.split()) > 4 else f"does not say what to do: {message}"
-    except BaseException as error:
-        return f"{type(error).__name__}: {str(error)[:150]}"
-    return "taken"
-
-
 def rows(model, name):
     """Argument and wrong value of every row of a function, with what is wrong about its end."""
     function, make = wrong.GOOD[name]
     right = make or wrong.STUBS.get(name, lambda model: {})
     for argument in arguments_of(function):
-        known = [repr(value) for value in wrong.RIGHT.get(f"{name}.{argument}", wrong.RIGHT.get(argument, ()))]
-        for value in wrong.WRONG[wrong.kind_of(name, argument)]:
+        for value in values_for(name, argument):
             made = value.make(model) if isinstance(value, wrong.Of) else value
-            if repr(value) not in known:
-                yield argument, made, outcome(partial(function, **right(model) | {argument: made}), value)
+            yield argument, made, outcome(with_value(function, right(model), argument, made), value)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -173,8 +156,8 @@ def test_wrong_values_of_methods_are_refused_before_the_model_runs(owners, at_re
     for argument, values in wrongs.items():
         for value in values:
             made = value.make(at_rest) if isinstance(value, wrong.Of) else value
-            call = partial(method_of(owners[name], name), **given(wrongs, at_rest) | right | {argument: made})
-            fault = outcome(call, value)
+            method = method_of(owners[name], name)
+            fault = outcome(with_value(method, given(wrongs, at_rest) | right, argument, made), value)
             faults += [f"{argument}={shown(made)}: {fault}"] if fault else []
     assert not faults, "\n".join(["", *faults])
 
@@ -185,10 +168,60 @@ OPTIONS = {
 }
 
 
+def words_for(name, option):
+    """The wrong values of an option; an empty one is wrong for every option that has a value."""
+    given = wrong.COMMANDS[name].get(option) or wrong.SHARED.get(option, [])
+    return given if getattr(OPTIONS[name][option], "is_flag", False) else [*given, ""]
+
+
 def test_every_command_and_option_has_wrong_values():
+    """Flags have none; `tests/training` has those of `train-spoke`."""
     assert OPTIONS.keys() == wrong.COMMANDS.keys()
     for name, options in OPTIONS.items():
         assert options.keys() == (wrong.COMMANDS[name].keys() | (wrong.SHARED.keys() & options.keys())), name
+        flags = {key for key, entry in options.items() if getattr(entry, "is_flag", False)}
+        assert [key for key in options if len(words_for(name, key)) < 2 and key not in flags] == [], name
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "train-spoke"])
+def test_the_right_command_is_done_or_reaches_the_model(at_rest, monkeypatch, tmp_path, name):
+    """Else a wrong option could be refused for what is wrong with the others."""
+    monkeypatch.chdir(tmp_path)
+    for module in (loading, results_page):
+        monkeypatch.setattr(module, "load", lambda *given, **settings: at_rest)
+    quick = {"check": ["--no-reference"], "results": ["--only", "arithmetic.logit_lens"]}.get(name, [])
+    ended = CliRunner().invoke(command.app, [name, *wrong.NEEDED.get(name, []), *quick])
+    assert RUNS or ended.exit_code == 0, f"{ended.output} {ended.exception!r}"
+
+
+def command_with(name, option, values):
+    """A command with a wrong option, or a wrong argument in place of the right one."""
+    entry = OPTIONS[name][option]
+    if isinstance(entry, typer.core.TyperArgument):
+        return [name, *values]
+    needed = wrong.NEEDED.get(f"{name} {entry.opts[0]}", wrong.NEEDED.get(name, []))
+    words = [name, *needed, entry.opts[0], *values]
+    if option in ("backend", "device", "dtype") and "model" in OPTIONS[name]:
+        words += [str(wrong.host())] if name in ("check", "info") else ["--model", str(wrong.host())]
+    return words
+
+
+def ending(words, option, values):
+    """What is wrong with how a command ends; None where it is refused as it should be."""
+    RUNS.clear()
+    ended = CliRunner().invoke(command.app, words)
+    refused = isinstance(ended.exception, SemhubError)
+    if RUNS:
+        return "the model ran"
+    if ended.exit_code not in (1, 2) or not (refused or isinstance(ended.exception, SystemExit)):
+        return f"{ended.exit_code} {ended.exception!r}"[:300]
+    said = str(ended.exception) if refused else ended.output
+    named = [option] if option[0] == "-" else []
+    if not refused and option not in said:
+        return f"does not name the option: {said[:200]}"
+    if not any(part in said for part in (*named, *(part for value in values for part in came(value)))):
+        return f"does not say what came: {said[:200]}"
+    return None if len(said.split()) > 4 else f"does not say what to do: {said}"
 
 
 @pytest.mark.parametrize("name", [name for name, options in OPTIONS.items() if options])
@@ -201,17 +234,10 @@ def test_wrong_options_are_refused_before_the_model_runs(at_rest, name, monkeypa
         loads = real if option in ("model", "backend", "device", "dtype") else lambda *given, **settings: at_rest
         for module in (loading, results_page):
             monkeypatch.setattr(module, "load", loads)
-        for value in wrong.COMMANDS[name].get(option) or wrong.SHARED.get(option, []):
-            made = str(value.make(at_rest)) if isinstance(value, wrong.Of) else value
-            given = [] if isinstance(entry, typer.core.TyperArgument) else wrong.NEEDED.get(name, [])
-            words = [made] if isinstance(entry, typer.core.TyperArgument) else [entry.opts[0], made]
-            if option in ("backend", "device", "dtype") and "model" in OPTIONS[name]:
-                words += ["--model", str(wrong.host())] if name not in ("check", "info") else [str(wrong.host())]
-            ended = CliRunner().invoke(command.app, [name, *given, *words])
-            said = str(ended.exception) if isinstance(ended.exception, SemhubError) else ended.output
-            if ended.exit_code not in (1, 2) or not isinstance(ended.exception, SemhubError | SystemExit):
-                faults.append(f"{option}={made[:40]!r}: {ended.exit_code} {ended.exception!r}"[:300])
-            elif isinstance(ended.exception, SystemExit) and entry.opts[0] not in said:
-                faults.append(f"{option}={made[:40]!r}: does not name the option: {said[:200]}")
+        for value in words_for(name, option):
+            made = value.make(at_rest) if isinstance(value, wrong.Of) else value
+            values = [str(one) for one in made] if isinstance(made, tuple) else [str(made)]
+            fault = ending(command_with(name, option, values), entry.opts[0], values)
+            faults += [f"{option}={' '.join(values)[:40]!r}: {fault}"] if fault else []
     assert not faults, "\n".join(["", *faults])
     assert not list((tmp_path / "here").iterdir())

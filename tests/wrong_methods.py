@@ -4,6 +4,8 @@ As `wrong_values`, but the values stand with their argument: hardly two methods 
 """
 
 import inspect
+from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ import wrong_values as wrong
 from semhub_lens import spokes
 from semhub_lens.base.results import Result
 from semhub_lens.scores.damage import CleanRun
+from semhub_lens.spokes import encoders
 from wrong_values import ESC, INF, NAN, QUIET, Of, spoilt, states
 
 ROWS = ["a", 1.5, True, 99, -1, NAN]
@@ -25,6 +28,7 @@ TEXTS = [None, 5, [], [5], "red \ud800"]
 MEDIA = [None, 5, "a.png", [], ["a.png"], [5]]
 ENTRIES = ["a", None, [1.0], states(4, 2, 5), states(3, 2, 32)]
 """States of another width, or of another number of layers."""
+NO_FEATURES = [None, 5, "a", [1.0], states(2, 4), states(2, 2, 4), states(2, 1, 5)]
 
 
 def seen(model: Any, probe: Any) -> Any:
@@ -50,8 +54,28 @@ def translators(model: Any) -> Any:
     return shl.Translators.load(wrong.saved_translators(model))
 
 
+@cache
+def attribution(model: Any) -> Any:
+    return samples.SAMPLES["AttributionResult"](model)
+
+
 def explorer(model: Any) -> Any:
     return shl.Explorer(model, SimpleNamespace(observe=lambda *given, **settings: 0, asked={}))
+
+
+class Looking(wrong.Sighted):
+    """Looks at pictures as the packaged encoder does, and gives features without its weights."""
+
+    def __call__(self, media: Any) -> Any:
+        return torch.stack([encoders.pixels(one) for one in media])[:, 0, :1, :4]
+
+
+def projector(model: Any) -> Any:
+    return spokes.Projector(wrong.shape())
+
+
+def spoke(model: Any) -> Any:
+    return spokes.Spoke(model, Looking(), projector(model))
 
 
 def predictions(model: Any) -> Any:
@@ -150,6 +174,11 @@ METHODS: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
     "TransferResult.cell": (
         samples.transfer_result, {"train": "words", "test": "digits"}, {"train": CHOICES, "test": CHOICES},
     ),
+    "LensResult.with_attribution": (
+        wrong.lens, {},
+        {"found": [None, 5, "a", [], Of(lambda m: replace(attribution(m), position=99)),
+         Of(lambda m: attribution(models.tiny("bridge", seed=1)))]},
+    ),
     "Translators.__call__": (
         translators, {"states": states(2, 32), "layer": 1},
         {"states": ["a", None, [1.0], states(2, 5)], "layer": ["a", None, 1.5, True, -1, 3, 99, [1]]},
@@ -165,6 +194,26 @@ METHODS: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
         lambda m: CleanRun(m, ["red"], progress=False), {"hooks": []}, {"hooks": wrong.WRONG["hooks"]},
     ),
     "Explorer.wait": (explorer, {"timeout": 0.01}, {"timeout": ["a", -1, NAN, [1.0]]}),
+    "Projector.forward": (
+        projector, {"features": states(2, 1, 4)}, {"features": NO_FEATURES, "dropout": [5, "a", [1.0]]},
+    ),
+    "Projector.hidden": (
+        projector, {"features": states(2, 1, 4)},
+        {"features": NO_FEATURES, "shown": [5, "a", ["a"], [1], [-1], [1.5], [None]]},
+    ),
+    "Projector.shares": (
+        lambda m: spokes.Projector(spokes.Shape(chunks=1, d_in=4, d_model=32, codes=2)),
+        {"features": states(2, 1, 4)}, {"features": NO_FEATURES},
+    ),
+    "Projector.standardise": (
+        lambda m: spokes.Projector(spokes.Shape(chunks=1, d_in=4, d_model=32, standardised=True)),
+        {"features": states(2, 1, 4)}, {"features": [*NO_FEATURES, states(1, 1, 4)]},
+    ),
+    "Spoke.embed": (spoke, {"media": wrong.pixels()}, {"media": MEDIA}),
+    "Spoke.prompt": (
+        spoke, {"text": "<image> two", "media": wrong.pixels()},
+        {"text": [*TEXTS, "", "two", "<image> <image>", "<audio> two", "<image> \ud800"], "media": MEDIA},
+    ),
     "SentenceEncoder.encode": (bare(shl.SentenceEncoder), {}, {"texts": TEXTS}),
     "SentimentClassifier.__call__": (bare(shl.SentimentClassifier), {}, {"texts": TEXTS}),
     "AudioEncoder.__call__": (bare(spokes.AudioEncoder), {}, {"media": MEDIA}),
@@ -183,21 +232,20 @@ INSIDE = {
     "PositionedHook.check": "by runs, with prompts of theirs",
     "PassCounter.window": "by hooks",
     "Encoder.__call__": "an annotation",
-    "Projector.forward": "by spokes and trainings, on features that an encoder made",
-    "Projector.hidden": "as `forward`",
-    "Projector.shares": "as `forward`",
-    "Projector.standardise": "as `forward`",
-    "Projector.vectors": "as `forward`",
-    "Spoke.embed": "its encoder looks at the media",
-    "Spoke.prompt": "its encoder looks at the media; `tests/spokes`",
+    "Projector.vectors": "by `forward` and trainings, on what `hidden` or `shares` made",
 }
 """Methods without a row, and who calls them."""
 
 
 def arguments_of(thing: Any) -> list[str]:
-    """Names of what a function or a method is called with, without `*many` and `**settings`."""
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [name for name, entry in inspect.signature(thing).parameters.items() if entry.kind not in kinds]
+    """Names of what a function or a method is called with, without `**settings`."""
+    named = inspect.signature(thing).parameters.items()
+    return [name for name, entry in named if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+def many(thing: Any, argument: str) -> bool:
+    """Whether the argument takes any number of values (`*argument`)."""
+    return inspect.signature(thing).parameters[argument].kind is inspect.Parameter.VAR_POSITIONAL
 
 
 def public() -> dict[str, Any]:
@@ -207,8 +255,10 @@ def public() -> dict[str, Any]:
     for kind in [value for module in modules for name, value in vars(module).items() if name[0] != "_"]:
         if not isinstance(kind, type) or issubclass(kind, Exception):
             continue
-        for key, method in vars(kind).items():
+        for key, entry in [pair for base in kind.__mro__ for pair in vars(base).items()]:
+            bound = not isinstance(entry, staticmethod)
+            method = entry if bound else entry.__func__
             own = inspect.isfunction(method) and method.__module__.startswith("semhub_lens.")
-            if own and (key[0] != "_" or key in ("__call__", "__getitem__")) and arguments_of(method)[1:]:
+            if own and (key[0] != "_" or key in ("__call__", "__getitem__")) and arguments_of(method)[bound:]:
                 found[method.__qualname__] = method
     return found | {"Result.load": Result.load}

@@ -388,7 +388,7 @@ NO_NUMBERS = ["a", None, NAN, INF, -INF, [1.0]]
 NO_COUNTS = [0, -1, 1.5, "a", NAN, True]
 NO_WHOLE = [1.5, "a", NAN, True]
 LAYERS = ["a", 1.5, -1, 99, NAN]
-PATHS = [None, 5, b"a", Of(lambda m: folder() / "nothing" / "here.safetensors"), Of(lambda m: folder())]
+PATHS = [None, 5, b"a", "", " ", Of(lambda m: folder() / "nothing" / "here.safetensors"), Of(lambda m: folder())]
 
 NO_IDS = [[69], [-1], [1.5], [True], torch.tensor([69]), torch.tensor([1.5]), torch.tensor(5), torch.ones(3).bool(),
     torch.zeros(1, 1, 2, dtype=torch.long), {"input_ids": [1, 4], "attention_mask": [1]}, {"input_ids": [[1.5]]},
@@ -440,7 +440,7 @@ WRONG = {
     "metric": [None, 5, "kl", [print]], "function": [None, 5, "a"], "optional function": [5, "a"],
     "measure": [None, 5, "a"], "result": [None, 5, "a", {"a": 1}],
     "optional part": [5, "a", []], "part": [None, 5, "a", []],
-    "path": PATHS, "new path": [None, 5, b"a", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html")],
+    "path": PATHS, "new path": [None, 5, b"a", "", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html")],
     "ids": [None, 5, "abc", [], [1.5], ["a"], [[1, 4]], [None], torch.tensor([[1, 4], [1, 5]]), torch.tensor([NAN])],
     "tokens": [None, 5, "abc", [1.5], ["a"], [None]],
     "tensor of ids": [None, 5, "abc", [1], torch.tensor([], dtype=torch.long), torch.tensor([[1, 4]])],
@@ -495,7 +495,7 @@ KINDS = {
     "target": "languages of a pair", "state": "vector", "source_positions": "source positions", "stacks": "stacks",
     "source_prompts": "sources of concepts", "target_prompts": "prompts", "sentences": "anything",
     "trained_on": "language",
-    "parts": "anything", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
+    "parts": "measure", "widget": "part", "align": "align", "position": "position", "contrast": "flag",
     "sound": "sound", "token": "asked tokens", "messages": "messages", "ending": "optional choice",
     "thinking": "choice", "function": "function",
     "steps": "count", "learning_rate": "budget", "weight_decay": "temperature", "candidates": "fold",
@@ -544,7 +544,7 @@ KINDS = {
     "Prompt.from_processor.processor": "part", "Prompt.from_processor.images": "pictures",
     "Prompt.from_processor.audio": "sounds", "SentimentClassifier.sentences": "labelled sentences",
     "spokes.Projector.scale": "budget", "spokes.reader_for.spoke": "spoke of a model",
-    "spokes.reader_for.template": "name",
+    "spokes.reader_for.template": "format",
     "residual_stream.read": "read", "logit_lens.prompt": "long text",
     "direction.prompts.read": "read", "picture_map.layer": "optional layer",
     "printable.ids": "tokens", "printable.tokenizer": "tokenizer", "relevance.prompts": "texts",
@@ -553,7 +553,7 @@ KINDS = {
     "spokes.Card.name": "name", "spokes.Card.encoder": "name", "spokes.Card.model": "name",
     "spokes.Shape.embeddings": "count", "spokes.Spoke.encoder": "part", "spokes.Spoke.card": "optional part",
     "spokes.load.model": "optional model", "spokes.load.name": "spoke name", "spokes.save_projector.path": "new path",
-    "spokes.reader_for.modality": "choice", "spokes.reader_for.processor": "anything",
+    "spokes.reader_for.modality": "choice", "spokes.reader_for.processor": "optional text",
     "steering_scores.damage.read_at": "one place", "steering_scores.next_token.targets": "score targets",
     "steering_scores.next_token.prompts": "several prompts", "steering_scores.continuations.prompts": "several prompts",
     "steering_scores.damage.texts": "several prompts", "sweep.direction": "measure", "sweep.name": "name",
@@ -565,16 +565,16 @@ KINDS = {
 
 WRONG |= {
     "optional sample": [*NO_COUNTS, 15], "new page": [*WRONG["new path"], Of(lambda m: folder() / "page.json")],
-    "runs": [5, b"a", Of(lambda m: lexicon()), Of(lambda m: lexicon() / "inside")],
+    "runs": [5, b"a", "", Of(lambda m: lexicon()), Of(lambda m: lexicon() / "inside")],
     "ids of experiments": [5, "probing", [], ["nothing"], [5], [None], [ESC]],
     "model names": [None, 5, "gemma-3-270m", [], [5], ["nothing"], ["no-such.gguf"], [ESC]],
     "readers": [5, "a", ["a"], [None]], "reader": ["a", 5, Of(lambda m: m)],
-    "corpus": [5, b"a", "no-such-folder/x"], "baseline": ["yes", 1.5, None, Of(lambda m: models.tiny_llama())],
+    "corpus": [5, b"a", "", "no-such-folder/x"], "baseline": ["yes", 1.5, None, Of(lambda m: models.tiny_llama())],
     "reference model": ["a", 5, Of(lambda m: torch.nn.Linear(2, 2)), Of(lambda m: m)],
     "pictures": [5, "a.png", "http://x.invalid/a.png", [], [5], [None]],
     "sounds": [Of(lambda m: 5), Of(lambda m: "a.wav"), Of(lambda m: [None])],
     "labelled sentences": [5, "a", [], ["a"]], "optional model": ["gemma-3-270m", 5, Of(lambda m: models.tiny_llama())],
-    "spoke of a model": [5, "nothing", Of(lambda m: lexicon())],
+    "spoke of a model": [5, "", "nothing", Of(lambda m: lexicon())],
     "optional text": [5, b"a"], "places": [5, "ab", ["a"], [1.5], [None]],
     "optional prompt": [5, b"red", ["red", "dog"], "", HALF, [69], Of(lambda m: many())],
     "prompts or states": [
@@ -590,8 +590,8 @@ WRONG |= {
         [{"role": "user", "content": 5}], [{"role": "user", "content": [{"type": "image"}]}], [{"role": "a:b",
         "content": "red"}], [{"role": "user", "content": ""}], [{"role": "user", "content": HALF}]],
     "names of a template": [5, "a", [1], {1: 2}, {"nothing": 2}, {"tokenize": True}],
-    "template": [5, ["a"]], "optional name": [5, b"a"],
-    "data set": [None, 5, "a", {"a": 1}], "folder": [5, b"a", Of(lambda m: lexicon())],
+    "template": [5, ["a"]], "optional name": [5, b"a"], "format": [None, 5, b"a", "", "nothing", "{} {}", "{0}"],
+    "data set": [None, 5, "a", {"a": 1}], "folder": [5, b"a", "", Of(lambda m: lexicon())],
     "any vector": [None, "a", [1.0] * 32, 5, states(0), spoilt(NAN, 32), spoilt(INF, 32)],
     "targets": ["two", 5, ["banana"], [["red house"]], [1.5], [[None]], [69], [-1], [[[]]], [None], ["\ud800"]],
     "rows of targets": [None, 5, "ab", [], [["two"]], [["two", "five"]], [["two", "five"], ["five", "banana"]]],
@@ -620,13 +620,13 @@ WRONG |= {
     "test": [5, "a", states(), (states(),), (states(2, 24, 31), labels()), (states(), ["a"]), (spoilt(NAN), labels())],
     "table": [None, "a", [[1.0]], torch.ones(69), torch.ones(69, 2)],
     "optional word": [5, b"red", "", "\ud800", "red house"],
-    "source": [None, 5, [1.0], torch.ones(5), torch.ones(2, 32), spoilt(NAN, 32), "nothing.safetensors",
+    "source": [None, 5, [1.0], torch.ones(5), torch.ones(2, 32), spoilt(NAN, 32), "", "nothing.safetensors",
         Of(lambda m: lexicon())],
     "one place": [None, 1.5, 99, "nothing", ESC], "sound positions": [None, 5, "a", [], [99], [0], ["a", "b"], [0,
     1.5]],
     "sound times": [None, 5, "a", [], [0.0], ["a", "b"], [NAN, 1.0], [1.0, 0.0]],
-    "report": [None, 5, b"a", (5, []), Of(lambda m: folder() / "nothing.html"), Of(lambda m: lexicon())],
-    "optional new path": [5, b"a", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html"),
+    "report": [None, 5, b"a", "", (5, []), Of(lambda m: folder() / "nothing.html"), Of(lambda m: lexicon())],
+    "optional new path": [5, b"a", "", Of(lambda m: folder()), Of(lambda m: lexicon() / "inside.html"),
         Of(lambda m: saved_report(m))],
     "two names": [None, 5, "ab", ["a"], ["a", "b", "c"], [5, 6]],
     "align": [None, 5, "middle", "", [5], ["ab"], [([0],)], [([], [0])], [(["a"], [0])], [([0.5], [0])], [([-1], [0])],
@@ -683,37 +683,46 @@ RECORDS = {"Calibration", "Choice", "Peak", "Predictions", "Provenance", "StateS
     "metric.Metric", "metric.LogitsMetric", "experiments.Experiment", "spokes.Encoder"}  # fmt: skip
 """What functions return, and types: nobody calls these to get something."""
 
-PACKAGED_MODELS = ["nothing", "", "no-such.gguf", ESC]
-SHARED = {
-    "model": PACKAGED_MODELS, "backend": ["jax", ""], "device": ["banana"], "dtype": ["float8", ""],
-    "n": ["a", "1.5", "0", "-1", "15", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": [], "as_json": [],
-}  # fmt: skip
+PACKAGED_MODELS = ["nothing", " ", "no-such.gguf", ESC, Of(lambda m: folder()), Of(lambda m: lexicon())]
 FREE = []
-"""Takes any value."""
+"""A flag, which has no value."""
+SHARED = {
+    "model": PACKAGED_MODELS, "backend": ["jax"], "device": ["banana", " "], "dtype": ["float8"],
+    "n": ["a", "1.5", "0", "-1", "15", "nan"], "seed": ["a", "1.5", "nan", str(1 << 70)], "quiet": FREE,
+    "as_json": FREE,
+}  # fmt: skip
 COMMANDS = {
     "lens": {
-        "text": ["", "  ", "red \ud800", "two " * LONG], "html": [Of(lambda m: folder())],
-        "top_k": ["a", "0", "-1", "70", "nan"], "norm": ["layer", ""], "languages": FREE, "as_json": FREE,
+        "text": ["  ", "red \ud800", "two " * LONG], "html": [Of(lambda m: folder()), Of(lambda m: lexicon() / "in")],
+        "top_k": ["a", "1.5", "0", "-1", "70", "nan"], "norm": ["layer", "Final"], "languages": FREE, "as_json": FREE,
     },
     "new": {
-        "path": ["", "start.txt", ESC, Of(lambda m: folder()), Of(lambda m: lexicon() / "start.py")],
+        "path": ["start.txt", ESC, Of(lambda m: folder()), Of(lambda m: lexicon() / "start.py")],
         "data": ["no-such-file", Of(lambda m: folder()), Of(lambda m: lexicon())],
     },
     "check": {"reference": FREE},
     "run": {
-        "experiment": ["nothing", "", ESC], "out": [Of(lambda m: lexicon())], "norm": ["layer", ""],
-        "convention": ["wrong", ""], "data": ["no-such-folder/x"], "baseline": FREE, "spoke": FREE, "template": FREE,
+        "experiment": ["nothing", ESC], "out": [Of(lambda m: lexicon())], "norm": ["layer"], "convention": ["wrong"],
+        "data": ["no-such-folder/x", "en=no-such-folder/x"], "baseline": FREE,
+        "spoke": ["nothing", ESC, "none.safetensors", "audio-gemma-3-270m", Of(lambda m: lexicon()),
+            Of(lambda m: saved_vector(m))],
+        "template": ["nothing", "{} {}", "{0}", ESC],
     },
     "report": {
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())],
-        "steering": FREE, "full": FREE, "compare": ["a.html"],
+        "steering": FREE, "full": FREE,
+        "compare": ["a.html", ("a.html", "b.html"), Of(lambda m: (lexicon(), lexicon())), Of(lambda m: (folder(),) * 2),
+            Of(lambda m: (saved_vector(m), saved_vector(m)))],
     },
     "results": {
         "out": [Of(lambda m: folder())], "runs": [Of(lambda m: lexicon())], "only": ["nothing", ESC],
-        "jobs": ["a", "0", "-1"],
+        "jobs": ["a", "0", "-1", "1.5", "nan"],
     },
     "experiments": {}, "info": {}, "models": {}, "train-spoke": {},
 }  # fmt: skip
-"""By command and option, wrong values; `SHARED` has those of options that several commands have."""
-NEEDED = {"lens": ["red"], "new": ["start.py"], "run": ["arithmetic.logit_lens"]}
-"""What a command does not run without."""
+"""By command and option, wrong values besides an empty one; `SHARED` has those of options of several commands."""
+NEEDED = {
+    "lens": ["red"], "new": ["start.py"], "run": ["arithmetic.logit_lens"], "run --spoke": ["vision.similarity"],
+    "run --template": ["vision.similarity"], "run --data": ["multilingual.similarity"],
+}  # fmt: skip
+"""What a command, or one of its options, does not run without."""

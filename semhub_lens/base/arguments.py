@@ -61,9 +61,7 @@ def _checking(function: Any, name: str) -> Any:
         for key, entry in signature.parameters.items()
         if entry.annotation is not inspect.Parameter.empty and entry.kind is not inspect.Parameter.VAR_KEYWORD
     }
-    for key, entry in signature.parameters.items():
-        if key in known and entry.kind is inspect.Parameter.VAR_POSITIONAL:
-            known[key] = tuple[entry.annotation, ...]
+    many = [key for key, entry in signature.parameters.items() if entry.kind is inspect.Parameter.VAR_POSITIONAL]
 
     @wraps(function)
     def call(*args: Any, **settings: Any) -> Any:
@@ -73,11 +71,13 @@ def _checking(function: Any, name: str) -> Any:
             wrong = next((key for key in settings if key not in signature.parameters), None)
             raise TypeError(f"{name}() {error}{nearest(wrong, signature.parameters)}") from None
         for key, value in bound.arguments.items():
-            if key in known and not _fits(value, known[key]):
-                wanted = _described(known[key])
-                hint = ": put it into a list" if isinstance(value, str) and "a list" in wanted else ""
-                hint += nearest(value, _words(known[key]))
-                raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{hint}.")
+            for one in value if key in many else (value,):
+                if key in known and not _fits(one, known[key]):
+                    wanted = _described(known[key])
+                    hint = ": put it into a list" if isinstance(one, str) and "a list" in wanted else ""
+                    hint += nearest(one, _words(known[key]))
+                    takes = f"each of *{key} is" if key in many else f"{key}= takes"
+                    raise SemhubError(f"{name}(): {takes} {wanted}, got {shown(one)}{hint}.")
         with as_delivered() if is_set() else nullcontext():
             return function(*args, **settings)
 

@@ -25,14 +25,16 @@ def user_path(path: Any) -> Path:
     """The path with `~` as the home folder.
 
     Raises:
-        SemhubError: not a path, the home folder of an unknown user, or a path that the system does not look up: a name
-            that is too long, half a character, a null character, a folder that may not be entered.
+        SemhubError: not a path, an empty text, the home folder of an unknown user, or a path that the system does not
+            look up: a name that is too long, half a character, a null character, a folder that may not be entered.
 
     Example:
         >>> from semhub_lens.base.files import user_path
         >>> user_path("~/lens.html") == Path.home() / "lens.html"
         True
     """
+    if isinstance(path, str) and not path.strip():
+        raise SemhubError(f"The path is empty ({path!r}); give the path of a file or folder.")
     try:
         whole = Path(path).expanduser()
     except TypeError as error:
@@ -43,8 +45,25 @@ def user_path(path: Any) -> Path:
         whole.stat()
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) not in ABSENT:
-            raise SemhubError(f"The path {shown(str(path))} cannot be used: {reason(error)}.") from error
+            raise SemhubError(
+                f"The path {shown(str(path))} cannot be used: {reason(error)}. Give another path."
+            ) from error
     return whole
+
+
+@contextmanager
+def in_utf8(path: Path) -> Iterator[None]:
+    """Name the file if a text is read from it that is not UTF-8.
+
+    Raises:
+        SemhubError: the bytes are not UTF-8.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SemhubError(
+            f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
 
 
 def inside(folder: Path, name: str) -> Path:

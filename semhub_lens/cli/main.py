@@ -24,6 +24,7 @@ from semhub_lens.cli.options import (
     MODEL,
     Backend,
     Baseline,
+    Commands,
     Compare,
     ConventionName,
     Device,
@@ -49,6 +50,7 @@ from semhub_lens.cli.options import (
     load_model,
     one_voice,
     only_ours,
+    require_media_options,
     say,
 )
 from semhub_lens.cli.printed import answer
@@ -67,6 +69,7 @@ from semhub_lens.views.page import write_html
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
+    cls=Commands,
     help="Read, compare and steer the semantic hub of a language model.",
     no_args_is_help=True,
     epilog="Exit status: 0 done, 1 a check failed, 2 an error that you can fix, 130 stopped.",
@@ -177,8 +180,7 @@ def run(
 ) -> None:
     """Run one experiment; print its verdicts and save table, tensors, record and figure."""
     (chosen,) = registry.require_experiments([experiment])
-    if spoke is not None and not chosen.modality:
-        raise SemhubError(f"{experiment} reads no pictures and no sound, got --spoke {spoke!r}. Leave --spoke out.")
+    require_media_options(chosen, spoke, template)
     registry.require_sample(n, seed)  # before the model is loaded
     require_place(out)
     loaded = load_model(model, backend, device, dtype)
@@ -186,18 +188,9 @@ def run(
     if chosen.modality:
         reader = spokes.reader_for(loaded, chosen.modality, spoke=spoke, processor=model, template=template)
     result = registry.run(
-        experiment,
-        loaded,
-        n=n,
-        seed=seed,
-        norm=cast(Norm | None, norm),
-        convention=cast(Convention, convention),
-        data=data,
-        baseline=baseline,
-        out=out,
-        reader=reader,
-        progress=not quiet,
-    )
+        experiment, loaded, n=n, seed=seed, norm=cast(Norm | None, norm), convention=cast(Convention, convention),
+        data=data, baseline=baseline, out=out, reader=reader, progress=not quiet,
+    )  # fmt: skip
     saved = user_path(out) / experiment
     files = f"saved: {saved}/items.parquet, result.safetensors, run.json, figure.html"
     answer([result], {"saved": str(saved)}, files, as_json, quiet)

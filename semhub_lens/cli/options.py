@@ -2,24 +2,27 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from semhub_lens.base.arguments import nearest
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.processes import in_step, is_main
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.experiments.job import Convention
+from semhub_lens.experiments.runs import Experiment
 from semhub_lens.model import loading
 from semhub_lens.model.facts import Model
 from semhub_lens.model.readout import Norm
@@ -132,6 +135,26 @@ def example(arguments: str) -> str:
     return f"Example: semhub {arguments}"
 
 
+class Commands(TyperGroup):
+    """All commands. They refuse an empty value, because typer reads an empty path as the current folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after `semhub`."""
+        if not ctx.resilient_parsing:  # of a shell that completes a command
+            _require_values(args[: args.index("--")] if "--" in args else args)
+        return super().parse_args(ctx, args)
+
+
+def _require_values(words: Sequence[str]) -> None:
+    for before, word in pairwise(("", *words)):
+        joined = re.fullmatch(r"(--[\w-]+)=", word)
+        if joined or (not word and before.startswith("-")):
+            option = joined[1] if joined else before
+            raise SemhubError(f"The value of {option} is empty (''). Give a value, or leave out {option}.")
+        if not word:
+            raise SemhubError("An argument is empty (''). See semhub COMMAND --help for what a command takes.")
+
+
 class TextCommand(TyperCommand):
     """A command whose argument is a text that may start with a dash."""
 
@@ -179,6 +202,17 @@ def one_voice() -> Iterator[None]:
             return
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             yield
+
+
+def require_media_options(experiment: Experiment, spoke: str | None, template: str) -> None:
+    """Refuse a spoke or a template for an experiment that reads text only.
+
+    Raises:
+        SemhubError: one of them is given, and the experiment has no pictures or sound.
+    """
+    if not experiment.modality and (spoke is not None or template != "{}"):
+        given = f"--template {template!r}" if spoke is None else f"--spoke {spoke!r}"
+        raise SemhubError(f"{experiment.id} reads text, but {given} is for pictures and sound. Leave it out.")
 
 
 def load_model(name: str, backend: str, device: str | None, dtype: str, check: bool = True) -> Model:

@@ -69,7 +69,9 @@ def starter(path: str | Path, model: str, data: str | Path | None) -> Path:
     """
     target = user_path(path)
     if target.suffix not in (".py", ".ipynb"):
-        raise SemhubError(f"A starter is a script or a notebook. Give a name that ends in .py or .ipynb; got {path!s}.")
+        raise SemhubError(
+            f"A starter is a script or a notebook: give a name that ends in .py or .ipynb, not {str(path)!r}."
+        )
     if target.exists():
         raise SemhubError(f"{target} already exists. Give another name.")
     require_file(target)

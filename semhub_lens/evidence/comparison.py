@@ -7,7 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
+from semhub_lens.base.rng import generator
 from semhub_lens.evidence.depth import DepthShare
 from semhub_lens.evidence.legs import Leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, bootstrap_mean, halves
@@ -82,6 +85,7 @@ class ReportComparison(Result):
         return pd.DataFrame(rows)
 
 
+@checked
 def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
     """The index in b of every item of a, with how they were matched; or None, with the reason.
 
@@ -105,20 +109,27 @@ def same_items(a: Leg, b: Leg) -> tuple[Int[Tensor, " item"] | None, str]:
     return torch.tensor([place[label] for label in a.labels]), "the same labels"
 
 
+@checked
 def nearest_entries(ours: int, theirs: int) -> tuple[Int[Tensor, " depth"], Int[Tensor, " depth"]]:
     """For every entry of the shallower model, the nearest entry of the other by depth; of two equally near, the lower.
+
+    Raises:
+        SemhubError: a model with fewer than two entries.
 
     Example:
         >>> from semhub_lens.evidence.comparison import nearest_entries
         >>> [entries.tolist() for entries in nearest_entries(3, 6)]
         [[0, 1, 2], [0, 2, 5]]
     """
+    if min(ours, theirs) < 2:
+        raise SemhubError(f"A model has at least two residual entries, got {ours} and {theirs}.")
     fewer, more = min(ours, theirs) - 1, max(ours, theirs) - 1
     entries = torch.arange(fewer + 1)
     nearest = (entries[:, None] * more - torch.arange(more + 1) * fewer).abs().argmin(1)
     return (entries, nearest) if ours <= theirs else (nearest, entries)
 
 
+@checked
 def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     r"""One leg of model a minus that of model b over the same items: the mean of $e^a_{\ell i} - e^b_{m(\ell) i}$.
 
@@ -126,9 +137,13 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     difference of the verdicts compares the effects at each model's own chosen layer, over the items that chose neither
     layer.
 
+    Raises:
+        SemhubError: a seed of more than 64 bits.
+
     Example:
         >>> difference(a.legs[0], b.legs[0], seed=0)  # doctest: +SKIP
     """
+    generator(seed)
     order, why = same_items(a, b)
     if order is None:
         return Difference(paired_by="", reason=why)

@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import Part
+from semhub_lens.evidence.draws import require_draws
 from semhub_lens.evidence.legs import ExperimentResult, Leg
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 
@@ -70,6 +72,7 @@ class DepthShare(Part):
         return "" if self.peak is None else f"{self.peak:.2f}"
 
 
+@checked
 def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> list[DepthShare]:
     """The share of depth of every data type in these experiments of one model, and of its kinds of legs.
 
@@ -80,11 +83,15 @@ def depth_shares(results: Sequence[ExperimentResult], *, draws: int = DRAWS) -> 
         draws: samples of items. Legs on the same data are resampled together, others separately. Each margin $m - b$ is
             that of the original items.
 
+    Raises:
+        SemhubError: no draws.
+
     Example:
         >>> from semhub_lens.evidence.depth import depth_shares
         >>> depth_shares([])
         []
     """
+    require_draws(draws)
     grouped: dict[str, list[tuple[str, Leg]]] = {}
     for result in results:
         for leg in result.legs:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
 from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, corrected_p, halves, null_curves, verdict
@@ -188,6 +189,7 @@ def verdict_row(experiment: str, leg: Leg) -> VerdictRow:
     )
 
 
+@checked
 def make_leg(
     effect: Float[Tensor, "layer item"],
     draw: NullDraw,
@@ -218,13 +220,20 @@ def make_leg(
             embedding.
 
     Raises:
-        SemhubError: too few items or layers, a NaN effect, or labels or a grid that do not match the effect.
+        SemhubError: too few items or layers, a NaN effect, or labels, a grid, curves, controls or placebos that do not
+            match the effect.
     """
     rows, items = effect.shape
     if (labels and len(labels) != items) or (grid and len(grid) != rows):
         raise SemhubError(
             f"The effect has {rows} rows and {items} items, got {len(grid)} cells and {len(labels)} labels."
         )
+    named = {**(controls or {}), **{name: values for name, (values, _) in (placebos or {}).items()}}
+    wrong = {name: values for name, values in curves.items() if len(values) != rows}
+    wrong |= {name: values for name, values in named.items() if values.shape != effect.shape}
+    if wrong:
+        name, values = next(iter(wrong.items()))
+        raise SemhubError(f"{name!r} has the shape {tuple(values.shape)}, but the effect has the shape {rows, items}.")
     interval = bootstrap_mean(effect, seed=seed)
     judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
     controls, placebos = dict(controls or {}), dict(placebos or {})

@@ -1,9 +1,5 @@
-"""From items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg.
+"""From items to curves: bootstrap intervals, permutation nulls, and the verdict of a leg."""
 
-Seeds are explicit and set a local generator; the caller's random state does not change.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,16 +7,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
-from semhub_lens.base.rng import derangement, generator
+from semhub_lens.base.rng import derangement
+from semhub_lens.evidence.draws import (
+    DRAWS,
+    LEVEL,
+    NullDraw,
+    best_row,
+    bootstrap_weights,
+    halves,
+    null_curves,
+    percentiles,
+    require_draws,
+    require_keys,
+    standardised,
+)
 
 Status = Literal["supported", "opposite", "not supported"]
-NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " layer"]]
-"""`(items, generator) -> mean effect per layer` of the items in one null draw: a pairing without a real effect."""
-
-LEVEL = 0.95
-DRAWS = 1000
 FEWEST_ITEMS = 16
 """With fewer items, the reporting half is too small for a percentile bootstrap (false positives above 4 %)."""
 
@@ -52,21 +57,14 @@ class Verdict(Part):
     """Items in the reporting half."""
 
 
-def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw item"]:
-    """How often each item occurs in each bootstrap sample of `items` items."""
-    chosen = torch.randint(items, (draws, items), generator=generator(seed))
-    return torch.zeros(draws, items, dtype=torch.float32).scatter_add_(
-        1, chosen, torch.ones(draws, items, dtype=torch.float32)
-    )
-
-
+@checked
 def bootstrap_mean(
     values: Float[Tensor, "layer item"], *, seed: int, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
     """Mean over items with its percentile bootstrap interval; a single item has none, so its ends are NaN.
 
     Raises:
-        SemhubError: no items.
+        SemhubError: no items, no draws, or a level that is not between 0 and 1.
 
     Example:
         >>> interval = bootstrap_mean(torch.ones(1, 5), seed=0)
@@ -76,27 +74,7 @@ def bootstrap_mean(
     return grouped_bootstrap_mean(values, torch.arange(values.shape[-1]), seed=seed, draws=draws, level=level)
 
 
-def percentiles(
-    draws: Float[Tensor, "layer draw"], level: float = LEVEL
-) -> tuple[Float[Tensor, " layer"], Float[Tensor, " layer"]]:
-    """The central interval that contains `level` of the draws."""
-    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
-    low, high = torch.quantile(draws, edges, dim=-1)
-    return low, high
-
-
-def null_curves(draw: NullDraw, items: Int[Tensor, " item"], *, seed: int, draws: int) -> Float[Tensor, "draw layer"]:
-    """Mean effect per layer in `draws` null draws."""
-    rng = generator(seed)
-    return torch.stack([draw(items, rng) for _ in range(draws)])
-
-
-def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, " report"]]:
-    """Split items at random: one half to choose a layer, the other to report on."""
-    order = torch.randperm(items, generator=generator(seed))
-    return order[: items // 2].sort().values, order[items // 2 :].sort().values
-
-
+@checked
 def verdict(
     effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500, baseline: bool = True
 ) -> Verdict:
@@ -121,24 +99,29 @@ def verdict(
             interventions, whose rows are cells of layer and strength.
 
     Raises:
-        SemhubError: too few items or layers, a NaN effect, or a NaN null.
+        SemhubError: too few items, layers or draws, a NaN effect, or a NaN null.
     """
+    require_draws(draws, fewest=2)
     layers, items = effect.shape
     first = int(baseline)
     if layers <= first:
-        raise SemhubError("A verdict needs the embedding layer and at least one more, got one layer.")
+        raise SemhubError(f"A verdict needs layer 0 and at least one more, got an effect of the shape {layers, items}.")
     if not torch.isfinite(effect).all():
         raise SemhubError(
             f"The effect has {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
         )
     if items < FEWEST_ITEMS:
         raise SemhubError(
-            f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got {items}."
+            f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got the shape "
+            f"{layers, items}."
         )
     choose, report = halves(items, seed)
-    layer = _best_row(effect[:, choose].mean(1), null_curves(draw, choose, seed=seed + 2, draws=draws), first)
+    null = null_curves(draw, choose, seed=seed + 2, draws=draws)
+    if null.shape[1] != layers:
+        raise SemhubError(f"draw= is a function that returns {layers} numbers, one a row; it returned {null.shape[1]}.")
+    layer = best_row(effect[:, choose].mean(1), null, first)
     interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
-    centre, scale, standard = _standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
+    centre, scale, standard = standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
     highest = torch.quantile(standard[:, first:].amax(1), LEVEL)
     threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
     estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
@@ -150,24 +133,7 @@ def verdict(
     return Verdict(status, layer, estimate, low, high, threshold, len(report))
 
 
-def _best_row(mean: Tensor, null: Tensor, first: int) -> int:
-    centre, scale, _ = _standardised(null)
-    z = (mean - centre) / scale
-    allowed = torch.arange(len(mean)) >= first
-    if bool((mean[first:] > 0).any()):
-        allowed &= mean > 0
-    return int(z.masked_fill(~allowed, -torch.inf).argmax())
-
-
-def _standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Null mean and standard deviation at every layer, and the draws in these units (0 if there is no spread)."""
-    if not torch.isfinite(null).all():
-        raise SemhubError("The null has NaN or infinite draws: drop the items or keys with such scores first.")
-    centre, scale = null.mean(0), null.std(0)
-    scale = torch.where(scale > 1e-9, scale, torch.inf)
-    return centre, scale, (null - centre) / scale
-
-
+@checked
 def corrected_p(mean: Float[Tensor, " layer"], null: Float[Tensor, "draw layer"], row: int, *, first: int = 1) -> float:
     r"""The share of null draws that reach, at any row, the effect of a given row (with 1 added to both counts).
 
@@ -180,15 +146,24 @@ def corrected_p(mean: Float[Tensor, " layer"], null: Float[Tensor, "draw layer"]
         row: the row r to judge.
         first: the first row f that could have been chosen.
 
+    Raises:
+        SemhubError: fewer than two draws, draws of other rows than the effect, or a row that it does not have.
+
     Example:
         >>> corrected_p(torch.tensor([0.0, 9.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]), 1)
         0.25
     """
-    centre, scale, standard = _standardised(null)
+    if len(null) < 2 or null.shape[1] != len(mean):
+        shapes = f"{tuple(null.shape)} and {tuple(mean.shape)}"
+        raise SemhubError(f"null= has at least two draws, and a column for each row of mean=; got the shapes {shapes}.")
+    if not 0 <= first < len(mean) or not 0 <= row < len(mean):
+        raise SemhubError(f"row= and first= are rows of the effect, 0 to {len(mean) - 1}; got {row} and {first}.")
+    centre, scale, standard = standardised(null)
     reached = standard[:, first:].amax(1) >= (mean[row] - centre[row]) / scale[row]
     return (1 + int(reached.sum())) / (1 + len(null))
 
 
+@checked
 def paired_contrast(
     matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"], reference: Float[Tensor, "layer item"]
 ) -> tuple[Float[Tensor, "layer item"], NullDraw]:
@@ -203,8 +178,10 @@ def paired_contrast(
         reference: the reference for each score; `other_keys` gives the mean over the other keys.
 
     Raises:
-        SemhubError: fewer than three keys (with two there is only one way to exchange them).
+        SemhubError: fewer than three keys (with two there is only one way to exchange them), a key that the matrix does
+            not have, or a reference for other scores.
     """
+    require_keys(matrix, key, reference)
     if matrix.shape[2] < 3:
         raise SemhubError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
     rows = torch.arange(matrix.shape[1])
@@ -217,17 +194,23 @@ def paired_contrast(
     return effect, exchanged
 
 
+@checked
 def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
     """Mean score of each item with all keys except its own.
+
+    Raises:
+        SemhubError: a key that the matrix does not have.
 
     Example:
         >>> other_keys(torch.tensor([[[5.0, 1.0, 3.0]]]), torch.tensor([0]))
         tensor([[2.]])
     """
+    require_keys(matrix, key)
     own = matrix[:, torch.arange(matrix.shape[1]), key]
     return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
 
 
+@checked
 def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item"]:
     r"""Each item's score for its own key minus its mean score for the others, with every key's score centred first.
 
@@ -243,6 +226,9 @@ def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, "
         matrix: score of every item with every key.
         key: the index of each item's own key.
 
+    Raises:
+        SemhubError: a key that the matrix does not have.
+
     Example:
         >>> always = torch.tensor([5.0, 0.0, 0.0]).expand(1, 6, 3)
         >>> centred_contrast(always, torch.tensor([0, 0, 0, 1, 2, 2])).abs().max()
@@ -252,12 +238,19 @@ def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, "
     return centred[:, torch.arange(matrix.shape[1]), key] - other_keys(centred, key)
 
 
+@checked
 def centred_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> Float[Tensor, "layer item key"]:
-    """Scores minus each key's mean score, in which every key that occurs has the same weight."""
+    """Scores minus each key's mean score, in which every key that occurs has the same weight.
+
+    Raises:
+        SemhubError: a key that the matrix does not have.
+    """
+    require_keys(matrix, key)
     groups = torch.stack([matrix[:, key == one].mean(1) for one in key.unique()])
     return matrix - groups.mean(0)[:, None]
 
 
+@checked
 def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"]) -> NullDraw:
     """The null of `centred_contrast`: keys are shuffled among the items.
 
@@ -269,8 +262,9 @@ def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " it
         key: the index of each item's own key.
 
     Raises:
-        SemhubError: all items have the same key, so shuffling changes nothing.
+        SemhubError: all items have the same key, so shuffling changes nothing; or a key that the matrix does not have.
     """
+    require_keys(matrix, key)
     if len(key.unique()) < 2:
         raise SemhubError(f"Shuffling keys needs items of at least two keys, got {len(key)} items of one.")
 
@@ -281,6 +275,7 @@ def permuted_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " it
     return shuffled
 
 
+@checked
 def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     """The null in which an effect and its control are exchangeable.
 
@@ -294,6 +289,7 @@ def sign_flips(effect: Float[Tensor, "layer item"]) -> NullDraw:
     return flipped
 
 
+@checked
 def grouped_bootstrap_mean(
     values: Float[Tensor, "layer item"],
     groups: Int[Tensor, " item"],
@@ -308,10 +304,13 @@ def grouped_bootstrap_mean(
     items would make the interval too narrow. A single group has no interval, so its ends are NaN.
 
     Raises:
-        SemhubError: no items.
+        SemhubError: no items, another number of groups than of items, no draws, or a level that is not between 0 and 1.
     """
+    require_draws(draws, level)
     if values.shape[-1] == 0:
         raise SemhubError("A bootstrap needs at least one item, got none.")
+    if len(groups) != values.shape[-1]:
+        raise SemhubError(f"groups= has one entry for each item; got {shown(groups)} for {shown(values)}.")
     distinct, member = groups.unique(return_inverse=True)
     weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
     means = values @ weights.T / weights.sum(1)

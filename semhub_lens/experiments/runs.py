@@ -28,6 +28,8 @@ from semhub_lens.model.facts import provenance_of, weights_of
 from semhub_lens.model.untrained import is_drawn_from
 from semhub_lens.views.page import write_html
 
+NAMED = ("data set", "human_eval")
+"""In `Experiment.takes`: the data may be a name, and not a path."""
 RESULT, TABLE, RECORD, FIGURE = "result.safetensors", "items.parquet", "run.json", "figure.html"
 
 
@@ -58,14 +60,11 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     it.
 
     Raises:
-        SemhubError: the experiment takes no data, the folder cannot be written, another process is writing there, or
-            files there are damaged or not from this library.
+        SemhubError: the experiment takes no data, there is none at that path, the folder cannot be written, another
+            process is writing there, or files there are damaged or not from this library.
     """
-    if job.data is not None and not experiment.takes:
-        raise SemhubError(
-            f"{experiment.id} takes no data, because its items are bundled or generated; got {job.data!r}. Leave data "
-            "out."
-        )
+    if job.data is not None:
+        _require_data(experiment, job.data)
     folder = None if out is None else user_path(out) / experiment.id
     used = {
         "experiment": experiment.id,
@@ -93,6 +92,16 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
                     save_run(result, folder, used, seconds=time.monotonic() - begun)
                 store.clear()  # also of a finished run: a kill may have come between its record and this
         return result
+
+
+def _require_data(experiment: Experiment, data: str) -> None:
+    """Refuse data that cannot be right, before a folder is made."""
+    if not experiment.takes:
+        raise SemhubError(
+            f"{experiment.id} takes no data, because its items are bundled or generated; got {data!r}. Leave data out."
+        )
+    if not any(name in experiment.takes for name in NAMED) and not user_path(data).exists():
+        raise SemhubError(f"{experiment.id} takes {experiment.takes}, but there is nothing at {data!r}.")
 
 
 def _other_baseline(job: Job) -> str | None:

@@ -16,7 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import derangement, generator
+from semhub_lens.evidence.draws import require_draws
 
 NEIGHBOURS = 10
 TIED = 1e-5
@@ -51,6 +54,7 @@ def unit(states: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model
     return wide / lengths.clamp(min=SQUARED[0])
 
 
+@checked
 def mutual_neighbours(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, k: int = NEIGHBOURS
 ) -> Float[Tensor, " layer"]:
@@ -62,11 +66,15 @@ def mutual_neighbours(
     takes some at random, and not the same ones. The result is NaN if all states of a set have the same direction (the
     same last token at the embedding layer), because then neighbours are undefined.
 
+    Raises:
+        SemhubError: sets with other layers or items, fewer than two items, or a `k` below 1.
+
     Example:
         >>> states = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0))
         >>> mutual_neighbours(states, states)
         tensor([1.])
     """
+    _require_pair(a, b, k)
     return common_neighbours(*both_neighbours(a, b, k), unpermuted(a.shape[1]))[0]
 
 
@@ -75,6 +83,7 @@ def fitting_k(items: int, k: int = NEIGHBOURS) -> int:
     return max(1, min(k, items // 3))
 
 
+@checked
 def neighbours_null(
     a: Float[Tensor, "layer item d_model"],
     b: Float[Tensor, "layer item other"],
@@ -85,14 +94,20 @@ def neighbours_null(
 ) -> Float[Tensor, "draw layer"]:
     """`mutual_neighbours` under random pairings in which no item keeps its partner.
 
+    Raises:
+        SemhubError: as for `mutual_neighbours`, or no draws.
+
     Example:
         >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
         >>> bool((neighbours_null(states, states, seed=0, draws=20) < 0.5).all())
         True
     """
+    _require_pair(a, b, k)
+    require_draws(draws)
     return common_neighbours(*both_neighbours(a, b, k), pairings(a.shape[1], seed, draws))
 
 
+@checked
 def debiased_cka(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"]
 ) -> Float[Tensor, " layer"]:
@@ -101,25 +116,45 @@ def debiased_cka(
     The result is NaN for fewer than four items and for constant states. The biased estimator is far above 0 for
     independent states unless n is much larger than d.
 
+    Raises:
+        SemhubError: sets with other layers or items.
+
     Example:
         >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
         >>> round(float(debiased_cka(states, states)), 3)
         1.0
     """
+    _require_pair(a, b)
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), unpermuted(a.shape[1]))[0]
 
 
+@checked
 def cka_null(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, seed: int, draws: int
 ) -> Float[Tensor, "draw layer"]:
     """`debiased_cka` under random pairings in which no item keeps its partner.
+
+    Raises:
+        SemhubError: sets with other layers or items, fewer than two items, or no draws.
 
     Example:
         >>> states = torch.randn(1, 50, 8, generator=torch.Generator().manual_seed(0))
         >>> cka_null(states, states, seed=0, draws=20).shape  # [draw layer]
         torch.Size([20, 1])
     """
+    _require_pair(a, b, fewest=2)
+    require_draws(draws)
     return permuted_cka(Grams.of(a, lower=True), Grams.of(b), pairings(a.shape[1], seed, draws))
+
+
+def _require_pair(a: Tensor, b: Tensor, k: int | None = None, fewest: int = 1) -> None:
+    if a.shape[:2] != b.shape[:2] or a.shape[1] < (fewest if k is None else 2):
+        raise SemhubError(
+            "Alignment compares the same items at the same layers, [layer item d_model]; got the shapes "
+            f"{tuple(a.shape)} and {tuple(b.shape)}."
+        )
+    if k is not None and k < 1:
+        raise SemhubError(f"k= is the number of neighbours, at least 1; got {k}.")
 
 
 def pairings(n: int, seed: int, draws: int) -> Int[Tensor, "draw item"]:

@@ -64,8 +64,7 @@ class ProcessorReader:
 
     def __post_init__(self) -> None:
         placeholder(self.processor, modality_of(self.modality))
-        if self.template.count("{}") != 1:
-            raise SemhubError(f"The template needs '{{}}' exactly once, in place of the text; got {self.template!r}.")
+        require_template(self.template)
 
     @property
     def name(self) -> str:
@@ -84,6 +83,16 @@ class ProcessorReader:
         whole = self.template.replace("{}", text.replace(modality.placeholder, written))
         shown, rate = media if modality is AUDIO and isinstance(media, tuple) else (media, None)
         return Prompt.from_processor(self.processor, text=whole, sampling_rate=rate, **{modality.argument: shown})
+
+
+def require_template(template: str) -> None:
+    """Refuse a format around a text that has no place for the text.
+
+    Raises:
+        SemhubError: "{}" is not in it exactly once.
+    """
+    if template.count("{}") != 1:
+        raise SemhubError(f"The template needs '{{}}' exactly once, in place of the text; got {template!r}.")
 
 
 def noise_like(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

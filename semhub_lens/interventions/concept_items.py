@@ -69,7 +69,7 @@ def translation_prompt(model: Model, word: str, pair: Pair, examples: Sequence[t
     """
     _require_languages(pair)
     if not word.strip():
-        raise SemhubError(f"The word to translate is empty ({word!r}).")
+        raise SemhubError(f"The word to translate is empty ({word!r}); give a word.")
     left, right = (f"{LANGUAGE_NAMES[code]}:" for code in pair)
     before, after = ("" if code == "zh" else " " for code in pair)
     shown = "".join(f"{left}{before}{a} - {right}{after}{b}\n" for a, b in examples)

@@ -180,5 +180,5 @@ def rescaled(
         check_finite(vectors, name)
     norm = direction.float().cpu().norm(dim=-1, keepdim=True)
     if bool((norm == 0).any()):
-        raise SemhubError("A direction of norm 0 cannot be rescaled.")
+        raise SemhubError("A direction of norm 0 cannot be rescaled; take one that is not 0.")
     return direction.float().cpu() / norm * like.float().cpu().norm(dim=-1, keepdim=True)

@@ -117,15 +117,15 @@ class LensResult(Quantities):
             found: from `direct_attribution`, for the same prompt and model.
 
         Raises:
-            SemhubError: a position past the end, or an attribution of another model.
+            SemhubError: not an attribution, a position past the end, or an attribution of another model.
         """
         for one in found:
             if one.position >= len(self.labels):
                 raise SemhubError(
-                    f"The attribution is for position {one.position}, but the lens has {len(self.labels)} positions."
+                    f"The attribution is for position {one.position}, the lens has {len(self.labels)}; take its prompt."
                 )
             if one.provenance.weights != self.provenance.weights:
-                raise SemhubError(f"The attribution is for another model ({one.provenance.model}, other weights).")
+                raise SemhubError(f"The attribution is for another model, {one.provenance.model}; use the lens's.")
         return replace(self, attributions=(*self.attributions, *found))
 
     @property

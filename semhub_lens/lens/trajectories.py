@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Provenance, Result, check_finite
 
@@ -46,6 +47,7 @@ class TrajectoryResult(Result):
         return frame
 
 
+@checked
 def trajectories(
     states: Float[Tensor, "layer item d_model"],
     anchors: Float[Tensor, "target d_model"],
@@ -69,7 +71,7 @@ def trajectories(
     Example:
         >>> states = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
         >>> made = shl.Provenance("none", "-", "-", "float32", "cpu", "none", False)
-        >>> paths = trajectories(states, torch.eye(8)[:4], anchor_names="abcd", labels=["1", "2"], provenance=made)
+        >>> paths = trajectories(states, torch.eye(8)[:4], anchor_names=[*"abcd"], labels=["1", "2"], provenance=made)
         >>> paths.path.shape
         torch.Size([3, 2, 2])
     """
@@ -80,10 +82,11 @@ def trajectories(
         )
     if len(anchor_names) != len(anchors) or len(labels) != states.shape[1]:
         raise SemhubError(
-            f"Got {len(anchor_names)} names for {len(anchors)} anchors and {len(labels)} labels for "
-            f"{states.shape[1]} items."
+            f"Expected a name for each of {len(anchors)} anchors and a label for each of {states.shape[1]} items, got "
+            f"{len(anchor_names)} names and {len(labels)} labels for states of the shape {tuple(states.shape)}."
         )
     check_finite(states, "states")
+    check_finite(anchors, "anchors")
     unit, fixed = normalize(states.float(), dim=-1), normalize(anchors.float(), dim=-1)
     mean = fixed.mean(0)
     _, values, axes = torch.linalg.svd(fixed - mean, full_matrices=False)

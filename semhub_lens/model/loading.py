@@ -95,9 +95,7 @@ def load(
     dtype = _dtype(dtype)
     known = _backend("bridge" if device_map is not None and backend == "auto" else backend)
     placing = _placing(device, device_map, known)
-    if not str(name).strip() or name == Path():
-        raise SemhubError(f"The model's name is empty ({str(name)!r}); pass a packaged model, a folder or a hub name.")
-    folder, official = resolve(str(name))
+    folder, official = resolve("" if name == Path() else str(name))
     config = config_of(folder or str(name))
     require_decoder(config, str(name))
     quantised = bool(quantisation(config))

@@ -1,6 +1,7 @@
 """The location of a name's weights, and their configuration before they are read."""
 
 import difflib
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
@@ -19,22 +20,25 @@ from semhub_lens.model.weights import require_read
 
 ALIASES = {alias: full for full, names in MODEL_ALIASES.items() for alias in names}
 HOOKED_NAMES = {*OFFICIAL_MODEL_NAMES, *ALIASES}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def resolve(name: str) -> tuple[Path | None, str | None]:
     """Folder with the weights (None: ask the hub) and the official name of the architecture, if known."""
     if packaged := PACKAGED.get(name):
         return plain_folder(name, packaged_files(packaged), packaged.sha256), packaged.official_name
+    if not name.strip():
+        raise SemhubError(f"The model's name is empty ({name!r}); pass a packaged model, a folder or a hub name.")
     path = user_path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise SemhubError(f"No GGUF file at {path}.")
+            raise SemhubError(f"No GGUF file at {path}. Give the path of one, a folder, or the name of a model.")
         return plain_folder(path.stem, [path]), None
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SemhubError(f"The folder {path} has no config.json; expected a Hugging Face model folder.")
         return path, None
-    if "/" not in name and name not in HOOKED_NAMES:
+    if name not in HOOKED_NAMES and (path.is_file() or not HUB_NAME.fullmatch(name)):
         raise SemhubError(unknown(name))
     return None, None
 

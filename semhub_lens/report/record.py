@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import inside, require_file, user_path, write_aside
 from semhub_lens.base.json_text import in_json
@@ -129,6 +130,7 @@ class SavedReport:
     """The saved leg with its items, if the saved run is the one that was reported."""
 
 
+@checked
 def read_report(source: str | Path, results: Sequence[ExperimentResult] | None = None) -> SavedReport:
     """Read a report.json, or the one next to a page.
 

@@ -69,7 +69,7 @@ def results_page(
             "each model. Use jobs=1."
         )
     require_file(path)
-    require_place(Path(runs))
+    require_place(user_path(runs))
     for name in models:  # before the first one is measured, which may take an hour
         resolve(name)
     threads = max(1, (os.cpu_count() or 1) // jobs)

@@ -100,7 +100,7 @@ class CleanRun:
         behind = [name for name in names if not name.startswith(BEFORE_THE_END)]
         if behind:
             raise SemhubError(
-                f"The hook(s) {', '.join(behind)} come after the last block, but damage is read before them."
+                f"The hook(s) {', '.join(behind)} come after the last block, but damage is read before; leave them out."
             )
         check_edits(hooks, self._prompts)
         readout, clean = self._clean

@@ -168,7 +168,9 @@ def likelihood_sentiment(
     chosen = frame or FRAMES[language]
     good, bad = (target_ids(model.tokenizer, words, variants="space") for words in (chosen.good, chosen.bad))
     if both := set(good) & set(bad):
-        raise SemhubError(f"Tokens {sorted(both)} belong to words on both sides, {chosen.good} and {chosen.bad}.")
+        raise SemhubError(
+            f"Tokens {sorted(both)} belong to words on both sides, {chosen.good} and {chosen.bad}. Take other words."
+        )
     used = [item for item, text in enumerate(listed) if text.strip()]
     out = torch.full((len(listed),), torch.nan, dtype=torch.float32)
     if used:

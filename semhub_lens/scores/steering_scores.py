@@ -199,6 +199,7 @@ def damage(
     return lambda hooks: {name: run(hooks) if hooks else torch.zeros(items, dtype=torch.float32)}
 
 
+@checked
 def together(*parts: Measure) -> Measure:
     """Join several measures of the same items into one.
 
@@ -209,7 +210,7 @@ def together(*parts: Measure) -> Measure:
         A function `hooks -> {name: scores}` with the scores of all parts.
 
     Raises:
-        SemhubError: (when run) two of them return a score with the same name.
+        SemhubError: one is not a function; (when run) two of them return a score with the same name.
 
     Example:
         >>> one = damage(tiny_model, ["three plus two"], items=1, name="damage", progress=False)

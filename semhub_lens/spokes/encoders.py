@@ -151,7 +151,7 @@ def picture(media: Any) -> Any:
     if isinstance(media, str | Path):
         path = user_path(media)
         if not path.is_file():
-            raise SemhubError(f"No image file at {path}.")
+            raise SemhubError(f"No image file at {path}. Give the path of a picture.")
         with Image.open(path) as opened:
             media = opened.copy()
     elif isinstance(media, Tensor | np.ndarray):

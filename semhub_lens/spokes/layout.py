@@ -4,6 +4,7 @@ from typing import Any
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
+from semhub_lens.inputs.speller import require_characters
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, unembedding_sample
 
@@ -31,8 +32,9 @@ def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], t
     """Token ids of a text with one placeholder `<name>`, the placeholder's positions, and whether it starts with BOS.
 
     Raises:
-        SemhubError: the text has no such placeholder, or several.
+        SemhubError: the text has no such placeholder, or several, or half a character.
     """
+    require_characters(text)
     mark = f"<{name}>"
     if text.count(mark) != 1:
         raise SemhubError(f"The text {text!r} has {text.count(mark)} placeholders {mark}; expected exactly one.")

@@ -122,25 +122,50 @@ class Projector(nn.Module):
                 if layer.bias is not None:
                     layer.bias.zero_()
 
+    @checked
     def standardise(self, features: Float[Tensor, "item chunk d"]) -> None:
-        """Set the mean and deviation of each feature from these."""
+        """Set the mean and deviation of each feature from these.
+
+        Raises:
+            SemhubError: features of another encoder, fewer than two vectors, or a shape that is not standardised.
+        """
+        self._require(features)
+        if not self.shape.standardised or features[..., 0].numel() < 2:
+            raise SemhubError(
+                "Mean and deviation need at least two vectors and a Shape with standardised=True, got the shape "
+                f"{tuple(features.shape)} and standardised={self.shape.standardised}."
+            )
         each = features.float().flatten(0, -2)
         self.mean.copy_(each.mean(0))
         self.deviation.copy_(each.std(0).clamp(min=1e-3))
 
+    def _require(self, features: Tensor) -> None:
+        expected = self.shape.chunks, self.shape.d_in
+        if tuple(features.shape[1:]) != expected:
+            raise SemhubError(
+                f"The projector reads features [item chunk d] with {expected[0]} chunks and d={expected[1]}, got the "
+                f"shape {tuple(features.shape)}."
+            )
+
+    @checked
     def forward(
         self, features: Float[Tensor, "item chunk d"], dropout: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "item embedding d_model"]:
-        """Vectors for the residual stream; `dropout` multiplies the hidden layer."""
+        """Vectors for the residual stream; `dropout` multiplies the hidden layer.
+
+        Raises:
+            SemhubError: features of another encoder.
+        """
         hidden = self.hidden(features)
         hidden = hidden if dropout is None else hidden * dropout
         return self.vectors(hidden if self.code is None else self.code(hidden).softmax(-1))
 
+    @checked
     def shares(self, features: Float[Tensor, "item chunk d"]) -> Float[Tensor, "... code"]:
         """The share of each code in the mixtures: [item code], or [item chunk code] if not joint.
 
         Raises:
-            SemhubError: the projector has no codes.
+            SemhubError: the projector has no codes, or features of another encoder.
         """
         if self.code is None:
             raise SemhubError("A projector without codes has no shares; make its Shape with codes.")
@@ -152,6 +177,7 @@ class Projector(nn.Module):
         out = out.unflatten(-1, (self.shape.embeddings, -1)) if self.shape.joint else out
         return self.scale * nn.functional.normalize(out + self.place, dim=-1)
 
+    @checked
     def hidden(
         self, features: Float[Tensor, "item chunk d"], shown: Sequence[int] | None = None
     ) -> Float[Tensor, "..."]:
@@ -160,7 +186,13 @@ class Projector(nn.Module):
         Args:
             features: encoder features; they are standardised here if the shape says so.
             shown: the chunks to use, for a projector that is not joint; None means all.
+
+        Raises:
+            SemhubError: features of another encoder, or a chunk that they do not have.
         """
+        self._require(features)
+        if shown is not None and not all(0 <= chunk < self.shape.chunks for chunk in shown):
+            raise SemhubError(f"shown= has chunks from 0 to {self.shape.chunks - 1}, got {list(shown)}.")
         if self.shape.standardised:
             features = (features - self.mean) / self.deviation
         if self.shape.joint:

@@ -22,7 +22,7 @@ from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.inputs.media import Tile
 from semhub_lens.inputs.modalities import AUDIO, MODALITIES, modality_of
 from semhub_lens.inputs.prompts import Prompt
-from semhub_lens.inputs.readers import MediaReader, ProcessorReader
+from semhub_lens.inputs.readers import MediaReader, ProcessorReader, require_template
 from semhub_lens.model.facts import Model, require_model
 from semhub_lens.model.loading import load as load_model
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
@@ -55,16 +55,16 @@ class Spoke:
             raise SemhubError(
                 f"encoder= has modality, name, chunks and d, and is called with media; got {shown(encoder)}."
             )
-        shape = projector.shape
+        shape, named = projector.shape, f" {card.name!r}" if card else ""
         if (encoder.chunks, encoder.d) != (shape.chunks, shape.d_in):
             raise SemhubError(
-                f"The projector reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
+                f"The projector{named} reads {shape.chunks} chunks of {shape.d_in} features, but the encoder gives "
                 f"{encoder.chunks} of {encoder.d}."
             )
         if shape.d_model != model.cfg.d_model:
             raise SemhubError(
-                f"The projector writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was trained "
-                "through another model."
+                f"The projector{named} writes vectors of {shape.d_model}, but d_model is {model.cfg.d_model}: it was "
+                "trained through another model."
             )
         if card is not None:
             _check(model, encoder, card)
@@ -97,6 +97,7 @@ class Spoke:
     def __repr__(self) -> str:
         return f"Spoke({self.name!r}, {self.encoder.name}, {self.projector.shape.embeddings} embeddings)"
 
+    @checked
     @torch.no_grad()
     def embed(self, media: Any) -> Float[Tensor, "k d_model"]:
         """Vectors of one picture or sound, as they enter block 0 (float32, CPU).
@@ -104,12 +105,16 @@ class Spoke:
         Args:
             media: as in `prompt`.
 
+        Raises:
+            SemhubError: unreadable media.
+
         Example:
             >>> spoke.embed("cow.png").shape  # doctest: +SKIP
             torch.Size([9, 640])
         """
         return self.projector(self.encoder([media]))[0].float().cpu()
 
+    @checked
     def prompt(self, text: str, media: Any) -> Prompt:
         """A prompt with the media in place of `<image>` or `<audio>` in its text.
 
@@ -244,18 +249,21 @@ def reader_for(
         The reader, for `experiments.run(..., reader=reader)`.
 
     Raises:
-        SemhubError: a spoke or processor that cannot be loaded, a spoke of another modality, or no reader of this
-            modality for this model.
+        SemhubError: a spoke or processor that cannot be loaded, a spoke of another modality, no reader of this
+            modality for this model, or a template without a place for the text.
 
     Example:
         >>> shl.spokes.reader_for(model, "image").prompt("<image> This is a", "cow.png")  # doctest: +SKIP
     """
     require_model(model)
     modality_of(modality)
+    require_template(template)
     if spoke is not None:
         found = load(spoke, model)
         if found.modality != modality:
-            raise SemhubError(f"The spoke {found.name!r} reads {found.modality}, but {modality} is asked for.")
+            raise SemhubError(
+                f"The spoke {found.name!r} reads {found.modality}, but {modality} is asked for. Take a spoke for it."
+            )
         return found
     if processor is not None and getattr(model.cfg, "is_multimodal", False):
         return ProcessorReader(_processor(processor), modality, template)

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.results import Result
@@ -56,6 +56,7 @@ def write_html(result: Result | View | go.Figure, path: str | Path, *, view: str
     return write_page(page(html.unescape(title.replace("<b>", "").replace("</b>", "")), body), path)
 
 
+@checked
 def page(title: str, body: str, style: str = "") -> str:
     """A complete HTML document around a body."""
     return (
@@ -66,6 +67,16 @@ def page(title: str, body: str, style: str = "") -> str:
     )
 
 
+@checked
 def write_page(document: str, path: str | Path) -> Path:
-    """Write a document completely or not at all."""
+    """Write a document completely or not at all.
+
+    Raises:
+        SemhubError: half a character in the document, or a path that cannot be written.
+    """
+    try:
+        document.encode()
+    except UnicodeEncodeError as error:
+        half = document[error.start : error.end]
+        raise SemhubError(f"The document {shown(document)} has half a character, {half!r}. Leave it out.") from error
     return write_aside(user_path(path), lambda aside: aside.write_text(document, encoding="utf-8"))

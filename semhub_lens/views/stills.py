@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.colors import sample_colorscale
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, drawn, shows
 from semhub_lens.base.shown_text import harmless
@@ -48,6 +49,7 @@ def shown_figure(result: Result) -> dict[str, Any]:
     }
 
 
+@checked
 def figure_still(figure: go.Figure) -> str:
     """The figure as SVG text.
 

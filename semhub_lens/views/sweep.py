@@ -5,6 +5,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.sweep_result import RANDOM, Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
@@ -14,6 +15,7 @@ PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
 
 
 @draws(SweepResult)
+@checked
 def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice | None = None) -> go.Figure:
     """Mean change of a score per cell (top) and of each damage score (below), one column per condition.
 
@@ -27,7 +29,7 @@ def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice |
     Example:
         >>> sweep_figure(found, score="good over bad")  # doctest: +SKIP
     """
-    chosen_score = score or (result.effects or result.names)[0]
+    chosen_score = (result.effects or result.names)[0] if score is None else score
     if choice is None and result.clean.shape[1] >= 4:
         choice = result.choose(chosen_score, seed=result.provenance.seed or 0)
     conditions = [name for name in result.conditions if not name.startswith(RANDOM + " ")]

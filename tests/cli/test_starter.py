@@ -73,6 +73,20 @@ def test_a_starter_that_cannot_be_is_refused(here, name, data, error):
         starter(name, "gemma-3-270m", data)
 
 
+@pytest.mark.parametrize("words, error", [
+    (("new", "start.py", "--model="), "The value of --model is empty"),
+    (("new", "start.py", "-m", ""), "The value of -m is empty"),
+    (("run", "arithmetic.logit_lens", "--out", ""), "The value of --out is empty"),
+    (("train-spoke", "vision", "--out", ""), "The value of --out is empty"),
+    (("new", ""), "An argument is empty"),
+    (("lens", "--", ""), "The prompt text is empty"),
+])  # fmt: skip
+def test_an_empty_value_is_refused_however_it_is_written(here, words, error):
+    ended = semhub(*words).exception
+    assert isinstance(ended, SemhubError) and error in str(ended)
+    assert not list(here.iterdir())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example_in_its_help_that_it_would_take(name):
     command = typer.main.get_command(training) if name == "train-spoke" else COMMANDS[name]

@@ -165,7 +165,7 @@ def test_labels_or_cells_that_do_not_fit_are_refused():
 def test_a_path_that_ends_at_an_anchor_is_drawn_there():
     anchors = noise(5, 16)
     states = torch.stack([noise(2, 16, seed=1), anchors[:2] * 3])
-    found = trajectories(states, anchors, anchor_names="abcde", labels=["x", "y"], provenance=WHERE)
+    found = trajectories(states, anchors, anchor_names=[*"abcde"], labels=["x", "y"], provenance=WHERE)
     torch.testing.assert_close(found.path[1], found.anchors[:2], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.cosine[1].argmax(1), torch.tensor([0, 1]))
     drawn = shl.figure(found)
@@ -175,14 +175,14 @@ def test_a_path_that_ends_at_an_anchor_is_drawn_there():
 
 def test_paths_do_not_depend_on_the_scale_of_states_or_anchors():
     states, anchors = noise(3, 4, 16), noise(5, 16, seed=1)
-    names = {"anchor_names": "abcde", "labels": list("wxyz"), "provenance": WHERE}
+    names = {"anchor_names": [*"abcde"], "labels": list("wxyz"), "provenance": WHERE}
     one, other = trajectories(states, anchors, **names), trajectories(states * 9, anchors * 0.1, **names)
     torch.testing.assert_close(one.path.abs(), other.path.abs(), atol=1e-5, rtol=1e-4)
 
 
 def test_too_few_anchors_are_refused():
     with pytest.raises(ValueError, match="at least three anchors"):
-        trajectories(noise(3, 2, 8), noise(2, 8), anchor_names="ab", labels="xy", provenance=WHERE)
+        trajectories(noise(3, 2, 8), noise(2, 8), anchor_names=["a", "b"], labels=["x", "y"], provenance=WHERE)
 
 
 def test_states_that_all_point_the_same_way_have_no_neighbours():

@@ -2,6 +2,8 @@
 
 import re
 
+from semhub_lens.base.arguments import checked
+
 PIECE = re.compile(
     r"""
     (?P<triple>\"{3}|'{3})(?:\\.|.)*?(?P=triple)
@@ -15,6 +17,7 @@ PIECE = re.compile(
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
+@checked
 def split_arguments(text: str) -> list[str] | None:
     """Arguments up to the parenthesis that closes the call; None if the text does not close it.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.source_files import LONGEST_SNIPPET, SourceFile, source_files, source_id
 
@@ -51,6 +52,7 @@ class Calls:
     """Arguments left out because they have the name of their parameter."""
 
 
+@checked
 def call_arguments(root: str | Path | None = None) -> Calls:
     """Calls to plain functions of the same file, with positional arguments that are names or constants.
 
@@ -136,6 +138,7 @@ class RangePrompt:
     """True for a stub made by `generated_ranges`, False for real code."""
 
 
+@checked
 def range_prompts(root: str | Path | None = None) -> list[RangePrompt]:
     """Snippets cut after a `range(` that has one argument in the program.
 

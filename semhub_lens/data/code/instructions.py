@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import in_utf8, user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.code.source_files import SourceFile, source_files, source_id
 
@@ -34,6 +35,7 @@ class InstructionPair:
     origin: str
 
 
+@checked
 def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) -> list[InstructionPair]:
     """Functions and methods with a docstring, which becomes the instruction.
 
@@ -53,10 +55,13 @@ def instruction_pairs(root: str | Path | None = None, *, comments: bool = True) 
     pairs = _distinct(pair for file in source_files(root) for pair in _documented(file))
     pairs = [pair for pair in pairs if comments or not _has_comment(pair.program)]
     if not pairs:
-        raise SemhubError(f"No functions with an instruction in their docstring found in {root or source_id()}.")
+        raise SemhubError(
+            f"No functions with an instruction in their docstring found in {root or source_id()}; give another folder."
+        )
     return pairs
 
 
+@checked
 def read_mbpp(source: str | Path) -> list[InstructionPair]:
     """Read MBPP: JSON lines with `text` and `code`, in one file or in every .jsonl file of a folder.
 
@@ -77,7 +82,9 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
 
 
 def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    with in_utf8(file):
+        lines = file.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

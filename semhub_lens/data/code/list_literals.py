@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.code.source_files import LONGEST_SNIPPET, SourceFile, source_files, source_id
 
@@ -24,6 +25,7 @@ class ListLiteral:
     origin: str
 
 
+@checked
 def list_literals(root: str | Path | None = None) -> list[ListLiteral]:
     """List literals of 3 to 12 plain elements (names, attributes, constants), each with the lines before it.
 

@@ -4,6 +4,8 @@ import keyword
 import re
 from collections.abc import Iterator
 
+from semhub_lens.base.arguments import checked
+
 STEM = 4
 """Letters: `parse` and `parsing` count as one word."""
 _IDENTIFIER = re.compile(r"(?<!\w)(?![rbfuRBFU]{1,2}[\"'])[A-Za-z_]\w*", re.ASCII)
@@ -11,6 +13,7 @@ _IDENTIFIER = re.compile(r"(?<!\w)(?![rbfuRBFU]{1,2}[\"'])[A-Za-z_]\w*", re.ASCI
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
+@checked
 def rename_shared(program: str, instruction: str) -> str:
     """Replace every name of a program that shares a word with its instruction by `v1`, `v2`, ....
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.arguments import checked, shown
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.base.files import inside, user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
@@ -45,6 +46,7 @@ class CocoPicture:
         }
 
 
+@checked
 def read_coco(path: str | Path) -> list[CocoPicture]:
     """Read the pictures of a COCO folder, or of one `instances_*.json` in its `annotations`.
 
@@ -77,8 +79,8 @@ def read_coco(path: str | Path) -> list[CocoPicture]:
         for entry in instances["annotations"]:
             segments[entry["image_id"]][names[entry["category_id"]]].append(entry["segmentation"])
         listed = [(e["id"], str(e["file_name"]), (int(e["height"]), int(e["width"]))) for e in instances["images"]]
-    except (KeyError, TypeError) as error:
-        raise SemhubError(f"{file} is not a COCO annotation file: no {error} where it was expected.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise SemhubError(f"{file} is not a COCO annotation file ({error!r}); expected {LAYOUT}.") from error
     folder = _pictures(root, name, [file_name for key, file_name, _ in listed if key in segments])
     return [
         CocoPicture(folder / file_name, size, {k: tuple(v) for k, v in segments[key].items()}, tuple(captions[key]))
@@ -99,7 +101,7 @@ def _json(file: Path, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SemhubError(f"{file} is not JSON: {error}") from error
+        raise SemhubError(f"{file} is not JSON ({error}); expected {LAYOUT}.") from error
     if missing := [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]:
         raise SemhubError(f"{file} is not a COCO annotation file: it has no list {', '.join(missing)}.")
     return content
@@ -118,6 +120,7 @@ def _pictures(root: Path, name: str, files: Sequence[str]) -> Path:
     return folder
 
 
+@checked
 def coco_segments(path: str | Path) -> list[SegmentedPicture]:
     """Pictures with a mask for each of their categories, the rarest category first.
 
@@ -143,6 +146,7 @@ def _segmented(picture: CocoPicture) -> tuple[Any, Masks]:
     return opened, picture.masks()
 
 
+@checked
 def coco_captions(path: str | Path) -> list[MediaItem]:
     """Pictures with the nouns of their captions as English names, the rarest first; others are left out.
 
@@ -182,29 +186,33 @@ def caption_nouns(captions: Sequence[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if re.search(rf"\b{re.escape(name)}(?:e?s)?\b", text, re.IGNORECASE)]
 
 
+@checked
 def decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     """The pixels `[y x]` of a COCO segmentation: polygons, or run lengths as numbers or compressed.
 
     A polygon covers the pixels whose centre is inside. Other programs treat pixels on the outline differently.
 
     Raises:
-        SemhubError: another form, or run lengths that do not fill the picture.
+        SemhubError: another form, a picture without pixels, or run lengths that do not fill the picture.
 
     Example:
         >>> from semhub_lens.data.media.coco import decoded
         >>> decoded({"counts": [1, 2, 3], "size": [2, 3]}, 2, 3).astype(int).tolist()
         [[0, 1, 0], [1, 0, 0]]
     """
+    if min(height, width) < 1:
+        raise SemhubError(f"height= and width= are the picture's pixels, at least 1; got {height} and {width}.")
     if isinstance(segmentation, list):
         return _filled(segmentation, height, width)
     if not isinstance(segmentation, Mapping) or not {"counts", "size"} <= segmentation.keys():
         raise SemhubError(f"A segmentation is a list of polygons or has counts and size, got {segmentation!r:.80}.")
     counts = segmentation["counts"]
     runs = list(counts) if isinstance(counts, list) else run_lengths(counts)
-    if list(segmentation["size"]) != [height, width] or sum(runs) != height * width or min(runs, default=-1) < 0:
+    whole = all(is_index(run) and run >= 0 for run in runs)
+    if segmentation["size"] not in ([height, width], (height, width)) or not whole or sum(runs) != height * width:
         raise SemhubError(
-            f"Run lengths of {sum(runs)} pixels and size {list(segmentation['size'])} do not fit a picture of "
-            f"{height} x {width}."
+            f"Run lengths are whole numbers that fill the picture; {shown(counts)} and size "
+            f"{shown(segmentation['size'])} do not fit a picture of {height} x {width}."
         )
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(width, height).T  # COCO's runs go down the columns
@@ -214,12 +222,14 @@ def _filled(polygons: Sequence[Sequence[float | int]], height: int, width: int) 
     canvas = optional("PIL.Image", "pillow", "vision").new("1", (FINE * width, FINE * height))
     draw = optional("PIL.ImageDraw", "pillow", "vision").Draw(canvas)
     for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise SemhubError(f"A polygon has x and y of at least three corners, got {len(polygon)} numbers.")
+        numbers = isinstance(polygon, list | tuple) and all(isinstance(one, int | float) for one in polygon)
+        if not numbers or len(polygon) < 6 or len(polygon) % 2:
+            raise SemhubError(f"A polygon has x and y of at least three corners, got {shown(polygon)}.")
         draw.polygon([FINE * number for number in polygon], fill=1)
     return np.asarray(canvas, dtype=bool)[FINE // 2 :: FINE, FINE // 2 :: FINE]  # at the centres of the pixels
 
 
+@checked
 def run_lengths(text: str | bytes) -> list[int]:
     """Run lengths that COCO has packed into characters.
 
@@ -234,9 +244,9 @@ def run_lengths(text: str | bytes) -> list[int]:
         >>> run_lengths("23X1")
         [2, 3, 40]
     """
-    codes = [ord(c) - 48 for c in (text.decode("ascii") if isinstance(text, bytes) else text)]
+    codes = [ord(c) - 48 for c in (text.decode("latin-1") if isinstance(text, bytes) else text)]
     if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 32):
-        raise SemhubError(f"These are not compressed run lengths: {text!r:.60}.")
+        raise SemhubError(f"These are not compressed run lengths: {text!r:.60}. Give the counts of a COCO file.")
     runs: list[int] = []
     value = shift = 0
     for code in codes:

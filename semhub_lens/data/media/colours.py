@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
+from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 
 COLOURS = {
@@ -28,15 +31,21 @@ COLOURS = {
 SIDE = 64
 
 
+@checked
 def colour_pictures(shades: int = 8, seed: int = 0) -> list[MediaItem]:
     """Pictures of one colour each, `shades` of every colour.
+
+    Raises:
+        SemhubError: fewer than one shade.
 
     Example:
         >>> from semhub_lens.data.media.colours import colour_pictures
         >>> len(colour_pictures(shades=2))
         22
     """
-    rng = torch.Generator().manual_seed(seed)
+    if shades < 1:
+        raise SemhubError(f"shades= is the number of pictures of each colour, at least 1; got {shades}.")
+    rng = generator(seed)
     items = []
     for name, (hue, saturation, value, others) in COLOURS.items():
         names = {"en": (name,)} | {code: (word,) for code, word in zip(("fr", "es", "de", "zh"), others, strict=True)}
@@ -70,8 +79,12 @@ class TwoColours:
         return half if side == "left" else ~half
 
 
+@checked
 def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoColours]:
     """Pictures whose two halves have different colours, in random shades.
+
+    Raises:
+        SemhubError: fewer than two colours, an unknown one, or fewer than one picture.
 
     Example:
         >>> from semhub_lens.data.media.colours import two_colour_pictures
@@ -79,7 +92,11 @@ def two_colour_pictures(colours: Sequence[str], n: int, seed: int) -> list[TwoCo
         >>> sorted([picture.left, picture.right]), float(picture.mask("left")[:, :32].float().mean())
         (['blue', 'red'], 1.0)
     """
-    rng = torch.Generator().manual_seed(seed)
+    if n < 1 or len(set(colours)) < 2 or not set(colours) <= COLOURS.keys():
+        raise SemhubError(
+            f"Expected at least one picture and two of the colours {', '.join(COLOURS)}; got n={n} and {list(colours)}."
+        )
+    rng = generator(seed)
     shades = [item for item in colour_pictures(seed=seed) if item.concept in colours]
     made = []
     for _ in range(n):

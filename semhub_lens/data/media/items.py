@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.rng import generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Split:
         }
 
 
+@checked
 def split_items(
     items: Sequence[MediaItem],
     *,
@@ -81,7 +84,7 @@ def split_items(
         choosing: share of the unseen families that is reserved for choosing a recipe.
 
     Raises:
-        SemhubError: nothing is left to train on.
+        SemhubError: nothing is left to train on, a share is not between 0 and 1, or `families` has another length.
 
     Example:
         >>> from semhub_lens.data.media.items import MediaItem, split_items
@@ -91,7 +94,12 @@ def split_items(
         >>> {items[i].concept for i in split.train} & {items[i].concept for i in split.new_concept}
         set()
     """
-    rng = torch.Generator().manual_seed(seed)
+    shares = {"concepts": concepts, "styles": styles, "repeats": repeats, "choosing": choosing}
+    if wrong := {name: share for name, share in shares.items() if not 0 <= share <= 1}:
+        raise SemhubError(f"concepts=, styles=, repeats= and choosing= are shares between 0 and 1, got {wrong}.")
+    if families is not None and len(families) != len(items):
+        raise SemhubError(f"families= has one entry for each of {len(items)} items, got {len(families)}.")
+    rng = generator(seed)
     by_concept: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         by_concept[item.concept].append(i)
@@ -111,7 +119,9 @@ def split_items(
             _divide(items, by_concept[concept], draws, (styles, repeats), held_styles, parts)
     _hold(items, held, parts)
     if not parts["train"]:
-        raise SemhubError(f"No item of {len(items)} is left to train on; hold out fewer concepts or styles.")
+        raise SemhubError(
+            f"No item of {len(items)} is left to train on; hold out fewer concepts or styles than {list(held_styles)}."
+        )
     choice = {i for i in parts["new_concept"] if family.get(items[i].concept, items[i].concept) in apart}
     parts["new_concept"] = [i for i in parts["new_concept"] if i not in choice]
     listed = {name: tuple(sorted(indices)) for name, indices in parts.items()}

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from semhub_lens.base.arguments import checked, shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
+from semhub_lens.base.rng import generator
 from semhub_lens.data.media.items import MediaItem
 
 LAYOUTS = {"columns": ((0, 1), (0, 1)), "rows": ((0, 0), (1, 1)), "quadrants": ((0, 1), (2, 3))}
@@ -33,6 +35,7 @@ class SegmentedPicture:
     """Reads the picture (PIL) and a mask for each label, of the picture's size."""
 
 
+@checked
 def composed_pictures(
     items: Sequence[MediaItem], n: int, seed: int, *, layouts: Sequence[str] = ("columns", "rows")
 ) -> list[SegmentedPicture]:
@@ -43,7 +46,7 @@ def composed_pictures(
     places are drawn with `seed`. The first label cycles through all names, so that names are equally frequent.
 
     Raises:
-        SemhubError: an unknown layout, or fewer names than a layout has places.
+        SemhubError: an unknown layout, fewer names than a layout has places, or fewer than one picture.
 
     Example:
         >>> from semhub_lens.data.media.pictures import bundled_pictures
@@ -59,7 +62,9 @@ def composed_pictures(
             f"Layouts are {', '.join(LAYOUTS)}, and need a different name for each place; got {list(layouts)} and "
             f"{len(named)} names."
         )
-    rng = torch.Generator().manual_seed(seed)
+    if n < 1:
+        raise SemhubError(f"n= is the number of pictures, at least 1; got {n}.")
+    rng = generator(seed)
     first = torch.randperm(len(named), generator=rng).tolist()
     made = []
     for i in range(n):
@@ -87,8 +92,12 @@ def _composed(layout: str, items: Sequence[MediaItem], labels: Sequence[str]) ->
     return canvas, masks
 
 
+@checked
 def squared(picture: Any) -> Any:
     """A picture in the middle of a white square, so that no processor crops or stretches it.
+
+    Raises:
+        SemhubError: not a PIL image.
 
     Example:
         >>> from PIL import Image
@@ -96,18 +105,27 @@ def squared(picture: Any) -> Any:
         >>> squared(Image.new("RGB", (4, 2))).size
         (4, 4)
     """
-    square = optional("PIL.Image", "pillow", "vision").new("RGB", (max(picture.size),) * 2, "white")
+    image = optional("PIL.Image", "pillow", "vision")
+    if not isinstance(picture, image.Image):
+        raise SemhubError(f"Expected a PIL image, such as PIL.Image.open(path); got {shown(picture)}.")
+    square = image.new("RGB", (max(picture.size),) * 2, "white")
     square.paste(picture.convert("RGB"), tuple((max(picture.size) - side) // 2 for side in picture.size))
     return square
 
 
+@checked
 def squared_mask(mask: np.ndarray) -> np.ndarray:
     """The mask of a picture after `squared`.
+
+    Raises:
+        SemhubError: not one number for each row and column.
 
     Example:
         >>> squared_mask(np.ones((2, 4), dtype=bool)).shape
         (4, 4)
     """
+    if mask.ndim != 2:
+        raise SemhubError(f"A mask has one entry for each row and column, got the shape {mask.shape}.")
     side = max(mask.shape)
     top, left = ((side - length) // 2 for length in mask.shape)
     square = np.zeros((side, side), dtype=bool)

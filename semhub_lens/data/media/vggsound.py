@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import in_utf8, user_path
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.media.waves import read_wave
@@ -27,6 +28,7 @@ class _Row:
     split: str
 
 
+@checked
 def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[MediaItem]:
     """Clips with their labels, in the order of the list; they open as mono samples at 16 kHz.
 
@@ -72,6 +74,7 @@ def read_vggsound(folder: str | Path, *, split: str | None = None) -> list[Media
     return items
 
 
+@checked
 def label_words(label: str) -> tuple[str, ...]:
     """The words of a label, without function words.
 
@@ -86,7 +89,7 @@ def label_words(label: str) -> tuple[str, ...]:
 
 def _rows(path: Path) -> Iterator[_Row]:
     seen: dict[tuple[str, int], int] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with in_utf8(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         for number, cells in enumerate(reader, 1):
             cells = [cell.strip() for cell in cells]

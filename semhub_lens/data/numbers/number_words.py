@@ -1,5 +1,6 @@
 """Number words from 0 to 99 in the five bundled languages."""
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 
 LIMIT = 100
@@ -28,6 +29,7 @@ GERMAN_TENS = ("", "", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", 
 CHINESE = "零一二三四五六七八九"
 
 
+@checked
 def number_words(language: str, number: int) -> str:
     """The name of a number from 0 to 99 in en, fr, es, de or zh.
 

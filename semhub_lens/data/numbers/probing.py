@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.numbers.number_words import LIMIT, NAMERS, number_words
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
@@ -30,6 +31,7 @@ class ProbingItem:
     """The same for all texts of one concept or number."""
 
 
+@checked
 def concept_items(*, cognates: bool = True) -> list[ProbingItem]:
     """112 concepts in 8 categories (the labels), each in en, fr, es, de and zh; the key is the English word.
 
@@ -47,6 +49,7 @@ def concept_items(*, cognates: bool = True) -> list[ProbingItem]:
     return [item for item in items if cognates or spellings[item.text.casefold()] == 1]
 
 
+@checked
 def number_items(
     numbers: Sequence[int] = range(LIMIT), *, label: NumberLabel = "tens", seed: int = 0
 ) -> list[ProbingItem]:

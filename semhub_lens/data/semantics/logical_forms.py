@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import in_utf8, user_path
 from semhub_lens.data.semantics.lexicon import (
     DATIVE,
     NAMES,
@@ -86,6 +87,7 @@ class SemanticItem:
         return " AND ".join(self.conjuncts)
 
 
+@checked
 def swapped(item: SemanticItem) -> SemanticItem:
     """The same sentence with a false logical form: its two names are swapped.
 
@@ -111,6 +113,7 @@ def swapped(item: SemanticItem) -> SemanticItem:
     )
 
 
+@checked
 def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
     """The same item with its conjuncts in another order, drawn with `seed`; the meaning is the same.
 
@@ -130,6 +133,7 @@ def shuffled(item: SemanticItem, seed: int) -> SemanticItem:
     return replace(item, conjuncts=tuple(order))
 
 
+@checked
 def semantic_items(n: int, seed: int) -> list[SemanticItem]:
     """`n` different sentences, each with two different names in different roles.
 
@@ -226,6 +230,7 @@ def _assemble(clauses: Sequence[tuple[str, Verb]], phrases: dict[tuple[int, str]
     return SemanticItem(sentence[0].upper() + sentence[1:], ordered, names)
 
 
+@checked
 def read_cogs(source: str | Path) -> list[SemanticItem]:
     """Read COGS: rows `sentence <tab> form <tab> split`, in one file or in every .tsv file of a folder.
 
@@ -253,7 +258,9 @@ def read_cogs(source: str | Path) -> list[SemanticItem]:
 
 
 def _cogs_rows(file: Path) -> Iterator[SemanticItem]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    with in_utf8(file):
+        lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         line_name, columns = f"{file}:{number}", line.split("\t")

@@ -18,6 +18,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.semantics.lexicon import DATIVE, NAMES, OF_PERSONS, OF_THINGS, PERSONS, THINGS
 
@@ -74,6 +75,7 @@ class RoleItem:
         return self.construction.startswith("cleft")
 
 
+@checked
 def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determined: bool = True) -> list[RoleItem]:
     """`n` different sentences that alternate roles, and constructions within a role; names are random.
 
@@ -92,11 +94,7 @@ def role_items(n: int, seed: int, names: Sequence[str] | None = None, *, determi
         [('agent', True), ('theme', True), ('recipient', True)]
     """
     pool = list(NAMES if names is None else names)
-    if (
-        isinstance(names, str)
-        or len(set(pool)) < 2
-        or not all(isinstance(w, str) and w.strip() == w != "" for w in pool)
-    ):
+    if len(set(pool)) < 2 or not all(word.strip() == word != "" for word in pool):
         raise SemhubError(f"Names must be at least two different words without spaces around them, got {names!r}.")
     most = MOST_PER_NAME * len(set(pool))
     if not 1 <= n <= most:

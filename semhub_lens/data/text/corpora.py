@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import in_utf8, user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.text.texts import bundled_rows
 
@@ -52,6 +53,7 @@ class SentimentText:
         return self.label == "positive"
 
 
+@checked
 def read_texts(source: str | Path, *, limit: int | None = None, column: str = "text") -> list[str]:
     """Texts from a file, a folder or a Hugging Face data set; empty ones are left out.
 
@@ -78,10 +80,11 @@ def read_texts(source: str | Path, *, limit: int | None = None, column: str = "t
         texts = _clean(_field(row, column, f"{source}, row {i}") for i, row in enumerate(rows))
     listed = list(islice(texts, limit))
     if not listed:
-        raise SemhubError(f"No texts in {source}.")
+        raise SemhubError(f"No texts in {source}. Give a file or a data set with text in it.")
     return listed
 
 
+@checked
 def read_sentiments(source: str | Path, *, limit: int | None = None) -> list[SentimentText]:
     """Labelled texts from a file, a folder or a Hugging Face data set.
 
@@ -158,7 +161,7 @@ def _file_texts(file: Path, column: str) -> Iterator[str]:
     elif file.suffix == ".jsonl":
         yield from (_field(row, column, line_name) for row, line_name in _json_rows(file))
     else:
-        with optional("pyarrow.parquet", "pyarrow", "data").ParquetFile(file) as table:
+        with _parquet(file) as table:
             if column not in table.schema_arrow.names:
                 raise SemhubError(f"{file}: expected a column {column!r}, found {table.schema_arrow.names}.")
             for i, batch in enumerate(table.iter_batches(columns=[column])):
@@ -167,11 +170,17 @@ def _file_texts(file: Path, column: str) -> Iterator[str]:
 
 def _lines(file: Path, newline: str | None = None) -> Iterator[str]:
     """The lines of a file in UTF-8, without the mark that some editors write at its start."""
-    with file.open(encoding="utf-8-sig", newline=newline) as lines:
-        try:
-            yield from lines
-        except UnicodeDecodeError as error:
-            raise SemhubError(f"{file} is not in UTF-8 ({error}): save it in that encoding.") from error
+    with in_utf8(file), file.open(encoding="utf-8-sig", newline=newline) as lines:
+        yield from lines
+
+
+def _parquet(file: Path) -> Any:
+    try:
+        return optional("pyarrow.parquet", "pyarrow", "data").ParquetFile(file)
+    except ValueError as error:  # of pyarrow
+        if isinstance(error, SemhubError):
+            raise
+        raise SemhubError(f"{file} cannot be read as parquet: {error}.") from error
 
 
 def _json_rows(file: Path) -> Iterator[tuple[Any, str]]:

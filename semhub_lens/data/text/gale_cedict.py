@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import user_path
+from semhub_lens.base.files import in_utf8, user_path
 
 SIDES = {"zh": "source", "en": "translation"}
 SUFFIXES = (".tdf", ".tsv", ".tab")
@@ -24,6 +25,7 @@ class _Segment:
     line: int
 
 
+@checked
 def read_gale(folder: str | Path) -> dict[str, list[str]]:
     """Parallel Chinese and English segments of an LDC GALE release; entries with the same index are translations.
 
@@ -90,7 +92,9 @@ def _matched(source: Path, translation: Path) -> list[tuple[str, str]]:
 
 def _segments(path: Path) -> list[_Segment]:
     segments = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    with in_utf8(path):
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    for number, line in enumerate(lines, 1):
         line, fields = line.rstrip("\r"), line.rstrip("\r").split("\t")
         if not line.strip() or (path.suffix == ".tdf" and (line.startswith(";;") or fields[0] == "file;unicode")):
             continue
@@ -105,6 +109,7 @@ def _segments(path: Path) -> list[_Segment]:
     return segments
 
 
+@checked
 def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tuple[str, ...]]:
     """English one-word glosses of Chinese words from a CC-CEDICT file, in the order of the file.
 
@@ -129,7 +134,9 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
     if not file.is_file():
         raise SemhubError(f"Expected a CC-CEDICT text file (cedict_ts.u8), found none at {file}.")
     glosses: dict[str, dict[str, None]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
+    with in_utf8(file):
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _ENTRY.fullmatch(line)

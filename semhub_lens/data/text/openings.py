@@ -7,6 +7,7 @@ may continue in another language, so a prefix states the language before the ope
 
 from dataclasses import dataclass
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.text.texts import BUNDLED, bundled_rows
 
@@ -37,6 +38,7 @@ class Opening:
         return LANGUAGE_PREFIXES[self.language] + self.text
 
 
+@checked
 def openings(language: str) -> list[Opening]:
     """The openings in one language.
 

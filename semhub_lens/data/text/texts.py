@@ -8,6 +8,7 @@ best one first. `concepts` are 72 everyday nouns in the five languages, one word
 import csv
 from importlib.resources import files
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 
 BUNDLED = ("en", "fr", "es", "de", "zh")
@@ -45,6 +46,7 @@ def concepts() -> dict[str, list[str]]:
     return _columns("nouns.tsv")
 
 
+@checked
 def glossary(language: str) -> dict[str, tuple[str, ...]]:
     """English one-word glosses of words in `language`, the best first.
 

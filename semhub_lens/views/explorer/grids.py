@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import Result, drawn, shows
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.geometry.cosine import CosineResult
@@ -31,6 +32,7 @@ ABOUT_SWEEP = (
 )
 
 
+@checked
 def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
     """The page of a grid.
 
