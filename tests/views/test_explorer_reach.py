@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_explorer_grids import patches
@@ -10,6 +11,8 @@ from test_explorer_page import choose, written
 import semhub_lens as shl
 from explored import LABELS, active, cells, contrast, in_chromium, rgb
 from planted_lens import planted_lens
+from semhub_lens.inputs.media import Tile
+from semhub_lens.views.media_maps import picture_map
 
 pytestmark = in_chromium
 FOCUSED = "(e => e.getAttribute('aria-label') || e.textContent)(document.activeElement)"
@@ -177,3 +180,14 @@ def test_a_page_says_how_it_is_used(lens, open_page):
     assert all(word in open_page(lens).js(said) for word in ("Click a cell", "a layer's number", "Enter", "L pins"))
     said_of_grid = open_page(patches(("layer", "pos"), (5, 4))).js(said)
     assert "Click a cell" in said_of_grid and "a layer's number" not in said_of_grid
+
+
+def test_a_picture_is_seen_whole_on_a_narrow_screen(open_page):
+    lens = planted_lens(["<bos>", *[f"image {i}" for i in range(6)], "␣two"], layers=3, k=2)
+    page = picture_map(lens, np.zeros((40, 60, 3), np.uint8), Tile((1, 2, 3, 4, 5, 6), 2, 3))
+    tab = open_page(page, width=360, height=740)
+    box = "document.querySelector('.boardbox')"
+    assert tab.js(f"{box}.scrollWidth <= {box}.clientWidth")
+    tab.resize(1280, 800)
+    tab.settle()
+    assert tab.js("document.querySelector('.board').offsetWidth") == 380

@@ -103,7 +103,7 @@ function makePicture(part, shared) {
   const caption = el("figcaption", {}, `${part.name} `, el("span", { class: "note" }, `${rows} × ${columns} patches`));
   const node = el("figure", { class: "picture" }, caption, el("div", { class: "boardbox" }, board));
   const usual = clamp(Math.min(40 * columns, (40 * rows * part.width) / part.height), Math.min(380, (380 * part.width) / part.height), 720);
-  let width = usual;
+  let enlarged = 0;
   grid.style.gridTemplate = `repeat(${rows}, minmax(0, 1fr)) / repeat(${columns}, minmax(0, 1fr))`;
 
   const size = el("input", {
@@ -120,11 +120,13 @@ function makePicture(part, shared) {
   const join = (parts) => (all = parts);
 
   function enlarge(share) {
-    width = usual + share * Math.max(0, LARGEST * columns - usual);
+    enlarged = share;
     store.touch("sized");
   }
 
   function draw() {
+    const least = Math.min(usual, node.parentElement.clientWidth || usual); // at first it is seen whole
+    const width = least + enlarged * Math.max(0, LARGEST * columns - least);
     board.style.width = `${Math.round(width)}px`;
     board.style.aspectRatio = `${part.width} / ${part.height}`;
     const [across, down] = [width / columns, (width * part.height) / part.width / rows];
