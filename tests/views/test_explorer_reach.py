@@ -191,3 +191,14 @@ def test_a_picture_is_seen_whole_on_a_narrow_screen(open_page):
     tab.resize(1280, 800)
     tab.settle()
     assert tab.js("document.querySelector('.board').offsetWidth") == 380
+
+
+def test_a_cells_tokens_are_seen_with_their_ids_however_long_they_are(open_page):
+    words = {"en": ["internationalisation" * 4, "␣" + "D" * 90], "unknown": ["=" * 60, "天" * 60]}
+    tab = open_page(planted_lens(["<bos>", "D" * 200, "مرحبا" * 30], layers=3, k=4, words=words))
+    for pos in range(3):
+        tab.hover(f"#c1-{pos}")
+        edge = tab.js("document.querySelector('.panel').getBoundingClientRect().right")
+        listed = "[...document.querySelectorAll('.panel .id, .panel .where .token')]"
+        found = tab.js(f"{listed}.map(e => e.getBoundingClientRect().right)")
+        assert len(found) == 5 and max(found) <= edge
