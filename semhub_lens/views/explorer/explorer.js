@@ -181,7 +181,7 @@ export function mount(root, packed, home = {}) {
     }
     const moved = ["width", "zoomed", "first", "scrolled", "resized"].some((key) => changed.has(key));
     for (const pane of shown()) pane.react(changed, moved);
-    if (["pins", "log", "find"].some((key) => changed.has(key))) for (const pane of panes) pane.pins.draw();
+    if (["pins", "log", "find", ...(data.rows ? ["at"] : [])].some((key) => changed.has(key))) for (const pane of panes) pane.pins.draw();
     // What is drawn anew loses the keyboard's place.
     if (keyboard && around.activeElement !== held) (held.isConnected ? held : keyboard.querySelector(".close") ?? here.map.scroll).focus({ preventScroll: true });
     media?.react(changed);
