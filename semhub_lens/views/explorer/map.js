@@ -194,7 +194,7 @@ export function makeMap(data, store, look) {
   function sentence({ layer, pos }) {
     const [first] = cell(data, layer, pos);
     const where = data.where?.(layer, pos).textContent ?? `${data.names[layer]}, ${data.place(pos)}, after ${data.labels[pos]}`;
-    if (!first) return `${facts(data, layer, pos).join(", ")}; ${where}`;
+    if (!first) return [...facts(data, layer, pos), where].join("; ");
     if (data.ids[first.entry] < 0) return where;
     return `${words(layer, pos).join(" was ")} ${data.prob ? percent(first.p) : ""} ${language(data, first.entry)}; ${where}`;
   }
