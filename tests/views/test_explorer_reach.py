@@ -5,11 +5,9 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from test_explorer_grids import patches
-from test_explorer_page import choose, written
 
 import semhub_lens as shl
-from explored import LABELS, active, cells, contrast, in_chromium, rgb
+from explored import LABELS, active, cells, choose, contrast, in_chromium, patches, rgb, written
 from planted_lens import planted_lens
 from semhub_lens.inputs.media import Tile
 from semhub_lens.views.media_maps import picture_map
