@@ -148,8 +148,16 @@ class Tab:
         self._call("Emulation.setDeviceMetricsOverride", **size)
 
     def dark(self, on=True):
-        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[feature])
+        self.media(prefers_color_scheme="dark" if on else "light")
+
+    def media(self, **features):
+        """What the reader's system asks for, as `forced_colors="active"`."""
+        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self._call("Emulation.setEmulatedMedia", features=listed)
+
+    def print(self):
+        """Print the page, on portrait A4 without backgrounds, as a browser does at first."""
+        return base64.b64decode(self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.7)["data"])
 
     def middle(self, selector):
         """Where an element is, after it was scrolled into view."""

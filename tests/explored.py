@@ -7,7 +7,9 @@ import re
 import pytest
 import torch
 
+import semhub_lens as shl
 from browser import CHROMIUM
+from semhub_lens.base.results import unnamed
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (.ci/run installs it)")
 LABELS = ["<bos>", "␣dog", "␣dog", "␣dog", "مرحبا", "天", "↵", "␣two"]
@@ -72,3 +74,32 @@ def contrast(one, other):
 def luminance(colour):
     linear = [v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
     return sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+
+PATCHED = ("<bos>", "␣The", "␣France", "␣<b>x</b>")
+CLEAN_TOKENS = ("<bos>", "␣The", "␣Spain", "␣<b>x</b>")
+
+
+def patches(axes, shape, seed=0):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 3 - 1
+    return shl.PatchResult(
+        values=values, clean=1.5, corrupted=-0.5, site="z", metric="logit difference",
+        positions=((0, 0), (1, 1), (2, 2), (4, 3)), clean_labels=CLEAN_TOKENS, labels=PATCHED, axes=axes,
+        provenance=unnamed(),
+    )  # fmt: skip
+
+
+def written(lens):
+    """An attribution of two tokens at position 3; the heads of blocks 1 and 4, which has one head less."""
+    draw = torch.Generator().manual_seed(3)
+    bars = {name: torch.randn(2, 5, generator=draw) for name in ("attention", "mlp")}
+    rest = {name: torch.randn(2, generator=draw) for name in ("embedding", "bias", "logits")}
+    heads = torch.randn(2, 2, 3, generator=draw)
+    heads[:, 1, 2] = torch.nan
+    whole = {**bars, **rest, "head_blocks": (1, 4), "heads": heads, "provenance": lens.provenance}
+    return shl.AttributionResult(3, (7, 10), ("␣sky", "<b>x</b>"), **whole)
+
+
+def choose(tab, selector, value):
+    change = f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('change')); }})"
+    tab.js(f"{change}(document.querySelector({json.dumps(selector)}))")

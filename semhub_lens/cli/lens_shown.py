@@ -21,15 +21,24 @@ FIRST = 8
 """Width of the column of layers, in characters."""
 
 
-def lens_table(result: LensResult, width: int) -> Table:
-    """A table of as many last columns as fit. Colour shows the language; bold is above a half, dim below a tenth."""
+def lens_table(result: LensResult, width: int, colours: bool = True) -> Table:
+    """A table of as many last columns as fit. Colour shows the language; bold is above a half, dim below a tenth.
+
+    Without `colours`, as in a file, there is no key to them either.
+    """
     strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
     layers, positions = probability.shape
     hues = _hues(result)
     shown = _fitting(result.labels, strings, width)
     left = f"; the last {len(shown)} of {positions} tokens" if len(shown) < positions else ""
     title = f"most probable next token, by layer (final layer on top) and input token{left}"
-    table = Table(title=title, title_justify="left", padding=(0, 1), caption=_legend(hues), caption_justify="left")
+    table = Table(
+        title=title,
+        title_justify="left",
+        padding=(0, 1),
+        caption=_legend(hues) if colours else None,
+        caption_justify="left",
+    )
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
         table.add_column(cell(result.labels[pos]), max_width=WIDEST_CELL, no_wrap=True)

@@ -130,7 +130,7 @@ def lens(
         typer.echo(lens_json(result, written))
     if as_json or quiet:
         return
-    console.print(lens_table(result, console.width))
+    console.print(lens_table(result, console.width, colours=bool(console.color_system) and not console.no_color))
     say("--html FILE writes an interactive page" if written is None else f"page: {written.resolve()}")
 
 

@@ -29,7 +29,7 @@ PALETTE = (
 NULL_COLOUR = "#9aa3b2"
 BLUES = ((0.0, "#fbfcfe"), (0.25, "#cfdef5"), (0.5, "#8fb3ea"), (0.75, "#4a7fd6"), (1.0, "#1d4aa5"))
 AMBERS = ((0.0, "#fffdf8"), (0.25, "#fbe6bd"), (0.5, "#f3c165"), (0.75, "#e0912f"), (1.0, "#9c5206"))
-VERDICT_COLOURS = {"supported": "#1f8a5b", "opposite": "#c0392b", "not supported": "#8a93a3", "not measured": "#b9c0cb"}
+VERDICT_COLOURS = {"supported": "#1b7f54", "opposite": "#c0392b", "not supported": "#626c7e", "not measured": "#6d7789"}
 
 
 def escape(text: str) -> str:

@@ -144,6 +144,21 @@ def test_a_cells_colour_is_its_tokens_language(lens):
     assert "■ en" in table.caption.plain and "■ es" in table.caption.plain
 
 
+@pytest.mark.parametrize(
+    ("look", "key"),
+    [
+        ({"color_system": "truecolor"}, True),
+        ({"color_system": None}, False),
+        ({"color_system": "truecolor", "no_color": True}, False),
+    ],
+)
+def test_without_colours_there_is_no_key_to_them(printed, monkeypatch, look, key):
+    console = Console(width=200, file=io.StringIO(), force_terminal=True, **look)
+    monkeypatch.setattr(command, "console", console)
+    assert printed("lens", "two 朋友")[0] == 0
+    assert ("■ " in console.file.getvalue()) == key
+
+
 def test_json_is_one_object_and_nothing_else_and_holds_the_lens(printed, monkeypatch, lens, tmp_path):
     monkeypatch.setattr(command, "logit_lens", lambda *settings, **named: lens)
     status, text = printed("lens", "two", "--json", "--no-languages", "--html", "lens.html")

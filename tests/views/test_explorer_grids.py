@@ -7,21 +7,10 @@ import pytest
 import torch
 
 import samples
-import semhub_lens as shl
-from explored import cells, in_chromium, rgb
+from explored import PATCHED as LABELS
+from explored import cells, in_chromium, patches, rgb
 from semhub_lens.base.results import unnamed
 from semhub_lens.geometry.cosine import CosineResult
-
-LABELS = ("<bos>", "␣The", "␣France", "␣<b>x</b>")
-CLEAN = ("<bos>", "␣The", "␣Spain", "␣<b>x</b>")
-
-
-def patches(axes, shape, seed=0):
-    values = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 3 - 1
-    return shl.PatchResult(
-        values=values, clean=1.5, corrupted=-0.5, site="z", metric="logit difference",
-        positions=((0, 0), (1, 1), (2, 2), (4, 3)), clean_labels=CLEAN, labels=LABELS, axes=axes, provenance=unnamed(),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

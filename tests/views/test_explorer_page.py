@@ -3,7 +3,6 @@
 import dataclasses
 import html
 import io
-import json
 import math
 import re
 
@@ -14,7 +13,7 @@ import torch
 import models
 import semhub_lens as shl
 from benchmarks.pages import lens_of
-from explored import LABELS, active, cells, contrast, in_chromium, rgb
+from explored import LABELS, active, cells, choose, contrast, in_chromium, rgb, written
 from planted_lens import HOSTILE, WORDS, planted_lens
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.views.explorer.packing import packed
@@ -217,17 +216,6 @@ def test_pages_are_small():
     assert len(document(lens_of(512, 31)).encode()) < 3_000_000
 
 
-def written(lens):
-    """An attribution of two tokens at position 3; the heads of blocks 1 and 4, which has one head less."""
-    draw = torch.Generator().manual_seed(3)
-    bars = {name: torch.randn(2, 5, generator=draw) for name in ("attention", "mlp")}
-    rest = {name: torch.randn(2, generator=draw) for name in ("embedding", "bias", "logits")}
-    heads = torch.randn(2, 2, 3, generator=draw)
-    heads[:, 1, 2] = torch.nan
-    whole = {**bars, **rest, "head_blocks": (1, 4), "heads": heads, "provenance": lens.provenance}
-    return shl.AttributionResult(3, (7, 10), ("␣sky", "<b>x</b>"), **whole)
-
-
 def drawn_bars(tab, parts, chart):
     """The chart's bars are named, signed and as tall as their parts."""
     bars = f"[...document.querySelectorAll('.written svg')[{chart}].querySelectorAll('rect')]"
@@ -237,11 +225,6 @@ def drawn_bars(tab, parts, chart):
     sizes = [abs(float(value)) for _, value in parts]
     unit = max(heights) / max(sizes)
     assert heights == pytest.approx([max(size * unit, 0.5) for size in sizes], rel=2e-2)
-
-
-def choose(tab, selector, value):
-    change = f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('change')); }})"
-    tab.js(f"{change}(document.querySelector({json.dumps(selector)}))")
 
 
 @in_chromium

@@ -3,12 +3,15 @@
 import xml.etree.ElementTree as ElementTree
 from itertools import count
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 import semhub_lens as shl
 from explored import LABELS, cells, in_chromium, rgb
 from planted_lens import planted_lens
+from semhub_lens.inputs.media import Tile
+from semhub_lens.views.media_maps import picture_map
 
 pytestmark = in_chromium
 SVG = "{http://www.w3.org/2000/svg}"
@@ -136,3 +139,47 @@ def test_text_from_the_right_is_drawn_from_the_right(open_page, saved):
     root = ElementTree.parse(saved(open_page(lens), "SVG")).getroot()
     sides = {(t.get("direction"), t.get("text-anchor")) for t in root.iter(f"{SVG}text") if t.text in ("␣بيت", "␣لون")}
     assert sides == {("rtl", "end")}  # its left edge stands where that of other words does
+
+
+def test_a_drawing_has_the_ink_of_the_screen_the_pins_and_the_room_of_the_bars(lens, open_page, saved):
+    tab = open_page(lens, "#p=2,5&q=azul")
+    path = saved(tab, "SVG")
+    words, boxes = drawn(path)
+    inks = {(float(t.get("x")), float(t.get("y"))): t.get("fill") for t in ElementTree.parse(path).iter(f"{SVG}text")}
+    page = cells(tab, "getComputedStyle(c).color")
+    cell_boxes = grid(boxes, 6, len(LABELS))
+    for at, box in cell_boxes.items():
+        (ink,) = (inks[x, y] for x, y, _ in words if inside([(x, y, "")], box))
+        assert list(ImageColor.getrgb(ink)) == rgb(page[at])
+    dark = [box for box in boxes if box["fill"] == "#1b2330"]
+    assert [box["x"] for box in dark] == [cell_boxes[0, pos]["x"] for pos in (2, 5)]
+    labels = [ink for (x, y), ink in inks.items() if any(inside([(x, y, "")], box) for box in dark)]
+    assert labels == ["#ffffff", "#ffffff"]
+    rooms = [box for box in boxes if box["fill"] == "#f4f6f9" and box["height"] == 23]
+    assert len(rooms) == 6 and {box["width"] for box in rooms} == {130}
+
+
+def test_a_picture_is_saved_with_the_colours_and_words_of_its_patches(open_page, saved):
+    lens = planted_lens(["<bos>", *[f"image {i}" for i in range(6)], "␣two"], layers=6, k=4)
+    red = np.full((40, 60, 3), (200, 60, 40), np.uint8)
+    tab = open_page(picture_map(lens, red, Tile((1, 2, 3, 4, 5, 6), 2, 3)), "#l=4&p=2")
+    path = saved(tab, "SVG")
+    (image,) = ElementTree.parse(path).iter(f"{SVG}image")
+    left, top, width, height = (float(image.get(name)) for name in ("x", "y", "width", "height"))
+    assert image.get("href").startswith("data:image/png") and width / height == pytest.approx(1.5, rel=0.01)
+    words, _ = drawn(path)
+    with Image.open(saved(tab, "PNG")) as opened:
+        png = opened.convert("RGB")
+    screen_path = path.parent / "screen.png"
+    tab.picture(screen_path)
+    screen = Image.open(screen_path).convert("RGB")
+    for place in range(6):
+        x, y = left + (place % 3) * width / 3, top + (place // 3) * height / 2
+        patch = {"x": x, "y": y, "width": width / 3, "height": height / 2}
+        assert inside(words, patch) == [lens.strings()[4][place + 1][0]]
+        box = f"document.querySelectorAll('.patch')[{place}].getBoundingClientRect()"
+        there = tab.js(f"(r => [r.left + 6, r.top + 6])({box})")
+        assert png.getpixel((round(2 * x + 12), round(2 * y + 12))) == pytest.approx(
+            screen.getpixel(tuple(map(round, there))), abs=3
+        )
+    assert any(text == "Picture · layer 4" for *_, text in words)

@@ -136,6 +136,18 @@ def test_an_answer_is_drawn_with_its_text_and_code(notebook, answers):
     assert notebook.js("getComputedStyle(document.querySelector('p.toolbar')).position") == "static"
 
 
+@pytest.mark.parametrize("clipboard", ["text => { window.copied = text; }", "undefined"])
+def test_a_copy_of_the_code_is_confirmed_or_the_code_selected(notebook, answers, clipboard):
+    send(notebook, answers[0], 0)
+    notebook.js(f"Object.defineProperty(navigator, 'clipboard', {{ value: {{ writeText: {clipboard} }} }})")
+    notebook.js("document.execCommand = () => false")
+    notebook.js("root.querySelector('.script button').click()")
+    told = "copied" if "=>" in clipboard else "selected"
+    notebook.until(f"root.querySelector('.script button').textContent === '{told}'")
+    assert notebook.js("root.querySelector('.script').open") == (told == "selected")
+    assert told == "selected" or notebook.js("window.copied") == script(answers[0].asked)
+
+
 def test_an_intervention_is_put_together_and_the_difference_shown(notebook, answers):
     write(notebook, ".ask", TEXT)
     notebook.js("(s => { s.value = 'steer'; s.dispatchEvent(new Event('change')); })(root.querySelector('.add'))")

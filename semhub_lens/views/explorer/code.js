@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-const TOLD = 1600;
+export const TOLD = 1600;
 
 /** `made` is from `code.py`: the lines that make what is shown, and the name they give it. */
 export function makeCode({ lines, name }, store) {
@@ -21,22 +21,23 @@ export function makeCode({ lines, name }, store) {
 
   async function copy() {
     write();
-    const done = await copied();
+    const done = await copied(text, node);
     [button.textContent, told.textContent] = done ? ["copied", "copied"] : ["code", "selected, to copy with the keyboard"];
     setTimeout(() => (button.textContent = "code"), TOLD);
   }
 
-  /** A frame may not write to the clipboard: there the code is shown and selected. */
-  async function copied() {
-    try {
-      await navigator.clipboard.writeText(text.textContent);
-      return true;
-    } catch {
-      node.open = true;
-      text.scrollIntoView({ block: "nearest" });
-      getSelection().selectAllChildren(text);
-      return document.execCommand("copy");
-    }
-  }
   return { node, button, told };
+}
+
+/** Whether it was copied. A frame may not write to the clipboard: there the code is shown, in `around`, and selected. */
+export async function copied(text, around) {
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    return true;
+  } catch {
+    around.open = true;
+    text.scrollIntoView({ block: "nearest" });
+    getSelection().selectAllChildren(text);
+    return document.execCommand("copy");
+  }
 }

@@ -1,6 +1,6 @@
 // The measured numbers, unpacked, and what follows from them.
 
-import { layerName } from "./dom.js";
+import { layerName, number } from "./dom.js";
 
 export function typed(text, Kind) {
   const raw = atob(text);
@@ -32,6 +32,8 @@ export function read(packed) {
   data.stays = data.top && stays(data);
   data.mass = data.groups && data.top && data.prob && mass(data);
   shareHues([data]);
+  data.at = (pos) => (packed.columns ? packed.columns[pos] : pos); // of two lenses: null where a side has no token
+  data.place = (pos) => (data.at(pos) === null ? "no token here" : `position ${data.at(pos)}`);
   data.byId = new Map(packed.ids.map((id, entry) => [id, entry]));
   return data;
 }
@@ -114,6 +116,11 @@ export function cell(data, layer, pos) {
   });
 }
 
+/** In words, what was measured of a cell beside its tokens. */
+export function facts({ quantities, positions }, layer, pos) {
+  return quantities.map(({ label, unit, values }) => `${label} ${number(values[layer * positions + pos])} ${unit}`.trim());
+}
+
 /** In words, whose token it is: "Spanish", "Spanish 35 %, Portuguese 30 %", "unknown". */
 export function language({ groups }, entry) {
   if (!groups) return "";
@@ -158,9 +165,9 @@ const bare = (text) => text.replace(/^[␣↵⇥]+/, "").normalize("NFC").toLowe
 function spelled(data, word) {
   const wanted = bare(word.replace(/\s/g, "␣"));
   if (!wanted) return [];
-  const number = /^#?(\d+)$/.exec(wanted);
+  const digits = /^#?(\d+)$/.exec(wanted);
   const entries = [...data.texts.keys()].filter((i) => bare(data.texts[i]) === wanted);
-  if (number && data.byId.has(Number(number[1]))) entries.push(data.byId.get(Number(number[1])));
+  if (digits && data.byId.has(Number(digits[1]))) entries.push(data.byId.get(Number(digits[1])));
   return entries.length ? entries : [...data.texts.keys()].filter((i) => bare(data.texts[i]).startsWith(wanted));
 }
 
@@ -215,12 +222,13 @@ export function csv(data) {
   const lines = [head.join(",")];
   for (let layer = 0; layer < data.layers; layer++)
     for (let pos = 0; pos < data.positions; pos++) {
+      if (data.at(pos) === null) continue;
       const numbers = data.quantities.map((one) => one.values[layer * data.positions + pos]);
       const tokens = cell(data, layer, pos);
       for (const one of tokens.length ? tokens : [{ rank: "", id: "", text: "", p: "" }]) {
         const p = one.p === "" || Number.isNaN(one.p) ? "" : Number(one.p.toPrecision(3));
         const whose = one.entry === undefined ? "" : language(data, one.entry);
-        const row = [data.entries[layer], pos, quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
+        const row = [data.entries[layer], data.at(pos), quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
         lines.push(row.join(","));
       }
     }

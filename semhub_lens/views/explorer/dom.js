@@ -46,6 +46,9 @@ export function number(value) {
   return Math.abs(value) >= 0.001 && Math.abs(value) < 1000 ? value.toPrecision(3) : value === 0 ? "0" : value.toExponential(2);
 }
 
+/** A key of ours; with another one held it is the browser's, as Alt and an arrow go back. */
+export const alone = (event) => !(event.ctrlKey || event.metaKey || event.altKey);
+
 export function layerName(entry) {
   return entry === 0 ? "embedding" : `layer ${entry}`;
 }

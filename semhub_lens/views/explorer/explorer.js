@@ -1,7 +1,7 @@
 // Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
 import { makeCode } from "./code.js";
-import { clamp, el } from "./dom.js";
+import { alone, clamp, el } from "./dom.js";
 import { csv, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
 import { grid, makeSheets } from "./grid.js";
@@ -11,6 +11,9 @@ import { asPng, asSvg, picture } from "./picture.js";
 import { findings, makePanel } from "./panel.js";
 import { makeStore } from "./store.js";
 import { makeToolbar } from "./toolbar.js";
+
+/** The widest page that browsers make small enough for a sheet. */
+const PAPER = 1300;
 
 const toggled = (now, one) => (now.includes(one) ? now.filter((other) => other !== one) : [...now, one]);
 
@@ -22,7 +25,8 @@ export function mount(root, packed, home = {}) {
   const ended = new AbortController();
   const { signal } = ended;
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = home.dark ?? (() => dark.matches);
+  let paper = false;
+  const isDark = () => !paper && (home.dark ?? (() => dark.matches))();
   const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
   if (packed.sides) shareHues(lenses);
   const [data] = lenses;
@@ -49,8 +53,7 @@ export function mount(root, packed, home = {}) {
 
   /** Of a side: its columns may be other positions of its prompt. */
   function asking(side) {
-    const place = (pos) => (lenses[side].columns ? lenses[side].columns[pos] : pos);
-    return home.asking && { ...home.asking, ask: (pos, id) => home.asking.ask(side, place(pos), id) };
+    return home.asking && { ...home.asking, ask: (pos, id) => home.asking.ask(side, lenses[side].at(pos), id) };
   }
 
   function title(name) {
@@ -74,8 +77,11 @@ export function mount(root, packed, home = {}) {
 
   function foot() {
     const about = data.about ?? "A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.";
+    const reads = panes[0].reads;
+    const click = `Click a cell to pin its column${reads && !data.media ? ", or a layer's number to read the text there" : ""}.`;
+    const typed = `On the map, arrow keys move, Enter pins${reads ? ", L pins the layer, / searches" : ""}.`;
     const notes = lenses.map((one, i) => (two ? `${"AB"[i]}: ${one.note}` : one.note));
-    return el("footer", {}, ...[about, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
+    return el("footer", {}, ...[`${click} ${typed}`, about, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
   }
 
   /** From the whole text on screen (0) to the widest columns (1). */
@@ -125,7 +131,7 @@ export function mount(root, packed, home = {}) {
       return lenses.forEach((one, i) => keep(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }), two ? `lens_${"ab"[i]}.csv` : "lens.csv"));
     const [name, text] = heading();
     const mono = getComputedStyle(bar.node).getPropertyValue("--mono").trim();
-    const drawn = picture(shown(), { title: name, text, legend: bar.legend, mono });
+    const drawn = picture(shown(), { title: name, text, legend: bar.legend, mono, pictures: media?.pictures() ?? [] });
     return keep(kind === "svg" ? asSvg(drawn) : await asPng(drawn), `lens.${kind}`);
   }
 
@@ -136,6 +142,7 @@ export function mount(root, packed, home = {}) {
   }
 
   function keys(event, pane) {
+    if (!alone(event)) return;
     const at = store.state.at ?? { layer: data.layers - 1, pos: pane.map.range().first };
     const moves = {
       ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0],
@@ -147,7 +154,7 @@ export function mount(root, packed, home = {}) {
       const layer = clamp(at.layer + (begun ? move[0] : 0), 0, data.layers - 1);
       go(pane, { layer, pos: clamp(at.pos + (begun ? move[1] : 0), 0, data.positions - 1) });
     } else if (event.key === "Enter" || event.key === " ") pin(at.pos);
-    else if (event.key === "l") pinLayer(at.layer);
+    else if (event.key.toLowerCase() === "l") pinLayer(at.layer);
     else if (event.key === "Escape") store.set({ at: null, hover: null });
     else if (event.key === "/") bar.box.focus();
     else return;
@@ -156,6 +163,9 @@ export function mount(root, packed, home = {}) {
   }
 
   function react(changed) {
+    const around = root.getRootNode();
+    const held = around.activeElement;
+    const keyboard = pinned.contains(held) && held.matches(":focus-visible") && held.closest(".pins");
     if (changed.has("sheet")) {
       choose();
       for (const key of ["theme", "resized", "pins"]) changed.add(key);
@@ -171,11 +181,13 @@ export function mount(root, packed, home = {}) {
     }
     const moved = ["width", "zoomed", "first", "scrolled", "resized"].some((key) => changed.has(key));
     for (const pane of shown()) pane.react(changed, moved);
-    if (["pins", "log", "find"].some((key) => changed.has(key))) for (const pane of panes) pane.pins.draw();
+    if (["pins", "log", "find", ...(data.rows ? ["at"] : [])].some((key) => changed.has(key))) for (const pane of panes) pane.pins.draw();
+    // What is drawn anew loses the keyboard's place.
+    if (keyboard && around.activeElement !== held) (held.isConnected ? held : keyboard.querySelector(".close") ?? here.map.scroll).focus({ preventScroll: true });
     media?.react(changed);
     if (changed.has("find")) refind();
     if (moved) bar.sized(front().map);
-    const focused = root.getRootNode().activeElement === here.map.scroll || place !== null;
+    const focused = around.activeElement === here.map.scroll || place !== null;
     panel.show(store.state.hover ?? (focused ? store.state.at : null), here.map);
   }
 
@@ -207,11 +219,21 @@ export function mount(root, packed, home = {}) {
   }
   document.addEventListener("scroll", () => store.touch("scrolled"), { capture: true, signal });
   addEventListener("resize", () => store.touch("resized"), { signal });
+  addEventListener("beforeprint", () => print(true), { signal });
+  addEventListener("afterprint", () => print(false), { signal });
   dark.addEventListener("change", () => store.touch("theme"), { signal });
   store.listen(react);
   const { first } = store.state;
   react(new Set(["show"]));
   if (first) front().map.scrollTo(first);
+
+  /** On paper: light, with every row, as wide as on screen; a browser makes what is wider than the paper smaller. */
+  function print(on) {
+    paper = on;
+    root.style.width = on ? `${Math.min(root.clientWidth, PAPER)}px` : "";
+    for (const { look } of all) look.paper = on;
+    react(new Set(["theme", "resized"]));
+  }
 
   function close() {
     ended.abort();

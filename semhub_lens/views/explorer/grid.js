@@ -16,7 +16,7 @@ export function grid(packed) {
     diverging(one.name, one.label, one.unit, one.values, { full: one.full, words: `Colour: ${one.label}; ${one.words}` }));
   const data = {
     ...packed, quantities, kinds, words, choose, k: 0, ids: [], texts: [], top: null, groups: null, places: new Map(), order: [],
-    names: packed.rows.map((row) => `${packed.row} ${row}`), short: packed.rows, makePins, where, table,
+    names: packed.rows.map((row) => `${packed.row} ${row}`), short: packed.rows, makePins, place: (pos) => packed.places[pos], where, table,
   };
   return data;
 
@@ -39,10 +39,10 @@ export function grid(packed) {
 
   function table() {
     const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
-    const lines = [[packed.row, "column", packed.sheet_name || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
+    const lines = [[packed.row, "column", "place", packed.sheet_name || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
     for (let i = 0; i < whole[0].length; i++) {
       const at = i % size;
-      const place = [packed.rows[Math.floor(at / positions)], packed.labels[at % positions], sheets[Math.floor(i / size)]];
+      const place = [packed.rows[Math.floor(at / positions)], packed.labels[at % positions], packed.places[at % positions], sheets[Math.floor(i / size)]];
       lines.push([...place.map(quote), ...whole.map((values) => (Number.isFinite(values[i]) ? values[i] : ""))].join(","));
     }
     return `${lines.join("\r\n")}\r\n`;
@@ -64,7 +64,7 @@ export function grid(packed) {
       const { pins, at } = store.state;
       const close = (pos) => el("button", { type: "button", class: "close", "aria-label": `unpin column ${pos}`, onclick: () => look.pin(pos) }, "×");
       const columns = pins.map((pos) => {
-        const one = card([`${quantities[0].label} · `, token(packed.labels[pos])], close(pos), layers, packed.rows, (i) => [i, pos]);
+        const one = card([`${[quantities[0].label, packed.places[pos]].filter(Boolean).join(" · ")} · `, token(packed.labels[pos])], close(pos), layers, packed.rows, (i) => [i, pos]);
         one.dataset.pos = pos;
         return one;
       });

@@ -2,13 +2,15 @@
 // and a picture of them below that.
 
 import { clamp, el, percent, token } from "./dom.js";
-import { cell, language } from "./data.js";
+import { cell, facts, language } from "./data.js";
 import { css, inkOn } from "./colour.js";
 import { makeStrip } from "./strip.js";
 
 export const READABLE = 30;
 const WIDEST = 150;
 const USUAL = 84;
+/** The whole text is shown at first where its columns are at least so wide. */
+const ENOUGH = 70;
 const AHEAD = 3;
 const BESIDE = 11;
 
@@ -43,13 +45,13 @@ export function makeMap(data, store, look) {
 
   function measure() {
     seen.view = scroll.clientWidth || 800;
-    const usual = positions * USUAL <= seen.view ? fit() : USUAL;
+    const usual = positions * ENOUGH <= seen.view ? fit() : USUAL;
     const box = scroll.getBoundingClientRect();
     const low = layers - 1 - Math.ceil((innerHeight - box.top + 6 * height) / height);
     const high = layers - 1 - Math.floor((-box.top - 6 * height) / height);
     seen = {
       view: seen.view, left: scroll.scrollLeft, width: allowed(store.state.width ?? usual),
-      low: clamp(low, 0, layers - 1), high: clamp(high, 0, layers - 1),
+      low: look.paper ? 0 : clamp(low, 0, layers - 1), high: look.paper ? layers - 1 : clamp(high, 0, layers - 1),
     };
   }
 
@@ -191,8 +193,9 @@ export function makeMap(data, store, look) {
 
   function sentence({ layer, pos }) {
     const [first] = cell(data, layer, pos);
-    const where = `${data.names[layer]}, position ${pos}, after ${data.labels[pos]}`;
-    if (!first) return where;
+    const where = data.where?.(layer, pos).textContent ?? `${data.names[layer]}, ${data.place(pos)}, after ${data.labels[pos]}`;
+    if (!first) return [...facts(data, layer, pos), where].join("; ");
+    if (data.ids[first.entry] < 0) return where;
     return `${words(layer, pos).join(" was ")} ${data.prob ? percent(first.p) : ""} ${language(data, first.entry)}; ${where}`;
   }
 

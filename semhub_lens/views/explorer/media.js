@@ -1,6 +1,6 @@
 // Pictures and sound above the map: what each patch and each moment reads as at one layer, in the map's own colours.
 
-import { clamp, el, fill, token } from "./dom.js";
+import { alone, clamp, el, fill, token } from "./dom.js";
 import { cell } from "./data.js";
 import { css } from "./colour.js";
 
@@ -41,7 +41,8 @@ export function makeMedia({ data, store, look, map }, say) {
       part.mark();
     }
   }
-  return { node, react };
+  const pictures = () => parts.flatMap((part) => part.shown?.() ?? []);
+  return { node, react, pictures };
 }
 
 /** Keys and pointer of a part; `near` finds the place under the pointer, `step` the one beside another. */
@@ -60,6 +61,7 @@ function listen(node, part, { data, store, look, layer, say }, { near, step, box
   node.addEventListener("pointerleave", () => store.set({ hover: null }));
   node.addEventListener("blur", () => store.set({ hover: null }));
   node.addEventListener("keydown", (event) => {
+    if (!alone(event)) return;
     const place = Math.max(0, part.positions.indexOf(store.state.at?.pos));
     const up = { PageUp: 1, PageDown: -1 }[event.key];
     const next = step(place, event.key);
@@ -93,14 +95,15 @@ function makePicture(part, shared) {
   const { rows, columns } = part;
   const patches = part.positions.map((pos) => el("div", { class: "patch", "data-pos": pos }, token("")));
   const grid = el("div", { class: "patches" }, ...patches);
+  const image = el("img", { src: `data:image/png;base64,${part.source}`, alt: "", draggable: "false" });
   const board = el("div", {
     class: "board", tabindex: "0", role: "group",
     "aria-label": `${part.name}, ${rows} by ${columns} patches. Arrow keys move, Enter pins, page keys change the layer`,
-  }, el("img", { src: `data:image/png;base64,${part.source}`, alt: "", draggable: "false" }), grid);
+  }, image, grid);
   const caption = el("figcaption", {}, `${part.name} `, el("span", { class: "note" }, `${rows} × ${columns} patches`));
   const node = el("figure", { class: "picture" }, caption, el("div", { class: "boardbox" }, board));
   const usual = clamp(Math.min(40 * columns, (40 * rows * part.width) / part.height), Math.min(380, (380 * part.width) / part.height), 720);
-  let width = usual;
+  let enlarged = 0;
   grid.style.gridTemplate = `repeat(${rows}, minmax(0, 1fr)) / repeat(${columns}, minmax(0, 1fr))`;
 
   const size = el("input", {
@@ -117,11 +120,13 @@ function makePicture(part, shared) {
   const join = (parts) => (all = parts);
 
   function enlarge(share) {
-    width = usual + share * Math.max(0, LARGEST * columns - usual);
+    enlarged = share;
     store.touch("sized");
   }
 
   function draw() {
+    const least = Math.min(usual, node.parentElement.clientWidth || usual); // at first it is seen whole
+    const width = least + enlarged * Math.max(0, LARGEST * columns - least);
     board.style.width = `${Math.round(width)}px`;
     board.style.aspectRatio = `${part.width} / ${part.height}`;
     const [across, down] = [width / columns, (width * part.height) / part.width / rows];
@@ -155,8 +160,14 @@ function makePicture(part, shared) {
     const place = near(event);
     if (place !== null && getSelection().isCollapsed) look.pin(part.positions[place]);
   });
+  /** As it is on screen, to be saved. */
+  const shown = () => ({
+    name: `${part.name} · ${shared.data.names[shared.layer()]}`, image, rows, columns, width: board.offsetWidth, height: board.offsetHeight,
+    wash: Number(node.style.getPropertyValue("--wash") || 0.55), font: parseFloat(board.style.fontSize), readable: !board.classList.contains("small"),
+    patches: part.positions.map((pos, place) => ({ ...dress(shared, pos), colour: patches[place].style.getPropertyValue("--colour") })),
+  });
   const label = (text, input) => el("label", { class: "group" }, text, input);
-  return { node, draw, mark, enlarge, join, settings: [label("size", size), label("colour", wash)] };
+  return { node, draw, mark, enlarge, join, shown, settings: [label("size", size), label("colour", wash)] };
 }
 
 function makeSound(part, shared) {

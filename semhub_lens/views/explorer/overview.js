@@ -1,6 +1,6 @@
 // All tokens by all layers as one picture, to move by; and the share of languages at every layer.
 
-import { clamp, el, percent } from "./dom.js";
+import { alone, clamp, el, percent } from "./dom.js";
 import { shares } from "./data.js";
 import { css, hue } from "./colour.js";
 
@@ -54,11 +54,11 @@ export function makeOverview(data, store, look, map) {
     map.scrollTo(under(event) - grip);
   });
   node.addEventListener("pointermove", (event) => grip !== null && map.scrollTo(under(event) - grip));
-  node.addEventListener("pointerup", () => (grip = null));
+  node.addEventListener("lostpointercapture", () => (grip = null));
   node.addEventListener("keydown", (event) => {
     const { start, span } = map.at();
     const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -span, PageDown: span, Home: -positions, End: positions }[event.key];
-    if (step === undefined) return;
+    if (step === undefined || !alone(event)) return;
     event.preventDefault();
     map.scrollTo(clamp(start + step, 0, positions));
   });

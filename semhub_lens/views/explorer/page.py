@@ -122,9 +122,13 @@ def _file(name: str) -> str:
 
 @cache
 def joined(modules: tuple[str, ...]) -> str:
-    """The modules as one without comments, because a page in a single file cannot import. Default exports stay."""
+    """The modules as one, because a page in a single file cannot import: without comments and indents, to be small.
+
+    Default exports stay.
+    """
     whole = "\n".join(re.sub(COMMENT, "", _file(f"{name}.js"), flags=re.M) for name in modules)
-    return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
+    whole = re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
+    return re.sub(r"\n\s+", "\n", whole)
 
 
 def _hash(text: str) -> str:

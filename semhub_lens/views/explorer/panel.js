@@ -20,9 +20,9 @@ export function makePanel(panes) {
   }
 
   function block({ data, look, name }, { layer, pos }) {
-    const where = `${data.names[layer]} · position ${data.columns?.[pos] ?? pos} · after `;
+    const where = `${data.names[layer]} · ${data.place(pos)} · after `;
     const head = data.where?.(layer, pos) ?? el("p", { class: "where" }, name ? el("b", { class: "side" }, name) : "", where, token(data.labels[pos]));
-    if (data.columns && data.columns[pos] === null) return el("div", {}, el("p", { class: "where" }, el("b", { class: "side" }, name), "no token here"));
+    if (data.at?.(pos) === null) return el("div", {}, el("p", { class: "where" }, el("b", { class: "side" }, name), data.place(pos)));
     const numbers = data.quantities.map(({ label, unit, values }) =>
       el("span", {}, `${label} `, el("b", {}, number(values[layer * data.positions + pos])), ` ${unit}`));
     const facts = el("p", { class: "facts" }, ...numbers);

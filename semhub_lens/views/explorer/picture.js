@@ -13,12 +13,12 @@ const FINE = 2;
 const fromRight = (text) => /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u.test(text);
 
 /** Shapes of the visible columns of all `panes`, one below the other, with title, legend and provenance. */
-export function picture(panes, { title, text, legend, mono }) {
+export function picture(panes, { title, text, legend, mono, pictures = [] }) {
   const { theme } = panes[0].look;
   const pen = document.createElement("canvas").getContext("2d");
-  const muted = css(theme.grey);
+  const { muted } = theme;
   const shapes = [];
-  const wide = Math.max(LEAST, ...panes.map((pane) => 2 * MARGIN + NAMES + spanOf(pane) + (pane.shares ? BARS_WIDE + 8 : 0)));
+  const wide = Math.max(LEAST, ...panes.map((pane) => 2 * MARGIN + NAMES + spanOf(pane) + (pane.shares ? BARS_WIDE + 8 : 0)), ...pictures.map((one) => 2 * MARGIN + one.width));
   const font = (size, plain) => `${size}px ${plain ? SANS : mono}`;
 
   function put(x, y, words, { size = 12, fill = theme.ink, plain = false, anchor = "start", room = wide - MARGIN - x, struck = false } = {}) {
@@ -28,11 +28,12 @@ export function picture(panes, { title, text, legend, mono }) {
     return pen.measureText(shown).width;
   }
 
-  const box = (x, y, width, height, fill, line = null) => shapes.push({ kind: "box", x, y, width, height, fill, line });
+  const box = (x, y, width, height, fill, line = null, alpha = 1) => shapes.push({ kind: "box", x, y, width, height, fill, line, alpha });
   let y = MARGIN + 14;
   const headed = put(MARGIN, y, title, { size: 16, plain: true });
   put(MARGIN + headed + 12, y, text, { size: 13, fill: muted });
   y = key(y + 24);
+  if (pictures.length) y = drawPictures(y);
   for (const pane of panes) y = drawPane(pane, y);
   for (const note of new Set(panes.map(({ data }) => data.note))) put(MARGIN, (y += 14), note, { size: 9, plain: true, fill: muted });
   return { width: Math.ceil(wide), height: Math.ceil(y + MARGIN), ground: theme.paper, shapes };
@@ -63,8 +64,39 @@ export function picture(panes, { title, text, legend, mono }) {
     return line + 18;
   }
 
+  /** As many side by side as there is room. */
+  function drawPictures(top) {
+    let [x, tallest] = [MARGIN, 0];
+    for (const one of pictures) {
+      if (x > MARGIN && x + one.width > wide - MARGIN) [x, top, tallest] = [MARGIN, top + tallest, 0];
+      drawPicture(one, x, top);
+      [x, tallest] = [x + one.width + MARGIN, Math.max(tallest, one.height + 38)];
+    }
+    return top + tallest;
+  }
+
+  /** A picture, over it the colours of its patches and their words. */
+  function drawPicture({ name, image, rows, columns, width, height, wash, font: size, readable, patches }, left, top) {
+    const [across, down] = [width / columns, height / rows];
+    put(left, top + 6, name, { plain: true, room: width });
+    shapes.push({ kind: "image", x: left, y: top + 14, width, height, image });
+    patches.forEach(({ word, colour, missed, hit, pinned }, i) => {
+      const [x, y] = [left + (i % columns) * across, top + 14 + Math.floor(i / columns) * down];
+      const [, rgb, alpha] = /^rgba\((.+),(.+)\)$/.exec(colour) ?? [];
+      if (rgb) box(x, y, across, down, `rgb(${rgb})`, null, alpha * wash);
+      if (hit || pinned) box(x + 1, y + 1, across - 2, down - 2, "none", theme.ink);
+      if (!readable || !word) return;
+      pen.font = font(size);
+      const room = across - 6;
+      const taken = pen.measureText(cut(pen, word, room)).width + 6;
+      box(x + (across - taken) / 2, y + down / 2 - 0.68 * size, taken, 1.35 * size, theme.paper, null, 0.82);
+      put(x + across / 2, y + down / 2 + 0.35 * size, word, { size, room, anchor: "middle", fill: missed ? muted : theme.ink });
+    });
+  }
+
   function drawPane(pane, top) {
-    const { data, map, look } = pane;
+    const { data, map, look, store } = pane;
+    const held = (pos) => store.state.pins.includes(pos);
     const { first, last } = map.range();
     const step = map.width();
     const left = MARGIN + NAMES;
@@ -89,8 +121,11 @@ export function picture(panes, { title, text, legend, mono }) {
     }
     base += data.layers * map.height + 15;
     put(left - 6, base, data.column ?? "input", { ...aside, anchor: "end", room: NAMES });
-    if (step >= READABLE) for (let pos = first; pos < last; pos++) put(x(pos) + 5, base, data.labels[pos], { room: step - 9 });
-    if (step >= READABLE && data.under) for (let pos = first; pos < last; pos++) put(x(pos) + 5, base + 15, data.under[pos] ?? "", { room: step - 9, fill: muted });
+    for (let pos = first; pos < last; pos++) {
+      if (held(pos)) box(x(pos), base - 13, x(pos + 1) - x(pos) - 1, data.under ? 34 : 18, theme.ink);
+      if (step >= READABLE) put(x(pos) + 5, base, data.labels[pos], { room: step - 9, fill: held(pos) ? theme.paper : theme.ink });
+    }
+    if (step >= READABLE && data.under) for (let pos = first; pos < last; pos++) put(x(pos) + 5, base + 15, data.under[pos] ?? "", { room: step - 9, fill: held(pos) ? theme.paper : muted });
     const every = spacing(step);
     if (step < READABLE)
       for (let pos = Math.ceil(first / every) * every; pos < last; pos += every) put(x(pos + 0.5), base, String(pos), { ...aside, anchor: "middle" });
@@ -107,6 +142,7 @@ export function picture(panes, { title, text, legend, mono }) {
   function bar(data, layer, first, last, x, y, height) {
     const sums = shares(data, layer, first, last);
     let [done, from] = [0, 0];
+    box(x, y, BARS_WIDE, height, theme.soft);
     for (const g of [...data.order, ...(data.groups.unknown < 0 ? [] : [data.groups.unknown])]) {
       done += BARS_WIDE * sums[g];
       const to = Math.round(FINE * done) / FINE; // whole pixels leave no seams
@@ -138,7 +174,8 @@ export function asSvg({ width, height, ground, shapes }) {
 
 let ramps = 0;
 const pieces = {
-  box: ({ x, y, width, height, fill, line }) => [svg("rect", { x, y, width, height, fill, stroke: line, "stroke-width": line && 2 })],
+  box: ({ x, y, width, height, fill, line, alpha }) => [svg("rect", { x, y, width, height, fill, "fill-opacity": alpha < 1 ? alpha.toFixed(3) : null, stroke: line, "stroke-width": line && 2 })],
+  image: ({ x, y, width, height, image }) => [svg("image", { x, y, width, height, href: image.src, preserveAspectRatio: "none" })],
   text({ x, y, text, font, fill, anchor, struck }) {
     const turned = fromRight(text);
     const props = { "font-size": font.size, "font-family": font.family, "text-decoration": struck ? "line-through" : null, "xml:space": "preserve" };
@@ -165,9 +202,11 @@ export function asPng({ width, height, ground, shapes }) {
 }
 
 const strokes = {
-  box(pen, { x, y, width, height, fill, line }) {
-    pen.fillStyle = fill;
-    pen.fillRect(x, y, width, height);
+  image: (pen, { x, y, width, height, image }) => pen.drawImage(image, x, y, width, height),
+  box(pen, { x, y, width, height, fill, line, alpha }) {
+    [pen.fillStyle, pen.globalAlpha] = [fill, alpha];
+    if (fill !== "none") pen.fillRect(x, y, width, height);
+    pen.globalAlpha = 1;
     if (!line) return;
     [pen.strokeStyle, pen.lineWidth] = [line, 2];
     pen.strokeRect(x, y, width, height);

@@ -14,26 +14,24 @@ const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 3", "4 4"];
 export function makePins(data, store, look) {
   const node = el("section", { class: "pins", "aria-label": "Pinned positions" });
   const cards = new Map();
+  const scale = el("button", { type: "button", class: "scale", onclick: () => store.set({ log: !store.state.log }) }, "log scale");
+  const bar = el("div", { class: "pinbar" }, el("h2", {}, look.name ? `${look.name}: pinned positions` : "Pinned positions"), scale,
+    el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
 
   function draw() {
     const wanted = store.state.pins;
     const { log, find } = store.state;
     for (const [key, card] of cards) if (card.log !== log || card.find !== find || !wanted.includes(key)) cards.delete(key);
     for (const pos of wanted) if (!cards.has(pos)) cards.set(pos, { log, find, ...card(pos) });
-    const scale = el("button", {
-      type: "button", class: "scale", "aria-pressed": String(store.state.log),
-      onclick: () => store.set({ log: !store.state.log }),
-    }, "log scale");
-    const bar = el("div", { class: "pinbar" }, el("h2", {}, look.name ? `${look.name}: pinned positions` : "Pinned positions"), scale,
-      el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
-    node.replaceChildren(...(wanted.length ? [bar] : []), ...wanted.map((pos) => cards.get(pos).node));
+    scale.setAttribute("aria-pressed", String(log));
+    node.replaceChildren(...(wanted.length ? [bar, ...wanted.map((pos) => cards.get(pos).node)] : []));
   }
 
   function card(pos) {
     const curves = trajectories(data, pos);
     const named = curves.slice(0, LABELLED);
-    const close = el("button", { type: "button", class: "close", "aria-label": `unpin position ${pos}`, onclick: () => look.pin(pos) }, "×");
-    const title = el("figcaption", {}, look.name ? el("b", { class: "side" }, look.name) : "", `position ${data.columns?.[pos] ?? pos} · after `, token(data.labels[pos]), close);
+    const close = el("button", { type: "button", class: "close", "aria-label": `unpin ${data.place(pos)}`, onclick: () => look.pin(pos) }, "×");
+    const title = el("figcaption", {}, look.name ? el("b", { class: "side" }, look.name) : "", `${data.place(pos)} · after `, token(data.labels[pos]), close);
     const low = lowest(curves);
     const typed = (look.found?.words ?? []).map((one) => group(one, pos)).filter(({ curve }) => curve.some((p) => p >= 0));
     const chart = plot(curves, named, typed, low, store.state.log);

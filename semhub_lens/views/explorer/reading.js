@@ -12,7 +12,7 @@ export function makeReadings(data, store, look, pinLayer) {
     if (data.ids[entry] < 0) return "";
     const rgb = [...look.shown.subarray(3 * i, 3 * i + 3)];
     const one = el("button", {
-      type: "button", "data-pos": pos, title: `after ${data.labels[pos]}${data.prob ? `: ${percent(data.prob[i * data.k])}` : ""}`, onclick: () => look.pin(pos),
+      type: "button", tabindex: "-1", "data-pos": pos, title: `after ${data.labels[pos]}${data.prob ? `: ${percent(data.prob[i * data.k])}` : ""}`, onclick: () => look.pin(pos),
     }, token(data.texts[entry]));
     [one.style.backgroundColor, one.style.color] = [css(rgb), inkOn(...rgb)];
     return one;

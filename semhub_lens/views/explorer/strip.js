@@ -14,8 +14,8 @@ export function makeStrip(data, store, look, column) {
 
   function button(pos) {
     return el("button", {
-      type: "button", class: "input", "data-pos": pos, title: `position ${pos}`,
-      "aria-label": `position ${pos}, ${data.labels[pos]}`, tabindex: "-1", onclick: () => look.pin(pos),
+      type: "button", class: "input", "data-pos": pos, title: data.place(pos) || null,
+      "aria-label": [data.place(pos), data.labels[pos]].filter(Boolean).join(", "), tabindex: "-1", onclick: () => look.pin(pos),
     }, token(data.labels[pos]), ...(data.under?.[pos] ? [token(data.under[pos], "under")] : []));
   }
 

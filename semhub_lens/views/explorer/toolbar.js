@@ -11,7 +11,7 @@ export function makeToolbar(store, acts) {
   const size = el("input", { type: "range", min: "0", max: "100", class: "zoom", "aria-label": "Width of a column", oninput: () => acts.zoom(size.value / 100) });
   const whole = el("button", { type: "button", class: "whole-text", onclick: () => acts.zoom(0) }, "whole text");
   const box = el("input", {
-    type: "search", class: "find", placeholder: "find a word or id", "aria-label": "Find a word or token id",
+    type: "search", class: "find", placeholder: "find word or id", "aria-label": "Find a word or token id",
     oninput: () => store.set({ find: box.value }), onkeydown: (event) => event.key === "Enter" && acts.step(event.shiftKey ? -1 : 1),
   });
   const count = el("output", { class: "count" });

@@ -1,5 +1,6 @@
 // The explorer of a model in a notebook: the form, the lenses of its answer, how the texts go on, and the code.
 
+import { TOLD, copied } from "./code.js";
 import { el } from "./dom.js";
 import { mount } from "./explorer.js";
 import { makeForm } from "./form.js";
@@ -23,7 +24,10 @@ function render({ model, el: place }) {
   const tabs = el("div", { class: "tabs segmented", role: "tablist", "aria-label": "Prompts", hidden: "" });
   const texts = el("div", { class: "texts" });
   const code = el("pre", { class: "code" });
-  const copy = el("button", { type: "button", onclick: () => navigator.clipboard?.writeText(code.textContent) }, "copy");
+  const copy = el("button", { type: "button", onclick: async () => {
+    copy.textContent = (await copied(code, script)) ? "copied" : "selected";
+    setTimeout(() => (copy.textContent = "copy"), TOLD);
+  } }, "copy");
   const script = el("details", { class: "script" }, el("summary", {}, "this view as code"), copy, code);
   const head = el("header", {}, el("h1", {}, "Explore"), el("span", { class: "prompt" }, setup.model), status);
   shadow.append(el("style", {}, STYLE), el("div", { class: "home" }, head, form.node, tabs, texts, lens, script));

@@ -48,7 +48,9 @@ export function makeWritten(data, pos, side, store, asking) {
     pick.hidden = tokens.size < 2;
     const one = known().find((found) => found.id === id);
     const shown = one ? drawn(one, kept("block"), (block) => { keep({ block }); refresh(); }) : [el("p", { class: "note" }, node.open ? asking.words() : "")];
+    const held = body.contains(body.getRootNode().activeElement);
     body.replaceChildren(...shown);
+    if (held) body.querySelector(".split")?.focus();
   }
   return { node, refresh };
 }
