@@ -85,6 +85,8 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
         SemhubError: it could not be written; the old file is unchanged.
     """
     path = user_path(path)
+    if not path.name:
+        raise SemhubError(f"Expected the path of a file, got {str(path)!r}, which names none.")
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,18 +124,23 @@ def open_states(folder: str | Path) -> StateStack:
             f"The states in {folder} are not finished ({whole} parts of up to {index['settings'].get('window')} items "
             "are there). Make the same call again to continue. From endless prompts, take as many as are finished."
         )
-    shape = torch.Size(index["shape"])
+    shape, prints, made = torch.Size(index["shape"]), [], index["provenance"]
     for number, items in enumerate(index["shards"]):
         path = _shard(folder, number)
         try:
             found = list(_states(path).shape)
+            prints.append(fingerprint(_told(path)["prompts"].split(",")))
         except DAMAGED:
             found = None
         if found != [shape[0], items, shape[2]]:
             raise SemhubError(
                 f"{path} is missing or damaged. Repeat the call that wrote it; it measures only this part again."
             )
-    made = index["provenance"]
+    if fingerprint(prints) != made["data_hash"]:
+        raise SemhubError(
+            f"The parts in {folder} are not those of its {INDEX}, or not in their order: their files were exchanged or "
+            "renamed. Measure again in another folder."
+        )
     provenance = Provenance.from_fields(made | {"notes": tuple(made["notes"])})
     return StateStack(folder, tuple(index["shards"]), shape, provenance)
 
@@ -221,8 +226,7 @@ def _is_kept(path: Path, prints: list[str], run: str, start: int) -> bool:
         SemhubError: it is of another run or of other prompts.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
+        told = _told(path)
         whole = told.get("sha256") == tensors_sha256({"states": _states(path)})
     except DAMAGED:
         return False
@@ -280,6 +284,12 @@ def _shard(folder: Path, number: int) -> Path:
 
 def _rows(folder: Path, number: int) -> Path:
     return folder / "rows" / f"rows-{number:05d}.parquet"
+
+
+def _told(path: Path) -> dict[str, str]:
+    """What a shard says of its prompts, its run and its content."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def _states(path: Path) -> Tensor:

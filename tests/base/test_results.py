@@ -103,6 +103,11 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x"]
 
 
+def test_a_path_without_a_name_is_refused():
+    with pytest.raises(shl.SemhubError, match="names none"):
+        measured().save("")
+
+
 def test_the_file_holds_no_pickle(tmp_path):
     raw = measured().save(tmp_path / "x").read_bytes()
     header = int.from_bytes(raw[:8], "little")

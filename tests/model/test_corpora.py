@@ -274,6 +274,17 @@ def test_a_harmed_shard_is_found_and_measured_anew_alone(model, in_memory, tmp_p
     assert torch.equal(written(model, out)[:], in_memory) and len(begun) == 1
 
 
+def test_parts_that_changed_places_are_not_opened(model, tmp_path):
+    """Each is whole, but the items would be in another order than their prompts."""
+    written(model, tmp_path)
+    one, two = (tmp_path / f"states-0000{number}.safetensors" for number in (0, 1))
+    held = one.read_bytes(), two.read_bytes()
+    one.write_bytes(held[1])
+    two.write_bytes(held[0])
+    with pytest.raises(SemhubError, match="not in their order"):
+        shl.open_states(tmp_path)
+
+
 def test_a_prompt_that_cannot_be_read_is_named_and_what_is_written_stays(model, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(SemhubError, match=r"Item 19 \(from 0\): The prompt text is empty"):
