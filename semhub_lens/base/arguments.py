@@ -69,12 +69,28 @@ def _checking(function: Any, name: str) -> Any:
         for key, value in signature.bind(*args, **settings).arguments.items():
             if key in known and not _fits(value, known[key]):
                 wanted = _described(known[key])
-                hint = ": put it into a list" if isinstance(value, str) and "a list" in wanted else ""
-                raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{hint}.")
+                raise SemhubError(f"{name}(): {key}= takes {wanted}, got {shown(value)}{_hint(value, wanted)}.")
         with as_delivered() if is_set() else nullcontext():
             return function(*args, **settings)
 
     return call
+
+
+def _hint(value: Any, wanted: str) -> str:
+    if isinstance(value, str) and "a list" in wanted:
+        return ": put it into a list"
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return ": pass real numbers, such as value.real" if any(map(is_complex, entries)) else ""
+
+
+def is_complex(value: Any) -> bool:
+    """Whether it is a tensor or an array of complex numbers.
+
+    Everything here computes with real numbers. torch would drop the imaginary parts, at most with a warning.
+    """
+    if isinstance(value, Tensor):
+        return value.is_complex()
+    return isinstance(value, np.ndarray) and value.dtype.kind == "c"
 
 
 def native(value: Any) -> Any:
@@ -104,6 +120,8 @@ def shown(value: Any) -> str:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    if is_complex(value):
+        return False
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or isinstance(kind, TypeVar):
         return True
