@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, is_complex
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.hook_vectors import (
@@ -311,7 +311,9 @@ class _InPlace:
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor | None:
         new = self.fn(activation, hook=hook)
-        return activation if new is None or new is activation else activation.copy_(new)
+        if new is None or new is activation or is_complex(new):  # runs refuse complex numbers
+            return new
+        return activation.copy_(new)
 
     def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
         if (check := getattr(self.fn, "check", None)) is not None:
