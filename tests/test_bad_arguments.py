@@ -162,6 +162,69 @@ def test_wrong_values_of_methods_are_refused_before_the_model_runs(owners, at_re
     assert not faults, "\n".join(["", *faults])
 
 
+def imaginary(value):
+    """The same numbers with an imaginary part; None for a value without numbers of a tensor or an array."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return value + 1j
+    if isinstance(value, dict):
+        made = {key: imaginary(entry) for key, entry in value.items()}
+        return made if made and all(entry is not None for entry in made.values()) else None
+    return None
+
+
+REAL = "complex|real numbers"
+
+
+@pytest.mark.parametrize("name", [name for name, (_, make) in wrong.GOOD.items() if make])
+def test_complex_numbers_are_refused_by_every_function(at_rest, name):
+    function, make = wrong.GOOD[name]
+    right = make(at_rest)
+    for argument, made in {key: imaginary(value) for key, value in right.items()}.items():
+        if made is not None:
+            with pytest.raises(SemhubError, match=REAL):
+                function(**right | {argument: made})
+
+
+@pytest.mark.parametrize("name", [name for name, (_, right, _) in METHODS.items() if right])
+def test_complex_numbers_are_refused_by_every_method(owners, at_rest, name):
+    _, right, wrongs = METHODS[name]
+    for argument, made in {key: imaginary(value) for key, value in right.items()}.items():
+        if made is not None:
+            with pytest.raises(SemhubError, match=REAL):
+                method_of(owners[name], name)(**given(wrongs, at_rest) | right | {argument: made})
+
+
+ONES = torch.ones(32)
+CALLBACKS = {
+    "hook": lambda m: shl.residual_stream(m, "red", hooks=shl.at(1, lambda a, hook: a + 1j), progress=False),
+    "hook in place": lambda m: shl.residual_stream(
+        m, "red", hooks=shl.at(1, lambda a, hook: a + 1j, site="resid_mid"), progress=False
+    ),
+    "metric": lambda m: shl.patch_grid(m, "red", "dog", lambda logits: logits[:, 0] + 1j, progress=False),
+    "metric of logits": lambda m: shl.patch_grid(
+        m, "red", "dog", shl.metric.of_logits(lambda logits: logits[0, -1, 0] + 1j), progress=False
+    ),
+    "translator": lambda m: shl.logit_lens(
+        m, "red", readout=shl.Readout(m, translator=lambda states, layer: states + 1j), progress=False
+    ),
+    "direction of a sweep": lambda m: shl.sweep(
+        m, lambda edits: {"a": torch.ones(2)}, lambda layer: ONES + 1j, [1], [1.0], progress=False
+    ),
+    "measure of a sweep": lambda m: shl.sweep(
+        m, lambda edits: {"a": torch.ones(2) + 1j}, lambda layer: ONES, [1], [1.0], progress=False
+    ),
+    "measure of a calibration": lambda m: shl.calibrate(
+        m, lambda edits: {"a": torch.ones(2) + 1j}, ONES, 1, budget=0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_complex_numbers_from_a_function_of_the_users_are_refused(model, unchecked, name):
+    with pytest.raises(SemhubError, match=r"complex|j,"):
+        CALLBACKS[name](model)
+
+
 OPTIONS = {
     name: {option.name: option for option in entry.params if option.name != "help"}
     for name, entry in typer.main.get_command(command.app).commands.items()

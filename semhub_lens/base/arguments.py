@@ -74,14 +74,30 @@ def _checking(function: Any, name: str) -> Any:
             for one in value if key in many else (value,):
                 if key in known and not _fits(one, known[key]):
                     wanted = _described(known[key])
-                    hint = ": put it into a list" if isinstance(one, str) and "a list" in wanted else ""
-                    hint += nearest(one, _words(known[key]))
+                    hint = _hint(one, wanted) + nearest(one, _words(known[key]))
                     takes = f"each of *{key} is" if key in many else f"{key}= takes"
                     raise SemhubError(f"{name}(): {takes} {wanted}, got {shown(one)}{hint}.")
         with as_delivered() if is_set() else nullcontext():
             return function(*args, **settings)
 
     return call
+
+
+def _hint(value: Any, wanted: str) -> str:
+    if isinstance(value, str) and "a list" in wanted:
+        return ": put it into a list"
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return ": pass real numbers, such as value.real" if any(map(is_complex, entries)) else ""
+
+
+def is_complex(value: Any) -> bool:
+    """Whether it is a tensor or an array of complex numbers.
+
+    Everything here computes with real numbers. torch would drop the imaginary parts, at most with a warning.
+    """
+    if isinstance(value, Tensor):
+        return value.is_complex()
+    return isinstance(value, np.ndarray) and value.dtype.kind == "c"
 
 
 def native(value: Any) -> Any:
@@ -130,6 +146,8 @@ def shown(value: Any) -> str:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    if is_complex(value):
+        return False
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or isinstance(kind, TypeVar):
         return True

@@ -5,7 +5,7 @@ from math import isfinite
 
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, is_complex, shown
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.interventions.sweep import Measure, Recipe, adding
 from semhub_lens.model.facts import Model
@@ -80,7 +80,10 @@ def calibrate(
             raise SemhubError(
                 f"calibrate needs a measure with one score, the damage; got {', '.join(scores) or 'none'}."
             )
-        tried[strength] = float(next(iter(scores.values())).mean())
+        found = next(iter(scores.values()))
+        if is_complex(found):
+            raise SemhubError(f"calibrate needs a measure with real scores, got complex ones: {shown(found)}.")
+        tried[strength] = float(found.mean())
         if not isfinite(tried[strength]):
             raise SemhubError(f"The damage at strength {strength:g} is {tried[strength]}.")
         return tried[strength]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from semhub_lens.base.errors import SemhubError
 
@@ -40,11 +41,12 @@ def fitting(vectors: Tensor, states: Tensor) -> Tensor:
     return vectors.to(states.device).float()
 
 
-def count(vectors: Tensor, each: Each) -> int | None:
-    """The number of prompts that the vectors are for; None for any number."""
+def counts(vectors: Tensor, each: Each) -> tuple[int | None, int | None]:
+    """The number of prompts, and of positions, that the vectors are for; None for any number."""
     if each not in ("position", "item"):
         raise SemhubError(f"each= takes 'position' or 'item', got {each!r}.")
-    return len(vectors) if each == "item" and vectors.ndim == 2 else None
+    several = len(vectors) if vectors.ndim == 2 else None
+    return (several, None) if each == "item" else (None, several)
 
 
 def pick(vectors: Tensor, states: Tensor, item: Int[Tensor, " n"], rank: Int[Tensor, " n"], each: Each) -> Tensor:
@@ -56,8 +58,7 @@ def pick(vectors: Tensor, states: Tensor, item: Int[Tensor, " n"], rank: Int[Ten
     if int(row.max()) >= len(local):
         chosen = "positions selected" if each == "position" else "prompts run"
         raise SemhubError(f"{len(local)} vectors were given, but {int(row.max()) + 1} {chosen}; pass one for each.")
-    between = [1] * (states.ndim - 2)  # heads, at a site that has them
-    return local[row].reshape(len(row), *between, local.shape[-1])
+    return _over_heads(local[row], states)
 
 
 def mirror_axis(a: Tensor, b: Tensor) -> Tensor:
@@ -79,7 +80,47 @@ def unit(direction: Tensor, name: str) -> Tensor:
     return vector / vector.norm()
 
 
-def chosen_states(source: Tensor, chosen: Sequence[int] | slice) -> Tensor:
+def sources(source: Any, chosen: Sequence[int] | slice | None) -> tuple[Tensor, int | list[int]]:
+    """The states of a patch, one row of them or one for each prompt, and how many there are (for each prompt)."""
+    parts = [source] if isinstance(source, Tensor) else list(source)
+    if chosen is not None:
+        parts = [_chosen(part, chosen) if part.ndim > 1 else part for part in parts]
+    if not parts or any(part.ndim not in (2, 3) or not part.shape[-2] for part in parts):
+        got = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise SemhubError(f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {got or []}.")
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
+        raise SemhubError("The source has NaN or infinite entries.")
+    if isinstance(source, Tensor):
+        return parts[0], parts[0].shape[-2]
+    if len({part.shape[-1] for part in parts}) > 1:
+        raise SemhubError(f"The sources have different widths: {[tuple(part.shape) for part in parts]}.")
+    return pad_sequence(parts, batch_first=True), [len(part) for part in parts]
+
+
+def source_states(
+    source: Tensor, limits: int | list[int], states: Tensor, item: Int[Tensor, " n"], rank: Int[Tensor, " n"]
+) -> Tensor:
+    """Each selected state's source, with the axes of the states."""
+    local = fitting(source, states)
+    most = torch.tensor(limits, device=rank.device)
+    if bool((rank >= (most[item] if most.ndim else most)).any()):
+        raise SemhubError(
+            f"The patch has {int(rank.max()) + 1} positions, but its source has {limits} states; pass one for each."
+        )
+    if local.ndim == 3 and states.ndim > 2:
+        raise SemhubError(
+            f"A source {tuple(source.shape)} has one row of states for each prompt, which a site with heads cannot "
+            "take: pass [pos d_head], the same for all heads, or use patch_grid(..., site='z')."
+        )
+    return _over_heads(local[rank] if local.ndim == 2 else local[item, rank], states)
+
+
+def _over_heads(chosen: Tensor, states: Tensor) -> Tensor:
+    """One vector for each state, the same for all heads at a site that has them."""
+    return chosen.reshape(len(chosen), *[1] * (states.ndim - 2), chosen.shape[-1])
+
+
+def _chosen(source: Tensor, chosen: Sequence[int] | slice) -> Tensor:
     """The chosen positions of a source."""
     length = source.shape[-2]
     indices = range(length)[chosen] if isinstance(chosen, slice) else list(chosen)

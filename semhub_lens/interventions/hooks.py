@@ -17,22 +17,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked
+from semhub_lens.base.arguments import checked, is_complex
 from semhub_lens.base.errors import SemhubError, whole_number
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.interventions.hook_vectors import (
     Each,
     check_strength,
     checked_vectors,
-    chosen_states,
-    count,
+    counts,
     fitting,
     mirror_axis,
     pick,
+    source_states,
+    sources,
     unit,
 )
-from semhub_lens.interventions.positions import Positions, as_positions, check_positions, ranks_of
-from semhub_lens.model.hooking import RESID, HookFunction, PassCounter, site_name
+from semhub_lens.interventions.positions import Positions, as_positions, check_positions, ranks_of, require_each, whole
+from semhub_lens.model.hooking import RESID, WINDOW, HookFunction, PassCounter, Window, site_name
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(states [n ...], item [n], rank [n]) -> new states`, for the selected states with the index of each one's prompt and
@@ -49,6 +50,8 @@ class PositionedHook:
     positions: Positions = None
     items: int | None = None
     """The number of prompts that it has vectors for; None for any number."""
+    vectors: int | Sequence[int] | None = None
+    """The number of vectors, one for each position, in total or for each prompt; None for any number of positions."""
     _chunks: PassCounter = field(default_factory=PassCounter)
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class PositionedHook:
     def __call__(self, activation: Tensor, hook: Any) -> Tensor:
         """Return the activation at this hook with the states at the positions edited, or unchanged without any."""
         window, columns = self._chunks.window(activation, hook)
+        if WINDOW not in hook.ctx and not window.generated:  # the library's own runs have called `check`
+            self._require_fitting(window, columns, [f"row {row}" for row in range(len(window.items))])
         ranks = ranks_of(self.positions, window, columns)
         rows, cols = (ranks >= 0).nonzero(as_tuple=True)
         if not len(rows):
@@ -80,11 +85,20 @@ class PositionedHook:
         Raises:
             SemhubError: a prompt lacks a position, or their number is not that of the vectors.
         """
-        if self.items is not None and self.items != len(prompts):
-            raise SemhubError(
-                f"The hook has vectors for {self.items} prompts (each='item'), but the run has {len(prompts)}."
-            )
         check_positions(self.positions, prompts, new_tokens)
+        reached = max(0, new_tokens - 1)
+        columns = max(map(len, prompts)) + reached
+        self._require_fitting(whole(prompts, reached), columns, [prompt.text for prompt in prompts])
+
+    def _require_fitting(self, window: Window, columns: int, names: Sequence[str | None]) -> None:
+        rows = len(names)
+        if self.items not in (None, rows):
+            raise SemhubError(
+                f"The hook has vectors or sources for {self.items} prompts (each='item'), but the run has {rows}."
+            )
+        if self.vectors is not None:
+            each = [self.vectors] * rows if isinstance(self.vectors, int) else self.vectors
+            require_each(each, self.positions, window, columns, names)
 
 
 @checked
@@ -120,7 +134,7 @@ def add(
     def add_direction(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         return states + strength * pick(vectors, states, item, rank, each)
 
-    return PositionedHook("add", add_direction, positions, count(vectors, each))
+    return PositionedHook("add", add_direction, positions, *counts(vectors, each))
 
 
 @checked
@@ -150,7 +164,7 @@ def replace(
     def replace_state(states: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         return torch.lerp(states, pick(vectors, states, item, rank, each).expand_as(states), strength)
 
-    return PositionedHook("replace", replace_state, positions, count(vectors, each))
+    return PositionedHook("replace", replace_state, positions, *counts(vectors, each))
 
 
 @checked
@@ -215,7 +229,7 @@ def _taking_away(
 
 @checked
 def patch(
-    source: Float[Tensor, "*item pos d_model"],
+    source: Float[Tensor, "*item pos d_model"] | Sequence[Float[Tensor, "_ d_model"]],
     positions: Positions = None,
     *,
     source_positions: Sequence[int] | slice | None = None,
@@ -228,39 +242,27 @@ def patch(
     An effect shows that these states are enough to change the output here, not that the other run needs them.
 
     Args:
-        source: the other run's states at the same hook point, `[pos d_model]`, or `[item pos d_model]` with one source
-            for each prompt.
-        positions: the positions to write, in order.
+        source: the other run's states at the same hook point, `[pos d_model]`. For one source for each prompt
+            `[item pos d_model]`, or a list if their lengths differ.
+        positions: the positions to write, in order; as many as the source has.
         source_positions: the source's positions, in the same order; None uses all of `source` in order.
         strength: 1 replaces, 0 changes nothing.
 
     Raises:
-        SemhubError: empty source, source positions past its end, or (in the run) more positions than source states.
+        SemhubError: empty source, source positions past its end, or (in the run) another number of positions or
+            prompts than of source states.
 
     Example:
         >>> states = residual_stream(tiny_model, "five", read="last", progress=False)[1]
         >>> hooks = at(1, patch(states, positions=[-1]))
     """
     check_strength(strength)
-    if not torch.isfinite(source).all():
-        raise SemhubError("The source has NaN or infinite entries.")
-    states = source if source_positions is None else chosen_states(source, source_positions)
-    if states.ndim not in (2, 3) or not states.shape[-2]:
-        raise SemhubError(
-            f"A patch source must be [pos d_model] or [item pos d_model] and not empty, got {tuple(source.shape)}."
-        )
+    states, number = sources(source, source_positions)
 
     def write_source(current: Tensor, item: Tensor, rank: Tensor) -> Tensor:
-        if int(rank.max()) >= states.shape[-2]:
-            raise SemhubError(
-                f"The patch has {int(rank.max()) + 1} positions, but its source has {states.shape[-2]} states."
-            )
-        if states.ndim == 3 and int(item.max()) >= len(states):
-            raise SemhubError(f"The patch has sources for {len(states)} prompts, but the run has more.")
-        local = states.to(current.device).float()
-        return torch.lerp(current, local[rank] if states.ndim == 2 else local[item, rank], strength)
+        return torch.lerp(current, source_states(states, number, current, item, rank).expand_as(current), strength)
 
-    return PositionedHook("patch", write_source, positions)
+    return PositionedHook("patch", write_source, positions, len(states) if states.ndim == 3 else None, number)
 
 
 @checked
@@ -297,15 +299,22 @@ def at(
     listed = [whole_number(layer, "A layer") for layer in several]
     if not listed:
         raise SemhubError("at() got no layers; pass one or several.")
-    wrapped = _write_through(fn) if site == "resid_mid" else fn
+    wrapped = _InPlace(fn) if site == "resid_mid" else fn
     return [(site_name(layer, site), wrapped) for layer in listed]
 
 
-def _write_through(fn: HookFunction) -> HookFunction:
+@dataclass(frozen=True)
+class _InPlace:
     """Edit `resid_mid` in place: on a bridge, a returned tensor would reach the MLP but not the residual stream."""
 
-    def write(activation: Tensor, hook: Any) -> Tensor | None:
-        new = fn(activation, hook=hook)
-        return activation if new is None or new is activation else activation.copy_(new)
+    fn: HookFunction
 
-    return write
+    def __call__(self, activation: Tensor, hook: Any) -> Tensor | None:
+        new = self.fn(activation, hook=hook)
+        if new is None or new is activation or is_complex(new):  # runs refuse complex numbers
+            return new
+        return activation.copy_(new)
+
+    def check(self, prompts: Sequence[Prompt], new_tokens: int) -> None:
+        if (check := getattr(self.fn, "check", None)) is not None:
+            check(prompts, new_tokens)

@@ -78,10 +78,11 @@ class LogitsMetric:
                 f"The metric {self.name!r} failed on logits {list(logits.shape)}: {error}. A patch grid measures one "
                 "pair of prompts, so the metric must be for that pair."
             ) from error
-        if value.numel() != 1 or not bool(value.isfinite()):
+        one = value.numel() == 1 and not value.is_complex()
+        if not one or not bool(value.isfinite()):
             raise SemhubError(
                 f"The metric {self.name!r} must map logits [1 pos vocab] to one finite number, it returned "
-                f"{shown(value) if value.numel() != 1 else float(value)}. It gets logits only at position {read}, and "
+                f"{float(value) if one else shown(value)}. It gets logits only at position {read}, and "
                 "NaN elsewhere: choose its position with read=."
             )
         return value.reshape(())

@@ -224,8 +224,8 @@ class _Task:
                 f"The metric {self._name!r} must map logits [batch vocab] to a tensor [batch] = {expected}, it "
                 f"returned {got}. {WHOLE}."
             )
-        if not bool(torch.isfinite(values).all()):
-            raise SemhubError(f"The metric {self._name!r} returned NaN or infinity.")
+        if values.is_complex() or not bool(torch.isfinite(values).all()):
+            raise SemhubError(f"The metric {self._name!r} returned NaN, infinity or complex numbers.")
         return values.float()
 
     def gradient(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -143,6 +143,30 @@ def _index_ranks(indices: list[Sequence[int]], absolute: Tensor) -> Tensor:
     return torch.where(absolute >= 0, table.view(-1, width).gather(1, absolute.clamp(min=0)), -1)
 
 
+def require_each(
+    vectors: Sequence[int], positions: Any, window: Window, columns: int, names: Sequence[str | None]
+) -> None:
+    """Refuse rows with another number of positions than of vectors; a row without any position is left as it is.
+
+    Args:
+        vectors: the number of vectors of each row.
+        positions: positions from `as_positions`.
+        window: the rows and their positions.
+        columns: the number of columns.
+        names: the text of each row, for the message.
+
+    Raises:
+        SemhubError: a row with another number.
+    """
+    counts = (ranks_of(positions, window, columns).amax(1) + 1).tolist()
+    for count, wanted, name in zip(counts, vectors, names, strict=True):
+        if count not in (0, wanted):
+            raise SemhubError(
+                f"{wanted} vectors were given, but {count} positions selected in the prompt {name!r}: pass one vector "
+                "for each position, in their order. The last generated token is never run."
+            )
+
+
 def check_positions(positions: Any, prompts: Sequence[Prompt], new_tokens: int) -> None:
     """Raise a SemhubError for positions that no run of these prompts reaches; the last new token never runs."""
     reached = max(0, new_tokens - 1)
@@ -167,13 +191,13 @@ def _check_mask(mask: Tensor, prompts: Sequence[Prompt]) -> None:
 
 def _check_slice(span: slice, prompts: Sequence[Prompt], reached: int) -> None:
     longest = max(map(len, prompts))
-    if not bool((ranks_of(span, _whole(prompts, reached), longest + reached) >= 0).any()):
+    if not bool((ranks_of(span, whole(prompts, reached), longest + reached) >= 0).any()):
         raise SemhubError(
             f"{span} selects no position: the longest prompt has {longest} tokens, {reached} more are run."
         )
 
 
-def _whole(prompts: Sequence[Prompt], generated: int) -> Window:
+def whole(prompts: Sequence[Prompt], generated: int) -> Window:
     """The window of a run of whole prompts with tokens after them."""
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     spans = tuple(prompt.spans for prompt in prompts)
@@ -181,7 +205,7 @@ def _whole(prompts: Sequence[Prompt], generated: int) -> Window:
 
 
 def _check_indices(positions: int | Tensor | str, prompts: Sequence[Prompt], reached: int) -> None:
-    for prompt, indices in zip(prompts, _indices(positions, _whole(prompts, reached)), strict=True):
+    for prompt, indices in zip(prompts, _indices(positions, whole(prompts, reached)), strict=True):
         for position in indices:
             if not 0 <= position < len(prompt) + reached:
                 raise SemhubError(

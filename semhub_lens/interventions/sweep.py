@@ -216,7 +216,9 @@ class _Cells:
 
 
 def _checked(measured: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    if not isinstance(measured, Mapping) or not all(isinstance(values, Tensor) for values in measured.values()):
+    if not isinstance(measured, Mapping) or not all(
+        isinstance(values, Tensor) and not values.is_complex() for values in measured.values()
+    ):
         raise SemhubError(
             f"A measure must return {{name: tensor [item]}}, it returned {type(measured).__name__} {measured!r}."
         )
@@ -258,8 +260,9 @@ def _vectors(
 
 
 def _vector(vector: Tensor, layer: int, d_model: int) -> Float[Tensor, "*item d_model"]:
-    if not isinstance(vector, Tensor) or vector.ndim not in (1, 2) or vector.shape[-1] != d_model:
-        got = f"shape {tuple(vector.shape)}" if isinstance(vector, Tensor) else type(vector).__name__
+    alike = isinstance(vector, Tensor) and vector.ndim in (1, 2) and vector.shape[-1] == d_model
+    if not alike or vector.is_complex():
+        got = f"shape {tuple(vector.shape)} ({vector.dtype})" if isinstance(vector, Tensor) else type(vector).__name__
         raise SemhubError(
             f"The direction of layer {layer} has {got}, expected a tensor [{d_model}] or [item {d_model}]."
         )

@@ -264,13 +264,12 @@ def hooked(model: Model, hooks: Hooks, *, rows_join: bool = False) -> Iterator[R
 
 
 def _counting(fn: HookFunction, reached: set[int], index: int, rows_join: bool) -> HookFunction:
-    first = 1 if rows_join else 0
-
     def counted(activation: Tensor, hook: Any) -> Tensor | None:
         reached.add(index)
         new = fn(activation, hook=hook)
-        if new is not None and (not isinstance(new, Tensor) or new.shape[first:] != activation.shape[first:]):
-            got = f"shape {tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+        alike = isinstance(new, Tensor) and new.shape[rows_join:] == activation.shape[rows_join:]
+        if new is not None and (not alike or new.is_complex()):
+            got = f"shape {tuple(new.shape)} ({new.dtype})" if isinstance(new, Tensor) else type(new).__name__
             raise SemhubError(
                 f"The hook at {hook.name} must return None or a tensor {tuple(activation.shape)} like the activation, "
                 f"it returned {got}."

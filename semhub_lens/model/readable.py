@@ -11,9 +11,9 @@ from semhub_lens.model.facts import Model
 
 
 def require_width(states: Tensor, model: Model) -> None:
-    """Raise a SemhubError for states of another width than the model's."""
+    """Raise a SemhubError for states of another width than the model's, or for complex ones."""
     width = int(model.cfg.d_model)
-    if states.shape[-1:] != (width,):
+    if states.shape[-1:] != (width,) or states.is_complex():
         raise SemhubError(f"The model's states have width {width}, got {shown(states)}.")
 
 

@@ -161,6 +161,7 @@ class Readout:
             return torch.stack([self._ready(part, one) for part, one in zip(states, layer, strict=True)])
         if self.translator is not None and isinstance(layer, int) and layer < self.n_layers:
             states = self.translator(states, layer)
+            require_width(states, self._model)
         if self.norm == "final" or (self.norm == "paper" and layer == self.n_layers):
             return self.normed(states)
         return states.to(self.device, self._dtype)

@@ -88,7 +88,8 @@ def editions(model: Module) -> tuple:
     """A value that changes if a weight is replaced or written in place (on a disk: only if it is replaced)."""
     weights = list(model.parameters())
     if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
-        return tuple((weight.data_ptr(), edits_of(weight)) for weight in weights)
+        written = (edits_of(buffer) for buffer in model.buffers())  # rotary scaling replaces its own in every pass
+        return (*((weight.data_ptr(), edits_of(weight)) for weight in weights), *written)
     return tuple(
         edition for name, weight, source in _kept(model) for edition in _editions(_parts(name, weight), weight, source)
     )

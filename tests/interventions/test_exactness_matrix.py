@@ -61,18 +61,18 @@ def reflected(h, s):
     return h - 2 * s * (h @ w) / (w @ w) * w
 
 
-EDITS = {  # its strength; the hook for some items; what it makes of a state h at the k-th position of item i
-    "add": (3.0, lambda s, p, items: shl.hooks.add(A, s, p), lambda h, s, i, k: h + s * A),
-    "replace": (0.8, lambda s, p, items: shl.hooks.replace(A, s, p), lambda h, s, i, k: (1 - s) * h + s * A),
+EDITS = {  # its strength; the hook, with sources; what it makes of a state h at the k-th position of item i
+    "add": (3.0, lambda s, p, sources: shl.hooks.add(A, s, p), lambda h, s, i, k: h + s * A),
+    "replace": (0.8, lambda s, p, sources: shl.hooks.replace(A, s, p), lambda h, s, i, k: (1 - s) * h + s * A),
     "project_out": (
         10.0,  # far past removal, so that no state escapes by being nearly orthogonal
-        lambda s, p, items: shl.hooks.project_out(A, s, p),
+        lambda s, p, sources: shl.hooks.project_out(A, s, p),
         lambda h, s, i, k: h - s * (h @ A) / (A @ A) * A,
     ),
-    "swap": (6.0, lambda s, p, items: shl.hooks.swap(A, B, s, p), lambda h, s, i, k: reflected(h, s)),
+    "swap": (6.0, lambda s, p, sources: shl.hooks.swap(A, B, s, p), lambda h, s, i, k: reflected(h, s)),
     "patch": (
         0.8,
-        lambda s, p, items: shl.hooks.patch(SOURCE[items], p, strength=s),
+        lambda s, p, sources: shl.hooks.patch(sources, p, strength=s),
         lambda h, s, i, k: (1 - s) * h + s * SOURCE[i, k],
     ),
 }
@@ -94,11 +94,13 @@ class Case:
         """The items that run together; alone, the prompt of one token takes its turn with a longer one."""
         return RAGGED if batch == "ragged batch" else (0,) if self.layers == "one layer" else (1,)
 
-    def hooks(self, items, strength=None):
+    def hooks(self, items, mode, strength=None):
         usual, hook, _ = EDITS[self.edit]
-        positions = POSITIONS[self.positions][0](list(items))
+        positions, where = POSITIONS[self.positions]
         entries = [block + 1 for block in LAYERS[self.layers]]
-        return at(entries, hook(usual if strength is None else strength, positions, list(items)))
+        counts = [len(where(i, LENGTHS[i] + (0 if mode == "forward" else NEW - 1))) for i in items]
+        sources = [SOURCE[i, : n or None] for i, n in zip(items, counts, strict=True)]  # as many as positions
+        return at(entries, hook(usual if strength is None else strength, positions(list(items)), sources))
 
     def by_hand(self, i, tokens):
         """{(block, position): formula} of the edits in a sequence of item i."""
@@ -215,7 +217,7 @@ Change = Callable[[list], list]
 def hooked(case, mode, items, change: Change = list):
     """The library's run of a case, with its hooks changed; and the names of the hooks that wrote in place."""
     touched = []
-    hooks = guarded(change(case.hooks(items)), touched)
+    hooks = guarded(change(case.hooks(items, mode)), touched)
     return run(model_of(case.backend, case.dtype), mode, items, hooks), touched
 
 
@@ -319,7 +321,7 @@ def test_a_batch_is_one_prompt_at_a_time_and_with_a_cache_is_without(backend, dt
 @every("backend", "dtype", "positions", "mode")
 def test_all_edits_at_strength_zero_are_no_hook_bit_for_bit(backend, dtype, positions, mode):
     cases = [Case(backend, dtype, edit, "several layers", positions) for edit in EDITS]
-    hooks = [hook for case in cases for hook in case.hooks(RAGGED, strength=0.0)]
+    hooks = [hook for case in cases for hook in case.hooks(RAGGED, mode, strength=0.0)]
     nothing = run(model_of(backend, dtype), mode, RAGGED, hooks)
     for ours, theirs in zip(nothing, unhooked(backend, dtype, mode, RAGGED), strict=True):
         assert ours.ids == theirs.ids and torch.equal(ours.states, theirs.states)
@@ -350,7 +352,7 @@ def test_after_a_run_or_an_exception_in_it_the_model_is_as_before(backend, mode,
             raise RuntimeError("broken on purpose")
 
     items = case.items(batch)
-    hooks = case.hooks(items)
+    hooks = case.hooks(items, mode)
     before = run(model, mode, items, [])
     run(model, mode, items, hooks)
     after = run(model, mode, items, [])
@@ -451,7 +453,7 @@ ONE_OFF, FROM_THE_CHUNK = tampered(lambda starts: starts + 1), tampered(torch.ze
 
 
 def everywhere(hooks):
-    return [(name, replace(fn, positions=None)) for name, fn in hooks]
+    return [(name, replace(fn, positions=None, vectors=None)) for name, fn in hooks]
 
 
 # In bfloat16, whose tolerance is the wide one.

@@ -43,14 +43,28 @@ def reflect(h, s):
     return h - 2 * s * (h @ w) / (w @ w) * w
 
 
-EDITS = {  # the hook, and the same formula for one state h at the k-th position
-    "add": (lambda s, p: shl.hooks.add(A, s, p), lambda h, s, k: h + s * A),
-    "add, one vector each": (lambda s, p: shl.hooks.add(SOURCE, s, p), lambda h, s, k: h + s * SOURCE[k]),
-    "replace": (lambda s, p: shl.hooks.replace(A, s, p), lambda h, s, k: (1 - s) * h + s * A),
-    "project_out": (lambda s, p: shl.hooks.project_out(A, s, p), lambda h, s, k: h - s * (h @ A) / (A @ A) * A),
-    "swap": (lambda s, p: shl.hooks.swap(A, B, s, p), lambda h, s, k: reflect(h, s)),
-    "patch": (lambda s, p: shl.hooks.patch(SOURCE, p, strength=s), lambda h, s, k: (1 - s) * h + s * SOURCE[k]),
+EDITS = {  # the hook for n positions, and the same formula for one state h at the k-th position
+    "add": (lambda s, p, n=LENGTH: shl.hooks.add(A, s, p), lambda h, s, k: h + s * A),
+    "add, one vector each": (lambda s, p, n=LENGTH: shl.hooks.add(SOURCE[:n], s, p), lambda h, s, k: h + s * SOURCE[k]),
+    "replace": (lambda s, p, n=LENGTH: shl.hooks.replace(A, s, p), lambda h, s, k: (1 - s) * h + s * A),
+    "project_out": (
+        lambda s, p, n=LENGTH: shl.hooks.project_out(A, s, p),
+        lambda h, s, k: h - s * (h @ A) / (A @ A) * A,
+    ),
+    "swap": (lambda s, p, n=LENGTH: shl.hooks.swap(A, B, s, p), lambda h, s, k: reflect(h, s)),
+    "patch": (
+        lambda s, p, n=LENGTH: shl.hooks.patch(SOURCE[:n], p, strength=s),
+        lambda h, s, k: (1 - s) * h + s * SOURCE[k],
+    ),
+    "patch, one source each": (
+        lambda s, p, n=LENGTH: shl.hooks.patch(
+            [SOURCE[: k or 1] for k in (n if isinstance(n, list) else [n] * ROWS)], p, strength=s
+        ),
+        lambda h, s, k: (1 - s) * h + s * SOURCE[k],
+    ),
 }
+COUNTED = ("add, one vector each", "patch")
+"""Edits with as many vectors as positions, the same for every row."""
 
 
 def run(model, hooks, tokens=TOKENS):
@@ -84,7 +98,13 @@ def by_hand(before, wanted, plain):
 @pytest.mark.parametrize("edit", EDITS)
 def test_edit_equals_the_formula_at_the_named_positions_and_nothing_elsewhere(tiny_model, edit, selection):
     (hook, plain), (positions, wanted) = EDITS[edit], SELECTIONS[selection]
-    before, after = around(tiny_model, [(NAME, hook(STRENGTH, positions))])
+    counts = [len(row) for row in wanted]
+    if edit in COUNTED and len(set(counts)) > 1:
+        with pytest.raises(shl.SemhubError, match="6 vectors were given, but 2 positions"):
+            around(tiny_model, [(NAME, hook(STRENGTH, positions, max(counts)))])
+        return
+    number = counts if len(set(counts)) > 1 else counts[0]
+    before, after = around(tiny_model, [(NAME, hook(STRENGTH, positions, number))])
     torch.testing.assert_close(after, by_hand(before, wanted, lambda h, k: plain(h, STRENGTH, k)), atol=1e-5, rtol=1e-5)
     changed = (after != before).any(-1)
     assert [row.nonzero()[:, 0].tolist() for row in changed] == [sorted(positions) for positions in wanted]
@@ -99,7 +119,7 @@ def test_strength_zero_is_no_hook_bit_for_bit(tiny_model, edit):
 @pytest.mark.parametrize("edit", EDITS)
 def test_vectors_are_left_as_they_are(tiny_model, edit):
     kept = [tensor.clone() for tensor in (A, B, SOURCE)]
-    run(tiny_model, at([1, 2, 3], EDITS[edit][0](STRENGTH, slice(0, 4))))
+    run(tiny_model, at([1, 2, 3], EDITS[edit][0](STRENGTH, slice(0, 4), 4)))
     assert all(map(torch.equal, kept, (A, B, SOURCE)))
 
 
@@ -107,7 +127,7 @@ def test_vectors_are_left_as_they_are(tiny_model, edit):
 @pytest.mark.parametrize("edit", EDITS)
 def test_edits_keep_bfloat16_and_compute_in_float32(backend, edit):
     hook, plain = EDITS[edit]
-    before, after = around(models.tiny(backend, dtype=torch.bfloat16), [(NAME, hook(STRENGTH, [0, 4]))])
+    before, after = around(models.tiny(backend, dtype=torch.bfloat16), [(NAME, hook(STRENGTH, [0, 4], 2))])
     assert after.dtype == torch.bfloat16
     expected = by_hand(before, [[0, 4]] * ROWS, lambda h, k: plain(h, STRENGTH, k))
     torch.testing.assert_close(after, expected, atol=1e-3, rtol=2**-7)  # one unit in the last place
@@ -181,7 +201,7 @@ def test_editing_resid_mid_changes_the_residual_stream_as_the_formula_says(tiny_
 
     run(tiny_model, [(name, measure)])
     through_attention = run(tiny_model, [(site_name(1, "attn_out"), same_through_attention)])
-    edited = run(tiny_model, at(1, hook(STRENGTH, [0, 4]), site="resid_mid"))
+    edited = run(tiny_model, at(1, hook(STRENGTH, [0, 4], 2), site="resid_mid"))
     torch.testing.assert_close(edited, through_attention, atol=1e-4, rtol=1e-4)
     assert (edited - run(tiny_model, [])).abs().max() > 1e-2
 
@@ -190,7 +210,7 @@ def test_editing_resid_mid_changes_the_residual_stream_as_the_formula_says(tiny_
 @pytest.mark.parametrize("site", ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"])
 @pytest.mark.parametrize("edit", EDITS)
 def test_both_model_classes_give_the_same_logits_under_the_same_edit(site, edit):
-    hooks = at([0, 2], EDITS[edit][0](STRENGTH, slice(1, 3)), site=site)
+    hooks = at([0, 2], EDITS[edit][0](STRENGTH, slice(1, 3), 2), site=site)
     hooked, bridge = (run(models.tiny(backend), hooks).log_softmax(-1) for backend in ("hooked", "bridge"))
     torch.testing.assert_close(hooked, bridge, atol=1e-4, rtol=1e-4)
 
@@ -221,12 +241,80 @@ def test_patching_all_of_another_run_gives_that_run(tiny_model):
     torch.testing.assert_close(patched, target, atol=1e-5, rtol=1e-5)
 
 
-def test_too_few_vectors_or_sources_for_the_positions_raise(tiny_model):
-    for fn in (shl.hooks.add(SOURCE[:2], positions=[0, 1, 2]), shl.hooks.patch(SOURCE[:2], [0, 1, 2])):
-        with pytest.raises(ValueError, match="positions"):
-            run(tiny_model, at(2, fn))
-    with pytest.raises(ValueError, match="sources for 2 prompts"):
-        run(tiny_model, at(2, shl.hooks.patch(drawn(2, 1, D_MODEL), -1)))
+def test_one_source_for_each_head_of_a_position_is_refused_and_one_for_all_heads_is_taken(tiny_model):
+    name, source = site_name(0, "z"), drawn(4, D_HEAD)  # as many positions as heads
+    _, after = around(tiny_model, at(0, shl.hooks.patch(source, [0, 1, 2, 3]), site="z"), name)
+    assert torch.equal(after[:, :4], source[None, :, None].expand(ROWS, 4, 4, D_HEAD))
+    with pytest.raises(shl.SemhubError, match="a site with heads cannot take"):
+        run(tiny_model, at(0, shl.hooks.patch(drawn(ROWS, 1, D_HEAD), -1), site="z"))
+
+
+NUMBERS = {
+    "one too few": (SOURCE[:2], [0, 1, 2]),
+    "one too many": (SOURCE[:3], [0, 1]),
+    "many for one": (SOURCE, -1),
+    "a slice": (SOURCE[:3], slice(0, 2)),
+    "everywhere": (SOURCE[:5], None),
+    "a mask": (SOURCE[:2], MASK),
+    "past the end": (SOURCE[:2], [0, LENGTH]),
+}
+
+
+@pytest.mark.parametrize("site", ["resid", "resid_mid"])
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("fn", [shl.hooks.add, shl.hooks.replace, shl.hooks.patch])
+def test_another_number_of_positions_than_of_vectors_is_refused(tiny_model, fn, number, site):
+    vectors, positions = NUMBERS[number]
+    hooks = at(2, fn(vectors, positions=positions), site=site)
+    with pytest.raises(
+        shl.SemhubError, match=r"\d vectors were given, but \d positions selected in the prompt 'row \d'"
+    ):
+        run(tiny_model, hooks)
+    passes = []
+    spy = ("blocks.0.hook_resid_pre", lambda activation, hook: passes.append(1))
+    for call in (
+        lambda: shl.residual_stream(tiny_model, TOKENS, hooks=[spy, *hooks], progress=False),
+        lambda: shl.generate(tiny_model, TOKENS, hooks=[spy, *hooks], max_new_tokens=1, progress=False),
+    ):
+        with pytest.raises(shl.SemhubError, match=r"vectors were given, but|past the end"):
+            call()
+    assert not passes
+
+
+def test_generated_tokens_take_one_vector_each(tiny_model):
+    for wrong in (2, 4):
+        with pytest.raises(shl.SemhubError, match=f"{wrong} vectors were given, but 3 positions"):
+            hooks = at(2, shl.hooks.add(SOURCE[:wrong], positions="generated"))
+            shl.generate(tiny_model, TOKENS, hooks=hooks, max_new_tokens=4, progress=False)
+    clean, capture = (shl.Capture(tiny_model, [1], site="resid_post") for _ in range(2))
+    vectors = 100 * SOURCE[:3]
+    hooks = [*clean.hooks, *at(2, shl.hooks.add(vectors, positions="generated")), *capture.hooks]
+    shl.generate(tiny_model, TOKENS[0], hooks=hooks, max_new_tokens=4, progress=False)
+    moved = (capture.result(0) - clean.result(0))[0, LENGTH:]
+    torch.testing.assert_close(moved, vectors[: len(moved)], atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda: shl.hooks.patch(drawn(2, 1, D_MODEL), -1),
+        lambda: shl.hooks.patch([SOURCE[:1], SOURCE[:1]], -1),
+        lambda: shl.hooks.add(SOURCE[:2], positions=-1, each="item"),
+        lambda: shl.hooks.replace(SOURCE[:4], positions=-1, each="item"),
+    ],
+)
+def test_another_number_of_prompts_than_of_vectors_is_refused(tiny_model, fn):
+    with pytest.raises(ValueError, match=r"sources for \d prompts .*but the run has 3"):
+        run(tiny_model, at(2, fn()))
+    with pytest.raises(ValueError, match=r"sources for \d prompts .*but the run has 3"):
+        shl.residual_stream(tiny_model, TOKENS, hooks=at(2, fn()), progress=False)
+
+
+def test_a_source_that_is_not_there_or_of_another_width_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="33 entries"):
+        run(tiny_model, at(2, shl.hooks.patch(drawn(1, 33), -1)))
+    with pytest.raises(ValueError, match="different widths"):
+        shl.hooks.patch([SOURCE, SOURCE[:, :5]])
     with pytest.raises(ValueError, match="past the end of a source"):
         shl.hooks.patch(SOURCE, [0], source_positions=[LENGTH])
 

@@ -76,3 +76,39 @@ def test_a_model_that_takes_no_cache_has_no_name_for_it(monkeypatch):
     model = models.tiny()
     monkeypatch.setattr(type(model.original_model), "forward", lambda self, input_ids=None, **inputs: None)
     assert facts.new_cache(model, 1) is None
+
+
+def under_the_new_name_alone(own):
+    """An attention of transformers since 5.24, which does not know the old name."""
+    name = "past_key_values" if "past_key_values" in facts.signature(own).parameters else "cache"
+
+    def forward(*args, cache=None, **inputs):
+        assert "past_key_values" not in inputs, "the attention was given a name that it does not know"
+        return own(*args, **{name: cache}, **inputs)
+
+    return forward
+
+
+def taking(kind):
+    """The class of a model, which takes a cache as `cache`."""
+    name = "past_key_values" if "past_key_values" in inputs_of(kind) else "cache"
+
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, cache=None, use_cache=None, **inputs):
+        given = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": use_cache, name: cache}
+        return kind.forward(self, input_ids=input_ids, **given, **inputs)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
+
+
+@pytest.mark.parametrize("name", ["opt", "xglm", "gemma4"])
+def test_an_attention_of_transformers_in_a_bridge_gets_the_cache_under_its_own_name_only(name):
+    """Some bridges leave the attention to transformers: it must not get the name that is there for the bridge."""
+    model, before = models.host(name), models.host(name)
+    model.original_model.__class__ = taking(type(model.original_model))
+    parts = [part for part in model.modules() if isinstance(part, AttentionBridge)]
+    for part in parts:
+        part.register_forward_pre_hook(renaming, with_kwargs=True)
+        part.original_component.forward = under_the_new_name_alone(part.original_component.forward)
+    assert parts and checks.cache(model).holds
+    result = continued(model, use_cache=True)
+    assert result.token_ids == continued(before, use_cache=False).token_ids and result.provenance.notes == ()

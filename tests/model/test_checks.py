@@ -190,6 +190,17 @@ def test_checks_are_done_once_until_weights_change(monkeypatch):
     count.remove()
 
 
+@pytest.mark.parametrize("backend", models.BACKENDS)
+def test_checks_are_done_again_after_a_buffer_was_written_in_place(backend):
+    model = models.tiny(backend)
+    fact = checks.right_padding(model)
+    buffer = next(one for one in model.buffers() if one.is_floating_point() and one.numel())
+    assert checks.right_padding(model) is fact
+    with torch.no_grad():
+        buffer.mul_(1)
+    assert checks.right_padding(model) is not fact
+
+
 def test_a_cache_that_stays_empty_is_not_used(tiny_model, monkeypatch):
     """As with a transformers that passes the cache on under a name which the bridges do not know."""
     if not hasattr(tiny_model, "original_model"):
