@@ -4,7 +4,9 @@ The rows come from the package itself: a new public function, argument or comman
 fails here.
 """
 
+import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
