@@ -231,6 +231,7 @@ INSIDE = {
     "PositionedHook.__call__": "by the model",
     "PositionedHook.check": "by runs, with prompts of theirs",
     "PassCounter.window": "by hooks",
+    "Window.positions": "by hooks",
     "Encoder.__call__": "an annotation",
     "Projector.vectors": "by `forward` and trainings, on what `hidden` or `shares` made",
 }

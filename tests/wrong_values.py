@@ -478,7 +478,7 @@ KINDS = {
     "show_special": "flag", "use_cache": "optional flag", "prepend_bos": "optional flag", "backend": "choice",
     "quantity": "choice", "unknown": "choice", "among": "choice", "source": "anything", "frame": "anything",
     "any_model": "flag", "unrelated": "optional function", "flipped": "flag", "last_layer": "flag", "random": "natural",
-    "damage": "choices", "store": "optional part", "strengths": "strengths", "experiment": "choice", "check": "flag",
+    "damage": "choices", "store": "optional part", "strengths": "strengths", "experiment": "choice", "check": "flag", "verify": "flag",
     "device_map": "device map",
     "device": "device", "dtype": "choice", "continuations": "continuations", "classifier": "optional part",
     "encoder": "optional part", "sampling_rate": "optional count", "images": "anything", "audio": "anything",
