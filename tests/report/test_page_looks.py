@@ -30,9 +30,8 @@ def planted(name, shift):
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
-    found = Measured(
-        [planted("arithmetic.similarity", 2.0), planted("probing", 0.0), planted("code.similarity", -2.0)], {}
-    )
+    results = [planted("arithmetic.similarity", 2.0), planted("probing", 0.0), planted("code.similarity", -2.0)]
+    found = Measured(results=results, unmeasured={})
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(HubPage(where=WHERE, size="small").html(found), encoding="utf-8")
     browser = Chrome(tmp_path_factory.mktemp("profile"))
