@@ -104,8 +104,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_partial_one(tmp_path, monk
 
 
 def test_a_path_without_a_name_is_refused():
-    with pytest.raises(shl.SemhubError, match="names none"):
-        measured().save("")
+    for path, told in (("", "is empty"), ("/", "names none")):
+        with pytest.raises(shl.SemhubError, match=told):
+            measured().save(path)
 
 
 def test_the_file_holds_no_pickle(tmp_path):

@@ -157,7 +157,7 @@ def test_a_typo_is_answered_with_the_nearest_name(arguments, nearest):
     (["lens", "El", "color"], "in quotes"), (["lens", "x", "--norm"], "requires an argument"),
     (["lens", "x", "--norm", "tunned"], "--norm takes one of"), (["lens", "x", "--top-k", "0"], "--top-k"),
     (["run", "arithmetic.logit_lens", "-n", "3"], "at least 16 items"), (["report", "-n", "3"], "at least 16 items"),
-    (["run", "arithmetic.logit_lens", "--spoke", "eyes"], "reads no pictures and no sound"),
+    (["run", "arithmetic.logit_lens", "--spoke", "eyes"], "is for pictures and sound"),
 ])  # fmt: skip
 def test_what_can_be_seen_without_the_model_is_refused_before_it_is_loaded(monkeypatch, arguments, told):
     def loads(*settings, **named):

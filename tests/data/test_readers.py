@@ -161,7 +161,7 @@ def test_the_mark_that_windows_writes_at_the_start_of_a_file_is_no_text(tmp_path
 @pytest.mark.parametrize("reader, name", [(read_texts, "a.txt"), (read_texts, "a.jsonl"), (read_sentiments, "a.csv")])
 def test_a_file_in_another_encoding_is_refused_by_its_name(tmp_path, reader, name):
     (tmp_path / name).write_bytes("text,label,lang\nété,neutral,fr\n".encode("latin-1"))
-    with pytest.raises(SemhubError, match=f"{name} is not in UTF-8"):
+    with pytest.raises(SemhubError, match=f"{name} is not a text in UTF-8"):
         reader(tmp_path / name)
 
 

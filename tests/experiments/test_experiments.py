@@ -13,10 +13,10 @@ from models import HOOKED_LINE, WORDS
 from samples import leg_text
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
+from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.code.list_literals import list_literals
 from semhub_lens.data.numbers.arithmetic import number_word, products, sums
 from semhub_lens.data.text.texts import BUNDLED, glossary, passages, sentences
-from semhub_lens.evidence import stats
 from semhub_lens.experiments.legs_in_common import Stacks, similarity_legs
 from semhub_lens.experiments.registry import EXPERIMENTS
 from semhub_lens.experiments.sampling import gloss_items, sample
@@ -47,7 +47,7 @@ def test_a_shared_concept_planted_at_one_layer_is_found_there():
 
 def test_with_the_pairing_shuffled_the_shared_concept_is_gone():
     a, b = planted()
-    (leg,) = similarity_legs(Stacks(a, b[:, stats.derangement(60, stats.generator(1))]), PLANTED, WHERE, 0)
+    (leg,) = similarity_legs(Stacks(a, b[:, derangement(60, generator(1))]), PLANTED, WHERE, 0)
     assert leg.verdict.status == "not supported"
     assert abs(float(leg.mean[3])) < 0.1
 
@@ -181,7 +181,7 @@ def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(one_
     states = [shl.residual_stream(one_gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]
     (found,) = similarity_legs(Stacks(*states), PLANTED, WHERE, 0, centred=[True])
     assert found.verdict.status == "supported"
-    wrong = states[1][:, stats.derangement(24, stats.generator(0))]
+    wrong = states[1][:, derangement(24, generator(0))]
     (leg,) = similarity_legs(Stacks(states[0], wrong), PLANTED, WHERE, 0, centred=[True])
     assert leg.verdict.status != "supported"
 

@@ -258,7 +258,7 @@ def test_a_direction_per_item_reaches_its_own_prompt_in_any_order(tiny_model):
 
 def test_directions_for_other_items_than_those_run_are_refused(tiny_model):
     edit = [("blocks.1.hook_resid_pre", hooks.add(torch.ones(2, 32), each="item"))]
-    with pytest.raises(ValueError, match=r"vectors for 2 prompts.*run has 3"):
+    with pytest.raises(ValueError, match=r"sources for 2 prompts.*run has 3"):
         shl.residual_stream(tiny_model, PROMPTS, hooks=edit, progress=False)
 
 

@@ -35,6 +35,7 @@ def fresh():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow  # tracing takes half a minute for each
 @pytest.mark.filterwarnings("ignore")  # of what cannot be traced
 @pytest.mark.parametrize("backend, part", [key for key in PARTS if key[0] in models.BACKENDS])
 def test_hooks_that_come_after_a_compilation_act_or_are_refused(backend, part, unchecked):

@@ -192,7 +192,7 @@ def test_a_list_may_mix_forms():
         (pd.DataFrame({"text": ["red"], "answer": ["dog"]}), "several columns.*'text', 'answer'"),
         (np.array([1, "red"], dtype=object), "whole number"),
         (np.ma.array([1, 2], mask=[False, True]), "mask of its own"),
-        (torch.tensor([1 + 1j]), "whole numbers"),
+        (torch.tensor([1 + 1j]), "pass real numbers"),
         ({"role": "user", "content": "a"}, "pass chat messages as a list"),
         ([{"role": "user", "content": "a"}], "no chat template"),
         ([1, 2.5], "whole number"),
