@@ -3,37 +3,26 @@ r"""Alignment of two sets of states beyond pairwise cosines: mutual nearest neig
 Both compare the geometry inside one set with that inside the other, so the sets need not be in the same place. They
 show that the items are arranged in the same way, not that equivalent states are close together.
 
-The contribution of each set is computed once and used for every pairing. For neighbours it is one list per item. For
-CKA it is the U-centred Gram matrix (Székely & Rizzo 2014). Its inner product with a permuted one is the unbiased HSIC
-without further terms:
-
-$$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{ij} \tilde M_{\pi_i \pi_j}$$
+The lists of neighbours are computed once and used for every pairing. CKA is in `geometry.shifted_cka`.
 """
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.draws import require_draws
+from semhub_lens.geometry.shifted_cka import cka_and_null, shifts
 
 NEIGHBOURS = 10
 TIED = 1e-5
 """States whose cosines are all this close to 1 differ only by rounding."""
 ROWS = 256
 """Items whose products with others are computed at a time."""
-ENTRIES = 1 << 14
-"""Entries of a Gram matrix that all layers and many pairings look up in turn."""
-PLACES = 1 << 22
-"""Places of such entries that are held at a time (16 MiB)."""
 GATHERED = 1 << 16
 """Numbers that are looked up at a time: what stays in a processor's cache."""
-CONSTANT = 1e-6
-"""States whose entries all differ by less than this share of the largest entry differ only by rounding."""
 SQUARED = 1e-12, 1e12
 """Lengths between which float32 holds the squares of a state's entries."""
 
@@ -125,14 +114,18 @@ def debiased_cka(
         1.0
     """
     _require_pair(a, b)
-    return permuted_cka(Grams.of(a, lower=True), Grams.of(b), unpermuted(a.shape[1]))[0]
+    return cka_and_null(a, b, [])[0]
 
 
 @checked
 def cka_null(
     a: Float[Tensor, "layer item d_model"], b: Float[Tensor, "layer item other"], *, seed: int, draws: int
 ) -> Float[Tensor, "draw layer"]:
-    """`debiased_cka` under random pairings in which no item keeps its partner.
+    r"""`debiased_cka` under random pairings in which no item keeps its partner.
+
+    The items get a random order, and all partners move on by the same number of places. A random sample of these
+    numbers, without 0, gives an exact permutation test, and a Fourier transform finds all of them at once. Few items
+    get several orders.
 
     Raises:
         SemhubError: sets with other layers or items, fewer than two items, or no draws.
@@ -144,7 +137,7 @@ def cka_null(
     """
     _require_pair(a, b, fewest=2)
     require_draws(draws)
-    return permuted_cka(Grams.of(a, lower=True), Grams.of(b), pairings(a.shape[1], seed, draws))
+    return cka_and_null(a, b, shifts(a.shape[1], seed, draws))[1]
 
 
 def _require_pair(a: Tensor, b: Tensor, k: int | None = None, fewest: int = 1) -> None:
@@ -221,86 +214,3 @@ def common_neighbours(a: Neighbours, b: Neighbours, orders: Int[Tensor, "draw it
 def _places(orders: Int[Tensor, "*axes"], n: int) -> Int[Tensor, "*axes"]:
     """Indices that can number the entries of an n x n matrix, in 32 bits where these do: half as much to read."""
     return orders.to(torch.int32 if n * n < 1 << 31 else torch.int64).contiguous()
-
-
-@dataclass(frozen=True, eq=False)
-class Grams:
-    """U-centred Gram matrices of all layers of one set, each of norm 1."""
-
-    values: Float[Tensor, "layer item other"]
-    """Symmetric with a zero diagonal; with `lower`, twice the part below the diagonal and zeros above."""
-    varied: Bool[Tensor, " layer"]
-    """Whether the states differ by more than rounding."""
-
-    @classmethod
-    def of(cls, states: Float[Tensor, "layer item d_model"], *, lower: bool = False) -> "Grams":
-        """The matrices of states; they are undefined for fewer than four items."""
-        layers, n = states.shape[:2]
-        values = torch.empty(layers, n, n, dtype=torch.float32)
-        varied = torch.zeros(layers, dtype=torch.bool)
-        if n > 3:
-            for layer, gram in enumerate(values):
-                varied[layer] = _fill_gram(gram, states[layer], lower)
-        return cls(values, varied)
-
-
-def _fill_gram(gram: Float[Tensor, "item item"], states: Float[Tensor, "item d_model"], lower: bool) -> bool:
-    """Write a U-centred Gram matrix of norm 1, and return whether the states vary."""
-    n = len(states)
-    rows, varied = _centred(states)
-    sums = (rows @ rows.sum(0) - rows.square().sum(1)).double()  # of the Gram matrix's rows without its diagonal
-    shift = ((sums - sums.sum() / (2 * (n - 1))) / (n - 2)).float()
-    square, blocks = 0.0, [slice(first, min(n, first + ROWS)) for first in range(0, n, ROWS)]
-    for block in blocks:  # the other half is the same
-        part = gram[block, : block.stop]
-        torch.mm(rows[block], rows[: block.stop].T, out=part)
-        part.sub_(shift[block, None]).sub_(shift[: block.stop]).tril_(block.start - 1)
-        square += 2 * float(part.square().sum(1).double().sum())
-        gram[block, block.stop :] = 0
-    gram.mul_((2 if lower else 1) / max(square, 1e-300) ** 0.5)
-    for block in blocks[: 0 if lower else None]:
-        gram[: block.start, block] = gram[block, : block.start].T
-        gram[block, block] += gram[block, block].T.clone()
-    return varied and square > 0
-
-
-def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item d_model"], bool]:
-    """States without their mean, in float32 and divided by a size; and whether they differ by more than rounding.
-
-    The mean is subtracted twice: rounding of a large one leaves a small one.
-    """
-    wide = states if states.dtype == torch.float64 else states.float()
-    largest, rows = float(torch.linalg.vector_norm(wide, torch.inf)), wide - wide.mean(0)
-    size = float(torch.linalg.vector_norm(rows, torch.inf))
-    rows = rows.div_(size or 1.0).float()
-    return rows.sub_(rows.mean(0)), size > CONSTANT * largest
-
-
-def permuted_cka(lower: Grams, whole: Grams, orders: Int[Tensor, "draw item"]) -> Float[Tensor, "draw layer"]:
-    """Debiased CKA if item i of one set (`lower`) is paired with item `order[i]` of the other."""
-    draws, n = orders.shape
-    found = torch.zeros(draws, len(whole.varied), dtype=torch.float64)
-    orders = _places(orders, n)
-    step = max(1, ENTRIES // n)
-    for first, last in ((first, min(n, first + step)) for first in range(0, n, step)):
-        weights = lower.values[:, first:last, :last].flatten(1)
-        for some in torch.arange(draws).split(max(1, PLACES // weights.shape[1])):
-            places = orders[some, first:last, None] * n + orders[some, None, :last]  # the same at every layer
-            for layer, (entries, weight) in enumerate(zip(whole.values, weights, strict=True)):
-                found[some, layer] += _weighted_sums(entries, places.flatten(1), weight)
-    found[:, ~(lower.varied & whole.varied)] = torch.nan
-    return found.float()
-
-
-def _weighted_sums(
-    entries: Float[Tensor, "item other"], places: Int[Tensor, "draw entry"], weights: Float[Tensor, " entry"]
-) -> Float[Tensor, " draw"]:
-    """Sum of weights times the entries at each draw's places."""
-    together, entries = max(1, GATHERED // len(weights)), entries.flatten()
-    sums = torch.empty(len(places), dtype=torch.float32)
-    buffer = torch.empty(together * len(weights), dtype=torch.float32)  # written anew, not made anew
-    for start in range(0, len(places), together):
-        some = places[start : start + together].flatten()
-        found = torch.index_select(entries, 0, some, out=buffer[: len(some)])
-        torch.mv(found.view(-1, len(weights)), weights, out=sums[start : start + together])
-    return sums

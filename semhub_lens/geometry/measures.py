@@ -18,14 +18,13 @@ from torch import Tensor
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 from semhub_lens.geometry.alignment import (
-    Grams,
     both_neighbours,
     common_neighbours,
     pairings,
-    permuted_cka,
     unit,
     unpermuted,
 )
+from semhub_lens.geometry.shifted_cka import Shifts, cka_and_null, shifts
 
 BLOCK = 1024
 """Items whose cosines with all others exist at a time."""
@@ -95,9 +94,9 @@ class Pair:
         return both_neighbours(self.a, self.b)
 
     @cached_property
-    def grams(self) -> tuple[Grams, Grams]:
-        """The Gram matrices of each stack, for debiased CKA."""
-        return Grams.of(self.a, lower=True), Grams.of(self.b)
+    def cka(self) -> tuple[Float[Tensor, " layer"], Float[Tensor, "draw layer"]]:
+        """Debiased CKA and its null: one pass over the Gram matrices finds both."""
+        return cka_and_null(self.a, self.b, self.draw.shifts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +121,13 @@ class Draws:
 
     @cached_property
     def alignment(self) -> Int[Tensor, "draw item"]:
-        """The same, for the nulls of CKA and mutual neighbours."""
+        """The same, for the null of mutual neighbours."""
         return pairings(self.items, self.seed, min(self.draws, ALIGNMENT_DRAWS))
+
+    @cached_property
+    def shifts(self) -> Shifts:
+        """The same, for the null of CKA: partners that all move on by some places in a random order."""
+        return shifts(self.items, self.seed, min(self.draws, ALIGNMENT_DRAWS))
 
     @property
     def own(self) -> Int[Tensor, "1 item"]:
@@ -264,8 +268,8 @@ MEASURES: dict[str, Measure] = {
         axis="share",
     ),
     "cka": Measure(
-        quantities={"cka": lambda pair: permuted_cka(*pair.grams, pair.draw.own)[0]},
-        null={"cka_null": lambda pair: permuted_cka(*pair.grams, pair.draw.alignment)},
+        quantities={"cka": lambda pair: pair.cka[0]},
+        null={"cka_null": lambda pair: pair.cka[1]},
         curves={"debiased CKA": "cka"},
         axis="share",
     ),

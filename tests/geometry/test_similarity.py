@@ -10,7 +10,7 @@ import torch
 
 import semhub_lens as shl
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.geometry import alignment
+from semhub_lens.geometry import alignment, shifted_cka
 from semhub_lens.geometry.alignment import debiased_cka
 from semhub_lens.geometry.measures import MEASURES, Draws, Measure, cosine_matrix
 from semhub_lens.geometry.similarity import SimilarityResult, similarity
@@ -360,7 +360,7 @@ def test_states_with_gradients_or_in_half_precision_are_compared_as_they_are():
     assert not found.matched.requires_grad
 
 
-def naive_alignment(x, y, order, k):
+def naive_alignment(x, y, order, k=8):
     """Debiased CKA and the share of common neighbours of one pairing, in float64 and with whole matrices."""
     y, n = y[order], len(x)
 
@@ -387,20 +387,17 @@ def test_alignment_and_its_nulls_equal_the_naive_definitions_however_the_work_is
     a, b = pair(items=25, width=12, noise=0.4, layers=layers)
     a[..., 3] *= 8  # one dimension that rules, as in real states
     monkeypatch.setattr(alignment, "ROWS", rows)
-    monkeypatch.setattr(alignment, "ENTRIES", 25 * rows)
-    monkeypatch.setattr(alignment, "PLACES", 4 * 25 * rows)
     monkeypatch.setattr(alignment, "GATHERED", 2 * 25 * rows)
+    monkeypatch.setattr(shifted_cka, "ROWS", rows)
+    monkeypatch.setattr(shifted_cka, "COLUMNS", min(rows, 256))
     monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "CHUNK", 25 * 25 * 3)
     found = similarity(a, b, measures=["cka", "neighbours"], draws=6)
-    orders = [torch.arange(25), *alignment.pairings(25, 0, 6)]
+    own, cka_null, common_null = torch.arange(25), partners(25, 0, 6), alignment.pairings(25, 0, 6)
     for layer in range(layers):
-        for i, order in enumerate(orders):
-            cka, common = naive_alignment(a[layer], b[layer], order, k=8)
-            measured = (
-                (found.cka, found.neighbours) if i == 0 else (found.cka_null[i - 1], found.neighbours_null[i - 1])
-            )
-            assert float(measured[0][layer]) == pytest.approx(cka, abs=2e-6)
-            assert float(measured[1][layer]) == pytest.approx(common, abs=1e-6)
+        for order, measured in zip((own, *cka_null), (found.cka, *found.cka_null), strict=True):
+            assert float(measured[layer]) == pytest.approx(naive_alignment(a[layer], b[layer], order)[0], abs=2e-6)
+        for order, measured in zip((own, *common_null), (found.neighbours, *found.neighbours_null), strict=True):
+            assert float(measured[layer]) == pytest.approx(naive_alignment(a[layer], b[layer], order)[1], abs=1e-6)
     assert found.cka_null.std(0).min() > 1e-3, "the pairings must differ"
     torch.testing.assert_close(alignment.cka_null(a, b, seed=0, draws=6), found.cka_null, atol=2e-6, rtol=0)
     assert torch.equal(alignment.neighbours_null(a, b, seed=0, draws=6), found.neighbours_null)
@@ -422,10 +419,37 @@ def test_states_like_real_ones_are_measured_as_in_double_precision(items, width)
         assert float(found.spread[layer]) == pytest.approx(float(others.std(correction=0)), rel=1e-4)
         null = torch.tensor([effect_of(cosines[:, order].tolist()) for order in wrong])
         torch.testing.assert_close(found.null[:, layer], null.float(), atol=1e-6, rtol=1e-5)
-        for i, order in enumerate(alignment.pairings(items, 0, 20)):
-            cka, common = naive_alignment(a[layer], b[layer], order, k=10)
-            assert float(found.cka_null[i, layer]) == pytest.approx(cka, abs=1e-5)
-            assert float(found.neighbours_null[i, layer]) == pytest.approx(common, abs=0.006)  # a tie may turn
+        for order, cka in zip(partners(items, 0, 20), found.cka_null[:, layer], strict=True):
+            assert float(cka) == pytest.approx(naive_alignment(a[layer], b[layer], order)[0], abs=1e-5)
+        for order, common in zip(alignment.pairings(items, 0, 20), found.neighbours_null[:, layer], strict=True):
+            _, expected = naive_alignment(a[layer], b[layer], order, k=10)
+            assert float(common) == pytest.approx(expected, abs=0.006)  # a tie may turn
+
+
+@pytest.mark.parametrize("items", [4, 5, 8, 9, 30, 31])
+def test_a_shift_of_many_is_a_pairing_in_which_no_item_keeps_its_partner(items):
+    """So few items have fewer steps than draws: then several orders are drawn, each with every step at most once."""
+    found = shifted_cka.shifts(items, 0, 50)
+    assert [len(steps) for _, steps in found[:-1]] == [items - 1] * (len(found) - 1), "no more orders than needed"
+    assert all(len(set(steps.tolist())) == len(steps) for _, steps in found)
+    orders = partners(items, 0, 50)
+    assert len(orders) == 50 and all(sorted(order.tolist()) == list(range(items)) for order in orders)
+    assert all((order != torch.arange(items)).all() for order in orders)
+    x, y = pair(items=items, width=6, noise=0.5, layers=1)
+    expected = [naive_alignment(x[0], y[0], order, k=1)[0] for order in orders]
+    assert alignment.cka_null(x, y, seed=0, draws=50)[:, 0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def partners(items: int, seed: int, draws: int) -> list[torch.Tensor]:
+    """The item of `b` for every item of `a`, in each draw of the null of CKA."""
+    found = []
+    for order, steps in shifted_cka.shifts(items, seed, draws):
+        for step in steps:
+            partner = torch.empty(items, dtype=torch.long)
+            for place, item in enumerate(order):
+                partner[item] = order[(place + int(step)) % items]
+            found.append(partner)
+    return found
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
