@@ -16,5 +16,5 @@ def test_every_word_is_read_before_its_capitalised_spelling(monkeypatch, tmp_pat
 
     monkeypatch.setattr(language_tables, "_encoded", reading)
     shl.language_table(models.tiny(), ["en"], words=60, progress=False)
-    both = [word for word in read if word != word.capitalize() in read]
+    both = [word for word in read if word.islower() and word != word.capitalize() in read]
     assert len(both) > 40 and all(read.index(word) < read.index(word.capitalize()) for word in both)
