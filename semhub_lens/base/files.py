@@ -66,6 +66,16 @@ def in_utf8(path: Path) -> Iterator[None]:
         ) from error
 
 
+def read_utf8(path: Path) -> str:
+    """The text of a file, without the mark that some editors write at its start.
+
+    Raises:
+        SemhubError: the bytes are not UTF-8.
+    """
+    with in_utf8(path):
+        return path.read_text(encoding="utf-8-sig")
+
+
 def inside(folder: Path, name: str) -> Path:
     """The file with that name in a folder, for a name that comes from another file.
 

@@ -182,6 +182,7 @@ def run(
     (chosen,) = registry.require_experiments([experiment])
     require_media_options(chosen, spoke, template)
     registry.require_sample(n, seed)  # before the model is loaded
+    registry.require_norm(norm, baseline)
     require_place(out)
     loaded = load_model(model, backend, device, dtype)
     reader = None

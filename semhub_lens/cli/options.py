@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from itertools import pairwise
@@ -42,8 +42,8 @@ FLAG = ""
 """The metavar of an option without a value; else its help would show the type `<bool>`."""
 
 
-def one_of(option: str, words: tuple[str, ...]) -> Callable[[str | None], str | None]:
-    """A callback that refuses other words before a model is loaded, and names the nearest one."""
+def _one_of(option: str, words: tuple[str, ...], told: str) -> Any:
+    """An option that refuses other words before a model is loaded, and names the nearest one; `told` is its help."""
 
     def taken(value: str | None) -> str | None:
         if value is None or value in words:
@@ -51,40 +51,26 @@ def one_of(option: str, words: tuple[str, ...]) -> Callable[[str | None], str | 
         wanted = ", ".join(map(repr, words))
         raise SemhubError(f"{option} takes one of {wanted}, got {value!r}{nearest(value, words)}.")
 
-    return taken
+    return typer.Option(help=told, callback=taken)
 
 
-MODEL = typer.Argument(metavar="MODEL", help="Packaged model, folder, GGUF file or hub name.")
-ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, folder, GGUF file or hub name.")]
-Backend = Annotated[
-    str, typer.Option(help="auto, hooked or bridge.", callback=one_of("--backend", get_args(loading.Backend)))
-]
+HOST = "Packaged model, folder, GGUF file or hub name."
+MODEL = typer.Argument(metavar="MODEL", help=HOST)
+ModelName = Annotated[str, typer.Option("--model", "-m", help=HOST)]
+Backend = Annotated[str, _one_of("--backend", get_args(loading.Backend), "auto, hooked or bridge.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-Dtype = Annotated[
-    str, typer.Option(help="float32, bfloat16 or float16.", callback=one_of("--dtype", tuple(loading.DTYPES)))
-]
+Dtype = Annotated[str, _one_of("--dtype", tuple(loading.DTYPES), "float32, bfloat16 or float16.")]
 Seed = Annotated[int, typer.Option(help="Seed of the items, bootstrap, null and split.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", help="Items per experiment; default: each experiment's own.")]
 InJson = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print one JSON value and nothing else.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Print errors only, no progress and no tables.")
 ]
-LensNorm = Annotated[
-    str,
-    typer.Option(
-        help="final (the model's norm), none (bare states), tuned (translators) or paper (as the reference code).",
-        callback=one_of("--norm", get_args(Norm)),
-    ),
-]
-RunNorm = Annotated[
-    str | None, typer.Option(help="final, none or paper; default: final.", callback=one_of("--norm", get_args(Norm)))
-]
+READ = "final (the model's norm), none (bare states), paper (as the reference code) or tuned (translators"
+LensNorm = Annotated[str, _one_of("--norm", get_args(Norm), f"{READ}).")]
+RunNorm = Annotated[str | None, _one_of("--norm", get_args(Norm), f"{READ}; needs --no-baseline). Default: final.")]
 ConventionName = Annotated[
-    str,
-    typer.Option(
-        help="corrected, or paper for the choices of the reference code.",
-        callback=one_of("--convention", get_args(Convention)),
-    ),
+    str, _one_of("--convention", get_args(Convention), "corrected, or paper for the choices of the reference code.")
 ]
 Languages = Annotated[
     bool,

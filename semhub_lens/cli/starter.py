@@ -56,7 +56,7 @@ columns = sentences()  # bundled; put your own pairs here
 pairs = list(zip(columns["en"], columns["es"], strict=True))[:32]"""
 OWN = """\
 DATA = {data!r}  # two columns separated by a tab
-lines = Path(DATA).read_text(encoding="utf-8").splitlines()
+lines = Path(DATA).read_text(encoding="utf-8-sig").splitlines()
 pairs = [tuple(line.split("\\t")[:2]) for line in lines if "\\t" in line]"""
 
 

@@ -143,7 +143,7 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     Example:
         >>> difference(a.legs[0], b.legs[0], seed=0)  # doctest: +SKIP
     """
-    generator(seed)
+    generator(seed)  # a wrong one is refused also where nothing is drawn
     order, why = same_items(a, b)
     if order is None:
         return Difference(paired_by="", reason=why)

@@ -101,6 +101,19 @@ def require_sample(n: int | None, seed: int) -> None:
     generator(seed)
 
 
+def require_norm(norm: str | None, baseline: bool) -> None:
+    """Refuse a way to read states that the random-weight model does not have, before anything runs.
+
+    Raises:
+        SemhubError: translators together with random weights.
+    """
+    if norm == "tuned" and baseline:
+        raise SemhubError(
+            "norm='tuned' reads through translators, and random weights have none. Leave the random-weight model out, "
+            "with baseline=False (--no-baseline), or take another norm."
+        )
+
+
 @checked
 def unreadable(
     chosen: Sequence[Experiment], readers: Mapping[str, MediaReader], missing: Mapping[str, str]
@@ -152,7 +165,8 @@ def run(
         model: any TransformerLens model with a tokenizer.
         n: number of items (at least 16); None takes the experiment's default. If the data has fewer, all are used.
         seed: seed of the items, bootstrap, null and split.
-        norm: how the lens reads states; see `Readout`. None is "final", or "paper" with `convention="paper"`.
+        norm: how the lens reads states; see `Readout`. None is "final", or "paper" with `convention="paper"`. "tuned"
+            needs `baseline=False`, because random weights have no translators.
         convention: "corrected", or "paper" for the choices of the reference code, to compare numbers with it.
         data: your own corpus in place of the bundled one: a folder, a file, or the name of a data set.
         baseline: also measure a random-weight model of the same shape, which doubles time and model memory. You can
@@ -170,7 +184,7 @@ def run(
 
     Raises:
         SemhubError: the id or convention is unknown, the reader is missing, there are too few items, the items do not
-            fit the tokenizer, the corpus cannot be read, or `out` cannot be written.
+            fit the tokenizer, the corpus cannot be read, `out` cannot be written, or `norm` does not fit the baseline.
 
     Example:
         >>> run("arithmetic.logit_lens", model)  # doctest: +SKIP
@@ -180,6 +194,7 @@ def run(
         raise SemhubError(f"Unknown convention {convention!r}; expected 'corrected' or 'paper'.")
     require_model(model)
     require_sample(n, seed)  # before a folder is made
+    require_norm(norm, baseline is not False)
     if not isinstance(baseline, bool):
         require_model(baseline)
     if reader is not None and not hasattr(reader, "modality"):

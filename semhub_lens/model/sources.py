@@ -48,7 +48,7 @@ def unknown(name: str) -> str:
     known = [*PACKAGED, *OFFICIAL_MODEL_NAMES]
     short = {full.split("/")[-1].lower(): full for full in reversed(known)}
     close = difflib.get_close_matches(name.split("/")[-1].lower(), short, n=5)
-    close.sort(key=lambda key: key not in PACKAGED)  # the packaged ones first
+    close.sort(key=lambda key: key not in PACKAGED)  # those need no download
     nearest = f" Nearest known names: {', '.join(short[key] for key in close)}." if close else ""
     return (
         f"Unknown model {name!r}: not a packaged model ({', '.join(PACKAGED)}), not an existing folder or GGUF file, "

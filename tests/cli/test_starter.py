@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 def pairs(folder):
     rows = ["three plus two\tfour plus two", "dog\tperro", "cat\tchat", "red house\tblue house", "a line without"]
     path = folder / "pairs.tsv"
-    path.write_text("\n".join(rows), encoding="utf-8")
+    path.write_text("\n".join(rows), encoding="utf-8-sig")  # with the mark that some editors write
     return path
 
 
@@ -42,7 +42,8 @@ def test_the_script_for_ones_own_model_and_data_runs(here, capsys, unchecked):
     done = semhub("new", "start.py", "--model", "model", "--data", str(pairs(here)))
     assert done.exit_code == 0 and "start.py" in done.output, done.output
     names = runpy.run_path("start.py")
-    assert len(names["pairs"]) == 4 and (here / "lens.html").is_file() and (here / "similarity.html").is_file()
+    assert names["pairs"][0] == ("three plus two", "four plus two") and len(names["pairs"]) == 4
+    assert (here / "lens.html").is_file() and (here / "similarity.html").is_file()
     printed = capsys.readouterr().out
     assert "damage in nats:" in printed and "random direction" in printed
     shares = re.findall(r"layer (\d): (\d\.\d\d) \(chance (\d\.\d\d)\)", printed)
@@ -158,6 +159,7 @@ def test_a_typo_is_answered_with_the_nearest_name(arguments, nearest):
     (["lens", "x", "--norm", "tunned"], "--norm takes one of"), (["lens", "x", "--top-k", "0"], "--top-k"),
     (["run", "arithmetic.logit_lens", "-n", "3"], "at least 16 items"), (["report", "-n", "3"], "at least 16 items"),
     (["run", "arithmetic.logit_lens", "--spoke", "eyes"], "is for pictures and sound"),
+    (["run", "arithmetic.logit_lens", "--norm", "tuned"], "--no-baseline"),
 ])  # fmt: skip
 def test_what_can_be_seen_without_the_model_is_refused_before_it_is_loaded(monkeypatch, arguments, told):
     def loads(*settings, **named):

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from semhub_lens.base.errors import SemhubError
+from semhub_lens.data.code.instructions import read_mbpp
+from semhub_lens.data.code.list_literals import list_literals
+from semhub_lens.data.semantics.logical_forms import read_cogs
 from semhub_lens.data.text.corpora import SentimentText, read_sentiments, read_texts, sentiments
 from semhub_lens.data.text.gale_cedict import read_cedict, read_gale
 
@@ -156,6 +159,23 @@ def test_the_mark_that_windows_writes_at_the_start_of_a_file_is_no_text(tmp_path
         (tmp_path / name).write_text(text, encoding="utf-8-sig")
         assert read_texts(tmp_path / name) == ["chat noir"]
     assert read_sentiments(tmp_path / "b.jsonl") == [SentimentText("chat noir", "neutral", "fr")]
+
+
+@pytest.mark.parametrize(
+    "read, name, text",
+    [
+        (read_cedict, "a.u8", "\n".join(CEDICT[1:])),
+        (read_cogs, "a.tsv", "Emma slept .\tsleep . agent ( x _ 1 , Emma )\tdev\n"),
+        (read_mbpp, "a.jsonl", '{"text": "Add two.", "code": "a + b"}\n'),
+        (list_literals, "a.py", "x = [a, b, c]\n"),
+    ],
+)
+def test_that_mark_changes_nothing_that_is_read_from_a_file_of_its_own_form(tmp_path, read, name, text):
+    found = []
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / name).write_text(text, encoding=encoding)
+        found.append(read(tmp_path if name == "a.py" else tmp_path / name))
+    assert found[0] and found[0] == found[1]
 
 
 @pytest.mark.parametrize("reader, name", [(read_texts, "a.txt"), (read_texts, "a.jsonl"), (read_sentiments, "a.csv")])

@@ -176,6 +176,19 @@ def test_an_experiment_on_the_real_model_is_reproducible(one_gemma):
 
 
 @pytest.mark.real
+@pytest.mark.slow
+def test_an_experiment_reads_through_the_packaged_translators(one_gemma):
+    """The states are the same, so only the layers below the last one are read otherwise."""
+    settings = {"n": 16, "seed": 1, "baseline": False, "progress": False}
+    plain, tuned = (
+        shl.experiments.run("arithmetic.logit_lens", one_gemma, norm=norm, **settings).legs[0]
+        for norm in (None, "tuned")
+    )
+    assert tuned.provenance.norm.startswith("final + ") and not torch.allclose(tuned.effect[:-1], plain.effect[:-1])
+    torch.testing.assert_close(tuned.effect[-1], plain.effect[-1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.real
 def test_translations_are_found_in_the_real_model_and_shuffled_ones_are_not(one_gemma):
     texts = sentences()
     states = [shl.residual_stream(one_gemma, texts[code][:24], read="mean", progress=False) for code in ("en", "fr")]

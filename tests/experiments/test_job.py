@@ -49,6 +49,14 @@ def test_a_run_resolves_its_settings_once_and_hands_them_on(tiny_model, monkeypa
     assert (*found, settings.reader) == expected
 
 
+@pytest.mark.parametrize("baseline", [True, "a model"])
+def test_translators_and_random_weights_are_refused_together(tiny_model, tmp_path, baseline):
+    given = baseline if baseline is True else shl.untrained(tiny_model, seed=1)
+    with pytest.raises(SemhubError, match=r"random weights have none.*baseline=False"):
+        registry.run("arithmetic.logit_lens", tiny_model, norm="tuned", baseline=given, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_experiment_needs_the_reader_of_its_first_word():
     needs = {entry.id.partition(".")[0]: entry.modality for entry in registry.EXPERIMENTS.values()}
     assert needs == {"vision": "image", "audio": "audio"} | dict.fromkeys(

@@ -260,6 +260,13 @@ def test_another_unembedding_processed_weights_and_an_absent_lens_are_refused(mo
         shl.Translators.from_tuned_lens(model, tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("norm", ["final", "none"])
+def test_a_translator_that_changes_the_width_is_refused(norm):
+    readout = shl.Readout(models.tiny(), norm=norm, translator=lambda states, layer: states[..., :5])
+    with pytest.raises(shl.SemhubError, match=r"states have width 32, got .*5"):
+        readout(torch.ones(3, 32), layer=1)
+
+
 def test_settings_are_checked():
     for wrong in (
         {"steps": 0},

@@ -201,6 +201,22 @@ def test_checks_are_done_again_after_a_buffer_was_written_in_place(backend):
     assert checks.right_padding(model) is not fact
 
 
+def test_a_cache_whose_steps_have_other_states_is_not_used(monkeypatch):
+    """A pass over all tokens is right; only what later passes find in the cache is wrong."""
+    model, update = models.tiny("bridge"), DynamicLayer.update
+
+    def exchanged(layer, *given, **named):
+        begun = layer.is_initialized
+        keys, values = update(layer, *given, **named)
+        return keys, values.flip(2) if begun else values
+
+    monkeypatch.setattr(DynamicLayer, "update", exchanged)
+    fact, result = checks.cache(model), continued(model)
+    assert not fact.holds and fact.error > 0.01
+    assert result.token_ids == continued(model, use_cache=False).token_ids
+    assert result.provenance.notes == (f"no cache: cached steps are off by {fact.error:.2g}",)
+
+
 def test_a_cache_that_stays_empty_is_not_used(tiny_model, monkeypatch):
     """As with a transformers that passes the cache on under a name which the bridges do not know."""
     if not hasattr(tiny_model, "original_model"):

@@ -120,6 +120,17 @@ def test_lens_and_cosine_in_a_users_run_are_those_of_the_edited_states(tiny_mode
     assert not torch.equal(found.top_ids, shl.logit_lens(tiny_model, ragged()[0], top_k=3, progress=False).top_ids)
 
 
+def test_cosines_are_of_directions_however_long_the_states_are(tiny_model):
+    """Squares of such entries are not numbers of float32."""
+    references, scale = own_states(tiny_model, RAGGED[2])[:, :2], 1e25
+    cosine, capture = shl.CosineTo(tiny_model, scale * references), shl.Capture(tiny_model)
+    longer = [("blocks.0.hook_resid_pre", lambda activation, hook: scale * activation)]
+    attached(tiny_model, cosine, before=longer, after=capture.hooks)
+    states = capture.result(0).double()
+    expected = cosine_similarity(states[:, :, None], references[:, None].double(), dim=-1)
+    torch.testing.assert_close(cosine.result().cosine, expected.float(), atol=1e-5, rtol=1e-5)
+
+
 def test_probes_and_edits_leave_gradients_as_they_are(tiny_model):
     def gradient(hooks):
         vector = VECTOR.clone().requires_grad_()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import in_utf8, user_path
+from semhub_lens.base.files import read_utf8, user_path
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.code.source_files import SourceFile, source_files, source_id
 
@@ -82,9 +82,7 @@ def read_mbpp(source: str | Path) -> list[InstructionPair]:
 
 
 def _mbpp_rows(file: Path) -> Iterator[InstructionPair]:
-    with in_utf8(file):
-        lines = file.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_utf8(file).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -74,7 +74,7 @@ def source_files(root: str | Path | None = None) -> Iterator[SourceFile]:
         raise SemhubError(f"Expected a folder with Python files (*.py), found none in {folder}.")
     for path in paths:
         try:
-            source = path.read_text(encoding="utf-8")
+            source = path.read_text(encoding="utf-8-sig")
             yield SourceFile(path.name, source, ast.parse(source))
         except (UnicodeDecodeError, SyntaxError):
             continue

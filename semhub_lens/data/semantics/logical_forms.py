@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import in_utf8, user_path
+from semhub_lens.base.files import read_utf8, user_path
 from semhub_lens.data.semantics.lexicon import (
     DATIVE,
     NAMES,
@@ -258,9 +258,7 @@ def read_cogs(source: str | Path) -> list[SemanticItem]:
 
 
 def _cogs_rows(file: Path) -> Iterator[SemanticItem]:
-    with in_utf8(file):
-        lines = file.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_utf8(file).splitlines(), 1):
         if not line.strip():
             continue
         line_name, columns = f"{file}:{number}", line.split("\t")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import in_utf8, user_path
+from semhub_lens.base.files import read_utf8, user_path
 
 SIDES = {"zh": "source", "en": "translation"}
 SUFFIXES = (".tdf", ".tsv", ".tab")
@@ -92,9 +92,7 @@ def _matched(source: Path, translation: Path) -> list[tuple[str, str]]:
 
 def _segments(path: Path) -> list[_Segment]:
     segments = []
-    with in_utf8(path):
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_utf8(path).split("\n"), 1):
         line, fields = line.rstrip("\r"), line.rstrip("\r").split("\t")
         if not line.strip() or (path.suffix == ".tdf" and (line.startswith(";;") or fields[0] == "file;unicode")):
             continue
@@ -134,9 +132,7 @@ def read_cedict(path: str | Path, *, traditional: bool = False) -> dict[str, tup
     if not file.is_file():
         raise SemhubError(f"Expected a CC-CEDICT text file (cedict_ts.u8), found none at {file}.")
     glosses: dict[str, dict[str, None]] = {}
-    with in_utf8(file):
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_utf8(file).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _ENTRY.fullmatch(line)
