@@ -10,7 +10,7 @@ import pytest
 
 import hostile
 import semhub_lens as shl
-from explored import LABELS, in_chromium
+from explored import LABELS, in_chromium, patches
 from planted_lens import WORDS, planted_lens
 from samples import SAMPLES
 from semhub_lens.views.explorer.stills import comparison_still, lens_still
@@ -160,3 +160,11 @@ def test_words_of_a_picture_stay_in_their_cells(chrome, tmp_path):
     assert all(right - left < 78 for _, left, right in cells), cells
     assert max(right for *_, right in wide) <= tab.js("document.documentElement.width.baseVal.value")
     tab.close()
+
+
+def test_a_picture_of_a_grid_names_both_tokens_of_a_column_and_one_of_languages_its_prompt():
+    grid = patches(("layer", "pos"), (5, 4))
+    assert "␣France ␣Spain" in words_of(figure_still(shl.figure(grid)))
+    words = {name: WORDS[name] for name in ("en", "es", "zh", "ar")}
+    title, *_ = words_of(lens_still(planted_lens(["␣The", "␣sky"], layers=5, k=3, words=words)))
+    assert title.endswith(" The sky") and "blue en" in title

@@ -18,7 +18,7 @@ Number = int | float
 Colour = tuple[Number, Number, Number]
 
 COLUMNS, WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 14, 78, 20, 40, 30, 46
-LONGEST, TITLE, NOTE = 9, 90, 150
+LONGEST, TITLE, NOTE = 9, 130, 150
 STORED = {"top_ids", "top_logprobs"}
 WHITE, GREY, BLUE = (255, 255, 255), (122, 131, 146), (29, 74, 165)
 HUES = ((33, 96, 186), (222, 120, 0), (0, 142, 108), (170, 68, 153), (150, 56, 30), (140, 132, 0))
