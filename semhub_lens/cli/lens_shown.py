@@ -2,9 +2,13 @@
 
 import json
 import math
+from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 
+from rich.box import HEAVY_HEAD, Box
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
@@ -16,15 +20,18 @@ from semhub_lens.lens.logit_lens import LensResult
 HUES = ("#4f8fe0", "#d9821a", "#1aa577", "#c26ab4", "#c96a50", "#a59c2c")
 """Colours of languages, English first, then by share; mid-tones, for light and dark terminals."""
 OTHERS = "#8b80b0"
+SHADES = "bold: above 50 %, dim: below 10 %"
+LEFT_TO_RIGHT = "\u200e"
+"""A mark without width, after which text is written from the left."""
 WIDEST_CELL, AROUND = 11, 3
 FIRST = 8
 """Width of the column of layers, in characters."""
 
 
-def lens_table(result: LensResult, width: int, colours: bool = True) -> Table:
+def lens_table(result: LensResult, width: int, colours: bool = True, shades: bool = True) -> Table:
     """A table of as many last columns as fit. Colour shows the language; bold is above a half, dim below a tenth.
 
-    Without `colours`, as in a file, there is no key to them either.
+    A key below explains `colours` and `shades`; a file has neither, and no key.
     """
     strings, probability = result.strings(), result.top_logprobs[..., 0].exp()
     layers, positions = probability.shape
@@ -36,8 +43,9 @@ def lens_table(result: LensResult, width: int, colours: bool = True) -> Table:
         title=title,
         title_justify="left",
         padding=(0, 1),
-        caption=_legend(hues) if colours else None,
+        caption=_key(hues if colours else {}, shades),
         caption_justify="left",
+        box=_box([*(result.labels[pos] for pos in shown), *(row[pos][0] for row in strings for pos in shown)]),
     )
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
@@ -124,8 +132,18 @@ def _hues(result: LensResult) -> dict[str, str]:
     return {name: HUES[i] if i < len(HUES) else OTHERS for i, name in enumerate(order)}
 
 
-def _legend(hues: dict[str, str]) -> Any:
-    if not hues:
-        return None
-    parts = [part for name, colour in hues.items() for part in (("■ ", colour), f"{name}  ")]
-    return Text.assemble(*parts, ("no colour: unknown or shared", "dim"))
+def _key(hues: dict[str, str], shades: bool) -> Text | None:
+    parts: list[Any] = [part for name, colour in hues.items() for part in (("■ ", colour), f"{name}  ")]
+    parts += [("no colour: unknown or shared  ", "dim")] * bool(hues) + [(SHADES, "dim")] * shades
+    return Text.assemble(*parts) if parts else None
+
+
+def _box(texts: Iterable[str]) -> Box:
+    """The lines of the table. Between words written from the right, a mark keeps each in its own column."""
+    if not any(bidirectional(char) in ("R", "AL") for text in texts for char in text):
+        return HEAVY_HEAD
+    marked = copy(HEAVY_HEAD)
+    for name in ("left", "vertical", "right"):
+        for part in ("head", "mid", "foot"):
+            setattr(marked, f"{part}_{name}", LEFT_TO_RIGHT + getattr(marked, f"{part}_{name}"))
+    return marked

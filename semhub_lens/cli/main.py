@@ -130,7 +130,8 @@ def lens(
         typer.echo(lens_json(result, written))
     if as_json or quiet:
         return
-    console.print(lens_table(result, console.width, colours=bool(console.color_system) and not console.no_color))
+    styled = bool(console.color_system)
+    console.print(lens_table(result, console.width, colours=styled and not console.no_color, shades=styled))
     say("--html FILE writes an interactive page" if written is None else f"page: {written.resolve()}")
 
 

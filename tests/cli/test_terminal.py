@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
+from unicodedata import bidirectional
 
 import pytest
 from rich.cells import cell_len
@@ -145,18 +147,34 @@ def test_a_cells_colour_is_its_tokens_language(lens):
 
 
 @pytest.mark.parametrize(
-    ("look", "key"),
+    ("look", "key", "shades"),
     [
-        ({"color_system": "truecolor"}, True),
-        ({"color_system": None}, False),
-        ({"color_system": "truecolor", "no_color": True}, False),
+        ({"color_system": "truecolor"}, True, True),
+        ({"color_system": None}, False, False),
+        ({"color_system": "truecolor", "no_color": True}, False, True),
     ],
 )
-def test_without_colours_there_is_no_key_to_them(printed, monkeypatch, look, key):
+def test_without_colours_there_is_no_key_to_them(printed, monkeypatch, look, key, shades):
     console = Console(width=200, file=io.StringIO(), force_terminal=True, **look)
     monkeypatch.setattr(command, "console", console)
     assert printed("lens", "two 朋友")[0] == 0
-    assert ("■ " in console.file.getvalue()) == key
+    text = console.file.getvalue()
+    assert ("■ " in text) == key
+    assert ("bold: above 50 %" in text) == ("\x1b[1m" in text or "\x1b[2m" in text) == shades
+
+
+def test_words_written_from_the_right_stay_in_their_columns():
+    arabic = planted_lens(["<bos>", "␣لون", "␣السماء", "␣ماء"], layers=4, words={"ar": WORDS["ar"]})
+    text = drawn(lens_table(arabic, 200), 200)
+    rows = [line for line in text.splitlines() if line.endswith(("│", "┃"))]
+    assert len(rows) == 5
+    for row in rows:
+        strong = [kind for kind in map(bidirectional, row) if kind in ("L", "R", "AL")]
+        assert strong[0] == "L", "the line begins on the left"
+        assert not re.search(r"[\u0600-\u06ff]…? *[│┃]", row), "a mark parts a word from the next column's"
+    assert cell_len(rows[0]) == cell_len(rows[1]) == cell_len(text.splitlines()[1])
+    plain = drawn(lens_table(planted_lens(["<bos>", "天"], layers=2, words={"zh": WORDS["zh"]}), 200), 200)
+    assert "\u200e" not in plain
 
 
 def test_json_is_one_object_and_nothing_else_and_holds_the_lens(printed, monkeypatch, lens, tmp_path):

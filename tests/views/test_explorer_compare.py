@@ -1,5 +1,7 @@
 """The page of two lenses: both maps move together, and the difference shows the comparison's numbers."""
 
+import re
+
 import pytest
 import torch
 
@@ -147,3 +149,56 @@ def test_prompts_of_unequal_length_keep_their_languages(open_page):
     bars = tab.js("[...document.querySelectorAll('.share')].map(s => s.getAttribute('aria-label'))")
     assert len(bars) >= 6 and all("English" in bar or "Spanish" in bar for bar in bars[:6])
     assert not any("not measured" in bar or "NaN" in bar for bar in bars)
+
+
+@pytest.fixture(scope="module")
+def unequal():
+    """Prompts of three and five tokens, aligned at the end."""
+    a = planted_lens(["<bos>", "␣El", "␣es"], layers=4, k=3)
+    b = planted_lens(["<bos>", "␣The", "␣sky", "␣here", "␣is"], layers=4, k=3, seed=4)
+    return shl.compare(a, b, names=("es", "en"), align="end")
+
+
+def share_of(lens, layer, language):
+    """The mean probability of a language's stored tokens at a layer."""
+    place = {token: i for i, (token, _) in enumerate(lens.vocabulary)}
+    weights = lens.token_languages[:, lens.languages.index(language)]
+    found = torch.tensor([[weights[place[i]] for i in ids] for ids in lens.top_ids[layer].tolist()])
+    return float((found * lens.top_logprobs[layer].exp()).sum(1).mean())
+
+
+@in_chromium
+def test_shares_of_a_shorter_prompt_are_means_over_its_own_tokens(unequal, open_page):
+    tab = open_page(unequal)
+    for stage, lens in enumerate((unequal.a, unequal.b)):
+        bars = f"document.querySelectorAll('.stage')[{stage}].querySelectorAll('.share')"
+        named = tab.js(f"[...{bars}].map(b => b.getAttribute('aria-label'))")
+        assert len(named) == 4
+        for layer, words in zip((3, 2, 1, 0), named, strict=True):
+            for code, name in (("en", "English"), ("es", "Spanish"), ("zh", "Chinese")):
+                share = share_of(lens, layer, code)
+                told = re.search(rf"{name} ([\d.]+) %", words)
+                assert (float(told[1]) / 100 if told else 0) == pytest.approx(share, rel=0.02, abs=0.005)
+
+
+@in_chromium
+def test_both_prompts_are_named_and_their_tokens_stand_below_the_difference(unequal, open_page):
+    tab = open_page(unequal, "#p=0,3")
+    assert tab.js("document.querySelector('header').textContent") == (
+        "Two lenses El es |  The sky here is3 | 5 tokens × 4 layers"
+    )
+    first, *_ = tab.js("[...document.querySelectorAll('.pin')].map(p => p.textContent)")
+    assert first == "Ano token here×" and tab.js("document.querySelectorAll('.pin svg[role=img]').length") == 3
+    tab.click("[data-show=difference]")
+    inputs = "[...document.querySelectorAll('.stage:not([hidden]) .input')]"
+    assert tab.js(f"{inputs}.map(i => [...i.querySelectorAll('bdi')].map(b => b.textContent))") == [
+        ["<bos>"], ["␣The"], ["␣sky", "<bos>"], ["␣here", "␣El"], ["␣is", "␣es"],
+    ]  # fmt: skip
+
+
+@in_chromium
+def test_one_prompt_is_named_once_and_one_token_is_one(open_page):
+    one = planted_lens(["␣sky"], layers=3, k=2)
+    header = "document.querySelector('header').textContent"
+    assert open_page(one).js(header) == "Logit lens sky1 token × 3 layers"
+    assert open_page(shl.compare(one, one)).js(header) == "Two lenses sky1 token × 3 layers"

@@ -93,6 +93,12 @@ def test_cosines_and_heads_of_all_positions_and_undefined_effects_have_pages(ope
     assert cells(tab, "c.textContent") == {
         (layer, pos): shown_number(float(cosine[layer, pos, 1])) for layer in range(4) for pos in range(3)
     }
+    tab.hover("#c2-1")
+    assert tab.js("document.querySelector('.where').textContent") == "layer 2 · position 1 · blue"
+    assert tab.js("document.querySelector('header').textContent").endswith("4 layers × 3 columns × 2 references")
+    assert tab.js("document.querySelector('.scroll').getAttribute('aria-label')").startswith(
+        "Cosine with reference states, layers by positions."
+    )
     tab = open_page(patches(("layer", "head"), (5, 4)))
     tab.hover("#c2-1")
     assert tab.js("document.querySelector('.where').textContent") == "block 2 · head 1"
@@ -116,3 +122,19 @@ def test_a_sweep_shows_the_mean_change_of_each_score_and_condition(tiny_model, o
     assert len(found) == mean.numel()
     for (layer, pos), text in found.items():
         assert float(text.replace("−", "-")) == pytest.approx(float(mean[layer, pos]), abs=0.051)
+
+
+@in_chromium
+def test_numbers_and_names_on_the_axes_of_a_pin_do_not_run_into_each_other(open_page):
+    long = patches(("layer", "pos"), (18, 4))
+    object.__setattr__(long, "labels", tuple(f"␣a_rather_long_token_{i}" for i in range(4)))
+    long.values[:] = long.corrupted + 2 * torch.linspace(-0.05, 1, 72).reshape(18, 4)
+    tab = open_page(long, "#p=0,1&at=4,2")
+    boxes = tab.js("""[...document.querySelectorAll('.pin svg')].map(s => [...s.querySelectorAll('text')].map(t =>
+        (r => [r.left, r.top + 2, r.right, r.bottom - 2])(t.getBoundingClientRect())))""")
+    assert len(boxes) == 3
+    for found in boxes:
+        for i, one in enumerate(found):
+            for other in found[:i]:
+                apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+                assert apart, (one, other)

@@ -63,7 +63,7 @@ def test_a_screen_reader_hears_the_number_of_a_grids_cell(open_page):
     assert not tab.js("document.querySelector('.pin')")
     tab.key("Enter", "ArrowUp")
     shown = "[...document.querySelectorAll('.pin figcaption')].map(c => c.textContent.replace('×', ''))"
-    assert tab.js(shown) == ["normalised effect · position 2 · ␣France", "normalised effect · block 4"]
+    assert tab.js(shown) == [f"normalised effect · {one} · head 1" for one in ("position 2 · ␣France", "block 4")]
     names = "[...document.querySelectorAll('.input')].map(b => b.getAttribute('aria-label'))"
     assert tab.js(names)[3] == "position 3 from 4, ␣<b>x</b>"
     tab = open_page(patches(("layer", "head"), (5, 4)))

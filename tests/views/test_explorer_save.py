@@ -1,5 +1,7 @@
 """What a page saves: the part on screen as PNG and SVG, from a file without a server."""
 
+import csv
+import re
 import xml.etree.ElementTree as ElementTree
 from itertools import count
 
@@ -11,7 +13,7 @@ import semhub_lens as shl
 from explored import LABELS, cells, in_chromium, rgb
 from planted_lens import planted_lens
 from semhub_lens.inputs.media import Tile
-from semhub_lens.views.media_maps import picture_map
+from semhub_lens.views.media_maps import picture_map, sound_map
 
 pytestmark = in_chromium
 SVG = "{http://www.w3.org/2000/svg}"
@@ -183,3 +185,61 @@ def test_a_picture_is_saved_with_the_colours_and_words_of_its_patches(open_page,
             screen.getpixel(tuple(map(round, there))), abs=3
         )
     assert any(text == "Picture · layer 4" for *_, text in words)
+
+
+TIMES, ENDS = (0.0, 0.1, 0.2, 0.35), (0.1, 0.2, 0.35, 0.45)
+
+
+@pytest.fixture(scope="module")
+def heard():
+    """A lens on four moments of a sound: silence, then noise from the third moment on; two moments read alike."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3600).astype(np.float32)
+    sound[:1600] = 0
+    lens = planted_lens(["<bos>", *["audio 1"] * 4, "␣two"], layers=4, k=3)
+    lens.measured["top_ids"][3, 2] = lens.top_ids[3, 1]
+    return lens, sound_map(lens, (1, 2, 3, 4), TIMES, (sound, 8000), layer=3)
+
+
+def test_a_sound_is_saved_with_its_waveform_its_colours_and_its_words(heard, open_page, saved):
+    lens, page = heard
+    tab = open_page(page, "#p=3&c=probability")
+    path = saved(tab, "SVG")
+    words, boxes = drawn(path)
+    wide = tab.js("document.querySelector('.track').clientWidth")
+    (left,) = {box["x"] for box in boxes if box["height"] == 88 and box["x"] < 20}
+    moments = sorted((box for box in boxes if box["height"] == 88), key=lambda box: box["x"])
+    for box, start, end in zip(moments, TIMES, ENDS, strict=True):
+        assert box["x"] == pytest.approx(left + wide * start / 0.45, abs=0.1)
+        assert box["width"] == pytest.approx(wide * (end - start) / 0.45 - 1, abs=0.1)
+    pixels = tab.js("""(c => [...c.getContext("2d").getImageData(0, 2, c.width, 1).data])
+        (document.querySelector(".wave"))""")
+    for box in moments:
+        x = round(box["x"] - left + 3)
+        assert rgb(box["fill"]) == pixels[4 * x : 4 * x + 3]
+    strings = [lens.strings()[3][pos][0] for pos in (1, 2, 3, 4)]
+    assert strings[0] == strings[1], "they share one word"
+    lanes = sorted((box for box in boxes if box["height"] == 26 and box["width"] > 2), key=lambda box: box["x"])
+    assert [inside(words, lane) for lane in lanes[:3]] == [[strings[0]], [strings[2]], [strings[3]]]
+    assert {"0 s", "0.4 s", "Sound · layer 3"} <= {text for *_, text in words}
+    (wave,) = [one.get("d") for one in ElementTree.parse(path).iter(f"{SVG}path")]
+    heights = [float(one) for one in re.findall(r"v([\d.]+)", wave)]
+    assert len(heights) == wide and set(heights[: int(wide * 0.2 / 0.45) - 1]) == {1} and max(heights) > 60
+    with Image.open(saved(tab, "PNG")) as image:
+        assert image.width == 2 * round(wide + 32)
+        assert list(image.convert("RGB").getpixel((round(2 * (left + 3)), round(2 * moments[0]["y"] + 6)))) == (
+            pytest.approx(rgb(moments[0]["fill"]), abs=2)
+        )
+
+
+def test_the_table_says_where_in_a_sound_or_a_picture_a_position_is(heard, open_page, saved):
+    _, page = heard
+    rows = list(csv.DictReader(saved(open_page(page), "CSV").read_text(encoding="utf-8").splitlines()))
+    found = {int(row["pos"]): (row["part"], row["start"], row["end"]) for row in rows}
+    assert found == {0: ("", "", ""), 5: ("", "", "")} | {
+        pos: ("Sound", f"{start:g}", f"{end:g}") for pos, start, end in zip((1, 2, 3, 4), TIMES, ENDS, strict=True)
+    }
+    lens = planted_lens(["<bos>", *[f"image {i}" for i in range(6)], "␣two"], layers=3, k=2)
+    seen = picture_map(lens, np.zeros((40, 60, 3), np.uint8), Tile((1, 2, 3, 4, 5, 6), 2, 3))
+    rows = list(csv.DictReader(saved(open_page(seen), "CSV").read_text(encoding="utf-8").splitlines()))
+    places = {int(row["pos"]): (row["row"], row["column"]) for row in rows if row["part"] == "Picture"}
+    assert places == {1 + i: (str(i // 3), str(i % 3)) for i in range(6)}

@@ -10,7 +10,7 @@ import pytest
 
 import hostile
 import semhub_lens as shl
-from explored import LABELS, in_chromium
+from explored import LABELS, in_chromium, patches
 from planted_lens import WORDS, planted_lens
 from samples import SAMPLES
 from semhub_lens.views.explorer.stills import comparison_still, lens_still
@@ -139,3 +139,32 @@ def test_curves_are_cut_at_their_axes_and_lines_across_a_panel_are_drawn():
     lines = {node.get("stroke"): node.get("d") for node in panel if node.get("stroke") in ("#123456", "#654321")}
     middle = float(x) + float(wide) / 2, float(y) + float(tall) / 2
     assert lines == {"#123456": f"M{middle[0]:.1f} {y}v{tall}", "#654321": f"M{x} {middle[1]:.1f}h{wide}"}
+
+
+@in_chromium
+def test_words_of_a_picture_stay_in_their_cells(chrome, tmp_path):
+    words = {
+        "zh": ["天空的颜色是蓝色的吗", "一天"],
+        "hi": ["हिन्दुस्तानी भाषाएँ", "आसमान"],
+        "en": ["␣internationalisation", "␣sky"],
+    }
+    path = tmp_path / "still.svg"
+    path.write_text(
+        lens_still(planted_lens(["天空的颜色是蓝色的吗"] * 4, layers=6, k=3, words=words)), encoding="utf-8"
+    )
+    tab = chrome.open(path.as_uri())
+    wide = tab.js("[...document.querySelectorAll('text')].map(t => [t.textContent, t.getBBox()])"
+                  ".map(([text, box]) => [text, box.x, box.x + box.width])")  # fmt: skip
+    cells = [(text, left, right) for text, left, right in wide if text[0] in "天一हआ␣"]
+    assert len(cells) == 28 and any("…" in text for text, *_ in cells)
+    assert all(right - left < 78 for _, left, right in cells), cells
+    assert max(right for *_, right in wide) <= tab.js("document.documentElement.width.baseVal.value")
+    tab.close()
+
+
+def test_a_picture_of_a_grid_names_both_tokens_of_a_column_and_one_of_languages_its_prompt():
+    grid = patches(("layer", "pos"), (5, 4))
+    assert "␣France ␣Spain" in words_of(figure_still(shl.figure(grid)))
+    words = {name: WORDS[name] for name in ("en", "es", "zh", "ar")}
+    title, *_ = words_of(lens_still(planted_lens(["␣The", "␣sky"], layers=5, k=3, words=words)))
+    assert title.endswith(" The sky") and "blue en" in title

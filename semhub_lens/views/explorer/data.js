@@ -50,7 +50,8 @@ function grouped(groups, tokens) {
 }
 
 function title(name, kind) {
-  if (kind !== "language" || name === "unknown") return name;
+  if (name === "unknown") return name;
+  if (kind !== "language") return name[0].toUpperCase() + name.slice(1);
   try {
     return new Intl.DisplayNames(["en"], { type: "language" }).of(name);
   } catch {
@@ -99,11 +100,15 @@ export function shareHues(several) {
 }
 
 /** Mean share of every language at a layer over positions first..last (not included). */
-export function shares({ positions, mass, groups }, layer, first, last) {
+export function shares({ positions, mass, groups, at }, layer, first, last) {
   const sums = new Float64Array(groups.width);
-  for (let pos = first; pos < last; pos++)
+  let count = 0;
+  for (let pos = first; pos < last; pos++) {
+    if (at(pos) === null) continue;
+    count += 1;
     for (let g = 0; g < groups.width; g++) sums[g] += mass[(layer * positions + pos) * groups.width + g];
-  return sums.map((sum) => sum / Math.max(1, last - first));
+  }
+  return sums.map((sum) => sum / Math.max(1, count));
 }
 
 /** The stored tokens of a cell, most probable first. */
@@ -215,10 +220,11 @@ export function bestRanks({ layers, positions }, { ranks }) {
   return best;
 }
 
-export function csv(data) {
+/** All numbers; `more` says something else of every position. */
+export function csv(data, more = { names: [], of: () => [] }) {
   const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
   const names = data.quantities.map((one) => one.name);
-  const head = ["layer", "pos", "input", "rank", "id", "token", "probability", "language", ...names];
+  const head = ["layer", "pos", "input", "rank", "id", "token", "probability", "language", ...names, ...more.names];
   const lines = [head.join(",")];
   for (let layer = 0; layer < data.layers; layer++)
     for (let pos = 0; pos < data.positions; pos++) {
@@ -228,7 +234,7 @@ export function csv(data) {
       for (const one of tokens.length ? tokens : [{ rank: "", id: "", text: "", p: "" }]) {
         const p = one.p === "" || Number.isNaN(one.p) ? "" : Number(one.p.toPrecision(3));
         const whose = one.entry === undefined ? "" : language(data, one.entry);
-        const row = [data.entries[layer], data.at(pos), quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers];
+        const row = [data.entries[layer], data.at(pos), quote(data.labels[pos]), one.rank, one.id, quote(one.text), p, quote(whose), ...numbers, ...more.of(pos).map((one) => (typeof one === "string" ? quote(one) : one))];
         lines.push(row.join(","));
       }
     }

@@ -12,7 +12,8 @@ export function difference(a, b) {
     const other = a.quantities.find(({ name }) => name === one.name);
     return other ? [{ ...one, label: `change of ${one.label}`, values: one.values.map((value, i) => value - other.values[i]) }] : [];
   });
-  return { ...b, called: `${a.called} → ${b.called}`, stays: null, mass: null, order: [], quantities, kinds: kinds(a, b, quantities, both, changed), words };
+  const under = a.labels.map((label, pos) => (label === b.labels[pos] ? "" : label));
+  return { ...b, under: under.some(Boolean) ? under : null, called: `${a.called} → ${b.called}`, stays: null, mass: null, order: [], quantities, kinds: kinds(a, b, quantities, both, changed), words };
 
   function words(layer, pos) {
     const i = layer * b.positions + pos;

@@ -5,7 +5,7 @@ import { alone, clamp, el } from "./dom.js";
 import { csv, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
 import { grid, makeSheets } from "./grid.js";
-import { makeMedia } from "./media.js";
+import { makeMedia, placesOf } from "./media.js";
 import { makePane } from "./pane.js";
 import { asPng, asSvg, picture } from "./picture.js";
 import { findings, makePanel } from "./panel.js";
@@ -63,16 +63,23 @@ export function mount(root, packed, home = {}) {
 
   function header() {
     const [name, text, size] = heading();
-    return el("header", {}, el("h1", {}, name), el("span", { class: "prompt", dir: "auto" }, text), el("span", { class: "note" }, size));
+    return el("header", {}, el("h1", {}, name), text ? el("span", { class: "prompt", dir: "auto" }, text) : "", el("span", { class: "note" }, size));
   }
 
   /** What is shown, of which text, and its size. */
   function heading() {
     if (data.rows) return [data.title, "", data.size];
-    const labels = data.labels.slice(/^<[^<>]*>$/.test(data.labels[0]) && data.positions > 1 ? 1 : 0, data.media ? undefined : 80);
+    const texts = [...new Set(lenses.map(textOf))];
+    const tokens = [...new Set(lenses.map((one) => one.labels.filter((_, pos) => one.at(pos) !== null).length))].join(" | ");
+    return [two ? "Two lenses" : "Logit lens", texts.join(" | "), `${tokens} token${tokens === "1" ? "" : "s"} × ${data.layers} layers`];
+  }
+
+  /** The prompt without its first mark. */
+  function textOf(one) {
+    const labels = one.labels.filter((_, pos) => one.at(pos) !== null);
+    const from = labels.length > 1 && /^<[^<>]*>$/.test(labels[0]) ? 1 : 0;
     const placed = /((image|audio) \d+)+|(<(image|audio)[^<>]*>)+/g;
-    const text = labels.join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`);
-    return [two ? "Two lenses" : "Logit lens", text, `${data.positions} tokens × ${data.layers} layers`];
+    return labels.slice(from, data.media ? undefined : 80).join("").replaceAll("␣", " ").replace(placed, (all, _, name, __, other) => `<${name ?? other}>`);
   }
 
   function foot() {
@@ -128,10 +135,10 @@ export function mount(root, packed, home = {}) {
   /** All numbers as CSV, or what is on screen as a picture. */
   async function save(kind) {
     if (kind === "csv")
-      return lenses.forEach((one, i) => keep(new Blob([one.table?.() ?? csv(one)], { type: "text/csv" }), two ? `lens_${"ab"[i]}.csv` : "lens.csv"));
+      return lenses.forEach((one, i) => keep(new Blob([one.table?.() ?? csv(one, media ? placesOf(data) : undefined)], { type: "text/csv" }), two ? `lens_${"ab"[i]}.csv` : "lens.csv"));
     const [name, text] = heading();
     const mono = getComputedStyle(bar.node).getPropertyValue("--mono").trim();
-    const drawn = picture(shown(), { title: name, text, legend: bar.legend, mono, pictures: media?.pictures() ?? [] });
+    const drawn = picture(shown(), { title: name, text, legend: bar.legend, mono, media: media?.shown() });
     return keep(kind === "svg" ? asSvg(drawn) : await asPng(drawn), `lens.${kind}`);
   }
 

@@ -3,6 +3,7 @@
 import { el, number, svg, token } from "./dom.js";
 import { diverging } from "./difference.js";
 import { typed } from "./data.js";
+import { marked } from "./written.js";
 
 const [ACROSS, UP, INDENT, ABOVE, BELOW] = [460, 200, 52, 10, 28];
 
@@ -30,8 +31,14 @@ export function grid(packed) {
     return [Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 1).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
   }
 
+  /** A column by its place and label, or by the name of its axis: "strength 2". */
+  function column(pos) {
+    const label = packed.labels[pos];
+    return [packed.places[pos] ? `${packed.places[pos]} · ` : label.startsWith(packed.column) ? "" : `${packed.column} `, token(label)];
+  }
+
   function where(layer, pos) {
-    const parts = [`${data.names[layer]} · `, packed.places[pos] ? `${packed.places[pos]} · ` : "", token(packed.labels[pos])];
+    const parts = [`${data.names[layer]} · `, ...column(pos)];
     if (packed.under?.[pos]) parts.push(" ← ", token(packed.under[pos]));
     if (sheets.length > 1) parts.push(` · ${sheets[data.sheet ?? 0]}`);
     return el("p", { class: "where" }, ...parts);
@@ -53,22 +60,22 @@ export function grid(packed) {
     const node = el("section", { class: "pins", "aria-label": "Pinned columns" });
     const value = (sheet, layer, pos) => whole[0][sheet * size + layer * positions + pos];
 
-    function card(title, close, count, names, along) {
+    function card(title, close, count, axis, names, along) {
       const others = sheets.map((_, sheet) => sheet).filter((sheet) => sheet !== data.sheet);
       const curves = [...others, data.sheet ?? 0].map((sheet) => ({ sheet, curve: Array.from({ length: count }, (_, i) => value(sheet, ...along(i))) }));
-      return el("figure", { class: "pin" }, el("figcaption", {}, ...title, close),
-        plot(curves, names, data), el("p", { class: "note" }, sheets.length > 1 ? `thin: the other ${sheets.length - 1}` : ""));
+      return el("figure", { class: "pin" }, el("figcaption", {}, ...title, sheets.length > 1 ? ` · ${sheets[data.sheet ?? 0]}` : "", close),
+        plot(curves, names, axis, data), el("p", { class: "note" }, sheets.length > 1 ? `thin lines: every other ${data.sheet_name}` : ""));
     }
 
     function draw() {
       const { pins, at } = store.state;
       const close = (pos) => el("button", { type: "button", class: "close", "aria-label": `unpin column ${pos}`, onclick: () => look.pin(pos) }, "×");
       const columns = pins.map((pos) => {
-        const one = card([`${[quantities[0].label, packed.places[pos]].filter(Boolean).join(" · ")} · `, token(packed.labels[pos])], close(pos), layers, packed.rows, (i) => [i, pos]);
+        const one = card([`${quantities[0].label} · `, ...column(pos)], close(pos), layers, packed.row, packed.rows, (i) => [i, pos]);
         one.dataset.pos = pos;
         return one;
       });
-      const row = pins.length && at ? [card([`${quantities[0].label} · ${data.names[at.layer]}`], "", positions, packed.labels, (i) => [at.layer, i])] : [];
+      const row = pins.length && at ? [card([`${quantities[0].label} · ${data.names[at.layer]}`], "", positions, packed.column, packed.labels, (i) => [at.layer, i])] : [];
       const bar = el("div", { class: "pinbar" }, el("h2", {}, "Pinned columns"), el("button", { type: "button", onclick: () => store.set({ pins: [] }) }, "unpin all"));
       node.replaceChildren(...(pins.length ? [bar, ...columns, ...row] : []));
     }
@@ -84,18 +91,26 @@ export function makeSheets(data, store) {
   return el("label", { class: "group sheets" }, data.sheet_name, choice);
 }
 
-function plot(curves, names, data) {
+/** As many characters of a name as its place on the axis holds. */
+function shortened(name, room) {
+  const all = [...name];
+  return all.length > room ? `${all.slice(0, Math.max(1, room - 1)).join("")}…` : name;
+}
+
+function plot(curves, names, axis, data) {
   const values = curves.flatMap(({ curve }) => curve).filter(Number.isFinite);
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
   const span = high - low || 1;
   const x = (i) => INDENT + ((i + 0.5) / names.length) * (ACROSS - INDENT - 10);
   const y = (value) => UP - BELOW - ((value - low) / span) * (UP - ABOVE - BELOW);
   const chart = svg("svg", { viewBox: `0 0 ${ACROSS} ${UP}`, role: "img", "aria-label": data.quantities[0].label });
-  for (const tick of [...new Set([low, 0, high])])
+  for (const tick of marked(low, high, y))
     chart.append(svg("line", { class: "grid", x1: INDENT, x2: ACROSS - 10, y1: y(tick), y2: y(tick) }),
       svg("text", { x: INDENT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, number(tick)));
   const every = Math.ceil(names.length / 10);
-  names.forEach((name, i) => i % every || chart.append(svg("text", { x: x(i), y: UP - 10, "text-anchor": "middle" }, name.slice(0, 9))));
+  const room = Math.floor((every * (x(1) - x(0))) / 6.5);
+  names.forEach((name, i) => i % every || chart.append(svg("text", { x: x(i), y: UP - 10, "text-anchor": "middle" }, shortened(name, room))));
+  chart.append(svg("text", { x: INDENT - 6, y: UP - 10, "text-anchor": "end" }, axis));
   curves.forEach(({ sheet, curve }, order) => {
     const bold = order === curves.length - 1;
     const group = svg("g", { class: bold ? "curve value" : "thin", "data-sheet": sheet });

@@ -79,7 +79,8 @@ def _packed(
     sheet: str = "",
     sheets: Sequence[str] = ("",),
 ) -> dict[str, Any]:
-    first = f", {len(sheets)} × {sheet}" if len(sheets) > 1 else ""
+    several = " and ".join(f"{name}s" for name in sheet.split(" and "))
+    first = f" × {len(sheets)} {several}" if len(sheets) > 1 else ""
     return {
         "title": harmless(title),
         "about": about,

@@ -20,9 +20,10 @@ export function makeMap(data, store, look) {
   const ring = el("div", { class: "ring", hidden: "" });
   const canvas = el("canvas", { class: "paint", "aria-hidden": "true" });
   const space = el("div", { class: "space", role: "presentation" }, canvas, ring);
-  const help = "Arrow keys move, Enter pins the position, slash searches";
+  const help = `Arrow keys move, Enter pins the ${data.rows ? "column" : "position, slash searches"}`;
+  const what = data.rows ? `${data.title}, ${data.row}s by ${data.column}s` : "Most probable token, layers by input tokens";
   const scroll = el("div", {
-    class: "scroll", role: "grid", tabindex: "0", "aria-label": `Most probable token, layers by input tokens. ${help}`,
+    class: "scroll", role: "grid", tabindex: "0", "aria-label": `${what}. ${help}`,
     "aria-rowcount": layers, "aria-colcount": positions,
   }, space);
   const names = el("div", { class: "layers", "aria-hidden": "true" });

@@ -11,7 +11,7 @@ export function makeOverview(data, store, look, map) {
   canvas.height = layers;
   const frame = el("div", { class: "frame" });
   const node = el("div", {
-    class: "overview", role: "scrollbar", tabindex: "0", "aria-label": "Overview of all tokens; arrow keys move",
+    class: "overview", role: "scrollbar", tabindex: "0", "aria-label": `Overview of all ${data.rows ? "columns" : "tokens"}; arrow keys move`,
     "aria-orientation": "horizontal", "aria-valuemin": "0", "aria-valuemax": positions - 1,
   }, canvas, frame);
 
@@ -38,7 +38,7 @@ export function makeOverview(data, store, look, map) {
     frame.style.left = `${(100 * start) / positions}%`;
     frame.style.width = `${Math.min(100, (100 * span) / positions)}%`;
     node.setAttribute("aria-valuenow", first);
-    node.setAttribute("aria-valuetext", `tokens ${first} to ${last - 1} of ${positions}`);
+    node.setAttribute("aria-valuetext", `${data.rows ? "columns" : "tokens"} ${first} to ${last - 1} of ${positions}`);
   }
 
   let grip = null;

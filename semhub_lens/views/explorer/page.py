@@ -28,9 +28,15 @@ from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, framed
 
 MODULES = (
     "dom", "data", "colour", "store", "strip", "map", "overview", "panel", "written", "pins", "reading", "difference",
-    "pane", "media", "grid", "picture", "code", "toolbar", "explorer",
+    "pane", "part", "sound", "media", "grid", "saved_media", "picture", "code", "toolbar", "explorer",
 )  # fmt: skip
-"""The files that every form of the explorer needs, each after those that it imports."""
+"""The files of the explorer, each after those that it imports."""
+ONLY = {
+    **dict.fromkeys(("part", "sound", "media", "saved_media"), ("media",)),
+    "difference": ("rows", "sides"),
+    "grid": ("rows",),
+}
+"""Files that a page needs only if its data has one of these entries."""
 COMMENT = r"^ *(?://.*|/\*\*(?:.|\n)*?\*/)\n"
 """A comment on lines of its own."""
 PLACE = '<main id="explorer"'
@@ -53,7 +59,8 @@ def document(result: LensResult | LensComparison, media: dict[str, Any] | None =
 
 def whole(title: str, drawn: dict[str, Any], code: Mapping[str, str]) -> str:
     """The page for the output of `contents` or `grids.grid_view`, with its `code`."""
-    script, style = joined((*MODULES, "standing")), _file("explorer.css")
+    needed = (name for name in MODULES if any(entry in drawn for entry in ONLY.get(name, drawn)))
+    script, style = joined((*needed, "standing")), _file("explorer.css")
     data = {**drawn, "code": code}
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "

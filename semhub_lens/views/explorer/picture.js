@@ -4,6 +4,7 @@ import { percent, svg } from "./dom.js";
 import { shares } from "./data.js";
 import { css, hue, inkOn, stops } from "./colour.js";
 import { READABLE } from "./map.js";
+import { drawMedia } from "./saved_media.js";
 import { spacing } from "./strip.js";
 
 const [MARGIN, NAMES, BARS_WIDE, LEAST] = [16, 44, 130, 560];
@@ -13,12 +14,12 @@ const FINE = 2;
 const fromRight = (text) => /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u.test(text);
 
 /** Shapes of the visible columns of all `panes`, one below the other, with title, legend and provenance. */
-export function picture(panes, { title, text, legend, mono, pictures = [] }) {
+export function picture(panes, { title, text, legend, mono, media = [] }) {
   const { theme } = panes[0].look;
   const pen = document.createElement("canvas").getContext("2d");
   const { muted } = theme;
   const shapes = [];
-  const wide = Math.max(LEAST, ...panes.map((pane) => 2 * MARGIN + NAMES + spanOf(pane) + (pane.shares ? BARS_WIDE + 8 : 0)), ...pictures.map((one) => 2 * MARGIN + one.width));
+  const wide = Math.max(LEAST, ...panes.map((pane) => 2 * MARGIN + NAMES + spanOf(pane) + (pane.shares ? BARS_WIDE + 8 : 0)), ...media.map((one) => 2 * MARGIN + one.width));
   const font = (size, plain) => `${size}px ${plain ? SANS : mono}`;
 
   function put(x, y, words, { size = 12, fill = theme.ink, plain = false, anchor = "start", room = wide - MARGIN - x, struck = false } = {}) {
@@ -33,7 +34,7 @@ export function picture(panes, { title, text, legend, mono, pictures = [] }) {
   const headed = put(MARGIN, y, title, { size: 16, plain: true });
   put(MARGIN + headed + 12, y, text, { size: 13, fill: muted });
   y = key(y + 24);
-  if (pictures.length) y = drawPictures(y);
+  if (media.length) y = drawMedia(media, y, { put, box, cut, pen, font, shapes, theme, left: MARGIN, right: wide - MARGIN });
   for (const pane of panes) y = drawPane(pane, y);
   for (const note of new Set(panes.map(({ data }) => data.note))) put(MARGIN, (y += 14), note, { size: 9, plain: true, fill: muted });
   return { width: Math.ceil(wide), height: Math.ceil(y + MARGIN), ground: theme.paper, shapes };
@@ -62,36 +63,6 @@ export function picture(panes, { title, text, legend, mono, pictures = [] }) {
       x += 8;
     }
     return line + 18;
-  }
-
-  /** As many side by side as there is room. */
-  function drawPictures(top) {
-    let [x, tallest] = [MARGIN, 0];
-    for (const one of pictures) {
-      if (x > MARGIN && x + one.width > wide - MARGIN) [x, top, tallest] = [MARGIN, top + tallest, 0];
-      drawPicture(one, x, top);
-      [x, tallest] = [x + one.width + MARGIN, Math.max(tallest, one.height + 38)];
-    }
-    return top + tallest;
-  }
-
-  /** A picture, over it the colours of its patches and their words. */
-  function drawPicture({ name, image, rows, columns, width, height, wash, font: size, readable, patches }, left, top) {
-    const [across, down] = [width / columns, height / rows];
-    put(left, top + 6, name, { plain: true, room: width });
-    shapes.push({ kind: "image", x: left, y: top + 14, width, height, image });
-    patches.forEach(({ word, colour, missed, hit, pinned }, i) => {
-      const [x, y] = [left + (i % columns) * across, top + 14 + Math.floor(i / columns) * down];
-      const [, rgb, alpha] = /^rgba\((.+),(.+)\)$/.exec(colour) ?? [];
-      if (rgb) box(x, y, across, down, `rgb(${rgb})`, null, alpha * wash);
-      if (hit || pinned) box(x + 1, y + 1, across - 2, down - 2, "none", theme.ink);
-      if (!readable || !word) return;
-      pen.font = font(size);
-      const room = across - 6;
-      const taken = pen.measureText(cut(pen, word, room)).width + 6;
-      box(x + (across - taken) / 2, y + down / 2 - 0.68 * size, taken, 1.35 * size, theme.paper, null, 0.82);
-      put(x + across / 2, y + down / 2 + 0.35 * size, word, { size, room, anchor: "middle", fill: missed ? muted : theme.ink });
-    });
   }
 
   function drawPane(pane, top) {
@@ -182,6 +153,7 @@ const pieces = {
     const side = { direction: turned ? "rtl" : null, "text-anchor": turned ? { start: "end", middle: "middle", end: "start" }[anchor] : anchor };
     return [svg("text", { x, y, fill, ...props, ...side }, text)];
   },
+  path: ({ d, fill, alpha }) => [svg("path", { d, fill, "fill-opacity": alpha })],
   ramp: ({ x, y, width, height, stops: colours }) => {
     const id = `ramp${(ramps += 1)}`;
     const parts = colours.map((colour, i) => svg("stop", { offset: i / (colours.length - 1), "stop-color": colour }));
@@ -203,6 +175,11 @@ export function asPng({ width, height, ground, shapes }) {
 
 const strokes = {
   image: (pen, { x, y, width, height, image }) => pen.drawImage(image, x, y, width, height),
+  path(pen, { d, fill, alpha }) {
+    [pen.fillStyle, pen.globalAlpha] = [fill, alpha];
+    pen.fill(new Path2D(d));
+    pen.globalAlpha = 1;
+  },
   box(pen, { x, y, width, height, fill, line, alpha }) {
     [pen.fillStyle, pen.globalAlpha] = [fill, alpha];
     if (fill !== "none") pen.fillRect(x, y, width, height);

@@ -28,10 +28,12 @@ export function makePins(data, store, look) {
   }
 
   function card(pos) {
+    const close = el("button", { type: "button", class: "close", "aria-label": `unpin ${data.place(pos)}`, onclick: () => look.pin(pos) }, "×");
+    const side = look.name ? el("b", { class: "side" }, look.name) : "";
+    if (data.at(pos) === null) return { refresh() {}, node: el("figure", { class: "pin", "data-pos": pos }, el("figcaption", {}, side, data.place(pos), close)) };
+    const title = el("figcaption", {}, side, `${data.place(pos)} · after `, token(data.labels[pos]), close);
     const curves = trajectories(data, pos);
     const named = curves.slice(0, LABELLED);
-    const close = el("button", { type: "button", class: "close", "aria-label": `unpin ${data.place(pos)}`, onclick: () => look.pin(pos) }, "×");
-    const title = el("figcaption", {}, look.name ? el("b", { class: "side" }, look.name) : "", `${data.place(pos)} · after `, token(data.labels[pos]), close);
     const low = lowest(curves);
     const typed = (look.found?.words ?? []).map((one) => group(one, pos)).filter(({ curve }) => curve.some((p) => p >= 0));
     const chart = plot(curves, named, typed, low, store.state.log);
@@ -69,6 +71,7 @@ export function makePins(data, store, look) {
     const every = Math.ceil(data.layers / 10);
     for (let layer = 0; layer < data.layers; layer += every)
       chart.append(svg("text", { x: x(layer), y: TALL - 8, "text-anchor": "middle" }, data.short[layer]));
+    chart.append(svg("text", { x: LEFT - 19, y: TALL - 8, "text-anchor": "end" }, "layer"));
     for (const one of [...curves.slice(named.length), ...named, ...typed]) {
       const at = named.indexOf(one);
       const group = svg("g", { class: typed.includes(one) ? "typed" : at < 0 ? "thin" : "curve", "data-id": one.id });

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import category, east_asian_width
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ Number = int | float
 Colour = tuple[Number, Number, Number]
 
 COLUMNS, WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 14, 78, 20, 40, 30, 46
-LONGEST, TITLE, NOTE = 9, 90, 150
+LONGEST, TITLE, NOTE = 9, 130, 150
 STORED = {"top_ids", "top_logprobs"}
 WHITE, GREY, BLUE = (255, 255, 255), (122, 131, 146), (29, 74, 165)
 HUES = ((33, 96, 186), (222, 120, 0), (0, 142, 108), (170, 68, 153), (150, 56, 30), (140, 132, 0))
@@ -90,8 +91,9 @@ def still(
 ) -> str:
     """Cells with their words, the first row at the bottom."""
     width, height = LEFT + WIDTH * len(columns) + 10, TOP + HEIGHT * len(rows) + BOTTOM
-    width = max(width, round(6.8 * len(title[:TITLE])) + 16, round(5.2 * len(note[:NOTE])) + 16)
-    parts = [_text(8, 18, title[:TITLE], "#1b2330", "font-weight='bold'")]
+    title, note = _cut(title, TITLE), _cut(note, NOTE)
+    width = max(width, round(6.8 * _wide(title)) + 16, round(5.2 * _wide(note)) + 16)
+    parts = [_text(8, 18, title, "#1b2330", "font-weight='bold'")]
     for row, name in enumerate(rows):
         y = TOP + HEIGHT * (len(rows) - 1 - row)
         parts.append(_text(LEFT - 6, y + 14, name, "#5d6879", "text-anchor='end'"))
@@ -102,7 +104,7 @@ def still(
             parts.append(_text(x + 4, y + 14, _cut(word), _ink(colour)))
     for column, name in enumerate(columns):
         parts.append(_text(LEFT + WIDTH * column + 4, TOP + HEIGHT * len(rows) + 15, _cut(name), "#1b2330"))
-    parts.append(_text(8, height - 10, note[:NOTE], "#5d6879", "font-size='8.5'"))
+    parts.append(_text(8, height - 10, note, "#5d6879", "font-size='8.5'"))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
         "font-family='DejaVu Sans Mono, Menlo, Consolas, Noto Sans CJK SC, Noto Sans Arabic, monospace' font-size='11'>"
@@ -120,8 +122,19 @@ def _text(x: Number, y: Number, text: str, fill: str, more: str = "") -> str:
     return f"<text x='{x}' y='{y}' fill='{fill}' {more}>{html.escape(harmless(text))}</text>"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def _cut(text: str, longest: int = LONGEST) -> str:
+    """As much of a text as fits, and an ellipsis; a character is not cut off from its marks."""
+    if _wide(text) <= longest:
+        return text
+    kept = text
+    while kept and (_wide(kept) >= longest or category(text[len(kept)])[0] == "M"):
+        kept = kept[:-1]
+    return kept + "…"
+
+
+def _wide(text: str) -> int:
+    """Columns that a text takes: two for a wide character, none for a mark above or below another."""
+    return sum(0 if category(char) in ("Mn", "Me", "Cf") else 1 + (east_asian_width(char) in "WF") for char in text)
 
 
 def _ink(colour: Colour) -> str:

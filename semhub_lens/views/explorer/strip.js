@@ -8,7 +8,7 @@ export const spacing = (step) => [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000
 /** `column` puts a node where its position is. */
 export function makeStrip(data, store, look, column) {
   const strip = el("div", { class: "strip" });
-  const node = el("div", { class: "tokens", role: "group", "aria-label": "Input tokens; press to pin a position" }, strip);
+  const node = el("div", { class: "tokens", role: "group", "aria-label": data.rows ? `Columns: ${data.column}; press to pin one` : "Input tokens; press to pin a position" }, strip);
   const buttons = new Map();
   let step = 0;
 

@@ -66,7 +66,7 @@ function drawn(one, asked, choose) {
     return el("span", { class: "entry" }, chip, TITLES[name]);
   });
   const sum = `logit ${one.logit.toFixed(2)}: embedding ${signed(one.embedding)}, attention ${signed(total(one.attention))}, MLP ${signed(total(one.mlp))}, biases ${signed(one.bias)}, unexplained ${signed(one.unexplained)}`;
-  const parts = [bars(columns, `Contribution of each block to the logit of ${one.text}`), el("p", { class: "note" }, ...key, el("span", {}, sum))];
+  const parts = [bars(columns, `Contribution of each block to the logit of ${one.text}`, "block"), el("p", { class: "note" }, ...key, el("span", {}, sum))];
   if (one.missing.length) parts.push(el("p", { class: "note" }, one.missing.join(". ")));
   if (heads) parts.push(...byHead(one, heads.blocks.includes(asked) ? asked : strongest(one), choose));
   return [...parts, el("p", { class: "note" }, "Each block's contribution to the token's logit, with the scale of the final norm fixed. It does not show what the model would do without the block.")];
@@ -83,11 +83,11 @@ function byHead(one, block, choose) {
   const pick = el("select", { class: "split", "aria-label": "Block", onchange: () => choose(Number(pick.value)) },
     ...one.heads.blocks.map((b) => el("option", { value: b }, `block ${b} (${signed(one.attention[b])})`)));
   pick.value = block;
-  return [el("label", { class: "note heads" }, "heads of", pick), bars(columns, `Contribution of each head of block ${block} to the logit of ${one.text}`, 120)];
+  return [el("label", { class: "note heads" }, "heads of", pick), bars(columns, `Contribution of each head of block ${block} to the logit of ${one.text}`, "head", 120)];
 }
 
 /** Columns of bars from zero; each bar is named and has its number. */
-function bars(columns, label, high = BARS.tall) {
+function bars(columns, label, axis, high = BARS.tall) {
   const { wide, left: edge, top, bottom } = BARS;
   const values = columns.flatMap(([, found]) => found.map(([, value]) => value));
   const [low, most] = [Math.min(0, ...values), Math.max(0, ...values)];
@@ -98,6 +98,7 @@ function bars(columns, label, high = BARS.tall) {
     chart.append(svg("line", { class: "grid", x1: edge, x2: wide - 12, y1: y(tick), y2: y(tick) }),
       svg("text", { x: edge - 6, y: y(tick) + 3.5, "text-anchor": "end" }, tick === 0 ? "0" : signed(tick)));
   const every = Math.ceil(columns.length / 14);
+  chart.append(svg("text", { x: edge - 6, y: high - 8, "text-anchor": "end" }, axis));
   columns.forEach(([name, found], place) => {
     const left = edge + place * step;
     const width = (step * 0.8) / found.length;
@@ -113,4 +114,4 @@ function bars(columns, label, high = BARS.tall) {
 }
 
 /** The least, zero and the most, without those whose numbers would run into zero's. */
-const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 9);
+export const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 9);
