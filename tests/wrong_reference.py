@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import samples
+import wrong_training
 import wrong_values as wrong
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.semantics.logical_forms import semantic_items
@@ -356,6 +357,7 @@ ROWS = {
         {"document": "a", "path": folder() / "page.html"},
         {"document": [*TEXTS, HALF], "path": wrong.WRONG["new path"]},
     ),
+    **wrong_training.ROWS,
 }  # fmt: skip
 
 LATER = {
@@ -367,9 +369,8 @@ LATER = {
     "model.agreement.reference_of": "by `load` and `check`, with the model that they have read",
     "model.agreement.disagreement": "as `reference_of`",
     "model.capture.residual_reads": "by `residual_stream`, whose arguments are tried",
-    "training": "by `semhub train-spoke`: `tests/training` tries every option",
 }
-"""What has no rows of its own, or a whole room, and who calls it."""
+"""What has no rows of its own, and who calls it."""
 
 
 def listed() -> dict[str, Any]:

@@ -44,3 +44,9 @@ def whole_number(value: Any, name: str) -> int:
         return operator.index(value)
     except TypeError as error:
         raise SemhubError(f"{name} must be a whole number, got {value!r}.") from error
+
+
+def require_size(name: str, size: int) -> None:
+    """Raise a SemhubError for a size below 1."""
+    if size < 1:
+        raise SemhubError(f"{name}= must be at least 1, got {size}.")

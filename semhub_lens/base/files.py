@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -163,11 +163,12 @@ def require_file(path: str | Path) -> Path:
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the context is open; the lock of a killed process is released.
 
-    Unfinished files of a killed process are removed.
+    Unfinished files of a killed process are removed. After an error, so are folders that were made here and are empty.
 
     Raises:
         SemhubError: another process is writing there, or the folder around it cannot be written.
     """
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
     require_folder(folder.parent)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
     try:
@@ -180,5 +181,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         for begun in folder.glob(f".*{PARTIAL}"):
             begun.unlink(missing_ok=True)
         yield
+    except BaseException:
+        with suppress(OSError):  # one that has something in it stays, and so do those around it
+            for one in new:
+                if one == folder.parent:
+                    Path(lock.lock_file).unlink(missing_ok=True)
+                if one.exists():
+                    one.rmdir()
+        raise
     finally:
         lock.release()

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, user_path, write_aside
+from semhub_lens.base.files import require_place, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, sha256, tensors_sha256
 from semhub_lens.base.processes import in_step, place, share
 
@@ -34,7 +34,7 @@ class Store:
     """Parts of one run.
 
     Args:
-        folder: the place for the parts; None keeps nothing.
+        folder: the place for the parts, which the first part makes; None keeps nothing.
         settings: everything that the numbers depend on.
         shared: the processes of a launch share the parts. All of them must request the same parts in the same order.
 
@@ -52,7 +52,7 @@ class Store:
         self.settings, self._shared = dict(settings or {}), shared
         self.folder = None if folder is None else user_path(folder) / f"parts-{fingerprint(self.settings)}"
         if self.folder is not None:
-            require_folder(self.folder)
+            require_place(self.folder)
 
     def tensor(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """The part of that name; it is computed and kept if it is missing or damaged."""

@@ -4,6 +4,7 @@ Seeds are explicit and set a local generator; the caller's random state does not
 """
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,8 @@ NullDraw = Callable[[Int[Tensor, " item"], torch.Generator], Float[Tensor, " lay
 
 LEVEL = 0.95
 DRAWS = 1000
+ROUNDING = 1e-6
+"""Scores that differ by less than this share of their size (eight times the precision of float32) count as equal."""
 
 
 def require_draws(draws: int, level: float = LEVEL, fewest: int = 1) -> None:
@@ -52,6 +55,18 @@ def require_keys(
         raise SemhubError(
             f"reference= has one number for each layer and item, {layers, items}; got {shown(reference)}."
         )
+
+
+def told_apart(effect: Float[Tensor, "*shape"], *scores: Tensor) -> Float[Tensor, "*shape"]:
+    """An effect, 0 where it is no larger than the rounding of the scores that it is the difference of.
+
+    Example:
+        >>> from semhub_lens.evidence.draws import told_apart
+        >>> told_apart(torch.tensor([1e-6, 1e-4, torch.nan]), torch.tensor(-9.0))
+        tensor([0.0000e+00, 1.0000e-04,        nan])
+    """
+    size = reduce(torch.maximum, [one.abs() for one in scores])
+    return effect.masked_fill(effect.abs() < ROUNDING * size, 0)
 
 
 def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw item"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
+from semhub_lens.evidence.draws import told_apart
 from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, corrected_p, halves, null_curves, verdict
 from semhub_lens.evidence.verdict_row import VerdictRow
 
@@ -236,7 +237,8 @@ def make_leg(
         raise SemhubError(f"{name!r} has the shape {tuple(values.shape)}, but the effect has the shape {rows, items}.")
     interval = bootstrap_mean(effect, seed=seed)
     judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
-    controls, placebos = dict(controls or {}), dict(placebos or {})
+    controls = {name: told_apart(left, effect) for name, left in (controls or {}).items()}
+    placebos = dict(placebos or {})
     kept = controls | {name: values for name, (values, _) in placebos.items()}
     checks = [_check(name, left[judged.row], seed) for name, left in controls.items()]
     checks += [_placebo(name, *entry, judged.row, seed, not grid) for name, entry in placebos.items()]

@@ -23,6 +23,7 @@ from semhub_lens.evidence.draws import (
     require_draws,
     require_keys,
     standardised,
+    told_apart,
 )
 
 Status = Literal["supported", "opposite", "not supported"]
@@ -125,11 +126,8 @@ def verdict(
     highest = torch.quantile(standard[:, first:].amax(1), LEVEL)
     threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
     estimate, low, high = float(interval.mean), float(interval.low), float(interval.high)
-    status: Status = "not supported"
-    if low > 0 and estimate > threshold:
-        status = "supported"
-    elif high < 0:
-        status = "opposite"
+    supported = low > 0 and estimate > threshold
+    status: Status = "supported" if supported else "opposite" if high < 0 else "not supported"
     return Verdict(status, layer, estimate, low, high, threshold, len(report))
 
 
@@ -184,14 +182,15 @@ def paired_contrast(
     require_keys(matrix, key, reference)
     if matrix.shape[2] < 3:
         raise SemhubError(f"A permutation null needs at least three keys, got {matrix.shape[2]}.")
-    rows = torch.arange(matrix.shape[1])
-    effect = matrix[:, rows, key] - reference
+
+    def contrast(items: Tensor, keys: Tensor) -> Tensor:
+        scores, others = matrix[:, items, keys], reference[:, items]
+        return told_apart(scores - others, scores, others)
 
     def exchanged(items: Tensor, rng: torch.Generator) -> Tensor:
-        wrong = derangement(matrix.shape[2], rng)[key[items]]
-        return (matrix[:, items, wrong] - reference[:, items]).mean(1)
+        return contrast(items, derangement(matrix.shape[2], rng)[key[items]]).mean(1)
 
-    return effect, exchanged
+    return contrast(torch.arange(matrix.shape[1]), key), exchanged
 
 
 @checked
@@ -206,8 +205,8 @@ def other_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " item"
         tensor([[2.]])
     """
     require_keys(matrix, key)
-    own = matrix[:, torch.arange(matrix.shape[1]), key]
-    return (matrix.sum(2) - own) / (matrix.shape[2] - 1)
+    others = matrix.sum(2, dtype=torch.float64) - matrix[:, torch.arange(matrix.shape[1]), key]
+    return (others / (matrix.shape[2] - 1)).to(matrix.dtype)  # exactly the score if all are equal
 
 
 @checked
@@ -235,7 +234,7 @@ def centred_contrast(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, "
         tensor(0.)
     """
     centred = centred_keys(matrix, key)
-    return centred[:, torch.arange(matrix.shape[1]), key] - other_keys(centred, key)
+    return told_apart(centred[:, torch.arange(matrix.shape[1]), key] - other_keys(centred, key), matrix.abs().amax(2))
 
 
 @checked
@@ -246,8 +245,8 @@ def centred_keys(matrix: Float[Tensor, "layer item key"], key: Int[Tensor, " ite
         SemhubError: a key that the matrix does not have.
     """
     require_keys(matrix, key)
-    groups = torch.stack([matrix[:, key == one].mean(1) for one in key.unique()])
-    return matrix - groups.mean(0)[:, None]
+    groups = torch.stack([matrix[:, key == one].mean(1, dtype=torch.float64) for one in key.unique()])
+    return (matrix - groups.mean(0)[:, None]).to(matrix.dtype)
 
 
 @checked

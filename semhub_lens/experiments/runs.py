@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.files import require_folder, user_path, write_aside
+from semhub_lens.base.files import require_place, user_path, write_aside
 from semhub_lens.base.fingerprints import fingerprint, source_fingerprint
 from semhub_lens.base.processes import in_step, is_main, together_in
 from semhub_lens.base.store import Store
@@ -78,7 +78,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     }
     if folder is None:
         return experiment.run(replace(job, store=Store()))
-    require_folder(folder)
+    require_place(folder)
     with together_in(folder, f"{experiment.id} {fingerprint(used)}"):
         begun = time.monotonic()
         with in_step(f"the measurements of {experiment.id}"):

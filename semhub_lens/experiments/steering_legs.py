@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.results import Provenance
+from semhub_lens.evidence.draws import told_apart
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.job import Job, Text
@@ -194,13 +195,13 @@ def steering_leg(
     Raises:
         SemhubError: the sweep has no random direction, the score is unknown, or scores are NaN.
     """
-    effect = _cells(swept.contrast(score))
+    clean = swept.clean[swept.names.index(score)]
+    effect = told_apart(_cells(swept.contrast(score)), clean)
     controls = {
         name: _cells(swept.contrast(score, condition))
         for condition, name in BEYOND.items()
         if condition in swept.conditions
     }
-    clean = swept.clean[swept.names.index(score)]
     for name, other in (others or {}).items():
         controls[name] = _cells(swept.effect(score) - other.effect(score))
     measured = [name for name in (STEERED, RANDOM, *BEYOND) if name in swept.conditions]
@@ -211,7 +212,7 @@ def steering_leg(
         curves[f"damage, random direction: {name}"] = _cells(swept.effect(name, RANDOM)).nanmean(1)
     placebos = {}
     if random is not None:
-        placebo = _cells(random.contrast(score))
+        placebo = told_apart(_cells(random.contrast(score)), random.clean[random.names.index(score)])
         placebos[NOT_RANDOM] = (placebo, sign_flips(placebo))
     return make_leg(
         effect,

@@ -295,7 +295,7 @@ def at(
         >>> [name for name, _ in at(1, add(torch.ones(4)), site="attn_out")]
         ['blocks.1.hook_attn_out']
     """
-    several = layers if isinstance(layers, Iterable) else [layers]
+    several = layers if isinstance(layers, Iterable) and getattr(layers, "ndim", 1) else [layers]
     listed = [whole_number(layer, "A layer") for layer in several]
     if not listed:
         raise SemhubError("at() got no layers; pass one or several.")

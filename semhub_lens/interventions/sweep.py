@@ -150,7 +150,8 @@ def sweep(
     controls, store = controls or Controls(), store or Store()
     recipe = recipe or adding(model)
     last = len(residual_names(model)) - 1
-    layers, strengths = [whole_number(layer, "A layer") for layer in layers], list(strengths)
+    layers = [whole_number(layer, "A layer") for layer in layers]
+    strengths = [one.item() if isinstance(one, Tensor) and not one.ndim else one for one in strengths]
     _check_grid(layers, strengths, controls, last)
     vectors = _vectors(model, direction, layers, controls)
     cells = _Cells(measure, store, name)

@@ -57,8 +57,9 @@ class SteeringVector(Result):
             SemhubError: no directions, a direction of another width, zero, NaN or infinite, or a layer out of range.
         """
         require_model(model)
-        layers, blocks = sorted(whole_number(layer, "A layer") for layer in directions), n_layers(model)
-        if not layers or layers[0] < 0 or layers[-1] > blocks:
+        listed, blocks = [(whole_number(layer, "A layer"), own) for layer, own in directions.items()], n_layers(model)
+        directions, layers = dict(listed), sorted(layer for layer, _ in listed)
+        if not layers or len(directions) < len(listed) or layers[0] < 0 or layers[-1] > blocks:
             raise SemhubError(f"A steering vector has directions at residual entries 0 to {blocks}, got {layers}.")
         for layer in layers:
             _check_direction(directions[layer], layer, int(model.cfg.d_model))
@@ -91,7 +92,8 @@ class SteeringVector(Result):
         if not isinstance(source, Tensor | str | Path):
             raise SemhubError(f"Expected a tensor or the path of a file with one, got {type(source).__name__}.")
         tensor = source if isinstance(source, Tensor) else _only_tensor(user_path(source))
-        layers = list(layer) if isinstance(layer, Iterable) else [whole_number(layer, "layer=")]
+        several = isinstance(layer, Iterable) and getattr(layer, "ndim", 1)
+        layers = list(layer) if several else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
         if rows.ndim != 2 or len(rows) != len(layers) or len({*map(int, layers)}) < len(layers):
             raise SemhubError(

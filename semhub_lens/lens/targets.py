@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations, product
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.base.progress import tqdm
 from semhub_lens.base.quantities import Quantities
 from semhub_lens.base.results import check_finite
@@ -211,7 +212,7 @@ def _require_contrast(sets: "TargetSets", quantities: Sequence[str]) -> None:
 
 def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     """The positions to read in every prompt."""
-    if isinstance(read_at, str | int):
+    if isinstance(read_at, str) or is_index(read_at):
         wanted = [read_positions(prompt, read_at) for prompt in prompts]
         for prompt, positions in zip(prompts, wanted, strict=True):
             if len(positions) != 1:
@@ -272,6 +273,7 @@ def target_sets(
     """Look up the tokens of every item's targets, and of the common ones."""
     if isinstance(common, str):
         raise SemhubError(f"Expected a list of common targets, got the text {common!r}.")
+    targets, common = _plain(targets), _plain(common)
     if not targets and common:
         targets = [[]] * items
     if isinstance(targets, str) or len(targets) != items:
@@ -303,6 +305,14 @@ def target_sets(
         common=looked_up(common),
         common_names=_names(common),
     )
+
+
+def _plain(target: Any) -> Any:
+    """A target, or several, without arrays, tensors and their numbers."""
+    if not isinstance(target, str) and is_index(target):
+        return int(target)
+    several = isinstance(target, list | tuple | range | np.ndarray | Tensor)
+    return (tuple if isinstance(target, tuple) else list)(map(_plain, target)) if several else target
 
 
 def _names(row: Sequence[Target]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def keys(values: Keys, items: int, name: str) -> list[Key]:
         SemhubError: a number of entries other than `items`; neither strings nor integers, or both.
     """
     listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
-    listed = [value.item() if isinstance(value, np.generic) else value for value in listed]
+    listed = [value.item() if isinstance(value, np.generic | Tensor) and not value.ndim else value for value in listed]
     if isinstance(values, str) or len(listed) != items:
         raise SemhubError(f"{name} must have one entry for each of the {items} items, got {len(listed)}.")
     kinds = {str if isinstance(value, str) else int if isinstance(value, int) else type(value) for value in listed}

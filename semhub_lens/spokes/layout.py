@@ -1,9 +1,11 @@
 """Prompts of a spoke: token ids with placeholders for vectors, and fingerprints of the model that they are for."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
+from semhub_lens.inputs.modalities import modality_of
 from semhub_lens.inputs.speller import require_characters
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, unembedding_sample
@@ -26,6 +28,18 @@ def placeholder(model: Model) -> int:
     """
     tokenizer = _tokenizer(model)
     return encode(tokenizer, ".")[-1] if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
+
+
+def require_templates(templates: Mapping[str, Sequence[str]], modality: str) -> None:
+    """Refuse templates, by language, that `layout` would refuse.
+
+    Raises:
+        SemhubError: an unknown modality, or a template without its one placeholder.
+    """
+    mark = modality_of(modality).placeholder
+    for code, listed in templates.items():
+        if not listed or any(text.count(mark) != 1 for text in listed):
+            raise SemhubError(f"A template has the placeholder {mark} once; templates= has {code!r}: {list(listed)}.")
 
 
 def layout(model: Model, text: str, name: str, count: int) -> tuple[list[int], tuple[int, ...], bool]:

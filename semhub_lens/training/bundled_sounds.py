@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.sounds import FOLDER
@@ -16,6 +17,7 @@ QUIET, MARGIN = 0.01, 400
 """Silence at the ends (below this share of the peak) is cut, except for this many samples."""
 
 
+@checked
 def write_sounds(folder: str | Path) -> list[Path]:
     """Speak every word of the bundled `sounds.tsv` again and write `WORD.flac` to a folder.
 

@@ -14,7 +14,27 @@ from semhub_lens.base.files import require_folder, user_path, write_aside
 from semhub_lens.spokes.projector import Projector
 
 NAME = "checkpoint.safetensors"
+EVALUATION = "evaluation.safetensors"
+LONGEST = 200
+"""Bytes of a name; most file systems take 255 for a file with its ending."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def require_name(name: str) -> str:
+    """The name of a spoke, which names its file.
+
+    Raises:
+        SemhubError: no file can have this name, or another file of the training has it.
+    """
+    fits = name.strip() and name.isprintable() and not set('/\\:*?"<>|') & set(name)
+    if not fits or len(name.encode()) > LONGEST:
+        raise SemhubError(
+            f"The name {name!r} is none of a file. Give letters, digits, blanks and marks such as '-', "
+            f"at most {LONGEST} bytes."
+        )
+    if f"{name.lower()}.safetensors" in (NAME, EVALUATION):
+        raise SemhubError(f"The name {name!r} is that of another file of the training. Choose another one.")
+    return name
 
 
 def save(

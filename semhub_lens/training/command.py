@@ -11,9 +11,10 @@ from semhub_lens.base.files import require_place, user_path
 from semhub_lens.base.json_text import in_json
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.model.loading import load
+from semhub_lens.training.checkpoints import require_name
 from semhub_lens.training.recipes import audio_plan, run_plan, vision_plan
 from semhub_lens.training.sampler import TrainingSettings
-from semhub_lens.training.sources import require_name, require_sources, styles
+from semhub_lens.training.sources import require_sources, styles
 from semhub_lens.views.page import write_html
 
 console = Console(markup=False)

@@ -17,15 +17,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.results import Result, check_finite
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean
 from semhub_lens.inputs.tokens import Speller, encode, is_single_token, printable, spellings
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.model.readout import Readout
-from semhub_lens.spokes.layout import layout
+from semhub_lens.spokes.layout import layout, require_templates
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.frozen import FrozenModel, frozen, padded
 from semhub_lens.training.sampler import GLUED
@@ -173,6 +174,7 @@ def asked_in(item: MediaItem) -> str:
     return "en" if "en" in item.names else next(iter(item.names))
 
 
+@checked
 def evaluate(
     model: Model,
     projector: Projector,
@@ -198,14 +200,30 @@ def evaluate(
         seed: seed of the mismatched pairs and the bootstrap.
 
     Raises:
-        SemhubError: the numbers of items, features and splits differ, or there are fewer than two items.
+        SemhubError: the numbers of items, features and splits differ, there are fewer than two items, an item has no
+            name or no template, or the projector does not take the features.
     """
     if not len(items) == len(features) == len(splits) or len(items) < 2:
         raise SemhubError(
             f"Expected features and a split for each of at least 2 items, got {len(items)} items, {len(features)} "
             f"features, {len(splits)} splits."
         )
+    require_model(model)
+    require_templates({code: [text] for code, text in templates.items()}, modality)
+    shape = projector.shape
+    if features.shape[1:] != (shape.chunks, shape.d_in):
+        raise SemhubError(
+            f"The projector takes features [item chunk d] with {shape.chunks} chunks of {shape.d_in} numbers, got the "
+            f"shape {tuple(features.shape)}."
+        )
+    check_finite(features, "features=")
+    if nameless := [item.key for item in items if not any(item.names.values())]:
+        raise SemhubError(f"Every item needs a name; {nameless[0]!r} has none.")
     languages = [asked_in(item) for item in items]
+    if missing := sorted(set(languages) - set(templates)):
+        raise SemhubError(
+            f"templates= has {', '.join(templates) or 'none'}, but items have names in {', '.join(missing)}."
+        )
     right = [accepted(model, item.names[code]) for item, code in zip(items, languages, strict=True)]
     other = derangement(len(items), generator(seed))
     with torch.no_grad():

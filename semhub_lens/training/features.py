@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.arguments import checked, shown
+from semhub_lens.base.errors import SemhubError, require_size
+from semhub_lens.base.files import user_path
 from semhub_lens.base.progress import tqdm
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
@@ -21,6 +23,7 @@ VERSION = 1
 """Version of the augmentation: features of another version are not read."""
 
 
+@checked
 def features(
     encoder: Encoder,
     items: Sequence[MediaItem],
@@ -41,13 +44,15 @@ def features(
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: there are no items, or fewer than one view.
+        SemhubError: there are no items, fewer than one view, no encoder, or a folder that cannot be written.
     """
-    if views < 1:
-        raise SemhubError(f"views= must be at least 1, got {views}.")
+    require_size("views", views)
+    if not hasattr(encoder, "modality") or not callable(encoder):
+        raise SemhubError(f"encoder= takes an encoder, such as VisionEncoder(); got {shown(encoder)}.")
+    generator(seed)
     settings = {"encoder": encoder.name, "views": views, "seed": seed, "version": VERSION}
     by_key = {f"{item.key} {item.content}": item for item in items}
-    store = Store(None if folder is None else Path(folder), settings)
+    store = Store(None if folder is None else user_path(folder), settings)
     with tqdm(total=len(items), desc="encoding", disable=not progress, unit="item") as bar:
 
         def measure(keys: Sequence[str]) -> Tensor:

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import nn
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.progress import tqdm
 from semhub_lens.base.rng import generator
@@ -22,6 +23,7 @@ WARMUP = 0.1
 """Share of the steps in which the learning rate rises; then it falls along a cosine."""
 
 
+@checked
 def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = None, progress: bool = True) -> float:
     """Train the hidden layer as a classifier of names for `TrainingSettings.pretraining` steps.
 
@@ -35,9 +37,16 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
         Mean cross-entropy of the last 50 steps, in nats; 0 without steps.
 
     Raises:
-        SemhubError: a loss is not finite.
+        SemhubError: a loss is not finite, an unknown fold, or features that the projector does not take.
     """
     settings = sampler.settings
+    if without is not None and not 0 <= without < settings.folds:
+        raise SemhubError(f"without={without} is no fold: the sampler has {settings.folds}, counted from 0.")
+    given, taken = tuple(sampler.training_set.features.shape[2:]), (projector.shape.chunks, projector.shape.d_in)
+    if given != taken:
+        raise SemhubError(
+            f"The projector takes features [chunk d] of the shape {taken}, but the sampler's have {given}."
+        )
     classes = {name: i for i, name in enumerate(sampler.training_set.classes)}
     targets = torch.tensor([classes[listed[0]] for listed in sampler.named])
     device = next(projector.parameters()).device

@@ -9,15 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.files import user_path, write_aside
 from semhub_lens.base.rng import generator
 from semhub_lens.data.media.colours import colour_pictures
 from semhub_lens.data.media.items import MediaItem, Split, split_items
 from semhub_lens.data.media.pictures import bundled_code_points
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.spokes.encoders import AudioEncoder, Encoder, VisionEncoder
 from semhub_lens.spokes.layout import unembedding_hash, vocabulary_hash
 from semhub_lens.spokes.projector import Card, Projector, save_projector
+from semhub_lens.training.checkpoints import EVALUATION, require_name
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.families import families, names_one_of, words
 from semhub_lens.training.corpora.named import named_pictures, named_recordings
@@ -26,6 +28,7 @@ from semhub_lens.training.corpora.stamps import stamp_pictures, stamp_speech
 from semhub_lens.training.evaluation import SpokeEvaluation, asked_in, evaluate
 from semhub_lens.training.features import features
 from semhub_lens.training.sampler import TrainingSet, TrainingSettings
+from semhub_lens.training.sources import require_settings
 from semhub_lens.training.train import TrainingCurve, train
 
 VISION_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -50,7 +53,6 @@ CHECKED = 128
 """Number of items of a split whose loss is watched during training."""
 TESTED = 200
 """Most items of a split, style and language in a test, drawn at random; the others are not encoded."""
-EVALUATION = "evaluation.safetensors"
 MOST = 600
 """Most items of a split in a test; the split by style is not cut, because a style may have few."""
 
@@ -75,6 +77,7 @@ class TrainingPlan:
         return TrainingSet(self.features[chosen], names, self.templates, self.modality)
 
 
+@checked
 def vision_plan(
     font: str | Path,
     stamps: str | Path | None = None,
@@ -108,6 +111,8 @@ def vision_plan(
     Raises:
         SemhubError: a package, font or folder is missing.
     """
+    require_settings("vision", [*(more or {}), *(named or {})], views, cache, seed)
+    encoder = VisionEncoder(grid)
     items = emoji_pictures(font)
     items += stamp_pictures(stamps) if stamps is not None else []
     for style, folder in (more or {}).items():
@@ -120,9 +125,10 @@ def vision_plan(
     plain = colour_pictures(seed=seed) if colours else []
     trained = [i for i in split.train if not names_one_of(items[i], list(unseen))]
     split = replace(split, train=(*trained, *range(len(items), len(items) + len(plain))))
-    return _encoded_plan(VisionEncoder(grid), [*items, *plain], split, VISION_TEMPLATES, views, cache, seed, progress)
+    return _encoded_plan(encoder, [*items, *plain], split, VISION_TEMPLATES, views, cache, seed, progress)
 
 
+@checked
 def audio_plan(
     stamps: str | Path | None = None,
     *,
@@ -151,6 +157,8 @@ def audio_plan(
     Raises:
         SemhubError: a package or folder is missing.
     """
+    require_settings("audio", named or {}, views, cache, seed)
+    encoder = AudioEncoder(chunks)
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
     items += speech_items(spoken, variants=HELD)
@@ -161,7 +169,7 @@ def audio_plan(
         items += named_recordings(folder, voice, known)
     held = [*HELD, *sorted({item.style for item in people})]
     split = split_items(items, seed=seed, concepts=0.1, styles=0.0, repeats=0.0, held_styles=held)
-    return _encoded_plan(AudioEncoder(chunks), items, split, AUDIO_TEMPLATES, views, cache, seed, progress)
+    return _encoded_plan(encoder, items, split, AUDIO_TEMPLATES, views, cache, seed, progress)
 
 
 def _encoded_plan(
@@ -188,6 +196,7 @@ def _encoded_plan(
     return TrainingPlan(encoder.modality, encoder.name, items, whole, split, templates, counts)
 
 
+@checked
 def run_plan(
     model: Model,
     plan: TrainingPlan,
@@ -227,8 +236,11 @@ def run_plan(
         progress: whether to show a bar.
 
     Raises:
-        SemhubError: the folder cannot be written, or contains another training.
+        SemhubError: the folder cannot be written or contains another training, or no file can have this name.
     """
+    for each in (model, judge or model):
+        require_model(each)
+    require_name(name)
     folder, split = user_path(out), plan.split
     tested = {part: indices for part, indices in _drawn(plan.items, split, TESTED).items() if part != "train"}
     checks = {part: plan.training_set(_spread(indices, CHECKED)) for part, indices in tested.items()}

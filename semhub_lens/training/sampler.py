@@ -10,14 +10,16 @@ from jaxtyping import Float, Int
 from scipy.stats import beta
 from torch import Tensor
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError, is_index
 from semhub_lens.base.fingerprints import fingerprint, values_fingerprint
+from semhub_lens.base.results import check_finite
 from semhub_lens.base.rng import derangement, generator
 from semhub_lens.inputs.tokens import encode
 from semhub_lens.model.facts import Model, output_transform
 from semhub_lens.model.readout import Readout
 from semhub_lens.model.weights import unembedding, unembedding_bias
-from semhub_lens.spokes.layout import layout
+from semhub_lens.spokes.layout import layout, require_templates
 from semhub_lens.spokes.projector import Projector
 from semhub_lens.training.frozen import FrozenModel, device_of, padded
 
@@ -31,6 +33,7 @@ PRIME = 1_000_003
 """Keeps the generators of different seeds apart."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Features with names, from which a projector learns.
@@ -40,6 +43,9 @@ class TrainingSet:
         names: for every item, pairs of language and name.
         templates: texts with a placeholder, by language; a name follows with its space (none after Chinese).
         modality: "image" or "audio".
+
+    Raises:
+        SemhubError: names, templates or features that are missing or wrong.
     """
 
     features: Float[Tensor, "item view chunk d"]
@@ -51,12 +57,13 @@ class TrainingSet:
         if len(self.names) != len(self.features) or not len(self.names):
             raise SemhubError(f"Expected names for each of {len(self.features)} items, got {len(self.names)}.")
         for listed in self.names:
-            missing = {language for language, _ in listed} - set(self.templates)
-            if missing or not listed:
+            if not listed or not all(code in self.templates and name.strip() for code, name in listed):
                 raise SemhubError(
-                    "Every item needs a name, and every name's language a template. "
-                    f"An item has the names {listed}; languages without a template: {sorted(missing) or 'none'}."
+                    f"Every item needs a name, and every name's language a template. An item has the names {listed}; "
+                    f"templates= has {', '.join(self.templates) or 'none'}."
                 )
+        require_templates(self.templates, self.modality)
+        check_finite(self.features, "features=")
 
     @property
     def classes(self) -> list[tuple[str, str]]:
@@ -83,6 +90,7 @@ FITTING: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 """What settings may be, in words and as a test."""
 
 
+@checked
 @dataclass(frozen=True)
 class TrainingSettings:
     """Settings of a training: all that the weights depend on besides the training set and the model.
@@ -240,9 +248,8 @@ class Sampler:
         share = torch.rand(len(items), generator=rng, dtype=torch.float32)
         share = torch.from_numpy(beta.ppf(share.double().numpy(), alpha, alpha)).float()
         mixed = share[:, None, None] * features + (1 - share[:, None, None]) * features.roll(1, 0)
-        return mixed, torch.where(
-            torch.rand(len(items), generator=rng, dtype=torch.float32) < share, items, items.roll(1)
-        )
+        first = torch.rand(len(items), generator=rng, dtype=torch.float32) < share
+        return mixed, torch.where(first, items, items.roll(1))
 
     def mask(self, step: int, projector: Projector) -> Tensor | None:
         """Dropout of the projector's hidden layer; none after classifiers that have not seen the item."""
@@ -263,18 +270,16 @@ class Sampler:
             for token in self.row(template, name)[0][self.row(template, name)[2] :]
         } | set(self._expected())
         rest = (token for token in range(int(self.model.cfg.d_vocab)) if token not in found)
-        wanted = min(self.settings.candidates, int(self.model.cfg.d_vocab))
-        found |= {token for token, _ in zip(rest, range(wanted - len(found)), strict=False)}
+        found |= {token for token, _ in zip(rest, range(self.settings.candidates - len(found)), strict=False)}
         return torch.tensor(sorted(found))
 
     def _expected(self) -> list[int]:
         ids: set[int] = set()
-        k = min(EXPECTED, int(self.model.cfg.d_vocab))
         with torch.no_grad():
             for template in (text for listed in self.training_set.templates.values() for text in listed):
                 row = torch.tensor([layout(self.model, template, self.training_set.modality, 1)[0]])
                 logits = self.model(row.to(device_of(self.model)), return_type="logits")[0, -1]
-                ids |= set(logits.float().topk(k).indices.tolist())
+                ids |= set(logits.float().topk(min(EXPECTED, len(logits))).indices.tolist())
         return list(ids)
 
 

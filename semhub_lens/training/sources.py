@@ -1,20 +1,17 @@
 """What a training would read and write, looked at before it reads a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.errors import SemhubError, require_size
 from semhub_lens.base.files import require_place, user_path
 from semhub_lens.base.optional_packages import optional
-from semhub_lens.training.checkpoints import NAME as CHECKPOINT
+from semhub_lens.base.rng import generator
 from semhub_lens.training.corpora.emoji import emoji_pictures
 from semhub_lens.training.corpora.named import named_pictures, named_recordings
 from semhub_lens.training.corpora.speech import HELD, TRAINED, known_words, spoken_words
-from semhub_lens.training.corpora.stamps import read_stamps
-from semhub_lens.training.recipes import EVALUATION
+from semhub_lens.training.corpora.stamps import read_stamps, require_style
 
-LONGEST = 200
-"""Bytes of a name; most file systems take 255 for a file with its ending."""
 OURS = {"vision": ("emoji", "stamp", "colour"), "audio": (*TRAINED, *HELD)}
 """Styles that a recipe has itself."""
 
@@ -40,21 +37,21 @@ def styles(kind: str, more: Sequence[str], named: Sequence[str]) -> tuple[dict[s
     return found[0], found[1]
 
 
-def require_name(name: str) -> str:
-    """The name of a spoke, which names its file.
+def require_settings(kind: str, styles: Iterable[str], views: int, cache: str | Path | None, seed: int) -> None:
+    """Look at the settings of a plan before it reads or encodes anything.
 
     Raises:
-        SemhubError: no file can have this name, or another file of the training has it.
+        SemhubError: a style that is blank or that the recipe has itself, fewer than one view, a cache that cannot be
+            written, or a seed that is none.
     """
-    fits = name.strip() and name.isprintable() and not set('/\\:*?"<>|') & set(name)
-    if not fits or len(name.encode()) > LONGEST:
-        raise SemhubError(
-            f"--name {name!r} is no file name. Give letters, digits, blanks and marks such as '-', "
-            f"at most {LONGEST} bytes."
-        )
-    if f"{name.lower()}.safetensors" in (CHECKPOINT, EVALUATION):
-        raise SemhubError(f"--name {name!r}: the training writes another file of this name. Choose another one.")
-    return name
+    require_size("views", views)
+    generator(seed)
+    if cache is not None:
+        require_place(user_path(cache))
+    for style in styles:
+        require_style(style)
+        if style in OURS[kind]:
+            raise SemhubError(f"The style {style!r} is taken. Give every folder its own style.")
 
 
 def require_sources(

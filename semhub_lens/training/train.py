@@ -26,11 +26,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_lens.base.errors import SemhubError
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError, require_size
+from semhub_lens.base.files import require_place, user_path
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result
-from semhub_lens.model.facts import Model, provenance_of
+from semhub_lens.model.facts import Model, provenance_of, require_model
 from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.training.checkpoints import restore, save
 from semhub_lens.training.frozen import FrozenModel, device_of, frozen, input_norm
@@ -71,6 +73,7 @@ def rate(settings: TrainingSettings, step: int) -> float:
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+@checked
 def train(
     model: Model,
     training_set: TrainingSet,
@@ -111,9 +114,17 @@ def train(
 
     Raises:
         SemhubError: the folder has a checkpoint of other settings, a loss is not finite, `regions` comes with a joint
-            projector, `codes` without pretraining, or folds without codes.
+            projector, `codes` without pretraining, folds without codes, or checks have other features.
     """
+    require_model(model)
+    require_size("every", every)
     checks = dict(checks or {})
+    for split, held in checks.items():
+        if held.features.shape[2:] != training_set.features.shape[2:]:
+            shapes = f"{tuple(held.features.shape)} and {tuple(training_set.features.shape)}"
+            raise SemhubError(f"checks= has {split!r} with other features than the training set: the shapes {shapes}.")
+    if folder is not None:
+        require_place(user_path(folder))
     if joint and settings.regions:
         raise SemhubError(f"regions={settings.regions} needs a projector with one vector for each region: joint=False.")
     if codes and not settings.pretraining:

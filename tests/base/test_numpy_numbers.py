@@ -1,4 +1,4 @@
-"""Numbers of NumPy are taken where a Python number is, and results with them can be saved.
+"""Numbers of NumPy and torch are taken where a Python number is, and results with them can be saved.
 
 The calls run in a process of their own: the test suite checks annotations, users do not.
 """
@@ -100,6 +100,9 @@ CALLS = {
     ),
     "lens": lambda m, n, f: shl.logit_lens(m, "red two", top_k=n(3), **QUIET),
     "targets": lambda m, n, f: shl.target_lens(m, ["red two"], [[n(5), "two", [n(6), n(7)]]], **QUIET).log_probs,
+    "targets of items": lambda m, n, f: shl.target_lens(
+        m, ["red two", "two red"], [n(5), n(6)], common=[n(7)], read_at=n(1), **QUIET
+    ),
     "generation": lambda m, n, f: shl.generate(m, "red", max_new_tokens=n(3), seed=n(3), temperature=f(0.5), **QUIET),
     "similarity": similar,
     "sweep": swept,
@@ -115,6 +118,7 @@ CALLS = {
 NUMBERS = {
     "numpy": (np.int64, np.float32),
     "numpy, narrow": (np.int8, np.float16),
+    "torch": (torch.tensor, torch.tensor),
 }
 
 
@@ -153,6 +157,15 @@ def test_numpy_numbers_give_what_python_numbers_give(outcomes, call, kind):
 @pytest.mark.parametrize("ids", [np.array([5, 6]), torch.tensor([5, 6]), [np.int64(5), 6]])
 def test_arrays_of_ids_are_a_set_of_targets(ids):
     assert target_ids(None, ids) == (5, 6)
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor, tuple, lambda ids: range(min(ids), max(ids) + 1)])
+def test_ids_in_any_kind_of_list_are_targets_of_items_and_common_ones(tiny_model, unchecked, make):
+    prompts = ["red two", "two red"]
+    plain = shl.target_lens(tiny_model, prompts, [5, 6], common=[7, 8], **QUIET)
+    found = shl.target_lens(tiny_model, prompts, make([5, 6]), common=make([7, 8]), **QUIET)
+    assert torch.equal(found.log_probs, plain.log_probs) and found.names == plain.names == (("5",), ("6",))
+    assert found.common_names == ("7", "8")
 
 
 @pytest.mark.parametrize("value", [True, np.array([1]), np.array([[1]]), torch.tensor([1]), "1", 1.5, None])

@@ -302,3 +302,30 @@ def test_a_single_item_or_group_has_no_interval():
 def test_too_little_to_judge_raises(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def alike(score=0.1, noise=0.0):
+    """Scores `[layer item key]` that are all the same, but for some noise of their last digits."""
+    return score * (1 + noise * drawn(3, 24, 24).sign())
+
+
+@pytest.mark.parametrize("score", [0.1, -9.7, 1e-6, 0.33333334])
+@pytest.mark.parametrize("noise", [0.0, 2e-7])
+def test_scores_that_are_all_the_same_have_no_effect_that_rounding_decides(score, noise):
+    """The mean of equal scores can miss them in the last digit, always on one side: an interval that leaves out 0."""
+    matrix, key = alike(score, noise), torch.arange(24)
+    contrasts = [paired_contrast(matrix, key, other_keys(matrix, key))]
+    contrasts += [paired_contrast(matrix, key, matrix[..., 0] * (1 + 1e-7))]
+    contrasts += [(centred_contrast(matrix, key % 3), permuted_keys(matrix, key % 3))]
+    for effect, draw in contrasts:
+        found = verdict(effect, draw, seed=0, draws=50)
+        assert (found.status, found.estimate, found.low, found.high) == ("not supported", 0.0, 0.0, 0.0)
+        assert draw(torch.arange(24), generator(0)).abs().max() == 0
+
+
+def test_a_small_effect_above_rounding_is_kept():
+    matrix, key = alike(), torch.arange(24)
+    matrix[:, key, key] -= 1e-5
+    effect, draw = paired_contrast(matrix, key, other_keys(matrix, key))
+    assert effect.mean() == pytest.approx(-1e-5, rel=1e-2)
+    assert verdict(effect, draw, seed=0, draws=50).status == "opposite"

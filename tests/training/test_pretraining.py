@@ -58,7 +58,10 @@ def test_the_same_seed_gives_the_same_weights_and_a_killed_training_repeats_it(t
 
 def test_a_loss_that_is_not_finite_is_refused(tiny_model):
     features, labels = planted()
-    broken = training_set(features * float("nan"), labels)
+    with pytest.raises(ValueError, match=r"features= of shape .* NaN"):
+        training_set(features * float("nan"), labels)
+    broken = training_set(features, labels)
+    broken.features.fill_(float("nan"))
     with pytest.raises(ValueError, match="loss of step 0 of the pretraining is nan"):
         pretrain(projector(), Sampler(tiny_model, broken, SETTINGS, 2), progress=False)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from semhub_lens.base.rng import generator
 from semhub_lens.data.code.list_literals import ListLiteral, list_literals
 from semhub_lens.data.code.source_files import source_id
+from semhub_lens.evidence.draws import told_apart
 from semhub_lens.evidence.legs import ExperimentResult, LegText, make_leg
 from semhub_lens.evidence.stats import NullDraw, other_keys, paired_contrast, sign_flips
 from semhub_lens.experiments.job import FEW, Job
@@ -57,7 +58,8 @@ def run_logit_lens_list(job: Job) -> ExperimentResult:
         log_probs = on.contrast(at_places[on], targets, common=WORDS, variants="exact")
         comma, elsewhere = rearrange(log_probs, "layer (item place) target -> place layer item target", place=2)
         contrast, control = (x[..., 1] - other_keys(x[..., 1:], first) for x in (comma, elsewhere))
-        return comma, contrast - control, comma[..., 1] - comma[..., 0]
+        over_others = told_apart(contrast - control, comma[..., 1], elsewhere[..., 1])
+        return comma, over_others, told_apart(comma[..., 1] - comma[..., 0], comma[..., 1], comma[..., 0])
 
     def legs_of(on: Job) -> tuple[Tensor, list[tuple[Tensor, NullDraw]]]:
         comma, over_others, over_next = measure(on)

@@ -232,4 +232,4 @@ def _others(
     if apart is None:
         return other_keys(matrix, key)
     chosen = apart[key].to(matrix.dtype)
-    return (matrix * chosen).sum(2) / chosen.sum(1)
+    return ((matrix * chosen).sum(2, dtype=torch.float64) / chosen.sum(1)).to(matrix.dtype)

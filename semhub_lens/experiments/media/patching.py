@@ -12,6 +12,7 @@ from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import derangement, generator
+from semhub_lens.evidence.draws import told_apart
 from semhub_lens.evidence.legs import ExperimentResult, Leg, LegText, make_leg
 from semhub_lens.evidence.stats import FEWEST_ITEMS, sign_flips
 from semhub_lens.experiments.job import Job
@@ -137,7 +138,7 @@ def patching_result(job: Job, reader: MediaReader, items: PatchItems) -> Experim
 def way_leg(job: Job, items: PatchItems, way: PatchRoute, provenance: Provenance) -> Leg:
     """The leg of one route: its patch minus that of another item, with random states and no patch as controls."""
     patched = _patched(job, items, way, items.pictures)
-    effect = patched[0] - patched[1]
+    effect = told_apart(patched[0] - patched[1], *patched[:2])
     placebos = {}
     if way.read == "image":
         placebos[NOT_NOISE] = _patched(job, items, way, noise_like(items.pictures, job.seed))

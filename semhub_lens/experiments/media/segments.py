@@ -252,18 +252,21 @@ class _Scene:
         return matrix[:, torch.arange(len(self.key)), self.key]
 
     def absent(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"]:
-        return einsum(matrix, self._absent, "layer item key, item key -> layer item") / self._absent.sum(1)
+        return _mean_of(matrix, self._absent)
 
     def beside(self, matrix: Float[Tensor, "layer item key"]) -> Float[Tensor, "layer item"] | None:
         """Mean over the picture's other labels; None if some picture has no other label."""
-        count = self._beside.sum(1)
-        if not bool(count.all()):
-            return None
-        return einsum(matrix, self._beside, "layer item key, item key -> layer item") / count
+        return _mean_of(matrix, self._beside) if bool(self._beside.any(1).all()) else None
 
     def contrast(self, matrix: Float[Tensor, "layer item key"]) -> tuple[Float[Tensor, "layer item"], NullDraw]:
         """The own label's score over that of absent labels; the null exchanges the labels."""
         return paired_contrast(matrix, self.key, self.absent(matrix))
+
+
+def _mean_of(matrix: Float[Tensor, "layer item key"], chosen: Float[Tensor, "item key"]) -> Float[Tensor, "layer item"]:
+    """Mean over each item's chosen keys, which is exact if their scores are equal."""
+    sums = einsum(matrix.double(), chosen.double(), "layer item key, item key -> layer item")
+    return (sums / chosen.sum(1)).to(matrix.dtype)
 
 
 def _notes(job: Job) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_lens.base.results import Provenance
+from semhub_lens.evidence.draws import told_apart
 from semhub_lens.evidence.legs import Leg, LegText, make_leg
 from semhub_lens.evidence.stats import other_keys, sign_flips
 from semhub_lens.experiments.legs_in_common import NOT_RANDOM, MeasuredStates
@@ -97,7 +98,8 @@ def rivals_leg(measured: StatesOfTexts, rivals: Rivals, read: str, provenance: P
 
 
 def _contrast(sentences: Tensor, true: Tensor, false: Tensor) -> Float[Tensor, "layer item form"]:
-    return cosine_matrix(sentences, true) - cosine_matrix(sentences, false)
+    right, wrong = cosine_matrix(sentences, true), cosine_matrix(sentences, false)
+    return told_apart(right - wrong, right, wrong)
 
 
 def _own(matrix: Tensor) -> Float[Tensor, "layer item"]:

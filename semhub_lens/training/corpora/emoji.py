@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.training.corpora.stamps import bare, read_picture
+from semhub_lens.training.corpora.stamps import bare, read_picture, require_style
 
 SIZE = 109
 """The only size of the font's bitmaps, in points."""
@@ -92,6 +93,7 @@ def _translated(entry: Any, code: str, animal: bool) -> str | None:
     return text if text and len(text.split()) <= 3 and not re.search(r"[\d:()“”]", text) else None
 
 
+@checked
 def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
     """Emoji of things, as pictures.
 
@@ -103,6 +105,7 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
     Raises:
         SemhubError: the font or folder does not exist, or is empty.
     """
+    require_style(style)
     path = user_path(source)
     if not path.exists():
         raise SemhubError(f"There is no font or folder {path}. {ADVICE}")

@@ -3,17 +3,23 @@
 import re
 from collections.abc import Sequence
 
+from semhub_lens.base.arguments import checked
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.data.media.items import MediaItem
 
 LINKS = r" (?:with|and|of|in|without|on|over|for) "
 ENDINGS = (("ies", "y"), ("oes", "o"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("ves", "f"), ("s", ""))
 
 
+@checked
 def families(items: Sequence[MediaItem]) -> list[str]:
     """A family for each item; items of one family are trained together or not at all.
 
     A family joins concepts whose English names start with the same word, because tests ask for a name's first token. It
     also joins concepts with the same name in another language (headstone and tombstone; ladybug and lady beetle).
+
+    Raises:
+        SemhubError: an empty name.
 
     Example:
         >>> from semhub_lens.training.corpora.families import families
@@ -23,6 +29,9 @@ def families(items: Sequence[MediaItem]) -> list[str]:
         >>> found[0] == found[1], found[0] == found[2]
         (True, False)
     """
+    for item in items:
+        if blank := [name for listed in item.names.values() for name in listed if not name.strip()]:
+            raise SemhubError(f"The item {item.key!r} has an empty name ({blank[0]!r}): leave it out.")
     above: dict[str, str] = {}
 
     def root(key: str) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
 from semhub_lens.data.media.items import MediaItem
-from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording
+from semhub_lens.training.corpora.stamps import bare, read_picture, read_recording, require_style
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 RECORDED = (".wav", ".flac", ".ogg", ".mp3")
@@ -22,6 +23,7 @@ NO_THINGS = frozenset({"actions", "sport", "body", "people"})
 """Folders of drawings of actions, and of things that an arrow points at."""
 
 
+@checked
 def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO_THINGS) -> list[MediaItem]:
     """Pictures below a folder with their file names as English names.
 
@@ -34,6 +36,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
     Raises:
         SemhubError: the folder does not exist or has no pictures.
     """
+    require_style(style)
     root = user_path(folder)
     items = []
     for path in sorted(root.rglob("*")) if root.is_dir() else []:
@@ -53,6 +56,7 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
     return items
 
 
+@checked
 def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaItem]:
     """Recordings of words, in one folder for each language, with the spoken word as file name.
 
@@ -64,6 +68,7 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
     Raises:
         SemhubError: the folder does not exist, or has no recording of one of the words.
     """
+    require_style(style)
     root = user_path(folder)
     items = []
     for path in sorted(root.glob("*/*")) if root.is_dir() else []:

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.optional_packages import optional
 from semhub_lens.data.media.items import MediaItem
 from semhub_lens.data.text.texts import concepts
+from semhub_lens.inputs.speller import require_characters
 from semhub_lens.training.corpora.emoji import emoji_names
 from semhub_lens.training.corpora.stamps import read_stamps, stamp_names
 
@@ -30,6 +32,8 @@ HELD = ("m4", "f4")
 """Variants that are never trained."""
 SYNCHRONOUS, CHARS_UTF8, POSITION_CHARACTER = 2, 1, 1
 RATE, PITCH = 1, 3
+RATES = (80, 450)
+"""The words per minute that eSpeak NG keeps to."""
 Spoken = Mapping[str, Sequence[tuple[str, str, str]]]
 """By language: (word, its concept, a caption that contains it, or the word again)."""
 
@@ -37,6 +41,7 @@ Spoken = Mapping[str, Sequence[tuple[str, str, str]]]
 @dataclass(frozen=True)
 class _Engine:
     library: Any
+    data: Path
     rate: int
     parts: list
     callback: Any
@@ -61,20 +66,21 @@ def _engine() -> _Engine:
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     callback = kind(receive)
     library.espeak_SetSynthCallback(callback)
-    return _Engine(library, rate, parts, callback)
+    return _Engine(library, Path(loader.get_data_path()), rate, parts, callback)
 
 
+@checked
 def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> tuple[np.ndarray, int]:
     """Samples (float32) and their rate of a text read by an eSpeak voice.
 
     Args:
         text: the text to speak.
         voice: a language, or language and variant: "fr", "fr+f2".
-        rate: words per minute.
+        rate: words per minute, 80 to 450.
         pitch: pitch of the voice, 0 to 100.
 
     Raises:
-        SemhubError: the package is missing, the voice is unknown, or the text makes no sound.
+        SemhubError: the package is missing, the voice is unknown, a number is out of range, or the text makes no sound.
 
     Example:
         >>> from semhub_lens.training.corpora.speech import speak
@@ -82,8 +88,18 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
         >>> 0.1 < len(samples) / rate < 2
         True
     """
+    require_characters(text + voice)
+    if "\0" in text + voice:
+        raise SemhubError(f"eSpeak NG reads a text up to its first null character; got {text!r} with {voice!r}.")
+    for name, value, (least, most) in (("rate", rate, RATES), ("pitch", pitch, (0, 100))):
+        if not least <= value <= most:
+            raise SemhubError(f"{name}= is a whole number from {least} to {most}, got {value}.")
     engine = _engine()
-    if engine.library.espeak_SetVoiceByName(voice.encode()) != 0:
+    variant = voice.partition("+")[2]
+    known = {path.name for path in (engine.data / "voices" / "!v").iterdir()}
+    if variant and variant not in known:  # the library would take the voice without it
+        raise SemhubError(f"eSpeak NG has no voice {voice!r}; its variants are for instance {', '.join(TRAINED)}.")
+    if not voice or engine.library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise SemhubError(f"eSpeak NG has no voice {voice!r}. Expected for instance 'en', 'fr+f2' or 'cmn'.")
     engine.library.espeak_SetParameter(RATE, rate, 0)
     engine.library.espeak_SetParameter(PITCH, pitch, 0)
@@ -96,13 +112,19 @@ def speak(text: str, voice: str = "en", *, rate: int = 160, pitch: int = 50) -> 
     return samples, engine.rate
 
 
+@checked
 def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> dict[str, list[tuple[str, str, str]]]:
     """Words to speak, by language: names of emoji and Tux Paint stamps, everyday nouns, and common English words.
 
     Args:
         stamps: folder of Tux Paint's stamps; None leaves them out.
         english: number of English words, filled up with the most frequent ones of `wordfreq`.
+
+    Raises:
+        SemhubError: no words, or a folder without stamps.
     """
+    if english < 1:
+        raise SemhubError(f"english= is the number of English words, at least 1; got {english}.")
     entries = [(names, {}) for names in emoji_names().values()]
     for stamp in read_stamps(stamps) if stamps is not None else ():
         entries.insert(0, (stamp_names(stamp), stamp.captions))  # first, because they have captions
@@ -136,6 +158,7 @@ def _fill(words: dict[str, tuple[str, str, str]], count: int) -> None:
             words.setdefault(word, (word, word, word))
 
 
+@checked
 def speech_items(
     words: Spoken, *, variants: Sequence[str] = TRAINED, voices: Mapping[str, int] | None = None
 ) -> list[MediaItem]:
@@ -145,10 +168,19 @@ def speech_items(
         words: see `spoken_words`.
         variants: eSpeak's voice variants.
         voices: how many variants read each language's words, in turn; None or a missing language takes all.
+
+    Raises:
+        SemhubError: no words, no variants, an unknown language, or fewer than one voice.
     """
+    counts = dict(voices or {})
+    if not words or {*words, *counts} - set(VOICES) or not variants or min(counts.values(), default=1) < 1:
+        raise SemhubError(
+            f"Words in some of {', '.join(VOICES)} are read by at least one voice; got words= in "
+            f"{', '.join(words) or 'no language'}, variants={list(variants)} and voices={counts}."
+        )
     items = []
     for code, listed in words.items():
-        count = (voices or {}).get(code, len(variants))
+        count = counts.get(code, len(variants))
         for i, (word, concept, caption) in enumerate(listed):
             for j in range(count):
                 k = (i + j) % len(variants)

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import user_path
 from semhub_lens.base.fingerprints import file_fingerprint
@@ -56,6 +57,7 @@ class Stamp:
     """The caption read aloud, by language."""
 
 
+@checked
 def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
     """All stamps below a folder, in a fixed order; without letters, digits and coins unless `symbols`.
 
@@ -107,6 +109,12 @@ def caption_name(caption: str, language: str) -> str | None:
     return text if language == "de" else text[:1].lower() + text[1:]
 
 
+def require_style(style: str) -> None:
+    """Raise a SemhubError for a name of a style that is blank or cannot be printed."""
+    if not style.strip() or not style.isprintable():
+        raise SemhubError(f"A style's name is printable text, got {style!r}.")
+
+
 def bare(name: str) -> str:
     """An English name of the concept, without leading colours, sizes and similar words."""
     words = name.split()
@@ -123,6 +131,7 @@ def stamp_names(stamp: Stamp) -> dict[str, tuple[str, ...]]:
     return {"en": tuple(dict.fromkeys((bare(english), english)))} | {k: (v,) for k, v in names.items() if v}
 
 
+@checked
 def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
     """Stamps with a picture and an English name; `svg` also takes drawings (needs `resvg-py`)."""
     items = []
@@ -137,8 +146,19 @@ def stamp_pictures(root: str | Path, *, svg: bool = True) -> list[MediaItem]:
     return items
 
 
+@checked
 def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")) -> list[MediaItem]:
-    """Captions read aloud by people, one item for each language."""
+    """Captions read aloud by people, one item for each language.
+
+    Args:
+        root: folder of the stamps.
+        languages: some of en, fr, es, de and zh.
+
+    Raises:
+        SemhubError: the folder has no stamps, or an unknown language.
+    """
+    if not languages or set(languages) - {"en", *CODES}:
+        raise SemhubError(f"languages= is some of en, {', '.join(CODES)}; got {list(languages)}.")
     items = []
     for stamp in read_stamps(root):
         names = stamp_names(stamp)
@@ -156,6 +176,7 @@ def stamp_speech(root: str | Path, languages: Sequence[str] = ("en", "fr", "es")
     return items
 
 
+@checked
 def stamp_sounds(root: str | Path) -> list[MediaItem]:
     """Sounds of animals and things."""
     items = []
