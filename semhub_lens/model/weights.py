@@ -19,6 +19,7 @@ from torch.nn import Module
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import content_fingerprint, weights_fingerprint
 from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
+from semhub_lens.model.rotary import forget_lengths
 
 READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes of matrices that can be read as stored."""
@@ -84,6 +85,7 @@ def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
     Raises:
         Unfit: a weight without values that accelerate does not keep.
     """
+    forget_lengths(model)
     for name, weight, _ in _kept(model):
         yield from _parts(name, weight)
 
@@ -106,6 +108,7 @@ def content_of(model: Module, sample: str | None = None, *, anew: bool = False) 
 
 def editions(model: Module) -> tuple:
     """A value that changes if a weight is replaced or written in place (on a disk: only if it is replaced)."""
+    forget_lengths(model)
     weights = list(model.parameters())
     if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
         written = (edits_of(buffer) for buffer in model.buffers())  # rotary scaling replaces its own in every pass
