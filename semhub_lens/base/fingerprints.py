@@ -1,7 +1,8 @@
 """Fingerprints: all hashing of the package.
 
-A fingerprint is the start of a SHA-256 over content, never over a name or a `repr`. Three of them identify a saved run:
-`fingerprint` of its settings and items, `weights_fingerprint` of its model, and `source_fingerprint` of this package.
+A fingerprint is the start of a SHA-256 over content, never over a name or a `repr`. A saved run is identified by
+`fingerprint` of its settings and items, `weights_fingerprint` and `content_fingerprint` of its model, and
+`source_fingerprint` of this package.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ BLOCK = 1 << 22
 SAMPLED = 1024
 """Sampled entries of every parameter; smaller parameters are read whole."""
 PACKAGE = Path(__file__).parent.parent
+SUMMED = 1 << 20
+"""Values that are summed at a time."""
 UNCOUNTED = (".pyc", ".safetensors")
 
 
@@ -125,6 +128,46 @@ def weights_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
         whole.update(f"{name} {tuple(value.shape)}".encode())
         whole.update(_bytes(_sample(value.detach()).cpu().to(torch.float64)))
     return whole.hexdigest()[:LENGTH]
+
+
+def content_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
+    """Fingerprint of the name, the shape and every value of every parameter and buffer.
+
+    The bits of the values (in float32, and what that leaves out) are summed along each row and each column, and the
+    sums are hashed. So it reads the weights once, at the speed of memory, and detects a change of a single value. It
+    depends on the values, not on their dtype.
+    """
+    whole = hashlib.sha256()
+    for name, value in named:
+        whole.update(f"{name} {tuple(value.shape)}".encode())
+        value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+        for sums in _sums(value.detach()) if value.numel() else ():
+            whole.update(_bytes(sums))
+    return whole.hexdigest()[:LENGTH]
+
+
+def _sums(value: Tensor) -> list[Tensor]:
+    """Sums of the bits of the values along the last axis, and along all others; for a vector, these are its bits."""
+    value = value if value.ndim > 1 else value.reshape(1, -1)
+    rows: list[list[Tensor]] = [[], []]
+    columns: list[Tensor] = []
+    for block in value.split(max(1, SUMMED // value[0].numel())):
+        for number, part in enumerate(_exact(block)):
+            bits = part.view(torch.int32)
+            rows[number].append(bits.sum(-1, dtype=torch.int32).flatten())
+            along = bits.sum(tuple(range(bits.ndim - 1)), dtype=torch.int32)
+            columns[number : number + 1] = [columns[number] + along if number < len(columns) else along]
+    sums = [(torch.cat(parts), along) for parts, along in zip(rows, columns, strict=False)]
+    return [*sums[0], *(one for pair in sums[1:] if any(bool(one.any()) for one in pair) for one in pair)]
+
+
+def _exact(value: Tensor) -> list[Tensor]:
+    """The values in float32; for wider dtypes also what that leaves out."""
+    near = value.float()
+    if value.dtype == torch.float32 or value.dtype.itemsize < 4:
+        return [near]
+    rest = (value.double() - near.double()).nan_to_num(0.0, 0.0, 0.0)  # nothing is left of infinity
+    return [near, rest.contiguous()]
 
 
 def _sample(value: Tensor) -> Tensor:

@@ -119,6 +119,8 @@ class Provenance(Part):
     """Fingerprint of a sample of the unembedding, the same for both backends; files of 0.1.0 store it as `weights`."""
     notes: tuple[str, ...] = ()
     """What the runs changed because this model needs it: "no cache: ...", "batches of equal length", ..."""
+    content: str | None = None
+    """Fingerprint of every value of every parameter and buffer; None in files of earlier versions."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Provenance":
@@ -136,6 +138,12 @@ class Provenance(Part):
         parts += [f"seed {self.seed}"] if self.seed is not None else []
         parts += self.notes
         return " · ".join([*parts, f"transformer-lens {self.transformer_lens}", f"semhub-lens {self.semhub_lens}"])
+
+
+def same_weights(one: Provenance, other: Provenance) -> bool:
+    """Whether both have the same weights: every value, if both recorded them, else the sample."""
+    known = one.content is not None and other.content is not None
+    return one.weights == other.weights and (not known or one.content == other.content)
 
 
 def unnamed(seed: int | None = None) -> Provenance:

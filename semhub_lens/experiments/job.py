@@ -19,7 +19,7 @@ from semhub_lens.lens.kernel import contrast_targets, reduce_logits
 from semhub_lens.lens.targets import states_at, target_lens, target_sets
 from semhub_lens.model import checks
 from semhub_lens.model.capture import residual_reads
-from semhub_lens.model.facts import Model, provenance_of, weights_of
+from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.generation import generate
 from semhub_lens.model.hooking import Hooks
 from semhub_lens.model.readout import Norm, Readout
@@ -27,6 +27,7 @@ from semhub_lens.model.reads import spread
 from semhub_lens.model.residual import residual_stream
 from semhub_lens.model.resolve import as_prompts
 from semhub_lens.model.untrained import untrained
+from semhub_lens.model.weights import content_of
 
 Convention = Literal["corrected", "paper"]
 Text = str | Prompt
@@ -306,7 +307,7 @@ class Job:
     @cached_property
     def _weights(self) -> str:
         """A hash of the weights: it separates the model's parts from those of a baseline with the same name."""
-        return weights_of(self.model)
+        return content_of(self.model)
 
 
 def len_of(prompt: Text, model: Model) -> int:

@@ -24,8 +24,9 @@ from semhub_lens.base.store import Store
 from semhub_lens.evidence.legs import ExperimentResult, describe
 from semhub_lens.experiments.job import Job
 from semhub_lens.inputs.modalities import MODALITIES
-from semhub_lens.model.facts import provenance_of, weights_of
+from semhub_lens.model.facts import provenance_of
 from semhub_lens.model.untrained import is_drawn_from
+from semhub_lens.model.weights import content_of
 from semhub_lens.views.page import write_html
 
 NAMED = ("data set", "human_eval")
@@ -66,6 +67,7 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     if job.data is not None:
         _require_data(experiment, job.data)
     folder = None if out is None else user_path(out) / experiment.id
+    content_of(job.model, anew=True)  # PyTorch does not see a change through `.data`
     used = {
         "experiment": experiment.id,
         **asdict(job.settings),
@@ -107,7 +109,7 @@ def _require_data(experiment: Experiment, data: str) -> None:
 def _other_baseline(job: Job) -> str | None:
     """The random-weight model that was given; None for the one that the job would make."""
     random = job.untrained_model
-    return None if random is None or is_drawn_from(random, job.model, job.seed) else weights_of(random)
+    return None if random is None or is_drawn_from(random, job.model, job.seed) else content_of(random, anew=True)
 
 
 def _file_hash(data: str | None) -> str | None:

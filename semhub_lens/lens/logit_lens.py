@@ -22,7 +22,7 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.quantities import Quantities
-from semhub_lens.base.results import check_finite
+from semhub_lens.base.results import check_finite, same_weights
 from semhub_lens.inputs.given import OnePrompt
 from semhub_lens.inputs.prompts import Prompt
 from semhub_lens.inputs.tokens import printable
@@ -124,7 +124,7 @@ class LensResult(Quantities):
                 raise SemhubError(
                     f"The attribution is for position {one.position}, the lens has {len(self.labels)}; take its prompt."
                 )
-            if one.provenance.weights != self.provenance.weights:
+            if not same_weights(one.provenance, self.provenance):
                 raise SemhubError(f"The attribution is for another model, {one.provenance.model}; use the lens's.")
         return replace(self, attributions=(*self.attributions, *found))
 

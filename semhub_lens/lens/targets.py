@@ -28,7 +28,7 @@ from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, require_hooks
 from semhub_lens.model.readout import Norm, Readout, make_readout, output_size
 from semhub_lens.model.resolve import as_prompts
-from semhub_lens.model.rotary import rope_differs
+from semhub_lens.model.rotary import length_effect
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ def states_at(
     """
     ends = [max(places, default=0) + 1 for places in wanted]
     if not hooks and any(end < len(prompt) for end, prompt in zip(ends, prompts, strict=True)):
-        fixed = rope_differs(model, min(ends), max(map(len, prompts))) is None
+        fixed = length_effect(model, min(ends), max(map(len, prompts))) is None
         if fixed and right_padding(model).packing == "padded":
             prompts = [_head(prompt, end) for end, prompt in zip(ends, prompts, strict=True)]
     read: dict[int, Tensor] = {}

@@ -29,7 +29,7 @@ from semhub_lens.model.facts import (
     step_inputs,
 )
 from semhub_lens.model.hooking import NOWHERE, hooked, residual_names, windowed
-from semhub_lens.model.rotary import rope_differs
+from semhub_lens.model.rotary import length_effect
 from semhub_lens.model.weights import editions
 
 Packing = Literal["padded", "equal", "single"]
@@ -106,10 +106,10 @@ def decoding(model: Model, prompts: Sequence[Prompt], new_tokens: int) -> tuple[
     """Which of these prompts may be continued together, and why a cache is unusable ("" if it is usable)."""
     require_one_turn(model)
     lengths = [len(prompt) for prompt in prompts]
-    limit = rope_differs(model, min(lengths), max(lengths) + new_tokens)
-    if limit is not None:
+    effect = length_effect(model, min(lengths), max(lengths) + new_tokens)
+    if effect is not None:
         packing: Packing = "equal" if left_padding(model).packing != "single" else "single"
-        return packing, f"its rotary scaling changes at {limit} tokens"
+        return packing, effect
     cached = cache(model)
     packing = _packing(left_padding, model, lengths)
     return packing, "" if cached.holds else cached.reason or f"cached steps are off by {cached.error:.2g}"
@@ -130,7 +130,7 @@ def _packing(check: Callable[[Model], Fact], model: Model, lengths: Sequence[int
     if len(lengths) < 2:
         return "padded"
     packing = check(model).packing
-    apart = rope_differs(model, min(lengths), max(lengths)) is not None
+    apart = length_effect(model, min(lengths), max(lengths)) is not None
     return "equal" if apart and packing == "padded" else packing
 
 

@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from semhub_lens.base.errors import SemhubError, Unfit
 from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprint
 from semhub_lens.base.foreign import is_processed
-from semhub_lens.base.results import Provenance
+from semhub_lens.base.results import Provenance, same_weights
 from semhub_lens.model import weights
 from semhub_lens.model.prefix import whole_cache
 
@@ -260,7 +260,7 @@ def step_inputs(
 
 
 def weights_of(model: Model) -> str:
-    """Fingerprint of all weights; the two backends name and store them differently."""
+    """Fingerprint of a sample of all weights; the two backends name and store them differently."""
     return weights_fingerprint(weights.stored(model))
 
 
@@ -281,10 +281,11 @@ def provenance_of(
     notes: tuple[str, ...] = (),
 ) -> Provenance:
     """Describe a measurement on `model`."""
-    sample = unembedding_sample(model)
+    own, sample = weights_of(model), unembedding_sample(model)
     return Provenance(
         model=str(getattr(model.cfg, "model_name", None) or type(model).__name__),
-        weights=weights_of(model),
+        weights=own,
+        content=weights.content_of(model, own),
         model_class=type(model).__name__,
         dtype=str(sample.dtype).removeprefix("torch."),
         device=input_device(model).type,  # not which of several: the processes of a launch each have their own
@@ -308,9 +309,10 @@ def same_model(own: Provenance, made: Provenance) -> bool:
     named = [(each.model_class, each.transformer_lens.partition(".")[0]) for each in (own, made)]
     if made.weights == made.unembedding or named[0] != named[1]:
         return own.model == made.model and own.unembedding == made.unembedding
-    return own.model == made.model and own.weights == made.weights
+    return own.model == made.model and same_weights(own, made)
 
 
 def identity(provenance: Provenance) -> str:
     """A text that identifies the model."""
-    return f"{provenance.model} (weights {provenance.weights}, unembedding {provenance.unembedding})"
+    known = "" if provenance.content is None else f", content {provenance.content}"
+    return f"{provenance.model} (weights {provenance.weights}, unembedding {provenance.unembedding}{known})"

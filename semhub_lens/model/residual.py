@@ -22,6 +22,7 @@ from semhub_lens.model.hooking import Hooks, residual_names
 from semhub_lens.model.reads import read_positions
 from semhub_lens.model.resolve import prompt_count, prompt_windows
 from semhub_lens.model.stacks import States, StateStack, window_size, write_states
+from semhub_lens.model.weights import content_of
 
 
 @overload
@@ -115,6 +116,7 @@ def _written(
         first = list(islice(windows, 1))
         for prompt in chain(*first):
             read_positions(prompt, read)
+    content_of(model, anew=True)  # PyTorch does not see a change through `.data`
     provenance = provenance_of(model, notes=notes(right_padding(model).packing))
     known = prompt_count(prompts)
     total = None if known is None else -(-known // place()[1])

@@ -7,6 +7,7 @@ weight outside a pass uses this module.
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.hooks import add_hook_to_module, remove_hook_from_module
@@ -16,10 +17,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.fingerprints import content_fingerprint, weights_fingerprint
 from semhub_lens.base.foreign import WRAPPED, device_hook, edits_of
+from semhub_lens.model.rotary import forget_lengths
 
 READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes of matrices that can be read as stored."""
+_contents: "WeakKeyDictionary[Module, tuple[tuple, str]]" = WeakKeyDictionary()
+"""For each model: the version of its weights, and the fingerprint of all values for that version."""
 
 
 class Source(NamedTuple):
@@ -80,12 +85,30 @@ def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
     Raises:
         Unfit: a weight without values that accelerate does not keep.
     """
+    forget_lengths(model)
     for name, weight, _ in _kept(model):
         yield from _parts(name, weight)
 
 
+def content_of(model: Module, sample: str | None = None, *, anew: bool = False) -> str:
+    """Fingerprint of every value of every parameter and buffer; kept until a weight changes.
+
+    PyTorch does not record a change through `weight.data`. If the sample has not changed either, only `anew` finds it.
+
+    Args:
+        model: the model.
+        sample: the fingerprint of a sample of its values, if it is known.
+        anew: read all values, even if nothing seems to have changed.
+    """
+    version = (sample or weights_fingerprint(stored(model)), editions(model))
+    if anew or _contents.get(model, ((), ""))[0] != version:
+        _contents[model] = version, content_fingerprint(stored(model))
+    return _contents[model][1]
+
+
 def editions(model: Module) -> tuple:
     """A value that changes if a weight is replaced or written in place (on a disk: only if it is replaced)."""
+    forget_lengths(model)
     weights = list(model.parameters())
     if not any(weight.is_meta or hasattr(weight, "__tensor_flatten__") for weight in weights):
         written = (edits_of(buffer) for buffer in model.buffers())  # rotary scaling replaces its own in every pass

@@ -33,6 +33,7 @@ from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.progress import tqdm
 from semhub_lens.base.results import Result
 from semhub_lens.model.facts import Model, provenance_of, require_model
+from semhub_lens.model.weights import content_of
 from semhub_lens.spokes.projector import Projector, Shape
 from semhub_lens.training.checkpoints import restore, save
 from semhub_lens.training.frozen import FrozenModel, device_of, frozen, input_norm
@@ -226,7 +227,7 @@ def _identity(
     provenance = provenance_of(model)
     return fingerprint(
         [
-            provenance.weights,
+            content_of(model, anew=True),
             provenance.dtype,
             provenance.device,
             training_set.hash,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semhub_lens.base.errors import SemhubError
-from semhub_lens.base.results import Provenance
+from semhub_lens.base.results import Provenance, same_weights
 from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.comparison import NOTHING, Align, LensComparison, compare
 from semhub_lens.lens.logit_lens import STANDARD, LensResult
@@ -83,7 +83,7 @@ def _both(result: LensComparison, needs: list[str]) -> list[str]:
     if a.call is None or b.call is None or align is None:
         return [_loaded("comparison")]
     apart = [one for one in OWN if a.call.get(one) == b.call.get(one) == one]
-    apart += ["model"] * (a.provenance.weights != b.provenance.weights)
+    apart += ["model"] * (not same_weights(a.provenance, b.provenance))
     apart += ["table"] * (bool(apart[-1:] == ["model"]) or a.languages != b.languages)
     lines = [line for name, side in (("a", a), ("b", b))
              for line in _lens(side, name, {one: f"{one}_{name}" for one in apart}, needs)]  # fmt: skip
