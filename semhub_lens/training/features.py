@@ -42,6 +42,9 @@ def features(
 
     Raises:
         SemhubError: there are no items, or fewer than one view.
+
+    Example:
+        >>> seen = features(VisionEncoder(), emoji_pictures("emoji.ttf"), views=2, folder="features")  # doctest: +SKIP
     """
     if views < 1:
         raise SemhubError(f"views= must be at least 1, got {views}.")

@@ -36,6 +36,9 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
 
     Raises:
         SemhubError: a loss is not finite.
+
+    Example:
+        >>> loss = pretrain(projector, sampler)  # doctest: +SKIP
     """
     settings = sampler.settings
     classes = {name: i for i, name in enumerate(sampler.training_set.classes)}

@@ -107,6 +107,9 @@ def vision_plan(
 
     Raises:
         SemhubError: a package, font or folder is missing.
+
+    Example:
+        >>> plan = vision_plan("NotoColorEmoji.ttf", "stamps", cache="features")  # doctest: +SKIP
     """
     items = emoji_pictures(font)
     items += stamp_pictures(stamps) if stamps is not None else []
@@ -150,6 +153,9 @@ def audio_plan(
 
     Raises:
         SemhubError: a package or folder is missing.
+
+    Example:
+        >>> plan = audio_plan("stamps", words=200, cache="features")  # doctest: +SKIP
     """
     spoken = {k: v for k, v in spoken_words(stamps, english=words).items() if k in languages}
     items = speech_items(spoken, variants=TRAINED, voices=languages)
@@ -228,6 +234,11 @@ def run_plan(
 
     Raises:
         SemhubError: the folder cannot be written, or contains another training.
+
+    Example:
+        >>> settings = TrainingSettings(steps=200)  # doctest: +SKIP
+        >>> eyes, curve, tested = run_plan(model, plan, "runs", name="eyes", settings=settings)  # doctest: +SKIP
+        >>> tested.to_frame()  # doctest: +SKIP
     """
     folder, split = user_path(out), plan.split
     tested = {part: indices for part, indices in _drawn(plan.items, split, TESTED).items() if part != "train"}

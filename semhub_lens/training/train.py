@@ -112,6 +112,10 @@ def train(
     Raises:
         SemhubError: the folder has a checkpoint of other settings, a loss is not finite, `regions` comes with a joint
             projector, `codes` without pretraining, or folds without codes.
+
+    Example:
+        >>> items = plan.training_set(plan.split.train)  # doctest: +SKIP
+        >>> projector, curve = train(model, items, TrainingSettings(steps=200), folder="runs/vision")  # doctest: +SKIP
     """
     checks = dict(checks or {})
     if joint and settings.regions:

@@ -102,6 +102,9 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
 
     Raises:
         SemhubError: the font or folder does not exist, or is empty.
+
+    Example:
+        >>> emoji_pictures("NotoColorEmoji.ttf")[0].open()  # doctest: +SKIP
     """
     path = user_path(source)
     if not path.exists():

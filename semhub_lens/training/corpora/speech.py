@@ -102,6 +102,9 @@ def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> di
     Args:
         stamps: folder of Tux Paint's stamps; None leaves them out.
         english: number of English words, filled up with the most frequent ones of `wordfreq`.
+
+    Example:
+        >>> word, concept, caption = spoken_words("stamps")["en"][0]  # doctest: +SKIP
     """
     entries = [(names, {}) for names in emoji_names().values()]
     for stamp in read_stamps(stamps) if stamps is not None else ():
@@ -145,6 +148,9 @@ def speech_items(
         words: see `spoken_words`.
         variants: eSpeak's voice variants.
         voices: how many variants read each language's words, in turn; None or a missing language takes all.
+
+    Example:
+        >>> samples, rate = speech_items(spoken_words(english=200))[0].open()  # doctest: +SKIP
     """
     items = []
     for code, listed in words.items():
