@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -60,6 +62,17 @@ def test_a_notebook_asks_says_what_it_does_not_show_and_ends_with_an_exercise(pa
     assert cells[1].cell_type == "code" and "import semhub_lens as shl" in start
     assert "%pip install" in start and "Colab" in start
     assert "## What this does not show" in last and "## Exercise" in last
+
+
+@every_notebook
+@pytest.mark.parametrize("folder, printed", [("semhub_lens/semhub_lens", "\n"), ("semhub_lens", "")])
+def test_the_first_cell_installs_what_is_not_there(path, folder, printed, tmp_path):
+    """In Colab, the clone is a folder of the package's name next to the notebook; `find_spec` finds it."""
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "__init__.py").write_text("")
+    start = code_of(read(path))[0].source.partition("import semhub_lens")[0].replace("%pip", "print() #")
+    bare = [sys.executable, "-ES", "-c", start]
+    assert subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == printed
 
 
 @every_notebook

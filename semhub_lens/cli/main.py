@@ -82,7 +82,7 @@ def semhub(version: Version = False) -> None:
     """Options before the command."""
 
 
-@app.command(rich_help_panel=START, epilog=example("new start.ipynb --model gemma-3-270m --data pairs.tsv"))
+@app.command(rich_help_panel=START, epilog=example("new start.ipynb --model gemma-3-270m"))
 def new(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file to write: a script (.py) or a notebook (.ipynb).")

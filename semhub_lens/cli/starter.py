@@ -5,6 +5,7 @@ from pathlib import Path
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.files import require_file, user_path, write_aside
+from semhub_lens.model.packaged import PACKAGED
 
 CELL = "# %%"
 SCRIPT = """\
@@ -78,10 +79,19 @@ def starter(path: str | Path, model: str, data: str | Path | None) -> Path:
     source, pairs, reading = "from semhub_lens.data.text.texts import sentences\n", BUNDLED, ""
     if data is not None:
         _require_pairs(user_path(data))
-        source, pairs, reading = "", OWN.format(data=str(data)), "from pathlib import Path\n\n"
+        data = _found_from(target, data)
+        source, pairs, reading = "", OWN.format(data=data), "from pathlib import Path\n\n"
+    if model not in PACKAGED and user_path(model).exists():
+        model = _found_from(target, model)
     text = SCRIPT.format(model=model, source=source, pairs=pairs, reading=reading)
     whole = text if target.suffix == ".py" else _notebook(text)
     return write_aside(target, lambda aside: aside.write_text(whole, encoding="utf-8"))
+
+
+def _found_from(target: Path, path: str | Path) -> str:
+    """A path as the starter finds it: a notebook runs in its own folder, which may be another one than this."""
+    place = user_path(path)
+    return str(place if target.resolve().parent == Path.cwd() else place.resolve())
 
 
 def _require_pairs(data: Path) -> None:

@@ -223,6 +223,17 @@ def make_leg(
     Raises:
         SemhubError: too few items or layers, a NaN effect, or labels, a grid, curves, controls or placebos that do not
             match the effect.
+
+    Example:
+        >>> from semhub_lens.evidence.legs import LegText, make_leg
+        >>> from semhub_lens.evidence.stats import sign_flips
+        >>> effect = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)) + torch.tensor([[0], [0], [2]])
+        >>> about = {"title": "pairs", "data_type": "languages", "kind": "similarity", "claim": "Pairs are closer."}
+        >>> wording = LegText(**about, control="flipped signs", unit="cosine", curve_unit="cosine")
+        >>> origin = logit_lens(tiny_model, "two", progress=False).provenance
+        >>> leg = make_leg(effect, sign_flips(effect), wording, provenance=origin, seed=0, curves={})
+        >>> leg.verdict.status, leg.verdict.row
+        ('supported', 2)
     """
     rows, items = effect.shape
     if (labels and len(labels) != items) or (grid and len(grid) != rows):

@@ -101,21 +101,21 @@ def verdict(
 
     Raises:
         SemhubError: too few items, layers or draws, a NaN effect, or a NaN null.
+
+    Example:
+        >>> effect = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)) + torch.tensor([[0], [0], [2]])
+        >>> verdict(effect, sign_flips(effect), seed=0).status
+        'supported'
     """
     require_draws(draws, fewest=2)
     layers, items = effect.shape
     first = int(baseline)
     if layers <= first:
         raise SemhubError(f"A verdict needs layer 0 and at least one more, got an effect of the shape {layers, items}.")
-    if not torch.isfinite(effect).all():
-        raise SemhubError(
-            f"The effect has {int((~torch.isfinite(effect)).sum())} NaN or infinite entries; drop these items first."
-        )
+    if lost := int((~torch.isfinite(effect)).sum()):
+        raise SemhubError(f"The effect has {lost} NaN or infinite entries; drop these items first.")
     if items < FEWEST_ITEMS:
-        raise SemhubError(
-            f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer, half are reported), got the shape "
-            f"{layers, items}."
-        )
+        raise SemhubError(f"A verdict needs at least {FEWEST_ITEMS} items, because half choose the layer; got {items}.")
     choose, report = halves(items, seed)
     null = null_curves(draw, choose, seed=seed + 2, draws=draws)
     if null.shape[1] != layers:

@@ -51,9 +51,10 @@ def mutual_neighbours(
 
     $$m_\ell = \operatorname{mean}_i \frac{|N_k(a_i) \cap N_k(b_i)|}{k}$$
 
-    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. Of equally near items, each set
-    takes some at random, and not the same ones. The result is NaN if all states of a set have the same direction (the
-    same last token at the embedding layer), because then neighbours are undefined.
+    Independent sets share $k / (n - 1)$ of them. `k` is at most a third of the items. Which of equally near items count
+    depends on the order of the search, and this order differs between the sets. `a` is searched in the order of its
+    items, `b` in one random order, the same in every call. The result is NaN if all states of a set have the same
+    direction (the same last token at the embedding layer), because then neighbours are undefined.
 
     Raises:
         SemhubError: sets with other layers or items, fewer than two items, or a `k` below 1.

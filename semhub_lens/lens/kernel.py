@@ -56,6 +56,12 @@ def reduce_logits(
 
     Raises:
         SemhubError: an unknown quantity.
+
+    Example:
+        >>> states = residual_stream(tiny_model, ["three plus", "two plus two"], progress=False)  # items as positions
+        >>> found = reduce_logits(shl.Readout(tiny_model), states, ["entropy"])
+        >>> found["entropy"].shape == states.shape[:2]
+        True
     """
     require_quantities(quantities)
     layers = list(range(len(states)) if layers is None else layers)

@@ -47,16 +47,16 @@ class Readout:
 
     $$\operatorname{logits}(h) = g\bigl(W_U^\top \operatorname{norm}(h) + b_U\bigr)$$
 
-    The check is one pass over five tokens. It is done once per model, and again after the weights of the final norm or
-    the unembedding were replaced or changed in place (but not through `.data`, which changes both sides equally). An
-    older read-out then uses the new weights.
+    Here g is the model's own soft-cap or logit scale, if it has one. The check is one pass over five tokens. It is done
+    once per model, and again after the weights of the final norm or the unembedding were replaced or changed in place
+    (but not through `.data`, which changes both sides equally). An older read-out then uses the new weights.
 
     Args:
         model: any TransformerLens model.
-        norm: "final" applies the final norm, like the model. "none" reads the state without a norm, $W_U^\top h + b_U$;
-            it needs unfolded weights. "paper" is "none" except at the last layer, which is normed. The reference code
-            of the Semantic Hub paper reads this way, because the last of Hugging Face's hidden states is already
-            normed. "tuned" is "final" through the translators that are packaged for the model.
+        norm: "final" applies the final norm, like the model. "none" reads the state without a norm,
+            $g(W_U^\top h + b_U)$; it needs unfolded weights. "paper" is "none" except at the last layer, which is
+            normed. The reference code of the Semantic Hub paper reads this way, because the last of Hugging Face's
+            hidden states is already normed. "tuned" is "final" through the translators that are packaged for the model.
         translator: a map before the norm at every layer except the last: `Translators` (a tuned lens), which refuse any
             other model than their own, or any function of states and layer.
         dtype: for a model in half precision, "float32" computes norm and logits in float32, and "model" rounds like the

@@ -35,6 +35,9 @@ def compare_reports(a: ReportLike, b: ReportLike, *, path: str | Path | None = N
     $e^a_{\ell i} - e^b_{m(\ell) i}$ with its 95 % bootstrap interval, where both reports measured the same items; m is
     the nearest entry by depth. Differences need the saved runs next to both pages. No model is loaded.
 
+    A difference does not show that it comes from the model alone. Tokens, vocabulary and the anisotropy of states
+    differ as well, and nats or cosines of two models do not share a scale.
+
     Args:
         a, b: a report.json, the page next to it, or the value that `report` returned.
         path: where to write the page; None writes none.
@@ -45,9 +48,6 @@ def compare_reports(a: ReportLike, b: ReportLike, *, path: str | Path | None = N
     Raises:
         SemhubError: a report is missing or of a newer version, the reports share no leg, or the page cannot be written
             or is one of the two.
-
-    It does not show that a difference comes from the model alone. Tokens, vocabulary and the anisotropy of states
-    differ as well, and nats or cosines of two models do not share a scale.
 
     Example:
         >>> compare_reports("gemma.html", "smollm.html", path="both.html")  # doctest: +SKIP

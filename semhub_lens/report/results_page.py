@@ -50,6 +50,9 @@ def results_page(
         jobs: number of models measured at the same time, each in its own process with a share of the processor.
         progress: show one progress display, unless there are several `jobs`.
 
+    Returns:
+        The page's path and the results.
+
     Raises:
         SemhubError: there is no model, a model or experiment is unknown, there are too few items, `jobs` is below 1
             (or, in a launch, above 1), no experiment fits a model, or the path cannot be written.

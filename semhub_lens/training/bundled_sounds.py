@@ -25,6 +25,9 @@ def write_sounds(folder: str | Path) -> list[Path]:
 
     Raises:
         SemhubError: a package of the extra `train` is missing, or the folder cannot be written.
+
+    Example:
+        >>> write_sounds("sounds")  # doctest: +SKIP
     """
     target = user_path(folder)
     require_folder(target)

@@ -202,6 +202,10 @@ def evaluate(
     Raises:
         SemhubError: the numbers of items, features and splits differ, there are fewer than two items, an item has no
             name or no template, or the projector does not take the features.
+
+    Example:
+        >>> ask = {"modality": "image", "templates": {"en": "<image> This is a picture of a"}}  # doctest: +SKIP
+        >>> tested = evaluate(model, projector, seen[:, 0], items, splits, **ask)  # doctest: +SKIP
     """
     if not len(items) == len(features) == len(splits) or len(items) < 2:
         raise SemhubError(

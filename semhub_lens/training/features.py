@@ -45,6 +45,9 @@ def features(
 
     Raises:
         SemhubError: there are no items, fewer than one view, no encoder, or a folder that cannot be written.
+
+    Example:
+        >>> seen = features(VisionEncoder(), emoji_pictures("emoji.ttf"), views=2, folder="features")  # doctest: +SKIP
     """
     require_size("views", views)
     if not hasattr(encoder, "modality") or not callable(encoder):

@@ -38,6 +38,9 @@ def pretrain(projector: Projector, sampler: Sampler, *, without: int | None = No
 
     Raises:
         SemhubError: a loss is not finite, an unknown fold, or features that the projector does not take.
+
+    Example:
+        >>> loss = pretrain(projector, sampler)  # doctest: +SKIP
     """
     settings = sampler.settings
     if without is not None and not 0 <= without < settings.folds:

@@ -110,6 +110,9 @@ def vision_plan(
 
     Raises:
         SemhubError: a package, font or folder is missing.
+
+    Example:
+        >>> plan = vision_plan("NotoColorEmoji.ttf", "stamps", cache="features")  # doctest: +SKIP
     """
     require_settings("vision", [*(more or {}), *(named or {})], views, cache, seed)
     encoder = VisionEncoder(grid)
@@ -156,6 +159,9 @@ def audio_plan(
 
     Raises:
         SemhubError: a package or folder is missing.
+
+    Example:
+        >>> plan = audio_plan("stamps", words=200, cache="features")  # doctest: +SKIP
     """
     require_settings("audio", named or {}, views, cache, seed)
     encoder = AudioEncoder(chunks)
@@ -237,6 +243,11 @@ def run_plan(
 
     Raises:
         SemhubError: the folder cannot be written or contains another training, or no file can have this name.
+
+    Example:
+        >>> settings = TrainingSettings(steps=200)  # doctest: +SKIP
+        >>> eyes, curve, tested = run_plan(model, plan, "runs", name="eyes", settings=settings)  # doctest: +SKIP
+        >>> tested.to_frame()  # doctest: +SKIP
     """
     for each in (model, judge or model):
         require_model(each)

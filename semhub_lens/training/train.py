@@ -116,6 +116,10 @@ def train(
     Raises:
         SemhubError: the folder has a checkpoint of other settings, a loss is not finite, `regions` comes with a joint
             projector, `codes` without pretraining, folds without codes, or checks have other features.
+
+    Example:
+        >>> items = plan.training_set(plan.split.train)  # doctest: +SKIP
+        >>> projector, curve = train(model, items, TrainingSettings(steps=200), folder="runs/vision")  # doctest: +SKIP
     """
     require_model(model)
     require_size("every", every)

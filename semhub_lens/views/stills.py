@@ -150,10 +150,12 @@ def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: 
     for value, name in y.ticks:
         yield f'<path d="M{left:.1f} {y(value):.1f}H{right:.1f}" stroke="{GRID}"/>'
         yield _text(left - 6, y(value) + 4, _plain(str(name))[:12], anchor="end", fill=MUTED, size=10)
-    room = max(10, int((right - left) / max(1, len(x.ticks)) / 7))
+    room, below = max(10, int((right - left) / max(1, len(x.ticks)) / 7)), bottom + 14
     for value, name in x.ticks:
-        yield _text(x(value), bottom + 14, _plain(str(name))[:room], anchor="middle", fill=MUTED)
-    yield _text((left + right) / 2, bottom + 30, _plain(x_title), anchor="middle", fill=MUTED)
+        for i, line in enumerate(str(name).split("<br>")[:2]):
+            below = max(below, bottom + 14 + 12 * i)
+            yield _text(x(value), bottom + 14 + 12 * i, _plain(line)[:room], anchor="middle", fill=MUTED)
+    yield _text((left + right) / 2, below + 16, _plain(x_title), anchor="middle", fill=MUTED)
     yield _text(left - 44, top - 6, _plain(y_title), fill=MUTED)
 
 

@@ -211,8 +211,6 @@ def explore(model: Model, prompt: str = "", *, table: LanguageTable | None = Non
     Example:
         >>> explorer = explore(model, "El color del cielo es")  # doctest: +SKIP
         >>> explorer.result.top_ids  # doctest: +SKIP
-
-
     """
     require_model(model)
     anywidget, traitlets = (optional(name, name, "notebooks") for name in ("anywidget", "traitlets"))

@@ -3,7 +3,9 @@
 import json
 import re
 import runpy
+from ast import literal_eval
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import typer
@@ -59,6 +61,21 @@ def test_the_notebook_is_the_script_in_cells(here):
     assert code.split() == plain.split() and BUNDLED in script.read_text("utf-8")
     compile(code, "start.ipynb", "exec")
     assert [cell["cell_type"] for cell in cells][:2] == ["markdown", "code"]
+
+
+def test_a_starter_in_another_folder_finds_the_model_and_the_data(here, monkeypatch, unchecked):
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text("{}")
+    (here / "notebooks").mkdir()
+    monkeypatch.setenv("HOME", str(here))
+    for made, data in (("start.py", "~/pairs.tsv"), ("notebooks/start.py", "pairs.tsv")):
+        assert pairs(here).name == "pairs.tsv"
+        written = starter(made, "model", data).resolve()
+        monkeypatch.chdir(written.parent)
+        named = dict(re.findall(r"^(MODEL|DATA) = (\S+)", written.read_text("utf-8"), re.MULTILINE))
+        assert all(Path(literal_eval(found)).exists() for found in named.values()) and len(named) == 2
+        monkeypatch.chdir(here)
+    assert "MODEL = 'model'" in (here / "start.py").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name, data, error", [

@@ -17,6 +17,14 @@ from semhub_lens.views.explorer.stills import comparison_still, lens_still
 from semhub_lens.views.stills import figure_still
 
 
+def test_both_lines_of_a_tick_are_in_the_picture():
+    figure = go.Figure(go.Heatmap(z=[[0.0, 1.0]]))
+    figure.update_xaxes(tickvals=[0, 1], ticktext=["one", "corrupted<br>clean"], title="token")
+    nodes = [node for node in ET.fromstring(figure_still(figure)).iter() if node.tag.endswith("text")]
+    height = {node.text: float(node.get("y")) for node in nodes}
+    assert height["one"] == height["corrupted"] < height["clean"] < height["token"]
+
+
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_every_result_shows_itself_without_an_extension_and_without_raw_tensors(tiny_model, name):
     bundle = SAMPLES[name](tiny_model)._repr_mimebundle_()

@@ -104,6 +104,9 @@ def emoji_pictures(source: str | Path, style: str = "emoji") -> list[MediaItem]:
 
     Raises:
         SemhubError: the font or folder does not exist, or is empty.
+
+    Example:
+        >>> emoji_pictures("NotoColorEmoji.ttf")[0].open()  # doctest: +SKIP
     """
     require_style(style)
     path = user_path(source)

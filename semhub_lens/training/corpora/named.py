@@ -35,6 +35,9 @@ def named_pictures(folder: str | Path, style: str, *, skip: Collection[str] = NO
 
     Raises:
         SemhubError: the folder does not exist or has no pictures.
+
+    Example:
+        >>> named_pictures("art4apps", "drawing")[0].concept  # doctest: +SKIP
     """
     require_style(style)
     root = user_path(folder)
@@ -67,6 +70,9 @@ def named_recordings(folder: str | Path, style: str, said: Said) -> list[MediaIt
 
     Raises:
         SemhubError: the folder does not exist, or has no recording of one of the words.
+
+    Example:
+        >>> named_recordings("voices/flite-slt", "flite-slt", known_words(spoken_words()))  # doctest: +SKIP
     """
     require_style(style)
     root = user_path(folder)

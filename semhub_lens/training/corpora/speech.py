@@ -122,6 +122,9 @@ def spoken_words(stamps: str | Path | None = None, *, english: int = 1200) -> di
 
     Raises:
         SemhubError: no words, or a folder without stamps.
+
+    Example:
+        >>> word, concept, caption = spoken_words("stamps")["en"][0]  # doctest: +SKIP
     """
     if english < 1:
         raise SemhubError(f"english= is the number of English words, at least 1; got {english}.")
@@ -171,6 +174,9 @@ def speech_items(
 
     Raises:
         SemhubError: no words, no variants, an unknown language, or fewer than one voice.
+
+    Example:
+        >>> samples, rate = speech_items(spoken_words(english=200))[0].open()  # doctest: +SKIP
     """
     counts = dict(voices or {})
     if not words or {*words, *counts} - set(VOICES) or not variants or min(counts.values(), default=1) < 1:

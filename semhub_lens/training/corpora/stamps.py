@@ -63,6 +63,9 @@ def read_stamps(root: str | Path, *, symbols: bool = False) -> list[Stamp]:
 
     Raises:
         SemhubError: the folder has no stamps.
+
+    Example:
+        >>> [stamp.captions["en"] for stamp in read_stamps("stamps")[:3]]  # doctest: +SKIP
     """
     folder = user_path(root)
     texts = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
