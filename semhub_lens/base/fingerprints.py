@@ -133,9 +133,9 @@ def weights_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
 def content_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
     """Fingerprint of the name, the shape and every value of every parameter and buffer.
 
-    The bits of the values (in float32, and what that leaves out) are summed along each row and each column, and the
-    sums are hashed. So it reads the weights once, at the speed of memory, and detects a change of a single value. It
-    depends on the values, not on their dtype.
+    The bits of the values (in float32, and what that leaves out) are summed onto each axis, and the sums are hashed. So
+    it reads the weights once, at the speed of memory, and detects a change of a single value. It depends on the values,
+    not on their dtype or layout.
     """
     whole = hashlib.sha256()
     for name, value in named:
@@ -147,27 +147,37 @@ def content_fingerprint(named: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def _sums(value: Tensor) -> list[Tensor]:
-    """Sums of the bits of the values along the last axis, and along all others; for a vector, these are its bits."""
+    """Sums of the bits of the values onto each axis; for a vector, these are its bits."""
     value = value if value.ndim > 1 else value.reshape(1, -1)
+    order = sorted(range(value.ndim), key=value.stride, reverse=True)
+    outer = [value.shape[axis] for axis in order[:-1]]
+    stored = value.permute(order).reshape(-1, value.shape[order[-1]])  # a view, as the numbers lie in memory
     rows: list[list[Tensor]] = [[], []]
-    columns: list[Tensor] = []
-    for block in value.split(max(1, SUMMED // value[0].numel())):
-        for number, part in enumerate(_exact(block)):
-            bits = part.view(torch.int32)
-            rows[number].append(bits.sum(-1, dtype=torch.int32).flatten())
-            along = bits.sum(tuple(range(bits.ndim - 1)), dtype=torch.int32)
-            columns[number : number + 1] = [columns[number] + along if number < len(columns) else along]
-    sums = [(torch.cat(parts), along) for parts, along in zip(rows, columns, strict=False)]
-    return [*sums[0], *(one for pair in sums[1:] if any(bool(one.any()) for one in pair) for one in pair)]
+    last = [torch.zeros(stored.shape[1], dtype=torch.int32, device=value.device) for _ in rows]
+    for block in stored.split(max(1, SUMMED // stored.shape[1])):
+        for number, bits in enumerate(_bits(block)):
+            bits = bits ^ (bits >> 16)  # else the signs of an even number of values would cancel
+            rows[number].append(bits.sum(1, dtype=torch.int32))
+            last[number] += bits.sum(0, dtype=torch.int32)
+    found = []
+    for parts, along in zip(rows, last, strict=True):
+        if found and not (parts and any(bool(one.any()) for one in (along, *parts))):
+            continue  # float32 holds the values, so nothing is left out
+        first = torch.cat(parts).view(outer)
+        others = [[other for other in range(first.ndim) if other != axis] for axis in range(first.ndim)]
+        sums = [first.sum(axes, dtype=torch.int32) if axes else first for axes in others] + [along]
+        found += [sums[order.index(axis)] for axis in range(value.ndim)]
+    return found
 
 
-def _exact(value: Tensor) -> list[Tensor]:
-    """The values in float32; for wider dtypes also what that leaves out."""
+def _bits(value: Tensor) -> list[Tensor]:
+    """The bits of the values in float32; for wider dtypes also of what that leaves out."""
     near = value.float()
     if value.dtype == torch.float32 or value.dtype.itemsize < 4:
-        return [near]
+        return [near.view(torch.int32)]
     rest = (value.double() - near.double()).nan_to_num(0.0, 0.0, 0.0)  # nothing is left of infinity
-    return [near, rest.contiguous()]
+    halves = rest.contiguous().view(torch.int32).unflatten(-1, (-1, 2))
+    return [near.view(torch.int32), halves.sum(-1, dtype=torch.int32)]
 
 
 def _sample(value: Tensor) -> Tensor:

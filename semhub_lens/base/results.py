@@ -120,7 +120,7 @@ class Provenance(Part):
     notes: tuple[str, ...] = ()
     """What the runs changed because this model needs it: "no cache: ...", "batches of equal length", ..."""
     content: str | None = None
-    """Fingerprint of every value of every parameter and buffer; None in files of earlier versions."""
+    """Fingerprint of every value of every parameter and buffer; known to saved runs, states and trainings only."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Provenance":

@@ -67,7 +67,8 @@ def run_experiment(experiment: Experiment, job: Job, out: str | Path | None = No
     if job.data is not None:
         _require_data(experiment, job.data)
     folder = None if out is None else user_path(out) / experiment.id
-    content_of(job.model, anew=True)  # PyTorch does not see a change through `.data`
+    if folder is not None:
+        content_of(job.model)  # what is saved is compared with another process's model
     used = {
         "experiment": experiment.id,
         **asdict(job.settings),
@@ -109,7 +110,7 @@ def _require_data(experiment: Experiment, data: str) -> None:
 def _other_baseline(job: Job) -> str | None:
     """The random-weight model that was given; None for the one that the job would make."""
     random = job.untrained_model
-    return None if random is None or is_drawn_from(random, job.model, job.seed) else content_of(random, anew=True)
+    return None if random is None or is_drawn_from(random, job.model, job.seed) else content_of(random)
 
 
 def _file_hash(data: str | None) -> str | None:

@@ -19,7 +19,6 @@ from semhub_lens.interventions.hooks import add, at
 from semhub_lens.interventions.positions import Positions
 from semhub_lens.model.facts import Model, identity, provenance_of, require_model, same_model
 from semhub_lens.model.hooking import Hooks, n_layers
-from semhub_lens.model.weights import content_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,6 @@ class SteeringVector(Result):
         for layer in layers:
             _check_direction(directions[layer], layer, int(model.cfg.d_model))
         stacked = torch.stack([directions[layer].detach().float().cpu() for layer in layers])
-        content_of(model, anew=True)
         return cls(name, tuple(layers), stacked, blocks, provenance=provenance_of(model))
 
     @classmethod
@@ -142,7 +140,6 @@ class SteeringVector(Result):
                 f"The steering vector {self.name!r} has width {shape[0]} and was made for {shape[1]} blocks "
                 f"({self.provenance.model}); this model has width {wanted[0]} and {wanted[1]} blocks."
             )
-        content_of(model, anew=True)  # PyTorch does not see a change through `.data`
         own, made = provenance_of(model), self.provenance
         if not any_model and not same_model(own, made):
             raise SemhubError(

@@ -105,7 +105,7 @@ def train_translators(
     )
     if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers(model):
         raise SemhubError(f"Translators exist for residual entries 0 to {n_layers(model) - 1}, got layers={chosen}.")
-    content_of(model, anew=True)  # PyTorch does not see a change through `.data`
+    content_of(model)
     own = provenance_of(model, data=", ".join(grouped), data_hash=fingerprint(grouped), seed=seed)
     store = Store(folder, {"setup": asdict(setup), "layers": chosen, "of": asdict(own), "source": source_fingerprint()})
     reader = Readout(model)

@@ -285,7 +285,7 @@ def provenance_of(
     return Provenance(
         model=str(getattr(model.cfg, "model_name", None) or type(model).__name__),
         weights=own,
-        content=weights.content_of(model, own),
+        content=weights.known_content(model, own),
         model_class=type(model).__name__,
         dtype=str(sample.dtype).removeprefix("torch."),
         device=input_device(model).type,  # not which of several: the processes of a launch each have their own

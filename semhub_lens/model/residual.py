@@ -116,7 +116,7 @@ def _written(
         first = list(islice(windows, 1))
         for prompt in chain(*first):
             read_positions(prompt, read)
-    content_of(model, anew=True)  # PyTorch does not see a change through `.data`
+    content_of(model)
     provenance = provenance_of(model, notes=notes(right_padding(model).packing))
     known = prompt_count(prompts)
     total = None if known is None else -(-known // place()[1])

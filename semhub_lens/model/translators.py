@@ -25,7 +25,7 @@ from semhub_lens.base.fingerprints import LENGTH, sha256, tensors_sha256
 from semhub_lens.base.results import Result
 from semhub_lens.model.facts import Model, identity, provenance_of, require_model, same_model, weight_processing
 from semhub_lens.model.hooking import n_layers
-from semhub_lens.model.weights import content_of, unembedding
+from semhub_lens.model.weights import unembedding
 
 FOLDER = Path(__file__).parent / "weights"
 """The packaged sets; `norm="tuned"` uses the one for the model's weights."""
@@ -109,7 +109,6 @@ class Translators(Result):
             SemhubError: they were made for another model.
         """
         require_model(model)
-        content_of(model, anew=True)  # PyTorch does not see a change through `.data`
         own, made = provenance_of(model), self.provenance
         shape, wanted = tuple(self.bias.shape), (n_layers(model), int(model.cfg.d_model))
         if shape != wanted or not same_model(own, made):

@@ -14,8 +14,8 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.fingerprints import fingerprint
 from semhub_lens.base.foreign import WRAPPED
 from semhub_lens.base.rng import generator
-from semhub_lens.model.facts import Model, require_model
-from semhub_lens.model.weights import content_of, require_plain
+from semhub_lens.model.facts import Model, require_model, weights_of
+from semhub_lens.model.weights import editions, require_plain
 
 ROLE = re.compile(r"(pos_|un)?embed|blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))")
 """Weights that both backends have, by the bridge's names."""
@@ -99,13 +99,18 @@ def untrained(model: Model, *, seed: int) -> Model:
             name = "embed" if tied and weight.name == "unembed" else weight.name
             _draw(weight.laid_out(copies[id(parameter)]), weight.laid_out(parameter), name, seed)
     drawn.cfg.model_name = f"{model.cfg.model_name} (random weights)"
-    _origins[drawn] = (content_of(model, anew=True), seed, content_of(drawn))
+    _origins[drawn] = (_state(model), seed, _state(drawn))
     return drawn
+
+
+def _state(model: Model) -> tuple:
+    """A value that changes with the weights, as far as PyTorch records it or a sample shows it."""
+    return weights_of(model), editions(model)
 
 
 def is_drawn_from(random: Model, model: Model, seed: int) -> bool:
     """Whether `untrained(model, seed=seed)` made this model, and neither has changed since."""
-    return _origins.get(random) == (content_of(model, anew=True), seed, content_of(random, anew=True))
+    return _origins.get(random) == (_state(model), seed, _state(random))
 
 
 def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:

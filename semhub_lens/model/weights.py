@@ -90,20 +90,24 @@ def stored(model: Module) -> Iterator[tuple[str, Tensor]]:
         yield from _parts(name, weight)
 
 
-def content_of(model: Module, sample: str | None = None, *, anew: bool = False) -> str:
+def content_of(model: Module) -> str:
     """Fingerprint of every value of every parameter and buffer; kept until a weight changes.
 
-    PyTorch does not record a change through `weight.data`. If the sample has not changed either, only `anew` finds it.
-
-    Args:
-        model: the model.
-        sample: the fingerprint of a sample of its values, if it is known.
-        anew: read all values, even if nothing seems to have changed.
+    It reads all weights, so only what is saved and continued by another process asks for it. PyTorch does not record a
+    change through `weight.data`, so within a process such a change is only found by the sample.
     """
-    version = (sample or weights_fingerprint(stored(model)), editions(model))
-    if anew or _contents.get(model, ((), ""))[0] != version:
-        _contents[model] = version, content_fingerprint(stored(model))
-    return _contents[model][1]
+    sample = weights_fingerprint(stored(model))
+    found = known_content(model, sample)
+    if found is None:
+        found = content_fingerprint(stored(model))
+        _contents[model] = (sample, editions(model)), found
+    return found
+
+
+def known_content(model: Module, sample: str) -> str | None:
+    """`content_of` if it was computed and no weight has changed since; `sample` is today's `weights_fingerprint`."""
+    version, found = _contents.get(model, (None, None))
+    return found if version == (sample, editions(model)) else None
 
 
 def editions(model: Module) -> tuple:

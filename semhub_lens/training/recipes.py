@@ -190,9 +190,8 @@ def _encoded_plan(
 ) -> TrainingPlan:
     """Encode all views of training items, and only the first view of test items."""
     tests = sorted(i for part, indices in _drawn(items, split, TESTED).items() if part != "train" for i in indices)
-    trained = features(
-        encoder, [items[i] for i in split.train], views=views, folder=cache, seed=seed, progress=progress
-    )
+    seen = [items[i] for i in split.train]
+    trained = features(encoder, seen, views=views, folder=cache, seed=seed, progress=progress)
     whole = trained.new_zeros(len(items), *trained.shape[1:])
     whole[list(split.train)] = trained
     if tests:
@@ -233,10 +232,8 @@ def run_plan(
         settings: settings of the training.
         hidden: size of the projector's hidden layer.
         embeddings: vectors of one picture or clip.
-        joint: see `Shape`.
-        standardised: see `Shape`.
+        joint, standardised, rank: see `Shape`.
         codes: see `train`.
-        rank: see `Shape`.
         every: steps between checkpoints.
         judge: the language model for the tests, if it differs from `model` in dtype; None takes `model`.
         progress: whether to show a bar.
@@ -247,7 +244,6 @@ def run_plan(
     Example:
         >>> settings = TrainingSettings(steps=200)  # doctest: +SKIP
         >>> eyes, curve, tested = run_plan(model, plan, "runs", name="eyes", settings=settings)  # doctest: +SKIP
-        >>> tested.to_frame()  # doctest: +SKIP
     """
     for each in (model, judge or model):
         require_model(each)
@@ -270,8 +266,7 @@ def run_plan(
         every=every,
         progress=progress,
     )
-    curve_frame = curve.to_frame()
-    write_aside(folder / "curve.csv", lambda aside: curve_frame.to_csv(aside, index=False))
+    write_aside(folder / "curve.csv", lambda aside: curve.to_frame().to_csv(aside, index=False))
     save_projector(projector, card(model, plan, settings, name, curve), folder / f"{name}.safetensors")
     result = examine(judge or model, plan, projector)
     result.save(folder / EVALUATION)
@@ -299,11 +294,8 @@ def card(model: Model, plan: TrainingPlan, settings: TrainingSettings, name: str
     provenance = provenance_of(model)
     said = asdict(settings) | {"items": dict(plan.data), "trained items": len(plan.split.train)}
     said |= {"dtype": provenance.dtype, "last loss": float(curve.smooth[-1]), "data hash": curve.provenance.data_hash}
-    said |= {
-        "semhub_lens": provenance.semhub_lens,
-        "transformer_lens": provenance.transformer_lens,
-        "torch": torch.__version__,
-    }
+    said |= {"semhub_lens": provenance.semhub_lens, "transformer_lens": provenance.transformer_lens}
+    said |= {"torch": torch.__version__}
     fits = provenance.model, unembedding_hash(model), vocabulary_hash(model)
     return Card(name, plan.modality, plan.encoder, *fits, said)
 

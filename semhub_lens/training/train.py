@@ -231,7 +231,7 @@ def _identity(
     provenance = provenance_of(model)
     return fingerprint(
         [
-            content_of(model, anew=True),
+            content_of(model),
             provenance.dtype,
             provenance.device,
             training_set.hash,

@@ -12,11 +12,11 @@ from semhub_lens.lens.attribution import AttributionResult, direct_attribution
 from semhub_lens.lens.comparison import LensComparison, compare
 from semhub_lens.lens.language_tables import LanguageTable
 from semhub_lens.lens.logit_lens import LensResult, logit_lens
-from semhub_lens.model.facts import Model
+from semhub_lens.model.facts import Model, weights_of
 from semhub_lens.model.generation import Generation, generate
 from semhub_lens.model.hooking import HookFunction, Hooks, n_layers, residual_names
 from semhub_lens.model.readout import Readout
-from semhub_lens.model.weights import content_of
+from semhub_lens.model.weights import editions
 from semhub_lens.workbench.asked import Asked
 from semhub_lens.workbench.newest import Stop
 
@@ -116,7 +116,7 @@ class Bench:
         prompts = asked.prompts()
         if not all(prompts):
             raise SemhubError("Type a prompt." if len(prompts) == 1 else "One of the prompts is empty.")
-        watch, weights = _watching(self.model, stop), content_of(self.model, anew=True)
+        watch, weights = _watching(self.model, stop), (weights_of(self.model), editions(self.model))
         edits = [pair for one in asked.interventions for pair in one.hooks(self.model)]
         stop()
         changes = tuple((one, one.stamp()) for one in asked.interventions)

@@ -50,7 +50,17 @@ def test_the_order_of_rows_and_columns_the_shape_and_the_name_count_for_the_cont
     whole = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
     rows, columns = torch.arange(40).roll(7), torch.arange(30).roll(7)
     turns = torch.polar(torch.ones(40, 30), whole)
-    parts = [whole, whole[rows], whole[:, columns], whole.view(30, 40), whole.T, turns, turns.conj(), turns.real + 0j]
+    parts = [
+        whole,
+        -whole,
+        whole[rows],
+        whole[:, columns],
+        whole.view(30, 40),
+        whole.T,
+        turns,
+        turns.conj(),
+        turns.real + 0j,
+    ]
     seen = [contents_of_parts(w=part) for part in parts] + [contents_of_parts(v=whole), contents_of_parts(w=whole[:39])]
     assert len(set(seen)) == len(seen)
 

@@ -35,7 +35,7 @@ def test_a_model_is_the_same_after_a_pass_of_another_length(name, monkeypatch):
     for prompt in (SHORT, LONG, SHORT):
         found = shl.residual_stream(model, [prompt, prompt], **QUIET)
         vector.check(model)
-        assert (weights_of(model), content_of(model, anew=True), editions(model)) == before
+        assert (weights_of(model), content_of(model), editions(model)) == before
         with torch.no_grad():  # a pass of the user's own
             model(prompt.ids[None])
         vector.check(model)
