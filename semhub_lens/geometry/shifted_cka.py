@@ -74,7 +74,7 @@ def _shifted_cka(
     scale = float((sums[1] * sums[2]).sqrt())
     if not scale > 0:
         return torch.nan, torch.full((len(steps),), torch.nan)
-    null = _products_at_shifts(*waves, steps) if waves else torch.empty(0)
+    null = _products_at_shifts(waves[0], waves[1], steps) if waves else torch.empty(0)
     return float(sums[0]) / scale, (null / scale).float()
 
 

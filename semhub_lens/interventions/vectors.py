@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -92,8 +93,8 @@ class SteeringVector(Result):
         if not isinstance(source, Tensor | str | Path):
             raise SemhubError(f"Expected a tensor or the path of a file with one, got {type(source).__name__}.")
         tensor = source if isinstance(source, Tensor) else _only_tensor(user_path(source))
-        several = isinstance(layer, Iterable) and getattr(layer, "ndim", 1)
-        layers = list(layer) if several else [whole_number(layer, "layer=")]
+        listed = isinstance(layer, Iterable) and getattr(layer, "ndim", 1) > 0
+        layers = list(cast(Iterable[int], layer)) if listed else [whole_number(layer, "layer=")]
         rows = tensor[None] if tensor.ndim == 1 else tensor
         if rows.ndim != 2 or len(rows) != len(layers) or len({*map(int, layers)}) < len(layers):
             raise SemhubError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations, product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -213,7 +213,7 @@ def _require_contrast(sets: "TargetSets", quantities: Sequence[str]) -> None:
 def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     """The positions to read in every prompt."""
     if isinstance(read_at, str) or is_index(read_at):
-        wanted = [read_positions(prompt, read_at) for prompt in prompts]
+        wanted = [read_positions(prompt, cast(str | int, read_at)) for prompt in prompts]
         for prompt, positions in zip(prompts, wanted, strict=True):
             if len(positions) != 1:
                 raise SemhubError(
@@ -221,9 +221,10 @@ def positions(prompts: list[Prompt], read_at: str | int | Sequence[Sequence[int]
                     "use 'NAME:last', or list the positions."
                 )
         return wanted
-    if len(read_at) != len(prompts):
-        raise SemhubError(f"Expected positions for each of {len(prompts)} prompts, got {len(read_at)} lists.")
-    return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, read_at, strict=True)]
+    listed = cast(Sequence[Sequence[int]], read_at)
+    if len(listed) != len(prompts):
+        raise SemhubError(f"Expected positions for each of {len(prompts)} prompts, got {len(listed)} lists.")
+    return [tuple(read_positions(p, i)[0] for i in positions) for p, positions in zip(prompts, listed, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ BLOCK, DRAWN = 1 << 22, 16
 """The number of entries that are summed in double precision, or drawn, at a time; the size of torch's draws."""
 
 
-_origins: "WeakKeyDictionary[Model, tuple[str, int, str]]" = WeakKeyDictionary()
+_origins: "WeakKeyDictionary[Model, tuple[tuple, int, tuple]]" = WeakKeyDictionary()
 """For each drawn model: the weights that it was drawn from, the seed, and its own weights at that time."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -35,8 +35,10 @@ def keys(values: Keys, items: int, name: str) -> list[Key]:
     Raises:
         SemhubError: a number of entries other than `items`; neither strings nor integers, or both.
     """
-    listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
-    listed = [value.item() if isinstance(value, np.generic | Tensor) and not value.ndim else value for value in listed]
+    given: list[Any] = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
+    listed: list[Any] = [
+        value.item() if isinstance(value, np.generic | Tensor) and not value.ndim else value for value in given
+    ]
     if isinstance(values, str) or len(listed) != items:
         raise SemhubError(f"{name} must have one entry for each of the {items} items, got {len(listed)}.")
     kinds = {str if isinstance(value, str) else int if isinstance(value, int) else type(value) for value in listed}
