@@ -115,7 +115,9 @@ def verdict(
     if lost := int((~torch.isfinite(effect)).sum()):
         raise SemhubError(f"The effect has {lost} NaN or infinite entries; drop these items first.")
     if items < FEWEST_ITEMS:
-        raise SemhubError(f"A verdict needs at least {FEWEST_ITEMS} items (half choose the layer), got {layers, items}.")
+        raise SemhubError(
+            f"A verdict needs at least {FEWEST_ITEMS} items, because half choose the layer; got {layers, items}."
+        )
     choose, report = halves(items, seed)
     null = null_curves(draw, choose, seed=seed + 2, draws=draws)
     if null.shape[1] != layers:
