@@ -143,6 +143,12 @@ def test_a_page_is_plain_english(page):
     assert [*worn_out(PAGES[page]), *too_long(PAGES[page])] == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, *GENERATED])
+def test_no_line_of_a_page_is_lost(page):
+    """A line that starts with a percent sign is a comment of the page, so a wrapped "15 %" must not be cut."""
+    assert re.findall(r"^%.*$", BLOCKS.sub("", (ROOT / page).read_text(encoding="utf-8")), flags=re.MULTILINE) == []
+
+
 def test_what_the_command_line_and_errors_say_is_plain_english():
     assert len(said()) > 80
     assert {name: wrong for name, text in said().items() if (wrong := [*worn_out(text), *too_long(text)])} == {}
