@@ -125,8 +125,8 @@ def cka_null(
     r"""`debiased_cka` under random pairings in which no item keeps its partner.
 
     The items get a random order, and all partners move on by the same number of places. A random sample of these
-    numbers, without 0, gives an exact permutation test, and a Fourier transform finds all of them at once. Few items
-    get several orders.
+    numbers, without 0, gives an exact permutation test, and a Fourier transform finds all of them at once. Fewer items
+    than draws get several orders, and then the test is nearly exact.
 
     Raises:
         SemhubError: sets with other layers or items, fewer than two items, or no draws.

@@ -30,7 +30,7 @@ def shifts(n: int, seed: int, draws: int) -> Shifts:
     """Random pairings in which no item keeps its partner, the same at every layer: as few orders as hold the draws.
 
     Item `order[i]` gets the partner of item `order[i + step]`. With step 0, the steps of an order are a group, so a
-    permutation test with them is exact (Hemerik & Goeman 2018).
+    permutation test with one order is exact (Hemerik & Goeman 2018).
     """
     rng, found = generator(seed + 4), []
     while draws > 0:
