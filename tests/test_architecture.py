@@ -20,7 +20,8 @@ PLAN = re.compile(r"(?<=```text\n)base\n.*?(?=```)", re.DOTALL)
 """The drawn plan: the fenced text that begins with the lowest room."""
 HISTORY = {"changelog.md", "results.md"}
 """Pages that speak of other versions, or that a command writes."""
-PAGES = [ROOT / "README.md", *(p for p in DOCS.rglob("*.md") if p.name not in HISTORY and "_build" not in p.parts)]
+PAGES = sorted(p for p in DOCS.rglob("*.md") if p.name not in HISTORY and "_build" not in p.parts)
+PAGES.insert(0, ROOT / "README.md")
 LONGEST_LINE = 120
 IN_BACKTICKS = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 PATH = re.compile(r"(?:semhub_lens|tests|docs|notebooks)/[\w./]*|Makefile|pyproject\.toml|conftest\.py")

@@ -16,7 +16,7 @@ from proselint.tools import LintFile
 import links
 
 ROOT = Path(__file__).parent.parent
-GENERATED = {"docs/results.md", "docs/results/verdicts.md", "docs/models.md"}
+GENERATED = ["docs/models.md", "docs/results.md", "docs/results/verdicts.md"]
 PAGES = {name: text for name, text in links.pages().items() if name.endswith(".md") and name not in GENERATED}
 PAGES["docs/changelog.md"] = PAGES["docs/changelog.md"].partition("\n## 0.1.0")[0]
 ERRORS = {"SemhubError", "Unfit", "Missing", "Stopped"}
