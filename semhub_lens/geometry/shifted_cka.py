@@ -5,20 +5,21 @@ permuted, is the unbiased HSIC without further terms:
 
 $$\operatorname{HSIC}(K, M_\pi) = \frac{1}{n (n - 3)} \sum_{i \ne j} \tilde K_{ij} \tilde M_{\pi_i \pi_j}$$
 
-For any permutations, each costs $n^2$ look-ups. For shifts it is a cross-correlation, which a Fourier transform finds
-for all of them.
+For any permutations, each costs $n^2$ look-ups. For shifts it is a sum of cross-correlations, one for each pair of
+diagonals, and a Fourier transform finds all shifts at once. No Gram matrix is kept: some of its diagonals exist at a
+time.
 """
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.rng import generator
 
-ROWS = 256
-"""Rows of both Gram matrices that exist at a time."""
-COLUMNS = 256
-"""Columns of them that are Fourier transformed at a time."""
+DIAGONALS = 512
+"""Diagonals of both Gram matrices that exist at a time."""
+ROWS = 128
+"""Rows whose part of these diagonals is cut out of one product."""
 CONSTANT = 1e-6
 """States whose entries all differ by less than this share of the largest entry differ only by rounding."""
 
@@ -60,22 +61,27 @@ def cka_and_null(
 def _shifted_cka(
     x: Float[Tensor, "item d_model"], y: Float[Tensor, "item other"], steps: Int[Tensor, " step"]
 ) -> tuple[float, Float[Tensor, " step"]]:
-    """CKA of centred states, and CKA at each step; a block of rows of both Gram matrices exists at a time."""
+    r"""CKA of centred states, and CKA at each step.
+
+    With $a_\delta(i) = \tilde K_{i, i + \delta}$ and $b_\delta$ likewise, indices modulo n, the product at step s is
+    $\sum_\delta \sum_i a_\delta(i) b_\delta(i + s)$. The Gram matrices are symmetric, so the diagonals $\delta$ and
+    $n - \delta$ have the same correlations, and one of them is computed.
+    """
     n, sums = len(x), torch.zeros(3, dtype=torch.float64)
     grams = [(rows, _shift(rows)) for rows in (x, y)]
-    waves = [torch.empty(n, n // 2 + 1, dtype=torch.complex64) for _ in grams] if len(steps) else []
-    for first in range(0, n, ROWS):
-        rows = slice(first, first + ROWS)
-        parts = [_gram_rows(gram, shift, rows) for gram, shift in grams]
-        for wave, part in zip(waves, parts, strict=False):
-            torch.fft.rfft(part, out=wave[rows])
-        products = (parts[0] * parts[1]).sum(1), *(part.square_().sum(1) for part in parts)
-        sums += torch.stack(products).double().sum(1)
+    waves = torch.zeros(n // 2 + 1, dtype=torch.complex128)
+    for diagonals in torch.arange(1, n // 2 + 1).split(DIAGONALS):
+        twice = torch.where(2 * diagonals < n, 2.0, 1.0)  # the diagonal in the middle is its own mirror image
+        a, b = (_diagonals(rows, shift, diagonals) for rows, shift in grams)
+        if len(steps):
+            product = torch.fft.rfft(a).conj() * torch.fft.rfft(b)
+            waves += (product * twice[:, None]).sum(0)
+        products = (a * b).sum(1), a.square_().sum(1), b.square_().sum(1)
+        sums += torch.stack(products).double() @ twice.double()
     scale = float((sums[1] * sums[2]).sqrt())
     if not scale > 0:
         return torch.nan, torch.full((len(steps),), torch.nan)
-    null = _products_at_shifts(waves[0], waves[1], steps) if waves else torch.empty(0)
-    return float(sums[0]) / scale, (null / scale).float()
+    return float(sums[0]) / scale, (torch.fft.irfft(waves, n=n)[steps] / scale).float()
 
 
 def _shift(rows: Float[Tensor, "item d_model"]) -> Float[Tensor, " item"]:
@@ -85,40 +91,24 @@ def _shift(rows: Float[Tensor, "item d_model"]) -> Float[Tensor, " item"]:
     return ((sums - sums.sum() / (2 * (n - 1))) / (n - 2)).float()
 
 
-def _gram_rows(
-    states: Float[Tensor, "item d_model"], shift: Float[Tensor, " item"], rows: slice
-) -> Float[Tensor, "row item"]:
-    """Some rows of the U-centred Gram matrix, whose diagonal is zero."""
-    part = (states[rows] @ states.T).sub_(shift[rows, None]).sub_(shift)
-    part.diagonal(rows.start).zero_()
-    return part
+def _diagonals(
+    states: Float[Tensor, "item d_model"], shift: Float[Tensor, " item"], diagonals: Int[Tensor, " diagonal"]
+) -> Float[Tensor, "diagonal item"]:
+    """Neighbouring diagonals of the U-centred Gram matrix, which go on at its first column."""
+    n, count, first = len(states), len(diagonals), int(diagonals[0])
+    found = torch.empty(count, n)
+    for rows in torch.arange(n).split(ROWS):
+        start, width = int(rows[0]), len(rows) + count - 1
+        own, columns = slice(start, start + len(rows)), _around(start + first, width, n)
+        product = (states[own] @ states[columns].T).sub_(shift[own, None]).sub_(shift[columns])
+        found[:, own] = product.as_strided((count, len(rows)), (1, width + 1))  # entry [row, row + diagonal]
+    return found
 
 
-def _products_at_shifts(
-    a: Complex[Tensor, "item half"], b: Complex[Tensor, "item half"], steps: Int[Tensor, " step"]
-) -> Float[Tensor, " step"]:
-    r"""$\sum_{ij} A_{ij} B_{i+s, j+s}$ of two matrices whose rows are Fourier transformed.
-
-    It is the diagonal of their cross-correlation. With the transforms $\hat A$ and $\hat B$ over both axes, its own
-    transform at $w$ is the sum of $\overline{\hat A_{uv}} \hat B_{uv}$ over $u + v = w$, so all steps together cost
-    $n^2 \log n$.
-    """
-    n, half = a.shape
-    sums = torch.zeros(n, dtype=torch.complex128)
-    for first in range(0, half, COLUMNS):
-        both = (torch.fft.fft(wave[:, first : first + COLUMNS].contiguous().T.contiguous()) for wave in (a, b))
-        product = next(both).conj() * next(both)
-        columns = torch.arange(first, first + len(product))
-        product[(columns > 0) & (2 * columns < n)] *= 2  # the other half has the conjugates of these
-        sums += _diagonal_sums(product).roll(first)
-    return torch.fft.ifft(sums).real[steps] / n
-
-
-def _diagonal_sums(rows: Complex[Tensor, "row item"]) -> Complex[Tensor, " item"]:
-    """The sum of the rows, row k moved on by k places."""
-    count, n = rows.shape
-    wide = torch.cat([rows[:, n - count :], rows], dim=1)
-    return wide.as_strided((count, n), (n + count - 1, 1), count).sum(0)
+def _around(first: int, count: int, n: int) -> slice | Int[Tensor, " place"]:
+    """So many places of n from the first on, which go on at the beginning; a slice is not copied."""
+    first %= n
+    return slice(first, first + count) if first + count <= n else torch.arange(first, first + count) % n
 
 
 def _centred(states: Float[Tensor, "item d_model"]) -> tuple[Float[Tensor, "item d_model"], bool]:

@@ -389,7 +389,7 @@ def test_alignment_and_its_nulls_equal_the_naive_definitions_however_the_work_is
     monkeypatch.setattr(alignment, "ROWS", rows)
     monkeypatch.setattr(alignment, "GATHERED", 2 * 25 * rows)
     monkeypatch.setattr(shifted_cka, "ROWS", rows)
-    monkeypatch.setattr(shifted_cka, "COLUMNS", min(rows, 256))
+    monkeypatch.setattr(shifted_cka, "DIAGONALS", min(rows, 256))
     monkeypatch.setattr(importlib.import_module("semhub_lens.geometry.similarity"), "CHUNK", 25 * 25 * 3)
     found = similarity(a, b, measures=["cka", "neighbours"], draws=6)
     own, cka_null, common_null = torch.arange(25), partners(25, 0, 6), alignment.pairings(25, 0, 6)
