@@ -37,7 +37,7 @@ def logits(
 
 
 def logit_scale(model: Model) -> float:
-    """The factor by which the model multiplies its logits (Cohere, Granite); 1.0 if it does something else or nothing."""
+    """The factor by which the model multiplies its logits (Cohere, Granite), or 1.0; a soft cap is none."""
     probe = torch.tensor([-4.0, 1.0, 64.0])
     ratios = output_transform(model, probe) / probe
     factor = float(ratios[1])
