@@ -231,7 +231,7 @@ def _by_head(
 ) -> Float[Tensor, "head token"]:
     """The contribution of each head of a block to tokens; `seen` has the state before it and its attention's output.
 
-    A norm after attention is linear at a fixed scale. The output shows which norm the block has, if any.
+    A norm after attention is linear at a fixed scale. The output shows which norm or factor the block has, if any.
     """
     part = model.blocks[block]
     try:
@@ -242,7 +242,9 @@ def _by_head(
     whole = heads.sum(0) + (0 if bias is None else bias.detach().double().cpu())
     before, added = (one.double() for one in seen)
 
-    maps = [lambda rows: rows, *(_norm(getattr(part, name)) for name in BEHIND if hasattr(part, name))]
+    factor = whole @ added / (whole @ whole)  # 1, or that of a model that scales what its blocks write (Granite)
+    maps = [lambda rows: rows, lambda rows: factor * rows]
+    maps += [_norm(getattr(part, name)) for name in BEHIND if hasattr(part, name)]
     norm = min(maps, key=lambda one: float((one(whole[None])[0].double() - added).norm()))
     off = float((norm(whole[None])[0].double() - added).norm())
     if off > 0.02 * float(added.norm()) + 8 * torch.finfo(model.W_U.dtype).eps * float(before.norm()):

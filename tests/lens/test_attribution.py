@@ -117,6 +117,20 @@ def test_parts_are_on_the_scale_of_the_logits(kind, monkeypatch):
     assert (found.unexplained.abs().max() < 1e-4) == (kind != "Gemma2")
 
 
+def test_heads_are_scaled_like_what_their_block_writes(monkeypatch):
+    """Granite adds a fraction of attention's output to the residual stream."""
+    monkeypatch.setitem(models.HOSTS, "Granite", ("Granite", LIKE_LLAMA | {"residual_multiplier": 0.25}))
+    model, ids, kept = models.host("Granite"), torch.tensor([5, 9, 17, 30]), []
+    found = shl.direct_attribution(model, ids, token=[7, 40], by_head=1)
+    model.run_with_hooks(ids[None], fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: kept.append(z[0, -1]))])
+    final = shl.residual_stream(model, shl.Prompt(ids), progress=False)[-1, 0]
+    (norm,) = [one for name, one in model.original_model.named_modules() if name.endswith("model.norm")]
+    towards = model.W_U[:, [7, 40]] * (norm.weight / (final.square().mean() + norm.variance_epsilon).sqrt())[:, None]
+    wanted = 0.25 * torch.einsum("hd,hdm,mt->th", kept[0].reshape(4, 8), model.blocks[1].attn.W_O, towards)
+    assert torch.allclose(found.heads[:, 0], wanted.detach(), atol=1e-5) and wanted.abs().max() > 1e-2
+    assert torch.allclose(found.heads.sum(-1), found.attention[:, [1]], atol=1e-5)
+
+
 def test_heads_that_do_not_sum_are_refused(tiny_model):
     edit = shl.at(1, shl.hooks.add(torch.ones(32)), site="attn_out")
     shl.direct_attribution(tiny_model, TEXT, token=7, by_head=[0, 2], hooks=edit)
