@@ -5,9 +5,9 @@ the final norm's scale s fixed at its value for h, a written vector c contribute
 
 $$\operatorname{logit}_t(c) = \frac{g \odot (c - \bar c)}{s} \cdot W_U[t]$$
 
-($\bar c$ only if the norm centres). The biases of norm and unembedding are a separate part. The rest of the logit (a
-soft cap, inputs between blocks, rounding) is `unexplained`. The output of attention is the sum of its heads,
-$a_\ell = \sum_h z_h W_O^h + b_O$; the scale of a norm after them is fixed too.
+($\bar c$ only if the norm centres), times the model's logit scale (Cohere, Granite). The biases of norm and unembedding
+are a separate part. The rest of the logit (a soft cap, inputs between blocks, rounding) is `unexplained`. The output of
+attention is the sum of its heads, $a_\ell = \sum_h z_h W_O^h + b_O$; the scale of a norm after them is fixed too.
 
 Source: Elhage et al. 2021; Wang et al. 2023 (direct logit attribution).
 """
@@ -34,6 +34,7 @@ from semhub_lens.inputs.tokens import printable, token_id
 from semhub_lens.model.capture import Capture, prompt_states
 from semhub_lens.model.facts import Model, provenance_of
 from semhub_lens.model.hooking import Hooks, hook_names, n_layers, require_hooks, site_name
+from semhub_lens.model.products import logit_scale
 from semhub_lens.model.readout import Readout, output_size
 from semhub_lens.model.resolve import one_prompt
 from semhub_lens.model.weights import present, unembedding, unembedding_bias
@@ -177,11 +178,12 @@ def direct_attribution(
     logits = readout(final[None])[0].cpu()
     ids = [int(logits.argmax())] if asked is None else asked
     gain, bias = _frozen(readout.normed, final)
-    columns = unembedding(model, device="cpu")[:, ids].detach().double().cpu()
+    scale = logit_scale(model)
+    columns = unembedding(model, device="cpu")[:, ids].detach().double().cpu() * scale
     towards = gain(columns.T)
     constant = bias @ columns
     if (added := unembedding_bias(model)) is not None:
-        constant = constant + added[ids].detach().double().cpu()
+        constant = constant + added[ids].detach().double().cpu() * scale
     parts = [(part.double() @ towards.T).T.float() for part in (states[:1], attention, mlp)]
     with present(*(model.blocks[block] for block in split)):
         heads = [
@@ -229,7 +231,7 @@ def _by_head(
 ) -> Float[Tensor, "head token"]:
     """The contribution of each head of a block to tokens; `seen` has the state before it and its attention's output.
 
-    A norm after attention is linear at a fixed scale. The output shows which norm the block has, if any.
+    A norm after attention is linear at a fixed scale. The output shows which norm or factor the block has, if any.
     """
     part = model.blocks[block]
     try:
@@ -240,7 +242,9 @@ def _by_head(
     whole = heads.sum(0) + (0 if bias is None else bias.detach().double().cpu())
     before, added = (one.double() for one in seen)
 
-    maps = [lambda rows: rows, *(_norm(getattr(part, name)) for name in BEHIND if hasattr(part, name))]
+    factor = whole @ added / (whole @ whole)  # 1, or that of a model that scales what its blocks write (Granite)
+    maps = [lambda rows: rows, lambda rows: factor * rows]
+    maps += [_norm(getattr(part, name)) for name in BEHIND if hasattr(part, name)]
     norm = min(maps, key=lambda one: float((one(whole[None])[0].double() - added).norm()))
     off = float((norm(whole[None])[0].double() - added).norm())
     if off > 0.02 * float(added.norm()) + 8 * torch.finfo(model.W_U.dtype).eps * float(before.norm()):

@@ -234,16 +234,18 @@ def _left_padding(model: Model) -> Fact:
 
 
 def _cache(model: Model) -> Fact:
-    long = _long(model)
-    mask = torch.ones(1, len(long), dtype=torch.bool)
     if new_cache(model, 1) is None:
         return Fact(torch.inf, 0.0, reason="the model takes no key-value cache")
+    long = _long(model)[None]
+    texts = [long, long[:, :2]]  # the second begins with one token, like a step, and is behind another text
     with _final_states(model) as states:
-        alone = states(long[None])
+        alone = [states(tokens) for tokens in texts]
         try:
-            return _fact(_decoded(model, states, long[None], mask, cached=True), alone, _dtype(model))
+            steps = [_decoded(model, states, each, torch.ones_like(each) > 0, cached=True) for each in texts]
         except IMPOSSIBLE as error:
             return Fact(torch.inf, 0.0, reason=str(error))
+    facts = [_fact(*pair, _dtype(model)) for pair in zip(steps, alone, strict=True)]
+    return max(facts, key=lambda fact: fact.error)
 
 
 def _decoded(model: Model, states: States, tokens: Tensor, mask: Tensor, *, cached: bool) -> Tensor:

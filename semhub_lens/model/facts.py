@@ -20,7 +20,7 @@ from semhub_lens.base.fingerprints import values_fingerprint, weights_fingerprin
 from semhub_lens.base.foreign import is_processed
 from semhub_lens.base.results import Provenance, same_weights
 from semhub_lens.model import weights
-from semhub_lens.model.prefix import whole_cache
+from semhub_lens.model.prefix import forget_states, whole_cache
 
 try:
     from transformer_lens import HookedTransformer as _Hooked
@@ -154,6 +154,7 @@ def new_cache(model: Model, rows: int) -> Any:
         return TransformerLensKeyValueCache.init_cache(model.cfg, input_device(model), rows)
     from transformers import DynamicCache
 
+    forget_states(model.original_model)
     return DynamicCache(config=model.original_model.config) if _cache_name(model) else None
 
 

@@ -13,6 +13,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
+KEPT = "conv1d_state"
+"""Where the recurrent blocks of RecurrentGemma keep a state between passes, beside the cache."""
+
 
 class SharedEntry:
     """A layer's prefix as a `HookedTransformer` reads it."""
@@ -56,6 +59,16 @@ def whole_cache(config: Any, n_layers: int) -> DynamicCache | None:
     layers = DynamicCache(config=config).layers
     attention = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     return DynamicCache() if attention and len(layers) == n_layers else None
+
+
+def forget_states(inner: Any) -> None:
+    """Let a Hugging Face model begin a text with a new cache, whatever ran before.
+
+    A first pass of one token would go on from the states that blocks have kept from another text.
+    """
+    for part in inner.modules():
+        if KEPT in vars(part):
+            setattr(part, KEPT, None)
 
 
 def shared_prefix(cache: Any, columns: int) -> Any:

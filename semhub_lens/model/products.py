@@ -36,6 +36,14 @@ def logits(
     return output_transform(model, made).float()
 
 
+def logit_scale(model: Model) -> float:
+    """The factor by which the model multiplies its logits (Cohere, Granite), or 1.0; a soft cap is none."""
+    probe = torch.tensor([-4.0, 1.0, 64.0])
+    ratios = output_transform(model, probe) / probe
+    factor = float(ratios[1])
+    return factor if torch.allclose(ratios, torch.full_like(ratios, factor), rtol=1e-5, atol=0.0) else 1.0
+
+
 def _written(model: Model, states: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor) -> Tensor:
     """The same logits, in the caller's memory; the transform takes a few rows at a time, as it copies them."""
     rows = states.flatten(0, -2)

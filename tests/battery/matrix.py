@@ -46,7 +46,7 @@ Hugging Face's own.
 
 def cell(found: dict[str, str]) -> str:
     """One word for a family, with what is not plainly right."""
-    load = found.pop("load").split(" To continue,")[0].split(" Take ")[0]
+    load = re.split(" (?:To continue,|Take|Use) ", found.pop("load"))[0]
     if re.search("is not currently supported|Could not determine supported architecture", load):
         return "refused: transformer-lens has none"
     if load != "right":

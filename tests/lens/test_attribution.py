@@ -94,6 +94,43 @@ def test_heads_behind_a_norm_sum_to_their_attention_and_a_bias_stands_beside_the
         assert torch.allclose(found.beside_heads[:, block], wanted, atol=1e-4) and wanted.abs().min() > 1e-2
 
 
+LIKE_LLAMA = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
+SCALED = {
+    "Granite": ({"logits_scaling": 8.0}, 1 / 8),
+    "Cohere": ({"logit_scale": 0.0625}, 1 / 16),
+    "FalconH1": ({"lm_head_multiplier": 0.3, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_state": 8}, 0.3),
+    "Gemma2": ({"final_logit_softcapping": 3.0, "head_dim": 16}, 1.0),
+}
+"""Kinds of models with their options, and the factor of their logits; a soft cap is none."""
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_parts_are_on_the_scale_of_the_logits(kind, monkeypatch):
+    options, factor = SCALED[kind]
+    monkeypatch.setitem(models.HOSTS, kind, (kind, LIKE_LLAMA | options))
+    model, ids = models.host(kind, pad_token_id=0), torch.tensor([5, 9, 17, 30])
+    found = shl.direct_attribution(model, ids, token=[7, 40])
+    final = shl.residual_stream(model, shl.Prompt(ids), progress=False)[-1]
+    whole = factor * (shl.Readout(model).normed(final) @ model.W_U[:, [7, 40]])[0].detach()
+    parts = found.embedding + found.attention.sum(1) + found.mlp.sum(1) + found.bias
+    assert torch.allclose(parts, whole, atol=1e-5) and whole.abs().min() > 1e-2
+    assert (found.unexplained.abs().max() < 1e-4) == (kind != "Gemma2")
+
+
+def test_heads_are_scaled_like_what_their_block_writes(monkeypatch):
+    """Granite adds a fraction of attention's output to the residual stream."""
+    monkeypatch.setitem(models.HOSTS, "Granite", ("Granite", LIKE_LLAMA | {"residual_multiplier": 0.25}))
+    model, ids, kept = models.host("Granite"), torch.tensor([5, 9, 17, 30]), []
+    found = shl.direct_attribution(model, ids, token=[7, 40], by_head=1)
+    model.run_with_hooks(ids[None], fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: kept.append(z[0, -1]))])
+    final = shl.residual_stream(model, shl.Prompt(ids), progress=False)[-1, 0]
+    (norm,) = [one for name, one in model.original_model.named_modules() if name.endswith("model.norm")]
+    towards = model.W_U[:, [7, 40]] * (norm.weight / (final.square().mean() + norm.variance_epsilon).sqrt())[:, None]
+    wanted = 0.25 * torch.einsum("hd,hdm,mt->th", kept[0].reshape(4, 8), model.blocks[1].attn.W_O, towards)
+    assert torch.allclose(found.heads[:, 0], wanted.detach(), atol=1e-5) and wanted.abs().max() > 1e-2
+    assert torch.allclose(found.heads.sum(-1), found.attention[:, [1]], atol=1e-5)
+
+
 def test_heads_that_do_not_sum_are_refused(tiny_model):
     edit = shl.at(1, shl.hooks.add(torch.ones(32)), site="attn_out")
     shl.direct_attribution(tiny_model, TEXT, token=7, by_head=[0, 2], hooks=edit)

@@ -236,6 +236,32 @@ def test_a_cache_that_stays_empty_is_not_used(tiny_model, monkeypatch):
     torch.testing.assert_close(slow.values, shl.patch_grid(models.tiny(), *pair, metric, progress=False).values)
 
 
+def test_one_token_is_continued_as_if_no_other_text_had_run_before():
+    """Some blocks of RecurrentGemma keep a state beside the cache, which a first pass of one token would go on from."""
+    model, row = models.host("recurrent_gemma"), [40]
+    for _ in range(2):
+        result = continued(model, Prompt.from_ids(row, bos=False))
+        assert result.token_ids == (alone(model, row),) and result.provenance.notes == ()
+        continued(model, PROMPTS[2])
+
+
+def test_a_cache_that_is_wrong_behind_a_first_pass_of_one_token_is_not_used(monkeypatch):
+    """Such a pass looks like a step: here it leaves other values than a longer one."""
+    model, update, row = models.tiny("bridge"), DynamicLayer.update, [40]
+
+    def once(layer, keys, values, *given, **named):
+        first = not layer.is_initialized and keys.shape[2] == 1
+        kept = update(layer, keys, values, *given, **named)
+        if first:
+            layer.values = -layer.values
+        return kept
+
+    monkeypatch.setattr(DynamicLayer, "update", once)
+    fact, result = checks.cache(model), continued(model, Prompt.from_ids(row, bos=False))
+    assert not fact.holds and result.token_ids == (alone(model, row),)
+    assert result.provenance.notes == (f"no cache: cached steps are off by {fact.error:.2g}",)
+
+
 def test_runs_say_that_they_took_prompts_of_equal_length():
     model = models.host("gemma3_both_ways")
     words, said = [[5, 6]] * len(PROMPTS), ("batches of equal length",)
