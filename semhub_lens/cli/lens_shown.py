@@ -121,7 +121,8 @@ def _hues(result: LensResult) -> dict[str, str]:
 
 
 def _key(hues: dict[str, str], shades: bool) -> Text | None:
-    parts: list[Any] = [part for name, colour in hues.items() for part in (("■ ", colour), f"{name}{' script' * (name in TELLING)}  ")]
+    told = {name: f"{name} script" if name in TELLING else name for name in hues}
+    parts: list[Any] = [part for name, colour in hues.items() for part in (("■ ", colour), f"{told[name]}  ")]
     parts += [("no colour: unknown or shared  ", "dim")] * bool(hues) + [(SHADES, "dim")] * shades
     return Text.assemble(*parts) if parts else None
 

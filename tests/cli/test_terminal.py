@@ -226,5 +226,10 @@ def test_colours_are_read_on_light_and_on_dark_terminals(ground):
 def test_a_token_of_no_known_language_is_told_by_its_script_but_has_no_language_in_json():
     hindi = planted_lens(["a"], layers=3, k=2, words={"en": ["sky"], "unknown": ["आकाश", "12"]})
     assert "devanagari script" in lens_table(hindi, 200).caption.plain
-    told = {entry["token"]: entry["language"] for row in json.loads(lens_json(hindi, None))["top"] for cell in row for entry in cell}
+    told = {
+        entry["token"]: entry["language"]
+        for row in json.loads(lens_json(hindi, None))["top"]
+        for cell in row
+        for entry in cell
+    }
     assert told["आकाश"] is None

@@ -305,14 +305,16 @@ def test_an_intervention_is_asked_once_its_words_are_filled_in(notebook):
     asked(notebook)
     add(notebook, "steer")
     said = "getComputedStyle(root.querySelector('.change .note')).display"
-    assert notebook.js(said) == "inline"
+    assert notebook.js(said) == "block"
     write(notebook, ".change [aria-label='towards']", "two")
     assert asked(notebook)["interventions"] == [] and len(notebook.js("window.sent")) == 1
     write(notebook, ".change [aria-label='away from']", "five")
     (made,) = asked(notebook)["interventions"]
     assert made["strength"] == 1 and len(notebook.js("window.sent")) == 2
     assert notebook.js(said) == "none"
-    notebook.js("(e => { e.value = ''; e.dispatchEvent(new Event('input')); })(root.querySelectorAll('.change input')[1])")
+    notebook.js(
+        "(e => { e.value = ''; e.dispatchEvent(new Event('input')); })(root.querySelectorAll('.change input')[1])"
+    )
     assert asked(notebook)["interventions"] == []
 
 
@@ -367,7 +369,8 @@ def test_a_language_keeps_its_colour_from_answer_to_answer(notebook):
         first, second = order
         return planted_lens(["a"] * 8, layers=6, seed=2, like=lambda layer, pos: first if pos < 6 else second)
 
-    chips = "Object.fromEntries([...root.querySelectorAll('.entry')].map(e => [e.textContent, e.firstChild.style.background]))"
+    chip = "e => [e.textContent, e.firstChild.style.background]"
+    chips = f"Object.fromEntries([...root.querySelectorAll('.entry')].map({chip}))"
     found = []
     for one in (lens("es", "zh"), lens("zh", "ar")):
         notebook.js(f"model.set('pages', [{as_json(as_json(contents(one)))}])")

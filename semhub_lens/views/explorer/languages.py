@@ -70,4 +70,5 @@ def leading(result: LensResult) -> dict[int, str]:
 
 
 def _one_hot(values: list[str], names: list[str]) -> Float[Tensor, "token group"]:
-    return torch.tensor([[value == name for name in names] for value in values]).float().reshape(len(values), len(names))
+    rows = [[value == name for name in names] for value in values]
+    return torch.tensor(rows).float().reshape(len(values), len(names))

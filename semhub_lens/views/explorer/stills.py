@@ -163,6 +163,7 @@ def _hues(result: LensResult) -> dict[int, Colour]:
 
 
 def _key(result: LensResult) -> str:
-    names = ("blue", "orange", "green", "purple", "brown", "olive")
-    found = [f"{names[place]} {name}{' script' * (name in TELLING)}" for name, place in _places(result).items() if place < 4]
-    return ", ".join(found)
+    colours = ("blue", "orange", "green", "purple")
+    names = list(_places(result))[: len(colours)]
+    told = [f"{name} script" if name in TELLING else name for name in names]
+    return ", ".join(f"{colour} {name}" for colour, name in zip(colours, told, strict=False))
