@@ -43,7 +43,7 @@ def escape(text: str) -> str:
     return html.escape(harmless(text), quote=False).replace("%{", "&#37;{").replace("$", "&#36;")
 
 
-def number(value: float, form: str) -> str:
+def number(value: int | float, form: str) -> str:
     """A number for people: with a minus sign, and without a sign if it is rounded to 0."""
     text = f"{value:{form}}"
     if not text.startswith("-"):
