@@ -16,10 +16,11 @@ from rich.text import Text
 from semhub_lens.cli.options import cell
 from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.languages import TELLING, leading, ordered
 
-HUES = ("#4f8fe0", "#d9821a", "#1aa577", "#c26ab4", "#c96a50", "#a59c2c")
-"""Colours of languages, English first, then by share; mid-tones, for light and dark terminals."""
-OTHERS = "#8b80b0"
+HUES = ("#2675d9", "#ab6614", "#158661", "#b64ea6", "#bf573b", "#7f7822")
+"""The page's colours in its order, as mid-tones that are read on light and on dark terminals."""
+OTHERS = "#7b6ea5"
 SHADES = "bold: above 50 %, dim: below 10 %"
 LEFT_TO_RIGHT = "\u200e"
 """A mark without width, after which text is written from the left."""
@@ -50,7 +51,7 @@ def lens_table(result: LensResult, width: int, colours: bool = True, shades: boo
     table.add_column("layer", justify="right", style="dim")
     for pos in shown:
         table.add_column(cell(result.labels[pos]), max_width=WIDEST_CELL, no_wrap=True)
-    main = _main_languages(result)
+    main = leading(result) if result.languages else {}
     for layer in reversed(range(layers)):
         row = []
         for pos in shown:
@@ -62,7 +63,7 @@ def lens_table(result: LensResult, width: int, colours: bool = True, shades: boo
 
 def lens_json(result: LensResult, page: Path | None) -> str:
     """The lens as one JSON object in ASCII; undefined values are null."""
-    main = _main_languages(result)
+    main = {token: name for token, name in leading(result).items() if name in result.languages}
     text = dict(result.vocabulary)
     cells = [
         [
@@ -110,30 +111,18 @@ def _fitting(labels: tuple[str, ...], strings: list[list[list[str]]], width: int
     return range(first, len(labels))
 
 
-def _main_languages(result: LensResult) -> dict[int, str]:
-    """The language of each listed token, if one language has at least half of its mass."""
-    if result.token_languages is None:
-        return {}
-    share, which = result.token_languages.max(1)
-    named = zip(result.vocabulary, share.tolist(), which.tolist(), strict=True)
-    return {
-        token: result.languages[i] for (token, _), most, i in named if most >= 0.5 and result.languages[i] != UNKNOWN
-    }
-
-
 def _hues(result: LensResult) -> dict[str, str]:
-    """A colour for every language that leads a cell: English first, then by number of cells."""
-    main = _main_languages(result)
-    found: dict[str, int] = {}
-    for token in result.top_ids[..., 0].flatten().tolist():
-        if token in main:
-            found[main[token]] = found.get(main[token], 0) + 1
-    order = sorted(found, key=lambda name: (name != "en", -found[name]))
-    return {name: HUES[i] if i < len(HUES) else OTHERS for i, name in enumerate(order)}
+    """A colour for every language that leads a cell, in the order of the page's colours."""
+    if not result.languages:
+        return {}
+    main, places = leading(result), [name for name in ordered(result)[0] if name != UNKNOWN]
+    led = {main.get(token) for token in result.top_ids[..., 0].flatten().tolist()}
+    return {name: HUES[i] if i < len(HUES) else OTHERS for i, name in enumerate(places) if name in led}
 
 
 def _key(hues: dict[str, str], shades: bool) -> Text | None:
-    parts: list[Any] = [part for name, colour in hues.items() for part in (("■ ", colour), f"{name}  ")]
+    told = {name: f"{name} script" if name in TELLING else name for name in hues}
+    parts: list[Any] = [part for name, colour in hues.items() for part in (("■ ", colour), f"{told[name]}  ")]
     parts += [("no colour: unknown or shared  ", "dim")] * bool(hues) + [(SHADES, "dim")] * shades
     return Text.assemble(*parts) if parts else None
 

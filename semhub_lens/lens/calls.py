@@ -26,9 +26,14 @@ def call_of(given: OnePrompt, prompt: Prompt | None, norm: str, own: Mapping[str
 def entries_to_read(layers: Sequence[int], last: int) -> tuple[int, ...]:
     """Residual entries in their order, including the last."""
     wanted = [whole_number(layer, "A layer") for layer in layers]
-    if not wanted or any(not -last - 1 <= layer <= last for layer in wanted):
-        raise SemhubError(f"layers= takes residual entries 0 to {last} (negative from the end), got {wanted}.")
+    beyond = [layer for layer in wanted if not -last - 1 <= layer <= last]
+    if beyond or not wanted:
+        raise SemhubError(f"layers= takes residual entries 0 to {last} (negative from the end), got {_few(beyond)}.")
     return tuple(sorted({layer % (last + 1) for layer in wanted} | {last}))
+
+
+def _few(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} and {len(numbers) - 1} others" if len(numbers) > 6 else str(list(numbers))
 
 
 def tokens_to_keep(top_k: int | None, d_vocab: int) -> int:

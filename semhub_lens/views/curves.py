@@ -17,7 +17,17 @@ from semhub_lens.geometry.similarity import SimilarityResult
 from semhub_lens.lens.language_mass import MassResult
 from semhub_lens.lens.targets import TargetResult
 from semhub_lens.model.translators import Translators
-from semhub_lens.views.style import GRID, NULL_COLOUR, PALETTE, VERDICT_COLOURS, band, escape, finish, layer_axis
+from semhub_lens.views.style import (
+    GRID,
+    NULL_COLOUR,
+    PALETTE,
+    VERDICT_COLOURS,
+    band,
+    escape,
+    finish,
+    layer_axis,
+    number,
+)
 
 AXES = {"cosine": "pairs above non-pairs (cosine)", "share": "retrieval and alignment"}
 """Panels of the similarity figure by the axes of its measures, and their titles."""
@@ -52,12 +62,12 @@ def similarity_figure(result: SimilarityResult) -> go.Figure:
     if "effect" in result.measures:
         figure.add_trace(_null_band(x, result.null, "null of D, 95 %"), 1, 1)
         figure.add_trace(band(x, result.low.tolist(), result.high.tolist(), PALETTE[0], "D, 95 %"), 1, 1)
-    for number, name in enumerate(result.measures):
+    for place, name in enumerate(result.measures):
         column = 1 + axes.index(MEASURES[name].axis)
         curves = list(result.curves(name).items())
         for label, curve in curves[:1] if name == "effect" else curves:  # the null of D is a band
             dash = "solid" if label == curves[0][0] else "dash"
-            figure.add_trace(_line(x, curve, PALETTE[number % len(PALETTE)], label, dash), 1, column)
+            figure.add_trace(_line(x, curve, PALETTE[place % len(PALETTE)], label, dash), 1, column)
     finish(figure, title="Similarity of paired states", note=result.provenance.line(), height=430)
     figure.update_xaxes(**layer_axis(len(x)))
     return figure
@@ -92,9 +102,9 @@ def target_figure(result: TargetResult) -> go.Figure:
 def translators_figure(result: Translators) -> go.Figure:
     """Held-out KL to the final distribution by layer and group: the plain lens dashed, the translated one solid."""
     figure, layers = go.Figure(), len(result.bias)
-    for number, (group, means) in enumerate(result.by_group().items()):
+    for place, (group, means) in enumerate(result.by_group().items()):
         for name, curve, dash in zip(("plain", "translated"), means[:, :-1], ("dash", "solid"), strict=True):
-            colour = PALETTE[number % len(PALETTE)]
+            colour = PALETTE[place % len(PALETTE)]
             figure.add_trace(_line(list(range(layers)), curve, colour, f"{group}, {name}", dash))
     finish(figure, title=f"{escape(result.name)}: held-out KL", note=result.provenance.line())
     figure.update_xaxes(**layer_axis(layers))
@@ -110,10 +120,10 @@ def mass_figure(result: MassResult) -> go.Figure:
     figure = go.Figure()
     small = [i for i in range(mass.shape[1]) if float(mass[:, i].max()) < 0.02]
     shown = [i for i in range(mass.shape[1]) if i not in small]
-    for number, i in enumerate(shown):
+    for place, i in enumerate(shown):
         name = result.languages[i]
         unknown = name == "unknown"
-        colour = NULL_COLOUR if unknown else PALETTE[number % len(PALETTE)]
+        colour = NULL_COLOUR if unknown else PALETTE[place % len(PALETTE)]
         figure.add_trace(_line(x, mass[:, i], colour, name, "dash" if unknown else "solid"))
     if small:
         figure.add_trace(
@@ -173,7 +183,9 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     x = [leg.layers[i] for i in rows]
     for strength in sorted({*leg.strengths} - {leg.strength}):
         others = [i for i, value in enumerate(leg.strengths) if value == strength]
-        thin = _line([leg.layers[i] for i in others], leg.mean[others], GRID, f"effect at strength {strength:g}")
+        thin = _line(
+            [leg.layers[i] for i in others], leg.mean[others], GRID, f"effect at strength {number(strength, 'g')}"
+        )
         figure.add_trace(thin.update(showlegend=False), row, column)
     figure.add_trace(_null_band(x, leg.null[:, rows], "null, 95 %", showlegend=first, legendgroup="null"), row, column)
     figure.add_trace(
@@ -189,7 +201,7 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
         row,
         column,
     )
-    name = "effect" if leg.strength is None else f"effect at strength {leg.strength:g}"
+    name = "effect" if leg.strength is None else f"effect at strength {number(leg.strength, 'g')}"
     line = _line(x, leg.mean[rows], PALETTE[0], name, showlegend=first, legendgroup="effect")
     figure.add_trace(line, row, column)
     cell: dict[str, Any] = {"row": row, "col": column}

@@ -16,7 +16,7 @@ from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.inputs.modalities import MODALITIES
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
-from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish
+from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish, named, number
 
 CELL_WIDTH, CELL_HEIGHT, LONGEST = 78, 25, 10
 TOO_MANY = "; the cells of {} tokens are too narrow for text: hover"
@@ -141,7 +141,7 @@ def hover(result: LensResult, strings: list[list[list[str]]], layer: int, pos: i
     numbers = []
     for name, values in result.per_position().items():
         label, _, unit = NAMES.get(name, name).partition(" (")
-        numbers.append(f"{label} {float(values[layer, pos]):.2f} {unit.rstrip(')')}".rstrip())
+        numbers.append(f"{label} {number(float(values[layer, pos]), '.2f')} {unit.rstrip(')')}".rstrip())
     return "<br>".join([head, *rows, ", ".join(numbers)])
 
 
@@ -170,7 +170,7 @@ def short(text: str, longest: int = LONGEST) -> str:
 def cosine_figure(result: CosineResult) -> go.Figure:
     """Heat map of a `CosineResult`; buttons choose the reference."""
     look = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "reversescale": True}
-    title = f"Cosine to {', '.join(result.names[:6])}"
+    title = f"Cosine to {result.names[0]}" if len(result.names) == 1 else "Cosine to reference states"
     return position_map(result.cosine, result.names, "cosine", title=title, note=result.provenance.line(), look=look)
 
 
@@ -210,12 +210,16 @@ def position_map(
     )
     figure = finish(go.Figure(heat), title=title, note=note, height=160 + 22 * layers)
     buttons = [
-        {"label": escape(name), "method": "restyle", "args": [{"z": [values[..., i].tolist()]}]}
+        {
+            "label": escape(name),
+            "method": "update",
+            "args": [{"z": [values[..., i].tolist()]}, {"title.text": named(title, name)}],
+        }
         for i, name in enumerate(names)
     ]
     if count > 1:
         menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[menu])
+        figure.update_layout(updatemenus=[menu], title_text=named(title, names[0]))
     figure.update_xaxes(title="position")
     figure.update_yaxes(title="layer (0 = embedding)")
     return figure

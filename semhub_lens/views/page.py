@@ -19,7 +19,7 @@ from semhub_lens.views.explorer.grids import grid_view
 from semhub_lens.views.explorer.page import document, opened_at
 from semhub_lens.views.explorer.view import View
 from semhub_lens.views.figure import figure
-from semhub_lens.views.style import FONT
+from semhub_lens.views.style import FONT, NARROWEST
 
 
 @checked
@@ -62,7 +62,8 @@ def page(title: str, body: str, style: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>body{{margin:16px;font-family:{FONT};overflow-x:auto}}\n{style}</style>\n</head>\n"
+        f"<title>{html.escape(title)}</title>\n<style>body{{margin:16px;font-family:{FONT};overflow-x:auto}}\n"
+        f".plotly-graph-div{{min-width:{NARROWEST}px}}\n{style}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.views.lens import short
-from semhub_lens.views.style import MONO, WIDEST, escape, finish
+from semhub_lens.views.style import MONO, WIDEST, escape, finish, named, number
 
 CELL_WIDTH, CELL_HEIGHT = 44, 22
 
@@ -37,17 +37,18 @@ def patch_figure(result: PatchResult) -> go.Figure:
             hovertemplate="%{customdata}<br>normalised effect %{z:.3f}<extra></extra>",
         )
     )
-    if per_head:
-        figure.update_layout(updatemenus=[_head_buttons(result, views)])
+    title = f"{result.method}: {result.site}, {result.metric} (0 = corrupted, 1 = clean)"
     finish(
         figure,
-        title=f"{result.method}: {result.site}, {result.metric} (0 = corrupted, 1 = clean)",
+        title=title,
         note=result.provenance.line(),
         width=max(760, 190 + CELL_WIDTH * columns),
         height=230 + CELL_HEIGHT * layers,
         top=95 if per_head else 70,
         bottom=120,
     )
+    if per_head:
+        figure.update_layout(updatemenus=[_head_buttons(result, views, title)], title_text=named(title, "head 0"))
     by_head = result.axes == ("layer", "head")
     ticks = [f"{i}" for i in range(columns)] if by_head else [_tick(result, i) for i in range(columns)]
     step = math.ceil(CELL_WIDTH * columns / WIDEST)
@@ -77,17 +78,23 @@ def _hover(result: PatchResult, values: Tensor) -> list[list[str]]:
     names = [f"head {i}, all positions" for i in range(values.shape[1])] if result.axes == ("layer", "head") else tokens
     metric = escape(result.metric)
     return [
-        [f"<b>block {layer}, {name}</b><br>{metric} {value:.4g}" for name, value in zip(names, row, strict=True)]
+        [
+            f"<b>block {layer}, {name}</b><br>{metric} {number(value, '.4g')}"
+            for name, value in zip(names, row, strict=True)
+        ]
         for layer, row in enumerate(values.tolist())
     ]
 
 
-def _head_buttons(result: PatchResult, views: list[tuple[Tensor, Tensor]]) -> dict:
+def _head_buttons(result: PatchResult, views: list[tuple[Tensor, Tensor]], title: str) -> dict:
     buttons = [
         {
             "label": f"head {i}",
-            "method": "restyle",
-            "args": [{"z": [z.tolist()], "customdata": [_hover(result, values)]}],
+            "method": "update",
+            "args": [
+                {"z": [z.tolist()], "customdata": [_hover(result, values)]},
+                {"title.text": named(title, f"head {i}")},
+            ],
         }
         for i, (z, values) in enumerate(views)
     ]

@@ -18,7 +18,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, drawn, shows
 from semhub_lens.base.shown_text import harmless
-from semhub_lens.views.style import GRID, INK, MUTED, PALETTE
+from semhub_lens.views.style import GRID, INK, MUTED, PALETTE, number
 
 Number = int | float
 
@@ -135,14 +135,14 @@ class _Scale:
             every = math.ceil(len(self.names) / 14)
             return [(name, name) for name in self.names[::every]]
         if axis.tickvals is not None:
-            texts = axis.ticktext if axis.ticktext is not None else [f"{v:g}" for v in axis.tickvals]
+            texts = axis.ticktext if axis.ticktext is not None else [number(v, "g") for v in axis.tickvals]
             pairs = list(zip(axis.tickvals, texts, strict=False))
             return pairs[:: math.ceil(len(pairs) * TICK / abs(self.end - self.start))]
         step = 10 ** math.floor(math.log10((high - low) or 1))
         step = next(step * f for f in (0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / (step * f) <= 7)
         step = max(step, least)
         first = math.ceil(low / step)
-        return [(i * step, f"{i * step:g}") for i in range(first, math.floor(high / step) + 1)]
+        return [(i * step, number(i * step, "g")) for i in range(first, math.floor(high / step) + 1)]
 
 
 def _axes(x: _Scale, y: _Scale, box: tuple[Number, ...], x_title: str, y_title: str) -> Iterable[str]:

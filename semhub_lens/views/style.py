@@ -1,7 +1,9 @@
 """The style of all figures: colours, fonts, margins and the provenance line."""
 
 import html
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -11,6 +13,10 @@ FONT = "Inter, 'Helvetica Neue', Arial, 'Noto Sans', 'Noto Sans CJK SC', 'Noto S
 MONO = "'JetBrains Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK SC', 'Noto Sans Arabic', monospace"
 WIDEST = 32_000
 """The largest side in pixels: no browser draws a canvas larger than 32,767."""
+NARROWEST = 680
+"""The smallest width of a figure on a page, in pixels; a narrower page scrolls it."""
+LEGEND_ROW, LEGEND_ENTRY, LEGEND_LETTER = 29, 46, 5.6
+"""Pixels of a legend: height of a row, width of an entry without its name, and of a letter."""
 INK, MUTED, GRID = "#1b2330", "#6b7688", "#e7eaf0"
 PALETTE = (
     "#2757b8",
@@ -37,6 +43,19 @@ def escape(text: str) -> str:
     return html.escape(harmless(text), quote=False).replace("%{", "&#37;{").replace("$", "&#36;")
 
 
+def number(value: int | float, form: str) -> str:
+    """A number for people: with a minus sign, and without a sign if it is rounded to 0."""
+    text = f"{value:{form}}"
+    if not text.startswith("-"):
+        return text
+    return f"−{text[1:]}" if re.search("[1-9a-z]", text.partition("e")[0]) else text[1:]
+
+
+def named(title: str, part: str) -> str:
+    """A figure's title with the part of the result that it draws."""
+    return f"<b>{escape(title)}: {escape(part)}</b>"
+
+
 def rgba(colour: str, alpha: float) -> str:
     """A hex colour with an opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -54,6 +73,8 @@ def finish(
     bottom: int = 105,
 ) -> go.Figure:
     """Apply title, fonts, margins and the provenance line, and limit the size so that browsers can draw the figure."""
+    more = max(0, 68 + LEGEND_ROW * _legend_rows(figure, width or NARROWEST) - bottom)
+    height, bottom = height + more, bottom + more
     width, height = None if width is None else min(width, WIDEST), min(height, WIDEST)
     figure.update_layout(
         template="none",
@@ -96,6 +117,17 @@ def finish(
             align="left",
         )
     return figure
+
+
+def _legend_rows(figure: go.Figure, width: int) -> int:
+    """How many rows the legend needs; its place below the axes has to be as high."""
+    traces: Any = figure.data
+    rows, left = 0, 0.0
+    for trace in traces:
+        if trace.name and trace.showlegend is not False and trace.type != "heatmap":
+            entry = LEGEND_ENTRY + LEGEND_LETTER * len(html.unescape(trace.name))
+            rows, left = (rows, left - entry) if left >= entry else (rows + 1, width - 100 - entry)
+    return rows if rows and len(traces) > 1 else 0
 
 
 def layer_axis(layers: int) -> dict:

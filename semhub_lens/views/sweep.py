@@ -9,7 +9,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.sweep_result import RANDOM, Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
-from semhub_lens.views.style import AMBERS, INK, PALETTE, escape, finish
+from semhub_lens.views.style import AMBERS, INK, PALETTE, escape, finish, number
 
 PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
 
@@ -76,7 +76,7 @@ def _means(result: SweepResult, score: str, condition: str) -> Float[Tensor, "la
 
 
 def _labels(result: SweepResult) -> tuple[list[str], list[str]]:
-    return [f"{strength:g}" for strength in result.strengths], [str(layer) for layer in result.layers]
+    return [number(strength, "g") for strength in result.strengths], [str(layer) for layer in result.layers]
 
 
 def _map(result: SweepResult, score: str, condition: str, row: int) -> go.Heatmap:
@@ -88,7 +88,7 @@ def _map(result: SweepResult, score: str, condition: str, row: int) -> go.Heatma
 
 def _mark(result: SweepResult, choice: Choice) -> go.Scatter:
     return go.Scatter(
-        x=[f"{choice.strength:g}"],
+        x=[number(choice.strength, "g")],
         y=[str(choice.layer)],
         mode="markers",
         marker={"symbol": "circle", "size": 11, "color": "white", "line": {"color": INK, "width": 2.5}},

@@ -39,9 +39,10 @@ class Intervention:
         Raises:
             SemhubError: an empty word, file or prompt, or an error of the intervention itself.
         """
-        for name in NEEDS[self.kind]:
-            if not getattr(self, name):
-                raise SemhubError(f"The intervention {self.kind!r} needs {name}=.")
+        empty = [f"{name}=" for name in NEEDS[self.kind] if not getattr(self, name)]
+        if empty:
+            needed = " and ".join(f"{name}= ({WORDS[name]})" for name in NEEDS[self.kind])
+            raise SemhubError(f"The intervention {self.kind!r} needs {needed}; {' and '.join(empty)} is empty.")
         return _MAKERS[self.kind](model, self, self.where())
 
     def where(self) -> Where:
@@ -107,6 +108,13 @@ _MAKERS: dict[str, Callable[[Model, Intervention, Where], Hooks]] = {
 }
 NEEDS = {"steer": ("plus", "minus"), "project_out": ("plus", "minus"), "vector": ("path",), "patch": ("source",)}
 """Every kind of intervention, and the fields that it needs."""
+WORDS = {
+    "plus": "the word to go towards",
+    "minus": "the word to go away from",
+    "path": "the file of a saved vector",
+    "source": "the other prompt",
+}
+"""Those fields in the words of the form."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +192,13 @@ class Asked:
         text = self.layers.replace(" ", "")
         if not text:
             return None
-        if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text):
             raise SemhubError(f"Layers are whole numbers and ranges, such as '0, 6-18', got {self.layers!r}.")
-        pairs = [piece.partition("-")[::2] for piece in text.split(",")]
-        return [layer for low, high in pairs for layer in range(int(low), int(high or low) + 1)]
+        pairs = [(int(low), int(high or low)) for low, _, high in (piece.partition("-") for piece in text.split(","))]
+        for low, high in pairs:
+            if low > high:
+                raise SemhubError(f"A range of layers goes upwards: '{high}-{low}', not '{low}-{high}'.")
+        return [layer for low, high in pairs for layer in range(low, high + 1)]
 
     def call(self, prompt: str, changed: bool) -> dict[str, str]:
         """What a lens of one of the prompts keeps of its call, under the interventions or without."""

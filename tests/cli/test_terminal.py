@@ -14,12 +14,14 @@ from rich.console import Console
 
 import hostile
 import models
+from explored import contrast
 from planted_lens import WORDS, planted_lens
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.cli import main as command
-from semhub_lens.cli.lens_shown import AROUND, HUES, WIDEST_CELL, lens_table
+from semhub_lens.cli.lens_shown import AROUND, HUES, OTHERS, WIDEST_CELL, lens_json, lens_table
 from semhub_lens.lens.language_tables import script_table
+from semhub_lens.views.explorer.packing import packed
 
 SMALL = f"""
 import sys
@@ -199,3 +201,35 @@ def test_joiners_and_other_scripts_stay():
     kept = "مرحبا 朋友 👨‍👩‍👧 नमस्ते\n"
     assert harmless(kept, kept="\n") == kept
     assert harmless("a\tb\x7f\u2029") == "aU+0009bU+007FU+2029"
+
+
+def test_a_language_has_the_place_among_the_colours_that_it_has_on_the_page(lens):
+    """Spanish leads most cells; Chinese has most of the probability."""
+    mixed = planted_lens(["a"] * 8, layers=6, like=lambda layer, pos: "zh" if pos < 3 else "es")
+    certain = mixed.measured["top_logprobs"].clone()
+    certain[:, 3:] -= 3.0
+    mixed.measured["top_logprobs"].copy_(certain)
+    for one, second in ((lens, "es"), (mixed, "zh")):
+        key = lens_table(one, 400).caption
+        shown = {key.plain[s.end :].split()[0]: str(s.style) for s in key.spans if key.plain[s.start] == "■"}
+        (page,) = [packed(one)["groups"]["names"]]
+        assert page[:2] == ["en", second]
+        assert shown == {name: HUES[i] for i, name in enumerate(page) if name in shown} and len(shown) > 2
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255)])
+def test_colours_are_read_on_light_and_on_dark_terminals(ground):
+    for colour in (*HUES, OTHERS):
+        assert contrast([int(colour[i : i + 2], 16) for i in (1, 3, 5)], ground) >= 4.5
+
+
+def test_a_token_of_no_known_language_is_told_by_its_script_but_has_no_language_in_json():
+    hindi = planted_lens(["a"], layers=3, k=2, words={"en": ["sky"], "unknown": ["आकाश", "12"]})
+    assert "devanagari script" in lens_table(hindi, 200).caption.plain
+    told = {
+        entry["token"]: entry["language"]
+        for row in json.loads(lens_json(hindi, None))["top"]
+        for cell in row
+        for entry in cell
+    }
+    assert told["आकाश"] is None

@@ -2,15 +2,19 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 import torch
 
 import samples
+import semhub_lens as shl
 from explored import PATCHED as LABELS
 from explored import cells, in_chromium, patches, rgb
 from semhub_lens.base.results import unnamed
 from semhub_lens.geometry.cosine import CosineResult
+from semhub_lens.views.stills import figure_still
+from semhub_lens.views.style import number
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,13 @@ def heads():
 
 def shown_number(value):
     return f"{value:.2f}".replace("-", "−") if round(value, 2) else "0.00"
+
+
+def number_in(title):
+    """The number behind the colon, with a minus sign."""
+    text = title.split(": ")[1]
+    assert "-" not in text.split("e")[0]
+    return float(text.replace("−", "-"))
 
 
 def choose(tab, sheet):
@@ -49,8 +60,8 @@ def test_hover_says_block_both_tokens_head_and_the_metric(heads, open_page):
     tab.hover("#c3-2")
     assert tab.js("document.querySelector('.where').textContent") == "block 3 · position 2 · ␣France ← ␣Spain · head 1"
     told = tab.js("document.querySelector('.facts').textContent")
-    assert f"logit difference {float(heads.values[3, 2, 1]):#.3g}" in told
-    assert f"normalised effect {float(heads.normalised[3, 2, 1]):#.3g}" in told
+    assert f"logit difference {float(heads.values[3, 2, 1]):#.3g}".replace("-", "−") in told
+    assert f"normalised effect {float(heads.normalised[3, 2, 1]):#.3g}".replace("-", "−") in told
     tab.hover("#c3-3")
     assert "position 3 from 4" in tab.js("document.querySelector('.where').textContent")
     assert tab.js("[...document.querySelectorAll('.under')].map(u => u.textContent)") == ["␣Spain"]
@@ -67,9 +78,9 @@ def test_a_pin_draws_the_column_through_the_blocks_and_the_row_through_the_colum
     ))""")
     assert len(curves) == 2
     for head in range(3):
-        column = [float(title.split(": ")[1]) for title in curves[0][str(head)]]
+        column = [number_in(title) for title in curves[0][str(head)]]
         assert column == pytest.approx(heads.normalised[:, 2, head].tolist(), rel=6e-3, abs=1e-6)
-        row = [float(title.split(": ")[1]) for title in curves[1][str(head)]]
+        row = [number_in(title) for title in curves[1][str(head)]]
         assert row == pytest.approx(heads.normalised[3, :, head].tolist(), rel=6e-3, abs=1e-6)
 
 
@@ -138,3 +149,55 @@ def test_numbers_and_names_on_the_axes_of_a_pin_do_not_run_into_each_other(open_
             for other in found[:i]:
                 apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
                 assert apart, (one, other)
+
+
+@in_chromium
+def test_strengths_have_a_minus_sign_on_screen_and_a_plain_one_in_the_table(tiny_model, open_page):
+    sweep = samples.sweep_result(tiny_model)
+    object.__setattr__(sweep, "strengths", tuple(-abs(one) for one in sweep.strengths))
+    tab = open_page(sweep)
+    shown = tab.js("[...document.querySelectorAll('.input bdi')].map(b => b.textContent)")
+    assert shown == [f"−{abs(one):g}" for one in sweep.strengths]
+    tab.js("""window.made = null; URL.createObjectURL = blob => { window.made = blob.text(); return "blob:null/x"; };
+        HTMLAnchorElement.prototype.click = () => {};""")
+    tab.js("[...document.querySelectorAll('button')].find(b => b.textContent === 'CSV').click()")
+    rows = list(csv.DictReader(io.StringIO(tab.js("window.made"))))
+    assert {float(row["column"]) for row in rows} == {*sweep.strengths}
+
+
+def test_a_picture_of_one_head_or_reference_names_it(heads):
+    cosine = CosineResult(torch.rand(4, 3, 2), ("red", "blue"), provenance=unnamed())
+    for result, first, second in ((heads, "head 0", "head 1"), (cosine, "red", "blue")):
+        figure = shl.figure(result)
+        assert f": {first}<" in figure.layout.title.text and f": {first}<" in figure_still(figure)
+        data, layout = figure.layout.updatemenus[0].buttons[1].args
+        assert layout["title.text"].endswith(f": {second}</b>") and data["z"][0] != figure.data[0].z
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (-0.5, ".2f", "−0.50"),
+        (-0.001, ".2f", "0.00"),
+        (0.5, ".2f", "0.50"),
+        (-2e-7, ".3g", "−2e-07"),
+        (-2.0, "g", "−2"),
+    ],
+)
+def test_a_number_for_people_has_a_minus_sign_unless_it_is_rounded_to_zero(value, form, shown):
+    assert number(value, form) == shown
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_legend_of_several_rows_is_apart_from_axes_and_provenance(chrome, tmp_path, width):
+    saved = Path(__file__).parents[2] / "notebooks" / "runs" / "multilingual.similarity.safetensors"
+    tab = chrome.open(shl.write_html(shl.load_result(saved), tmp_path / "curves.html").as_uri(), width=width)
+    tab.until("document.querySelector('.legend .traces')")
+    tops = "s => [...document.querySelectorAll(s)].map(e => e.getBoundingClientRect()).map(r => [r.top, r.bottom])"
+    legend, *titles = [tab.js(f"({tops})('{one}')") for one in (".legend .bg", ".xtitle, .x2title, .x3title, .x4title")]
+    note = max(tab.js(f"({tops})('.annotation')"))
+    ((high, low),) = legend
+    assert all(bottom <= high + 1 for _, bottom in titles[0]) and titles[0]
+    assert low <= note[0] + 6
+    tab.close()

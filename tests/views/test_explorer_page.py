@@ -18,6 +18,7 @@ from planted_lens import HOSTILE, WORDS, planted_lens
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.views.explorer.packing import packed
 from semhub_lens.views.explorer.page import document
+from semhub_lens.views.explorer.stills import lens_still
 
 
 @in_chromium
@@ -267,3 +268,21 @@ def test_the_heads_of_a_chosen_block_stand_below_its_attention(lens, open_page):
         ],
         1,
     )
+
+
+@in_chromium
+def test_a_token_of_no_known_language_is_told_by_its_script_and_the_known_ones_are_named(open_page):
+    words = {"en": ["␣sky"], "unknown": ["␣आकाश", "रंग", "12", "romino", "<0xE4>"]}
+    lens = planted_lens(["<bos>", "आ"], layers=3, k=6, words=words)
+    tab = open_page(lens)
+    chips = tab.js("[...document.querySelectorAll('.entry')].map(e => e.textContent)")
+    assert sorted(chips) == ["Devanagari script", "English", "unknown or shared"]
+    tab.hover("#c1-0")
+    told = tab.js("Object.fromEntries([...document.querySelectorAll('.panel tr')].map(r => "
+                  "[r.querySelector('.what').textContent, r.querySelector('.whose').textContent]))")  # fmt: skip
+    assert told == {
+        "␣sky": "English", "␣आकाश": "Devanagari script", "रंग": "Devanagari script",
+        "12": "unknown", "romino": "unknown", "<0xE4>": "unknown",
+    }  # fmt: skip
+    assert "The table knows English. A token of another" in tab.js("document.querySelector('footer').textContent")
+    assert "devanagari script" in lens_still(lens)

@@ -8,6 +8,8 @@ import models
 import semhub_lens as shl
 from browser import CHROMIUM
 from chrome import Chrome
+from planted_lens import planted_lens
+from semhub_lens.views.explorer.languages import ordered
 from semhub_lens.views.explorer.packing import packed_written
 from semhub_lens.views.explorer.page import as_json, contents, widget_script
 from semhub_lens.workbench.asked import Asked
@@ -292,3 +294,87 @@ def test_several_prompts_have_tabs_and_two_stand_side_by_side(notebook, answers)
     assert asked(notebook)["written"][0] | {"token": 0} == {"prompt": 0, "position": 1, "token": 0}
     notebook.js("root.querySelector('.other .close').click()")
     assert asked(notebook)["more"] == []
+
+
+def add(tab, kind):
+    tab.js(f"(s => {{ s.value = '{kind}'; s.dispatchEvent(new Event('change')); }})(root.querySelector('.add'))")
+
+
+def test_an_intervention_is_asked_once_its_words_are_filled_in(notebook):
+    write(notebook, ".ask", TEXT)
+    asked(notebook)
+    add(notebook, "steer")
+    said = "getComputedStyle(root.querySelector('.change .note')).display"
+    assert notebook.js(said) == "block"
+    write(notebook, ".change [aria-label='towards']", "two")
+    assert asked(notebook)["interventions"] == [] and len(notebook.js("window.sent")) == 1
+    write(notebook, ".change [aria-label='away from']", "five")
+    (made,) = asked(notebook)["interventions"]
+    assert made["strength"] == 1 and len(notebook.js("window.sent")) == 2
+    assert notebook.js(said) == "none"
+    notebook.js(
+        "(e => { e.value = ''; e.dispatchEvent(new Event('input')); })(root.querySelectorAll('.change input')[1])"
+    )
+    assert asked(notebook)["interventions"] == []
+
+
+def test_a_number_out_of_range_is_told_and_not_asked(notebook):
+    write(notebook, ".ask", TEXT)
+    add(notebook, "patch")
+    write(notebook, ".change [aria-label='other prompt']", "five plus two")
+    assert asked(notebook)["interventions"][0]["positions"] == "-1"
+    sent = notebook.js("window.sent.length")
+    edge = "getComputedStyle(root.querySelector(\".change [aria-label='at entry']\")).borderColor"
+    usual = notebook.js(edge)
+    write(notebook, ".change [aria-label='at entry']", "99")
+    assert notebook.js("root.querySelector('.status.bad').textContent").startswith("at entry: ")
+    assert asked(notebook)["interventions"][0]["entry"] == 2 and notebook.js("window.sent.length") == sent
+    assert notebook.js(edge) != usual
+    write(notebook, ".change [aria-label='at entry']", "3")
+    assert asked(notebook)["interventions"][0]["entry"] == 3
+
+
+def test_what_belongs_to_another_question_is_pale_until_it_is_answered(notebook, answers):
+    notebook.js(f"model.set('asked', {as_json({**FIRST, 'prompt': TEXT, 'number': 1})})")
+    send(notebook, answers[0], 1)
+    pale = "[...root.querySelectorAll('.lens, .texts')].map(e => e.classList.contains('stale'))"
+    assert notebook.js(pale) == [False, False]
+    write(notebook, "[aria-label='layers']", "9-")
+    number = asked(notebook)["number"]
+    notebook.js(f"model.set('answer', {{number: {number}, state: 'error', error: 'Layers are ...'}})")
+    assert notebook.js(pale) == [True, True]
+    send(notebook, answers[0], number)
+    assert notebook.js(pale) == [False, False]
+    opened(notebook)
+    number = asked(notebook)["number"]
+    for state in ("running", "error"):  # the kernel says so, too
+        notebook.js(f"model.set('answer', {{number: {number}, state: '{state}', error: 'x'}})")
+        assert notebook.js(pale) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [("  \n\n    ", "␣␣↵↵\n␣␣␣␣"), (" is\n\n \n  blue\n", " is↵↵ ↵\n  blue↵\n"), (" plain text", " plain text")],
+)
+def test_blanks_that_a_model_writes_are_seen(notebook, answers, text, seen):
+    told = {"number": 0, "state": "done", "seconds": 0.5, "texts": [[text], None]}
+    notebook.js(f"model.set('asked', {as_json({**FIRST, 'prompt': TEXT, 'number': 0})})")
+    notebook.js(f"model.set('answer', {as_json(told)})")
+    assert notebook.js("root.querySelector('.text mark').textContent") == seen
+
+
+def test_a_language_keeps_its_colour_from_answer_to_answer(notebook):
+    def lens(*order):
+        """The first of them has the most cells."""
+        first, second = order
+        return planted_lens(["a"] * 8, layers=6, seed=2, like=lambda layer, pos: first if pos < 6 else second)
+
+    chip = "e => [e.textContent, e.firstChild.style.background]"
+    chips = f"Object.fromEntries([...root.querySelectorAll('.entry')].map({chip}))"
+    found = []
+    for one in (lens("es", "zh"), lens("zh", "ar")):
+        notebook.js(f"model.set('pages', [{as_json(as_json(contents(one)))}])")
+        notebook.settle()
+        found.append(notebook.js(chips))
+    assert found[0] == found[1] and len({*found[0].values()}) == 5
+    assert ordered(lens("zh", "ar"))[0][1] == "zh", "alone, Chinese would have the colour that Spanish has here"

@@ -31,7 +31,6 @@ export function read(packed) {
   data.groups = packed.groups && grouped(packed.groups, packed.texts.length);
   data.stays = data.top && stays(data);
   data.mass = data.groups && data.top && data.prob && mass(data);
-  shareHues([data]);
   data.at = (pos) => (packed.columns ? packed.columns[pos] : pos); // of two lenses: null where a side has no token
   data.place = (pos) => (data.at(pos) === null ? "no token here" : `position ${data.at(pos)}`);
   data.byId = new Map(packed.ids.map((id, entry) => [id, entry]));
@@ -46,12 +45,12 @@ function grouped(groups, tokens) {
   const main = new Int16Array(tokens).fill(-1);
   for (let entry = 0; entry < tokens; entry++)
     for (let i = 0; i < width; i++) if (i !== unknown && weights[entry * width + i] >= 128) main[entry] = i;
-  return { ...groups, weights, width, unknown, main, titles: groups.names.map((name) => title(name, groups.kind)) };
+  return { ...groups, weights, width, unknown, main, titles: groups.names.map((name) => groupTitle(name, groups)) };
 }
 
-function title(name, kind) {
+export function groupTitle(name, { kind, scripts = [] }) {
   if (name === "unknown") return name;
-  if (kind !== "language") return name[0].toUpperCase() + name.slice(1);
+  if (kind !== "language" || scripts.includes(name)) return name[0].toUpperCase() + name.slice(1) + (scripts.includes(name) ? " script" : "");
   try {
     return new Intl.DisplayNames(["en"], { type: "language" }).of(name);
   } catch {
@@ -83,18 +82,28 @@ function mass({ layers, positions, k, top, prob, groups }) {
   return out;
 }
 
-/** Languages by their share of all cells, English first: colours are given out in this order, to all lenses alike. */
-export function shareHues(several) {
+/**
+ * Languages by their share of all cells, English first: colours are given out in this order, to all lenses alike.
+ * Of the first `count`, those with a place in `kept` stay there, so that a colour means the same from answer to answer.
+ */
+export function shareHues(several, kept = new Map(), count = 0) {
   const sums = new Map();
-  for (const { mass, groups } of several)
+  for (const { mass, groups } of several) {
+    for (const name of groups?.names ?? []) sums.set(name, sums.get(name) ?? Number(!mass));
     for (let i = 0; i < (mass?.length ?? 0); i++) {
       const name = groups.names[i % groups.width];
-      sums.set(name, (sums.get(name) ?? 0) + mass[i]);
+      sums.set(name, sums.get(name) + mass[i]);
     }
+  }
   const rank = (name) => (name === "en" || name === "latin" ? Infinity : sums.get(name));
-  const names = [...sums.keys()].filter((name) => name !== "unknown" && sums.get(name) > 0).sort((a, b) => rank(b) - rank(a));
+  const names = [...sums.keys()].filter((name) => name !== "unknown" && sums.get(name) > 0);
+  if (several.length > 1) names.sort((a, b) => rank(b) - rank(a)); // one lens comes in its order
+  const old = names.slice(0, count).filter((name) => kept.get(name) < count);
+  const free = [...names.keys()].filter((place) => !old.some((name) => kept.get(name) === place));
+  const places = new Map(names.map((name) => [name, old.includes(name) ? kept.get(name) : free.shift()]));
+  names.sort((a, b) => places.get(a) - places.get(b));
   for (const data of several) {
-    data.places = new Map(names.map((name, place) => [name, place]));
+    data.places = places;
     data.order = data.mass ? names.map((name) => data.groups.names.indexOf(name)).filter((g) => g >= 0) : [];
   }
 }

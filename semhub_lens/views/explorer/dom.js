@@ -43,7 +43,8 @@ export function percent(p) {
 
 export function number(value) {
   if (!Number.isFinite(value)) return "not measured";
-  return Math.abs(value) >= 0.001 && Math.abs(value) < 1000 ? value.toPrecision(3) : value === 0 ? "0" : value.toExponential(2);
+  if (value < 0) return `−${number(-value)}`;
+  return value >= 0.001 && value < 1000 ? value.toPrecision(3) : value === 0 ? "0" : value.toExponential(2);
 }
 
 /** A key of ours; with another one held it is the browser's, as Alt and an arrow go back. */

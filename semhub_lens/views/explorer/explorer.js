@@ -1,8 +1,9 @@
 // Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
 import { makeCode } from "./code.js";
+import { THEMES } from "./colour.js";
 import { alone, clamp, el } from "./dom.js";
-import { csv, read, shareHues } from "./data.js";
+import { csv, groupTitle, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
 import { grid, makeSheets } from "./grid.js";
 import { makeMedia, placesOf } from "./media.js";
@@ -28,9 +29,10 @@ export function mount(root, packed, home = {}) {
   let paper = false;
   const isDark = () => !paper && (home.dark ?? (() => dark.matches))();
   const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
-  if (packed.sides) shareHues(lenses);
+  if (!packed.rows) shareHues(lenses, home.left?.places, THEMES.light.hues.length);
   const [data] = lenses;
   const store = makeStore(data, packed.colour, { ...home, signal });
+  store.state.places = data.places;
   const choose = () => data.choose?.(store.state.sheet);
   choose();
   const two = lenses.length > 1;
@@ -87,8 +89,10 @@ export function mount(root, packed, home = {}) {
     const reads = panes[0].reads;
     const click = `Click a cell to pin its column${reads && !data.media ? ", or a layer's number to read the text there" : ""}.`;
     const typed = `On the map, arrow keys move, Enter pins${reads ? ", L pins the layer, / searches" : ""}.`;
+    const { known } = data.groups ?? {};
+    const languages = known ? [`The table knows ${known.map((name) => groupTitle(name, data.groups)).join(", ")}. A token of another language is told by its script, or unknown.`] : [];
     const notes = lenses.map((one, i) => (two ? `${"AB"[i]}: ${one.note}` : one.note));
-    return el("footer", {}, ...[`${click} ${typed}`, about, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
+    return el("footer", {}, ...[`${click} ${typed}`, about, ...languages, ...new Set(notes)].map((line) => el("p", { class: "note" }, line)));
   }
 
   /** From the whole text on screen (0) to the widest columns (1). */

@@ -4,18 +4,21 @@ import { el } from "./dom.js";
 
 const TYPING = 350;
 const KINDS = {
-  steer: { label: "steer by words", fields: ["plus", "minus"], strength: 4 },
+  steer: { label: "steer by words", fields: ["plus", "minus"], strength: 1 },
   vector: { label: "steer by a saved vector", fields: ["path"], strength: 1 },
   project_out: { label: "project words out", fields: ["plus", "minus"], strength: 1 },
-  patch: { label: "patch from a prompt", fields: ["source"], strength: 1, positions: "-1" },
+  patch: { label: "patch from a prompt", fields: ["source"], strength: 1, positions: "-1", where: "at position" },
 };
 const FIELDS = {
-  plus: { label: "towards", size: 9 }, minus: { label: "away from", size: 9 },
-  path: { label: "file", size: 26 }, source: { label: "other prompt", size: 30 },
+  plus: { label: "towards", size: 9, placeholder: "a word" }, minus: { label: "away from", size: 9, placeholder: "a word" },
+  path: { label: "file", size: 26, placeholder: "a saved vector" }, source: { label: "other prompt", size: 30, placeholder: "a prompt" },
 };
 
-/** `first` is what the form shows; `ask` gets it anew whenever it changes, `setup` says what the model has. */
-export function makeForm(setup, first, ask) {
+/** Whether an intervention has all its words; without them it is not asked. */
+const complete = (one) => KINDS[one.kind].fields.every((name) => one[name]);
+
+/** `first` is what the form shows; `ask` gets it anew whenever it changes, `say` a mistake; `setup` says what the model has. */
+export function makeForm(setup, first, ask, say) {
   let state = structuredClone(first);
   let waiting = 0;
   const box = (settings) => el("textarea", { class: "ask", rows: "2", spellcheck: "false", dir: "auto", ...settings });
@@ -30,7 +33,7 @@ export function makeForm(setup, first, ask) {
     waiting = setTimeout(() => ask(asked()), soon);
   }
 
-  const asked = () => structuredClone({ ...state, more: state.more.filter((text) => text) });
+  const asked = () => structuredClone({ ...state, more: state.more.filter((text) => text), interventions: state.interventions.filter(complete) });
 
   /** Ask, beside what is asked already, who wrote a token. */
   function attribute(one) {
@@ -42,7 +45,8 @@ export function makeForm(setup, first, ask) {
     const input = el("input", { value, "aria-label": label, ...settings });
     input.addEventListener("input", () => {
       if (input.type !== "number") return put(input.value);
-      if (input.value !== "" && input.checkValidity()) put(Number(input.value));
+      if (!input.checkValidity()) say(`${label}: ${input.validationMessage}`);
+      else if (input.value !== "") put(Number(input.value));
     });
     return el("label", { class: "field" }, el("span", {}, label), input);
   }
@@ -68,7 +72,7 @@ export function makeForm(setup, first, ask) {
   add.addEventListener("change", () => {
     const { strength, positions = "" } = KINDS[add.value];
     const one = { kind: add.value, entry: Math.round(setup.layers / 2), strength, positions };
-    set({ interventions: [...state.interventions, one] });
+    state = { ...state, interventions: [...state.interventions, one] };
     add.value = "";
     drawChanges();
     changes.lastElementChild.querySelector("input").focus();
@@ -97,19 +101,25 @@ export function makeForm(setup, first, ask) {
   function drawChanges() {
     changes.replaceChildren(...state.interventions.map((one, place) => {
       const put = (patch) => {
+        const before = complete(one);
         Object.assign(one, patch);
-        set({});
+        if (before || complete(one)) set({});
       };
-      const { label, fields } = KINDS[one.kind];
-      const words = fields.map((name) => field(FIELDS[name].label, one[name] ?? "", (value) => put({ [name]: value }), { size: FIELDS[name].size }));
+      const { label, fields, where = "at positions" } = KINDS[one.kind];
+      const words = fields.map((name) => {
+        const { label, ...look } = FIELDS[name];
+        return field(label, one[name] ?? "", (value) => put({ [name]: value }), { ...look, required: "" });
+      });
       const away = el("button", { type: "button", class: "close", "aria-label": `remove: ${label}`, onclick: () => {
-        set({ interventions: state.interventions.filter((_, i) => i !== place) }, 0);
+        const interventions = state.interventions.filter((_, i) => i !== place);
+        if (complete(one)) set({ interventions }, 0);
+        else state = { ...state, interventions };
         drawChanges();
       } }, "×");
       return el("div", { class: "change", role: "group", "aria-label": label }, el("b", {}, label), ...words,
         field("at entry", one.entry, (entry) => put({ entry }), { type: "number", min: "0", max: setup.layers, step: "1" }),
         field("strength", one.strength, (strength) => put({ strength }), { type: "number", step: "any" }),
-        field("at positions", one.positions, (positions) => put({ positions }), { size: 8, placeholder: "all" }), away);
+        field(where, one.positions, (positions) => put({ positions }), { size: 8, placeholder: "all" }), el("span", { class: "note" }, "runs when its words are filled in"), away);
     }));
   }
 

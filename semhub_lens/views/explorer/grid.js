@@ -46,10 +46,11 @@ export function grid(packed) {
 
   function table() {
     const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
+    const plain = (label) => (packed.column === "strength" ? label.replace("−", "-") : label);
     const lines = [[packed.row, "column", "place", packed.sheet_name || "sheet", ...quantities.map((one) => one.name)].map(quote).join(",")];
     for (let i = 0; i < whole[0].length; i++) {
       const at = i % size;
-      const place = [packed.rows[Math.floor(at / positions)], packed.labels[at % positions], packed.places[at % positions], sheets[Math.floor(i / size)]];
+      const place = [packed.rows[Math.floor(at / positions)], plain(packed.labels[at % positions]), packed.places[at % positions], sheets[Math.floor(i / size)]];
       lines.push([...place.map(quote), ...whole.map((values) => (Number.isFinite(values[i]) ? values[i] : ""))].join(","));
     }
     return `${lines.join("\r\n")}\r\n`;

@@ -17,6 +17,7 @@ from semhub_lens.views.explorer.packing import base64_of
 from semhub_lens.views.explorer.page import whole
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, View
 from semhub_lens.views.stills import figure_still
+from semhub_lens.views.style import number
 
 APPROXIMATE = "Extrapolated from gradients, not measured. "
 ABOUT_PATCH = (
@@ -176,7 +177,7 @@ def _sweep(result: SweepResult) -> dict[str, Any]:
         row="layer",
         rows=[str(layer) for layer in result.layers],
         column="strength",
-        labels=[f"{strength:g}" for strength in result.strengths],
+        labels=[number(strength, "g") for strength in result.strengths],
         places=[""] * len(result.strengths),
         sheet="score and condition",
         sheets=[f"{score}: {condition}" for score, condition in pairs],

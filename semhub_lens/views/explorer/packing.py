@@ -12,14 +12,13 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.attribution import AttributionResult
 from semhub_lens.lens.comparison import NOTHING, LensComparison
-from semhub_lens.lens.language_tables import UNKNOWN, script
+from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.languages import TELLING, kind_of, ordered
 
 DECADES, NAN, ZERO = 71, 65534, 65535
 """A probability's code is 900 times its decade, plus a mantissa of 100 to 999 less 100; two codes are left."""
 NAMES = {"entropy": ("entropy", "nats"), "kl_to_final": ("KL to final", "nats")}
-NOT_LETTERS = ("<", "U+")
-"""The start of `printable`'s text if it names a token in place of spelling it."""
 
 
 def packed(result: LensResult) -> dict[str, Any]:
@@ -139,19 +138,15 @@ def _heads(found: AttributionResult, token: int) -> dict[str, Any]:
 
 
 def _groups(result: LensResult) -> dict[str, Any] | None:
-    """Weights of every token over languages if the lens has them, otherwise over scripts."""
+    """Weights of every token over languages if the lens has them, otherwise over scripts; in the order of colours."""
     if not result.vocabulary:
         return None
-    if result.token_languages is not None:
-        kind, names, weights = "language", list(result.languages), result.token_languages
-    else:
-        kind = "script"
-        found = [UNKNOWN if not text or text.startswith(NOT_LETTERS) else script(text) for _, text in result.vocabulary]
-        names = sorted({*found})
-        weights = torch.tensor([[name == one for name in names] for one in found]).float()
-    used = [i for i in range(len(names)) if bool((weights[:, i] > 0).any())]
-    codes = (weights[:, used] * 255).round().numpy().astype(np.uint8)
-    return {"kind": kind, "names": [names[i] for i in used], "weights": base64_of(codes)}
+    kind, (names, weights) = kind_of(result), ordered(result)
+    found = {"kind": kind, "names": names, "weights": base64_of((weights * 255).round().numpy().astype(np.uint8))}
+    if kind == "language":
+        scripts = [name for name in names if name in TELLING]
+        found |= {"scripts": scripts, "known": [name for name in result.languages if name != UNKNOWN]}
+    return found
 
 
 def _first_colour(result: LensResult, groups: dict[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from semhub_lens.base.shown_text import harmless
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.language_tables import UNKNOWN
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.explorer.languages import TELLING, leading, ordered
 
 Number = int | float
 Colour = tuple[Number, Number, Number]
@@ -32,7 +33,7 @@ def lens_still(result: LensResult) -> str | None:
     if STORED - result.measured.keys():
         return None
     hues = _hues(result)
-    what = f"language of the most probable token ({_key(result, hues)})" if hues else "probability"
+    what = f"language of the most probable token ({_key(result)})" if hues else "probability"
     title = f"Logit lens, by {what}: {''.join(result.labels[-COLUMNS:]).replace('␣', ' ')}"
     return _map(title, result, hues, torch.ones(len(result.entries), len(result.labels)))
 
@@ -143,27 +144,26 @@ def _ink(colour: Colour) -> str:
     return "#10151d" if light > DARK else "#ffffff"
 
 
-def _order(result: LensResult) -> list[int]:
-    """Languages by their share of the stored probability, English first, in the order of the page's colours."""
+def _places(result: LensResult) -> dict[str, int]:
+    """The place of each language among the page's colours."""
     if result.token_languages is None:
-        return []
-    place = {token: i for i, (token, _) in enumerate(result.vocabulary)}
-    rows = torch.tensor([place[token] for token in result.top_ids.flatten().tolist()])
-    mass = result.top_logprobs.exp().flatten().nan_to_num(0.0) @ result.token_languages[rows]
-    found = [i for i, name in enumerate(result.languages) if name != UNKNOWN and float(mass[i]) > 0]
-    return sorted(found, key=lambda i: (result.languages[i] not in ("en", "latin"), -float(mass[i])))
+        return {}
+    names = [name for name in ordered(result)[0] if name != UNKNOWN]
+    return {name: place for place, name in enumerate(names)}
 
 
 def _hues(result: LensResult) -> dict[int, Colour]:
     """The colour of each listed token that belongs to one language by at least half."""
-    if result.token_languages is None:
-        return {}
-    hues = {group: HUES[i] if i < len(HUES) else OTHER for i, group in enumerate(_order(result))}
-    share, which = result.token_languages.max(1)
-    named = zip(result.vocabulary, share.tolist(), which.tolist(), strict=True)
-    return {token: hues[group] for (token, _), most, group in named if most >= 0.5 and group in hues}
+    places = _places(result)
+    return {
+        token: HUES[places[name]] if places[name] < len(HUES) else OTHER
+        for token, name in leading(result).items()
+        if name in places
+    }
 
 
-def _key(result: LensResult, hues: dict[int, Colour]) -> str:
-    names = ("blue", "orange", "green", "purple", "brown", "olive")
-    return ", ".join(f"{names[i]} {result.languages[g]}" for i, g in enumerate(_order(result)[:4]))
+def _key(result: LensResult) -> str:
+    colours = ("blue", "orange", "green", "purple")
+    names = list(_places(result))[: len(colours)]
+    told = [f"{name} script" if name in TELLING else name for name in names]
+    return ", ".join(f"{colour} {name}" for colour, name in zip(colours, told, strict=False))

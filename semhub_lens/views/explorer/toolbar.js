@@ -69,9 +69,9 @@ export function makeToolbar(store, acts) {
       return el("span", { class: "entry" }, swatch, name);
     };
     const named = look.theme.hues.length;
-    const titles = [...data.places.keys()].map((name) => acts.title(name));
-    const found = titles.slice(0, named).map((title, place) => chip(look.theme.hues[place], title));
-    const rest = titles.slice(named);
+    const titled = (some) => [...data.places].filter(([, place]) => some(place)).sort((a, b) => a[1] - b[1]);
+    const found = titled((place) => place < named).map(([name, place]) => chip(look.theme.hues[place], acts.title(name)));
+    const rest = titled((place) => place >= named).map(([name]) => acts.title(name));
     if (rest.length) found.push(chip(look.theme.other, rest.length > 3 ? `${rest.length} others` : rest.join(", ")));
     return [...found, chip(look.theme.grey, "unknown or shared")];
   }

@@ -1,7 +1,7 @@
 // The explorer of a model in a notebook: the form, the lenses of its answer, how the texts go on, and the code.
 
 import { TOLD, copied } from "./code.js";
-import { el } from "./dom.js";
+import { el, fill } from "./dom.js";
 import { mount } from "./explorer.js";
 import { makeForm } from "./form.js";
 
@@ -18,7 +18,7 @@ function render({ model, el: place }) {
   const host = document.createElement("div");
   const shadow = host.attachShadow({ mode: "open" });
   const setup = model.get("setup");
-  const form = makeForm(setup, model.get("asked"), ask);
+  const form = makeForm(setup, model.get("asked"), ask, mistaken);
   const status = el("span", { class: "status", role: "status" });
   const lens = el("div", { class: "lens" });
   const tabs = el("div", { class: "tabs segmented", role: "tablist", "aria-label": "Prompts", hidden: "" });
@@ -39,16 +39,16 @@ function render({ model, el: place }) {
   let drawn = null;
   let tab = 0;
   let failed = "";
+  let holds = false; // what is shown, whatever comes of the question: it asks only for an attribution
 
   function ask(state) {
     const before = model.get("asked");
     const number = (before.number ?? 0) + 1;
-    const wrote = JSON.stringify({ ...state, written: 0, number: 0 }) === JSON.stringify({ ...before, written: 0, number: 0 });
-    if (view && !state.written.length) view.state.written = {};  // of other prompts
+    holds = JSON.stringify({ ...state, written: 0, number: 0 }) === JSON.stringify({ ...before, written: 0, number: 0 });
+    if (view && !state.written.length) view.state.written = {}; // of other prompts
     model.set("asked", { ...state, number });
     model.save_changes();
     showStatus({ number, state: "running" });
-    if (wrote) lens.classList.remove("stale");  // what is shown still holds: only an attribution is on its way
   }
 
   /** Ask the model who wrote a token at a position of a side of what is shown. */
@@ -57,13 +57,19 @@ function render({ model, el: place }) {
     form.attribute({ prompt: several ? side : tab, position, token });
   }
 
+  /** A field that cannot be asked as it is; what is shown is still of what was asked last. */
+  function mistaken(words) {
+    status.textContent = words;
+    status.classList.add("bad");
+  }
+
   const prompts = () => [model.get("asked").prompt, ...(model.get("asked").more ?? [])];
 
   function showStatus(answer) {
     const words = { running: "running …", partial: `${answer.seconds} s, continuing the text …`, done: `${answer.seconds} s`, error: answer.error };
     status.textContent = words[answer.state] ?? "";
     status.classList.toggle("bad", answer.state === "error");
-    lens.classList.toggle("stale", answer.state === "running");
+    for (const part of [texts, lens]) part.classList.toggle("stale", ["running", "error"].includes(answer.state) && !holds);
     failed = answer.state === "error" ? `not attributed: ${answer.error}` : "";
     view?.wrote();
   }
@@ -78,10 +84,16 @@ function render({ model, el: place }) {
     showTexts();
   }
 
+  /** Line ends are seen, and an empty line takes no room. */
+  function lines(text) {
+    const seen = text.trim() ? text : text.replaceAll(" ", "␣");
+    return fill(el("mark", {}), seen.replace(/(?:[ ␣]*\n)+/g, (ends) => `${ends.replaceAll("\n", "↵")}\n`));
+  }
+
   /** How the prompt that is shown goes on, or all of them where two are side by side. */
   function showTexts() {
     const found = model.get("answer").texts ?? [];
-    const line = (name, prompt, text) => el("p", { class: "text" }, el("span", { class: "note" }, name), el("bdi", { dir: "auto" }, prompt, el("mark", {}, text)));
+    const line = (name, prompt, text) => el("p", { class: "text" }, el("span", { class: "note" }, name), el("bdi", { dir: "auto" }, prompt, lines(text)));
     const names = found[1] ? ["clean", "changed"] : ["goes on"];
     texts.replaceChildren(...prompts().flatMap((prompt, place) =>
       tab < prompts().length && tab !== place ? [] : names.flatMap((name, i) => (found[i] ? [line(name, prompt, found[i][place])] : []))));
@@ -133,7 +145,12 @@ function render({ model, el: place }) {
   }
   const around = new MutationObserver(recolour);
   for (const node of [document.body, document.documentElement]) around.observe(node, { attributes: true, attributeFilter: ["class", "theme", "data-jp-theme-light"] });
-  const showAsked = () => JSON.stringify(model.get("asked")) !== JSON.stringify({ ...form.current(), number: model.get("asked").number }) && form.show(model.get("asked"));
+  function showAsked() {
+    const asked = model.get("asked");
+    if (JSON.stringify(asked) === JSON.stringify({ ...form.current(), number: asked.number })) return;
+    holds = false; // Python asks
+    form.show(asked);
+  }
   const told = { "change:answer": showAnswer, "change:pages": showPages, "change:wrote": showWrote, "change:asked": showAsked };
   for (const [name, act] of Object.entries(told)) model.on(name, act);
   recolour();
