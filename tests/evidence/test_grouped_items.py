@@ -114,6 +114,14 @@ def test_shares_of_depth_and_differences_of_copies_are_those_of_the_items():
     assert apart.verdicts != pytest.approx(one.verdicts, abs=0.05)
 
 
+def test_a_saved_leg_without_groups_is_resampled_by_the_groups_of_the_other():
+    (effect, groups), other = copies(effect_of(1)), copies(effect_of(2))[0]
+    old, new = leg_of(other), leg_of(effect, groups)
+    both = difference(new, leg_of(other, groups))
+    for found in (difference(old, new), difference(new, old)):
+        torch.testing.assert_close(found.curve[1:].abs().sort(0).values, both.curve[1:].abs().sort(0).values)
+
+
 def test_a_difference_needs_as_many_groups_in_common_as_a_verdict():
     effect, groups = copies(effect_of(1, items=16))
     a = leg_of(effect, groups)
