@@ -78,6 +78,7 @@ NO_KEYS = [None, "a", [0, 1], torch.zeros(5, dtype=torch.long), torch.tensor([0,
 NO_MATRIX = [None, "a", [[[1.0]]], 5, states(6, 4)]
 NO_EFFECT = [None, "a", [[1.0]], 5, states(24), states(2, 3, 24), states(3, 0)]
 NO_DRAW = [None, 5, "a", [print]]
+NO_GROUPS = [5, "a", [0] * 24, torch.zeros(24), torch.arange(23), torch.arange(24).reshape(4, 6), torch.arange(24) % 15]
 NO_PAIRS = [None, "a", [[[1.0]]], 5, states(24, 8), states(2, 23, 8), states(3, 24, 8), states(2, 1, 8)]
 PAIR = {"a": states(2, 24, 8), "b": states(2, 24, 8, seed=1)}
 COCO = {"images": [{"id": 1, "file_name": "a.png", "height": 4, "width": 4}],
@@ -289,7 +290,7 @@ ROWS = {
          "placebos": [5, "a", [1], {"a": effect()}, {"a": (states(3, 23), sign_flips(states(3, 23)), 1)},
          {"a": (5, print)}, {"a": (states(2, 24), sign_flips(states(2, 24)))}],
          "labels": [None, 5, "a" * 24, ["a"], [5] * 24], "grid": [None, 5, "abc", [(0, 1.0)], [5, 6, 7],
-         [("a", 1.0)] * 3]},
+         [("a", 1.0)] * 3], "groups": NO_GROUPS},
     ),
     "evidence.depth.depth_shares": (
         {"results": [Of(samples.experiment)]}, {"results": [None, 5, "a", [5], [None]], "draws": COUNTS},
@@ -301,7 +302,7 @@ ROWS = {
         {"effect": effect(), "draw": sign_flips(effect()), "seed": 0, "draws": 9},
         {"effect": [*NO_EFFECT, states(1, 24), states(3, 15), wrong.spoilt(NAN, 3, 24), wrong.spoilt(INF, 3, 24)],
          "draw": [*NO_DRAW, lambda items, rng: 5, lambda items, rng: torch.zeros(2)], "seed": SEEDS,
-         "draws": [*COUNTS, 1], "baseline": FLAGS},
+         "draws": [*COUNTS, 1], "baseline": FLAGS, "groups": NO_GROUPS},
     ),
     "evidence.stats.corrected_p": (
         {"mean": states(3), "null": states(9, 3), "row": 1},

@@ -12,8 +12,9 @@ from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.depth import DepthShare
+from semhub_lens.evidence.draws import grouped_halves
 from semhub_lens.evidence.legs import Leg
-from semhub_lens.evidence.stats import FEWEST_ITEMS, bootstrap_mean, halves
+from semhub_lens.evidence.stats import FEWEST_ITEMS, grouped_bootstrap_mean
 from semhub_lens.evidence.verdict_row import VerdictRow, number
 
 
@@ -148,28 +149,31 @@ def difference(a: Leg, b: Leg, *, seed: int = 0) -> Difference:
     if order is None:
         return Difference(paired_by="", reason=why)
     theirs = b.effect[:, order]
+    groups = a.resampled if b.groups is None else b.groups[order]  # of equal items; an old file may have none
     found = Difference(paired_by=why, reason="the items that chose the layers are not known")
     if not a.strengths and not b.strengths:
         one, two = nearest_entries(len(a.effect), len(theirs))
-        interval = bootstrap_mean(a.effect[one] - theirs[two], seed=seed)
+        interval = grouped_bootstrap_mean(a.effect[one] - theirs[two], groups, seed=seed)
         depth = torch.arange(len(one)).float() / (len(one) - 1)
         found = replace(found, curve=torch.stack([depth, interval.mean, interval.low, interval.high]))
     reported = [_reported(leg) for leg in (a, b)]
     if reported[0] is None or reported[1] is None:
         return found
     both = reported[0][torch.isin(order[reported[0]], reported[1])]
-    if len(both) < FEWEST_ITEMS // 2:  # as in a verdict: the interval of fewer is too narrow
-        few = f"the reporting halves have {len(both) or 'no'} items in common, fewer than {FEWEST_ITEMS // 2}"
+    shared = len(groups[both].unique())
+    if shared < FEWEST_ITEMS // 2:  # as in a verdict: the interval of fewer is too narrow
+        units = "items" if shared == len(both) else "groups"
+        few = f"the reporting halves have {shared or 'no'} {units} in common, fewer than {FEWEST_ITEMS // 2}"
         return replace(found, reason=few)
     left = (a.effect[a.verdict.row] - theirs[b.verdict.row])[None, both]
-    interval = bootstrap_mean(left, seed=seed)
+    interval = grouped_bootstrap_mean(left, groups[both], seed=seed)
     figures = (float(interval.mean), float(interval.low), float(interval.high))
     return replace(found, reason="", verdicts=figures, items=len(both))
 
 
 def _reported(leg: Leg) -> Int[Tensor, " item"] | None:
     """The items that did not choose the layer; None if the split does not match the leg's seed."""
-    _, report = halves(leg.effect.shape[1], leg.provenance.seed or 0)
+    _, report = grouped_halves(leg.resampled, leg.provenance.seed or 0)
     estimate = float(leg.effect[leg.verdict.row, report].mean())
     return report if abs(estimate - leg.verdict.estimate) < 1e-4 * (1 + abs(estimate)) else None
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import Part
-from semhub_lens.evidence.draws import require_draws
+from semhub_lens.evidence.draws import DRAWS, grouped_weights, percentiles, require_draws
 from semhub_lens.evidence.legs import ExperimentResult, Leg
-from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
 
 NO_SHARE = ("patchscope",)
 """Kinds of legs that no share counts: they read what the lens already reads, and have no effect at the last entries."""
@@ -158,8 +157,8 @@ def _data(name: str, leg: Leg) -> tuple[str, int]:
 def _strengths(leg: Leg, draws: int, number: int) -> tuple[Float[Tensor, " layer"], Float[Tensor, "layer draw"]]:
     """Strength at the layers 1 to L, for the items and for resampled items."""
     rows = torch.cat([leg.effect[None], leg.controls[: len(leg.lower) - 1]])[:, 1:]
-    weights = bootstrap_weights(rows.shape[-1], draws, leg.provenance.seed or 0)
-    means, mean = rows @ weights.T / rows.shape[-1], rows.mean(-1, keepdim=True)
+    weights = grouped_weights(leg.resampled, draws, leg.provenance.seed or 0)
+    means, mean = rows @ weights.T / weights.sum(1), rows.mean(-1, keepdim=True)
     margin = (mean - leg.lower[:, 1:, None]).clamp(min=0)
     placebos = set(leg.control_names[len(leg.lower) - 1 :])
     scale = float(not any(check.name in placebos and not check.holds for check in leg.checks))

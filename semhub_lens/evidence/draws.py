@@ -57,6 +57,38 @@ def require_keys(
         )
 
 
+def require_groups(groups: Int[Tensor, " item"], values: Float[Tensor, "layer item"]) -> None:
+    """Refuse groups that are not those of these items.
+
+    Raises:
+        SemhubError: another number of groups than of items.
+    """
+    if groups.shape != values.shape[-1:]:
+        raise SemhubError(f"groups= has one entry for each item; got {shown(groups)} for {shown(values)}.")
+
+
+def require_effect(
+    effect: Float[Tensor, "layer item"], groups: Int[Tensor, " item"], *, first: int, fewest: int
+) -> None:
+    """Refuse an effect that has no verdict: it needs a row from `first` on, and `fewest` groups of items.
+
+    Raises:
+        SemhubError: too few items, groups or layers, or a NaN effect.
+    """
+    layers, items = effect.shape
+    if layers <= first:
+        raise SemhubError(f"A verdict needs layer 0 and at least one more, got an effect of the shape {layers, items}.")
+    if lost := int((~torch.isfinite(effect)).sum()):
+        raise SemhubError(f"The effect has {lost} NaN or infinite entries; drop these items first.")
+    require_groups(groups, effect)
+    if (count := len(groups.unique())) < fewest:
+        units = "items" if count == items else "groups"
+        raise SemhubError(
+            f"A verdict needs at least {fewest} {units}, because half choose the layer; got {count} in an effect "
+            f"of the shape {layers, items}."
+        )
+
+
 def told_apart(effect: Float[Tensor, "*shape"], *scores: Tensor) -> Float[Tensor, "*shape"]:
     """An effect, 0 where it is no larger than the rounding of the scores that it is the difference of.
 
@@ -75,6 +107,12 @@ def bootstrap_weights(items: int, draws: int, seed: int) -> Float[Tensor, "draw 
     return torch.zeros(draws, items, dtype=torch.float32).scatter_add_(
         1, chosen, torch.ones(draws, items, dtype=torch.float32)
     )
+
+
+def grouped_weights(groups: Int[Tensor, " item"], draws: int, seed: int) -> Float[Tensor, "draw item"]:
+    """How often each item occurs in each bootstrap sample of whole groups."""
+    distinct, member = groups.unique(return_inverse=True)
+    return bootstrap_weights(len(distinct), draws, seed)[:, member]
 
 
 def percentiles(
@@ -106,6 +144,13 @@ def halves(items: int, seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, "
     return order[: items // 2].sort().values, order[items // 2 :].sort().values
 
 
+def grouped_halves(groups: Int[Tensor, " item"], seed: int) -> tuple[Int[Tensor, " choose"], Int[Tensor, " report"]]:
+    """Split items like `halves`, with every group in one half; the groups are counted, not their items."""
+    distinct, member = groups.unique(return_inverse=True)
+    choose, report = (torch.isin(member, half).nonzero()[:, 0] for half in halves(len(distinct), seed))
+    return choose, report
+
+
 def standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Tensor]:
     """Null mean and standard deviation at every layer, and the draws in these units (0 if there is no spread)."""
     if not torch.isfinite(null).all():
@@ -116,7 +161,15 @@ def standardised(null: Float[Tensor, "draw layer"]) -> tuple[Tensor, Tensor, Ten
 
 
 def best_row(mean: Tensor, null: Tensor, first: int) -> int:
-    """The row with the largest effect in units of its null, from `first` on; a positive one if there is any."""
+    """The row with the largest effect in units of its null, from `first` on; a positive one if there is any.
+
+    Raises:
+        SemhubError: a null of another number of rows.
+    """
+    if null.shape[1] != len(mean):
+        raise SemhubError(
+            f"draw= is a function that returns {len(mean)} numbers, one a row; it returned {null.shape[1]}."
+        )
     centre, scale, _ = standardised(null)
     z = (mean - centre) / scale
     allowed = torch.arange(len(mean)) >= first

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part, Provenance, Result
-from semhub_lens.evidence.draws import told_apart
-from semhub_lens.evidence.stats import NullDraw, Verdict, bootstrap_mean, corrected_p, halves, null_curves, verdict
+from semhub_lens.evidence.draws import NullDraw, grouped_halves, null_curves, told_apart
+from semhub_lens.evidence.stats import Verdict, corrected_p, grouped_bootstrap_mean, verdict
 from semhub_lens.evidence.verdict_row import VerdictRow
 
 NULL_DRAWS = 500
@@ -84,6 +84,8 @@ class Leg(Result):
     """The strength of every row of a grid of interventions; empty without interventions."""
     placebos: int = 0
     """The number of placebos, which are the last of the controls."""
+    groups: Int[Tensor, " item"] | None = None
+    """The group of every item, such as its concept; None if every item is one of its own."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Leg":
@@ -117,11 +119,17 @@ class Leg(Result):
         """The share of null draws over all items that reach, at any row, the effect of the verdict's row."""
         return corrected_p(self.mean, self.null, self.verdict.row, first=int(not self.strengths))
 
+    @property
+    def resampled(self) -> Int[Tensor, " item"]:
+        """The group of every item, which halves and bootstrap samples keep whole."""
+        return torch.arange(self.effect.shape[1]) if self.groups is None else self.groups
+
     @cached_property
     def lower(self) -> Float[Tensor, "effect layer"]:
         """The lower 95 % bound over all items of the effect, and of the effect minus each control but placebos."""
         controls = self.controls[: len(self.controls) - self.placebos]
-        lows = [bootstrap_mean(left, seed=self.provenance.seed or 0).low for left in controls]
+        seed = self.provenance.seed or 0
+        lows = [grouped_bootstrap_mean(left, self.resampled, seed=seed).low for left in controls]
         return torch.stack([self.low, *lows])
 
     def to_frame(self) -> pd.DataFrame:
@@ -134,6 +142,8 @@ class Leg(Result):
         if self.strengths:
             columns["strength"] = [strength for strength in self.strengths for _ in range(items)]
         columns["item"] = frame.pop("item")
+        if self.groups is not None:
+            columns["group"] = pd.array(self.groups.tolist() * rows, dtype="Int64")
         if self.labels:
             columns["label"] = list(self.labels) * rows
         columns["effect"] = frame["effect"]
@@ -203,6 +213,7 @@ def make_leg(
     placebos: Mapping[str, tuple[Float[Tensor, "layer item"], NullDraw]] | None = None,
     labels: Sequence[str] = (),
     grid: Sequence[tuple[int, float]] = (),
+    groups: Int[Tensor, " item"] | None = None,
 ) -> Leg:
     """Make a leg from an effect: add interval, null, controls and verdict (`stats.verdict` has the rule).
 
@@ -219,10 +230,11 @@ def make_leg(
         labels: the items as texts.
         grid: layer and strength of every row, for interventions; otherwise rows are the residual layers from the
             embedding.
+        groups: the group of every item, if items belong together; see `verdict`.
 
     Raises:
-        SemhubError: too few items or layers, a NaN effect, or labels, a grid, curves, controls or placebos that do not
-            match the effect.
+        SemhubError: too few items, groups or layers, a NaN effect, or labels, a grid, groups, curves, controls or
+            placebos that do not match the effect.
 
     Example:
         >>> from semhub_lens.evidence.legs import LegText, make_leg
@@ -246,13 +258,14 @@ def make_leg(
     if wrong:
         name, values = next(iter(wrong.items()))
         raise SemhubError(f"{name!r} has the shape {tuple(values.shape)}, but the effect has the shape {rows, items}.")
-    interval = bootstrap_mean(effect, seed=seed)
-    judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid)
+    judged = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=not grid, groups=groups)
+    together = torch.arange(items) if groups is None else groups
+    interval = grouped_bootstrap_mean(effect, together, seed=seed)
     controls = {name: told_apart(left, effect) for name, left in (controls or {}).items()}
     placebos = dict(placebos or {})
     kept = controls | {name: values for name, (values, _) in placebos.items()}
-    checks = [_check(name, left[judged.row], seed) for name, left in controls.items()]
-    checks += [_placebo(name, *entry, judged.row, seed, not grid) for name, entry in placebos.items()]
+    checks = [_check(name, left[judged.row], seed, together) for name, left in controls.items()]
+    checks += [_placebo(name, *entry, judged.row, seed, not grid, together) for name, entry in placebos.items()]
     return Leg(
         wording=wording,
         effect=effect,
@@ -269,19 +282,20 @@ def make_leg(
         layers=tuple(layer for layer, _ in grid) if grid else tuple(range(rows)),
         strengths=tuple(float(strength) for _, strength in grid),
         placebos=len(placebos),
+        groups=groups,
         provenance=provenance,
     )
 
 
-def _check(name: str, left: Float[Tensor, " item"], seed: int) -> Check:
-    _, report = halves(len(left), seed)
-    interval = bootstrap_mean(left[None, report], seed=seed + 1)
+def _check(name: str, left: Float[Tensor, " item"], seed: int, groups: Int[Tensor, " item"]) -> Check:
+    _, report = grouped_halves(groups, seed)
+    interval = grouped_bootstrap_mean(left[None, report], groups[report], seed=seed + 1)
     return Check(name, float(interval.mean), float(interval.low), float(interval.high), bool(interval.low > 0))
 
 
-def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, baseline: bool) -> Check:
-    status = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=baseline).status
-    return replace(_check(name, effect[row], seed), holds=status != "supported")
+def _placebo(name: str, effect: Tensor, draw: NullDraw, row: int, seed: int, baseline: bool, groups: Tensor) -> Check:
+    status = verdict(effect, draw, seed=seed, draws=NULL_DRAWS, baseline=baseline, groups=groups).status
+    return replace(_check(name, effect[row], seed, groups), holds=status != "supported")
 
 
 def describe(experiment: str, leg: Leg) -> dict[str, Any]:

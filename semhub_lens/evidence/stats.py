@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_lens.base.arguments import checked, shown
+from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import derangement
@@ -16,11 +16,13 @@ from semhub_lens.evidence.draws import (
     LEVEL,
     NullDraw,
     best_row,
-    bootstrap_weights,
-    halves,
+    grouped_halves,
+    grouped_weights,
     null_curves,
     percentiles,
     require_draws,
+    require_effect,
+    require_groups,
     require_keys,
     standardised,
     told_apart,
@@ -77,7 +79,13 @@ def bootstrap_mean(
 
 @checked
 def verdict(
-    effect: Float[Tensor, "layer item"], draw: NullDraw, *, seed: int, draws: int = 500, baseline: bool = True
+    effect: Float[Tensor, "layer item"],
+    draw: NullDraw,
+    *,
+    seed: int,
+    draws: int = 500,
+    baseline: bool = True,
+    groups: Int[Tensor, " item"] | None = None,
 ) -> Verdict:
     r"""Judge a leg: choose the layer on one half of the items, and report the effect on the other half.
 
@@ -98,9 +106,11 @@ def verdict(
         draws: the number of null draws.
         baseline: whether row 0 is a baseline that cannot be chosen (the embedding layer); False for a grid of
             interventions, whose rows are cells of layer and strength.
+        groups: the group of every item, if items belong together, such as the words of one concept. Halves and
+            bootstrap samples then contain whole groups. The null still draws single items.
 
     Raises:
-        SemhubError: too few items, layers or draws, a NaN effect, or a NaN null.
+        SemhubError: too few items, groups, layers or draws, a NaN effect, or a NaN null.
 
     Example:
         >>> effect = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)) + torch.tensor([[0], [0], [2]])
@@ -108,22 +118,13 @@ def verdict(
         'supported'
     """
     require_draws(draws, fewest=2)
-    layers, items = effect.shape
     first = int(baseline)
-    if layers <= first:
-        raise SemhubError(f"A verdict needs layer 0 and at least one more, got an effect of the shape {layers, items}.")
-    if lost := int((~torch.isfinite(effect)).sum()):
-        raise SemhubError(f"The effect has {lost} NaN or infinite entries; drop these items first.")
-    if items < FEWEST_ITEMS:
-        raise SemhubError(
-            f"A verdict needs at least {FEWEST_ITEMS} items, because half choose the layer; got {layers, items}."
-        )
-    choose, report = halves(items, seed)
+    groups = torch.arange(effect.shape[1]) if groups is None else groups
+    require_effect(effect, groups, first=first, fewest=FEWEST_ITEMS)
+    choose, report = grouped_halves(groups, seed)
     null = null_curves(draw, choose, seed=seed + 2, draws=draws)
-    if null.shape[1] != layers:
-        raise SemhubError(f"draw= is a function that returns {layers} numbers, one a row; it returned {null.shape[1]}.")
     layer = best_row(effect[:, choose].mean(1), null, first)
-    interval = bootstrap_mean(effect[layer : layer + 1, report], seed=seed + 1)
+    interval = grouped_bootstrap_mean(effect[layer : layer + 1, report], groups[report], seed=seed + 1)
     centre, scale, standard = standardised(null_curves(draw, report, seed=seed + 3, draws=draws))
     highest = torch.quantile(standard[:, first:].amax(1), LEVEL)
     threshold = float(centre[layer] + (highest * scale[layer] if scale[layer] < torch.inf else 0))
@@ -310,11 +311,9 @@ def grouped_bootstrap_mean(
     require_draws(draws, level)
     if values.shape[-1] == 0:
         raise SemhubError("A bootstrap needs at least one item, got none.")
-    if len(groups) != values.shape[-1]:
-        raise SemhubError(f"groups= has one entry for each item; got {shown(groups)} for {shown(values)}.")
-    distinct, member = groups.unique(return_inverse=True)
-    weights = bootstrap_weights(len(distinct), draws, seed)[:, member]
+    require_groups(groups, values)
+    weights = grouped_weights(groups, draws, seed)
     means = values @ weights.T / weights.sum(1)
-    if len(distinct) == 1:  # all samples are the same, which says nothing about its spread
+    if len(groups.unique()) == 1:  # all samples are the same, which says nothing about its spread
         means = means * torch.nan
     return Interval(values.mean(-1), *percentiles(means, level))

@@ -176,7 +176,7 @@ def _legs(
         "chance": torch.full_like(pooled.accuracy, pooled.chance),
     }
     other = None if random is None else random.type_probe
-    legs.append(_leg(pooled, other, text, curves=curves, provenance=provenance, seed=seed))
+    legs.append(_leg(pooled, other, text, curves=curves, provenance=provenance, seed=seed, groups=pooled.groups))
     return legs
 
 
@@ -189,6 +189,7 @@ def _leg(
     provenance: Provenance,
     seed: int,
     labels: Sequence[str] = (),
+    groups: Tensor | None = None,
 ) -> Leg:
     correct = cell.correct
     controls = {
@@ -207,4 +208,5 @@ def _leg(
         curves=curves,
         controls=controls,
         labels=labels,
+        groups=groups,
     )

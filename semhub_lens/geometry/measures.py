@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.rng import derangement, generator
-from semhub_lens.evidence.stats import DRAWS, bootstrap_weights, percentiles
+from semhub_lens.evidence.draws import DRAWS, bootstrap_weights, percentiles
 from semhub_lens.geometry.alignment import (
     both_neighbours,
     common_neighbours,

@@ -12,7 +12,8 @@ from torch import Tensor
 from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result
-from semhub_lens.evidence.stats import bootstrap_mean, halves
+from semhub_lens.evidence.draws import halves
+from semhub_lens.evidence.stats import bootstrap_mean
 
 STEERED, RANDOM, FLIPPED = "steered", "random", "flipped"
 UNRELATED, LAST = "unrelated", "last layer"

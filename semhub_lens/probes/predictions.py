@@ -12,7 +12,8 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Part
 from semhub_lens.base.rng import generator
-from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean, halves
+from semhub_lens.evidence.draws import grouped_halves
+from semhub_lens.evidence.stats import Interval, grouped_bootstrap_mean
 from semhub_lens.probes.fitting import Centre, ProbeSetup, out_of_fold
 from semhub_lens.probes.items import Items, Key, follow, shuffled, shuffled_in_folds, split
 
@@ -117,18 +118,17 @@ class Predictions(Part):
         Raises:
             SemhubError: a single layer or a single group.
         """
-        distinct, member = self.groups.unique(return_inverse=True)
-        if len(self.predicted) < 2 or len(distinct) < 2:
+        count = len(self.groups.unique())
+        if len(self.predicted) < 2 or count < 2:
             raise SemhubError(
                 f"A peak needs a layer above the embedding and two groups, got {len(self.predicted)} layers and "
-                f"{len(distinct)} groups."
+                f"{count} groups."
             )
-        choose, report = halves(len(distinct), seed)
-        chosen, kept = torch.isin(member, choose), torch.isin(member, report)
+        chosen, kept = grouped_halves(self.groups, seed)
         layer = 1 + int(self.correct[1:, chosen].mean(1).argmax())
         score = grouped_bootstrap_mean(self.correct[layer : layer + 1, kept], self.groups[kept], seed=seed + 1)
-        chance = float(self.labels[kept].bincount().max()) / int(kept.sum())
-        return Peak(layer, float(score.mean), float(score.low), float(score.high), chance, int(kept.sum()))
+        chance = float(self.labels[kept].bincount().max()) / len(kept)
+        return Peak(layer, float(score.mean), float(score.low), float(score.high), chance, len(kept))
 
     @checked
     def to_frame(self, classes: Sequence[Key]) -> pd.DataFrame:

@@ -9,8 +9,9 @@ from samples import leg_text
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.evidence.depth import depth_shares
+from semhub_lens.evidence.draws import bootstrap_weights
 from semhub_lens.evidence.legs import ExperimentResult, Leg, make_leg
-from semhub_lens.evidence.stats import bootstrap_weights, corrected_p, other_keys, paired_contrast, sign_flips
+from semhub_lens.evidence.stats import corrected_p, other_keys, paired_contrast, sign_flips
 
 WHERE = Provenance("planted", "-", "-", "float32", "cpu", "none", False, data_hash="h", seed=0)
 UP, DOWN = 1.0, -1.0

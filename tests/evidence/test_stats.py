@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from semhub_lens.base.rng import derangement, generator
+from semhub_lens.evidence.draws import bootstrap_weights, halves
 from semhub_lens.evidence.stats import (
     bootstrap_mean,
-    bootstrap_weights,
     centred_contrast,
     centred_keys,
     grouped_bootstrap_mean,
-    halves,
     null_curves,
     other_keys,
     paired_contrast,

@@ -9,6 +9,8 @@ from jobs import job_on
 from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.data.numbers.probing import concept_items
+from semhub_lens.evidence.draws import grouped_halves
+from semhub_lens.evidence.stats import grouped_bootstrap_mean
 from semhub_lens.experiments.probing import SETUP, Content, _concepts, _legs, _numbers
 from semhub_lens.probes.transfer import transfer_matrix
 
@@ -44,6 +46,22 @@ def test_content_coded_along_other_directions_does_not_transfer():
     content, _ = _legs(CONTENT, found, None, WHERE, 0)
     assert content.verdict.status != "supported"
     assert float(found.cell("fr", "fr").accuracy[2]) > 0.9, "though it is there in each of them"
+
+
+def test_the_leg_of_the_type_resamples_concepts_and_the_others_their_words():
+    found = transfer(shared=True)
+    content, kind = _legs(CONTENT, found, found, WHERE, 3)
+    assert content.groups is None and torch.equal(kind.groups, found.type_probe.groups)
+    pooled = found.type_probe
+    interval, peak = pooled.interval(3), pooled.peak(3)
+    torch.testing.assert_close(kind.low, interval.low - pooled.chance)
+    torch.testing.assert_close(kind.high, interval.high - pooled.chance)
+    assert kind.verdict.items == peak.items == 80
+    _, report = grouped_halves(pooled.groups, 3)
+    row = pooled.correct[kind.layer, report]
+    assert kind.verdict.estimate == pytest.approx(float(row.mean()) - pooled.chance, abs=1e-6)
+    expected = grouped_bootstrap_mean(row[None], pooled.groups[report], seed=4)
+    assert kind.verdict.low == pytest.approx(float(expected.low) - pooled.chance, abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [16, 40, 100])

@@ -9,7 +9,7 @@ import semhub_lens as shl
 from semhub_lens import Controls, adding, calibrate, direction, hooks, kl_to_clean, steering_scores, sweep
 from semhub_lens.base.rng import generator
 from semhub_lens.base.store import Store
-from semhub_lens.evidence.stats import halves
+from semhub_lens.evidence.draws import halves
 from semhub_lens.interventions.sweep_result import SweepResult
 
 PROMPTS = ["three plus two", "five", "red dog house cat"]

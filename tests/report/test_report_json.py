@@ -17,8 +17,9 @@ from semhub_lens.base.results import Provenance
 from semhub_lens.base.rng import generator
 from semhub_lens.cli import main as command
 from semhub_lens.evidence.comparison import difference, nearest_entries, same_items
+from semhub_lens.evidence.draws import halves
 from semhub_lens.evidence.legs import ExperimentResult, make_leg
-from semhub_lens.evidence.stats import halves, sign_flips
+from semhub_lens.evidence.stats import sign_flips
 from semhub_lens.experiments.runs import RESULT
 from semhub_lens.report.hub_page import HubPage
 from semhub_lens.report.orchestration import Measured
