@@ -277,7 +277,8 @@ def _text(
     longest: int = LONGEST,
 ) -> str:
     look = f'text-anchor="{anchor}" fill="{fill}" font-size="{size}" font-weight="{weight}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(text[:longest])}</text>'
+    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(shown)}</text>'
 
 
 def _rect(x: Number, y: Number, width: Number, height: Number, fill: str) -> str:

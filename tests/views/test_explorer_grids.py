@@ -169,9 +169,10 @@ def test_a_picture_of_one_head_or_reference_names_it(heads):
     cosine = CosineResult(torch.rand(4, 3, 2), ("red", "blue"), provenance=unnamed())
     for result, first, second in ((heads, "head 0", "head 1"), (cosine, "red", "blue")):
         figure = shl.figure(result)
-        assert f": {first}<" in figure.layout.title.text and f": {first}<" in figure_still(figure)
+        assert figure.layout.title.text.startswith(f"<b>{first} · ")
+        assert f">{first} · " in figure_still(figure)
         data, layout = figure.layout.updatemenus[0].buttons[1].args
-        assert layout["title.text"].endswith(f": {second}</b>") and data["z"][0] != figure.data[0].z
+        assert layout["title.text"].startswith(f"<b>{second} · ") and data["z"][0] != figure.data[0].z
 
 
 @pytest.mark.parametrize(
