@@ -198,7 +198,9 @@ def test_a_legend_of_several_rows_is_apart_from_axes_and_provenance(chrome, tmp_
     tops = "s => [...document.querySelectorAll(s)].map(e => e.getBoundingClientRect()).map(r => [r.top, r.bottom])"
     legend, *titles = [tab.js(f"({tops})('{one}')") for one in (".legend .bg", ".xtitle, .x2title, .x3title, .x4title")]
     note = max(tab.js(f"({tops})('.annotation')"))
+    ticks = max(bottom for _, bottom in tab.js(f"({tops})('.xtick text, .x3tick text')"))
     ((high, low),) = legend
     assert all(bottom <= high + 1 for _, bottom in titles[0]) and titles[0]
     assert low <= note[0] + 6
+    assert ticks <= max(top for top, _ in titles[0]) + 3
     tab.close()
