@@ -18,7 +18,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.results import Result, drawn, shows
 from semhub_lens.base.shown_text import harmless
-from semhub_lens.views.style import GRID, INK, MUTED, PALETTE, number
+from semhub_lens.views.style import GRID, INK, MUTED, NARROWEST, PALETTE, number
 
 Number = int | float
 
@@ -41,7 +41,8 @@ def shown_figure(result: Result) -> dict[str, Any]:
     picture = figure_still(figure)
     interactive = figure._repr_mimebundle_()
     if "colab" not in str(pio.renderers.default):  # what else is HTML there needs a script that an earlier output holds
-        interactive["text/html"] = f'<div style="overflow-x:auto">{picture}</div>'
+        wide = picture.replace("<svg ", f'<svg style="min-width:{NARROWEST}px" ', 1)
+        interactive["text/html"] = f'<div style="overflow-x:auto">{wide}</div>'
     return {
         **interactive,
         "image/svg+xml": picture,
@@ -277,7 +278,8 @@ def _text(
     longest: int = LONGEST,
 ) -> str:
     look = f'text-anchor="{anchor}" fill="{fill}" font-size="{size}" font-weight="{weight}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(text[:longest])}</text>'
+    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{html.escape(shown)}</text>'
 
 
 def _rect(x: Number, y: Number, width: Number, height: Number, fill: str) -> str:

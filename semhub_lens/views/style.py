@@ -52,8 +52,8 @@ def number(value: int | float, form: str) -> str:
 
 
 def named(title: str, part: str) -> str:
-    """A figure's title with the part of the result that it draws."""
-    return f"<b>{escape(title)}: {escape(part)}</b>"
+    """A figure's title behind the part of the result that it draws; a picture may cut its end off."""
+    return f"<b>{escape(part)} · {escape(title)}</b>"
 
 
 def rgba(colour: str, alpha: float) -> str:

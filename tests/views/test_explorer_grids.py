@@ -169,9 +169,10 @@ def test_a_picture_of_one_head_or_reference_names_it(heads):
     cosine = CosineResult(torch.rand(4, 3, 2), ("red", "blue"), provenance=unnamed())
     for result, first, second in ((heads, "head 0", "head 1"), (cosine, "red", "blue")):
         figure = shl.figure(result)
-        assert f": {first}<" in figure.layout.title.text and f": {first}<" in figure_still(figure)
+        assert figure.layout.title.text.startswith(f"<b>{first} · ")
+        assert f">{first} · " in figure_still(figure)
         data, layout = figure.layout.updatemenus[0].buttons[1].args
-        assert layout["title.text"].endswith(f": {second}</b>") and data["z"][0] != figure.data[0].z
+        assert layout["title.text"].startswith(f"<b>{second} · ") and data["z"][0] != figure.data[0].z
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,9 @@ def test_a_legend_of_several_rows_is_apart_from_axes_and_provenance(chrome, tmp_
     tops = "s => [...document.querySelectorAll(s)].map(e => e.getBoundingClientRect()).map(r => [r.top, r.bottom])"
     legend, *titles = [tab.js(f"({tops})('{one}')") for one in (".legend .bg", ".xtitle, .x2title, .x3title, .x4title")]
     note = max(tab.js(f"({tops})('.annotation')"))
+    ticks = max(bottom for _, bottom in tab.js(f"({tops})('.xtick text, .x3tick text')"))
     ((high, low),) = legend
     assert all(bottom <= high + 1 for _, bottom in titles[0]) and titles[0]
     assert low <= note[0] + 6
+    assert ticks <= max(top for top, _ in titles[0]) + 3
     tab.close()

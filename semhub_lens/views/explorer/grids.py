@@ -48,7 +48,7 @@ def grid_view(result: PatchResult | CosineResult | SweepResult) -> View:
         packed = _patches(result)
     else:
         packed = _cosines(result) if isinstance(result, CosineResult) else _sweep(result)
-    height = min(AROUND + 130 + ROW * packed["layers"], TALLEST)
+    height = min(AROUND + 94 + ROW * packed["layers"], TALLEST)
     page = whole(packed["title"], packed, code_of_saved("grid"))
     return View(packed["title"], page, f"{packed['title']}: {packed['size']}", height)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from semhub_lens.base.shown_text import harmless
 
-ROW, AROUND, TALLEST = 24, 350, 860
+ROW, AROUND, TALLEST = 24, 386, 860
 """Pixels of a notebook's frame: one row, the space around the map, and the maximum."""
 
 
