@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+import samples
 import semhub_lens as shl
 from jobs import job_on
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.experiments import registry
 from semhub_lens.experiments.job import LEVELS
+from semhub_lens.experiments.runs import Experiment, run_experiment
 
 
 def test_the_job_on_random_weights_is_made_once_with_its_model_and_its_readout(tiny_model):
@@ -55,6 +57,26 @@ def test_translators_and_random_weights_are_refused_together(tiny_model, tmp_pat
     with pytest.raises(SemhubError, match=r"random weights have none.*baseline=False"):
         registry.run("arithmetic.logit_lens", tiny_model, norm="tuned", baseline=given, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_data_that_is_not_there_is_refused_before_a_folder_is_made_and_a_name_is_left_to_the_experiment(
+    tiny_model, tmp_path
+):
+    result, seen = samples.experiment(tiny_model), []
+
+    def run(takes, data, out=None):
+        planted = Experiment("planted", "planted", 16, lambda job: seen.append(job.data) or result, takes)
+        return run_experiment(planted, job_on(tiny_model, 16, data=data), out)
+
+    with pytest.raises(SemhubError, match="planted takes a COGS folder, but there is nothing at 'absent'"):
+        run("a COGS folder", "absent", tmp_path / "runs")
+    with pytest.raises(SemhubError, match=r"planted takes no data, .* got 'absent'"):
+        run("", "absent", tmp_path / "runs")
+    assert not seen and not list(tmp_path.iterdir())
+    for takes, data in (("a folder or data set", "absent"), ("a file, or human_eval", "human_eval")):
+        assert run(takes, data) is result
+    assert run("a COGS folder", str(tmp_path)) is result
+    assert seen == ["absent", "human_eval", str(tmp_path)]
 
 
 def test_every_experiment_needs_the_reader_of_its_first_word():

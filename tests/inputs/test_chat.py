@@ -136,6 +136,13 @@ def test_a_reply_that_goes_on_after_its_thought_keeps_the_end_of_the_thought(mod
     assert said(model, prompt, "thinking") == "<think>\none\n</think>"
 
 
+def test_a_thought_that_the_template_writes_in_its_own_way_ends_with_its_tag(model):
+    messages = [ASK, {"role": "assistant", "content": "<think>one</think>"}]
+    prompt = chat(model, chats.QWEN, messages, ending="continue")
+    assert prompt.text.endswith("<think>\none\n</think>")
+    assert said(model, prompt, "thinking") == "<think>\none\n</think>"
+
+
 def test_a_content_may_be_a_list_of_texts(model):
     template = "{% for m in messages %}{% for part in m.content %}{{ part.text }}|{% endfor %}{% endfor %}"
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
