@@ -172,13 +172,17 @@ def _legs_grid(legs: tuple[Leg, ...], title: str, note: str) -> go.Figure:
     named: set[str] = set()
     for i, leg in enumerate(legs):
         row, column = divmod(i, columns)
-        _add_leg(figure, leg, 2 * row + 1, column + 1, first=i == 0, first_column=column == 0)
+        parts = 9 if columns <= 2 else 6  # narrow panels have room for fewer ticks
+        _add_leg(figure, leg, 2 * row + 1, column + 1, first=i == 0, first_column=column == 0, parts=parts)
         _add_curves(figure, leg, 2 * row + 2, column + 1, _curve_colours(legs, leg), named)
+    figure.update_xaxes(tickangle=0)  # turned ticks would push the axis title into the panel below
     finish(figure, title=title, note=note, height=plot_height + TOP + BOTTOM, top=TOP, bottom=BOTTOM)
     return figure
 
 
-def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool, first_column: bool) -> None:
+def _add_leg(
+    figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool, first_column: bool, parts: int
+) -> None:
     rows = _shown(leg)
     x = [leg.layers[i] for i in rows]
     for strength in sorted({*leg.strengths} - {leg.strength}):
@@ -213,7 +217,7 @@ def _add_leg(figure: go.Figure, leg: Leg, row: int, column: int, *, first: bool,
     ):  # the first layers' lens distributions differ by hundreds of nats and would flatten the rest
         figure.update_yaxes(range=_range(torch.stack([leg.low, leg.high, leg.mean])), row=row, col=column)
         figure.update_yaxes(range=_range(leg.curves), row=row + 1, col=column)
-    axis = layer_axis(max(leg.layers) + 1)
+    axis = layer_axis(max(leg.layers) + 1, parts)
     figure.update_xaxes(tickvals=axis["tickvals"], ticktext=axis["ticktext"], row=row, col=column)
     figure.update_xaxes(**axis, row=row + 1, col=column)
     if first_column:

@@ -130,9 +130,9 @@ def _legend_rows(figure: go.Figure, width: int) -> int:
     return rows if rows and len(traces) > 1 else 0
 
 
-def layer_axis(layers: int) -> dict:
-    """Axis of the layers: 0 is the embedding."""
-    step = max(1, layers // 9)
+def layer_axis(layers: int, parts: int = 9) -> dict:
+    """Axis of the layers: 0 is the embedding; some `parts` steps from tick to tick."""
+    step = max(1, layers // parts)
     ticks = list(range(0, layers, step))
     return {
         "tickvals": ticks,

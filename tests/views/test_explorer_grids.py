@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,4 +204,22 @@ def test_a_legend_of_several_rows_is_apart_from_axes_and_provenance(chrome, tmp_
     assert all(bottom <= high + 1 for _, bottom in titles[0]) and titles[0]
     assert low <= note[0] + 6
     assert ticks <= max(top for top, _ in titles[0]) + 3
+    tab.close()
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_ticks_and_titles_of_many_panels_are_apart(chrome, tmp_path, width):
+    saved = Path(__file__).parents[2] / "notebooks" / "runs" / "multilingual.similarity.safetensors"
+    run = shl.load_result(saved)
+    many = replace(run, legs=tuple(run.legs[0] for _ in range(8)))
+    tab = chrome.open(shl.write_html(many, tmp_path / "curves.html").as_uri(), width=width)
+    tab.until("document.querySelector('.legend .traces')")
+    found = "[...document.querySelectorAll('[class^=x][class$=tick] text, [class^=x][class$=title], .annotation-text')]"
+    boxes = "map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"
+    words = [box for box in tab.js(f"{found}.{boxes}") if any(box)]
+    assert len(words) > 80
+    for one, (left, top, right, bottom) in enumerate(words):
+        for a, b, c, d in words[one + 1 :]:
+            assert min(right, c) - max(left, a) < 1 or min(bottom, d) - max(top, b) < 3
     tab.close()
