@@ -71,13 +71,13 @@ def _shifted_cka(
     grams = [(rows, _shift(rows)) for rows in (x, y)]
     waves = torch.zeros(n // 2 + 1, dtype=torch.complex128)
     for diagonals in torch.arange(1, n // 2 + 1).split(DIAGONALS):
-        twice = torch.where(2 * diagonals < n, 2.0, 1.0)  # the diagonal in the middle is its own mirror image
+        twice = 1 + (2 * diagonals < n).double()  # the diagonal in the middle is its own mirror image
         a, b = (_diagonals(rows, shift, diagonals) for rows, shift in grams)
         if len(steps):
             product = torch.fft.rfft(a).conj() * torch.fft.rfft(b)
-            waves += (product * twice[:, None]).sum(0)
+            waves += (product * twice[:, None].float()).sum(0)
         products = (a * b).sum(1), a.square_().sum(1), b.square_().sum(1)
-        sums += torch.stack(products).double() @ twice.double()
+        sums += torch.stack(products).double() @ twice
     scale = float((sums[1] * sums[2]).sqrt())
     if not scale > 0:
         return torch.nan, torch.full((len(steps),), torch.nan)
@@ -96,7 +96,7 @@ def _diagonals(
 ) -> Float[Tensor, "diagonal item"]:
     """Neighbouring diagonals of the U-centred Gram matrix, which go on at its first column."""
     n, count, first = len(states), len(diagonals), int(diagonals[0])
-    found = torch.empty(count, n)
+    found = states.new_empty(count, n)
     for rows in torch.arange(n).split(ROWS):
         start, width = int(rows[0]), len(rows) + count - 1
         own, columns = slice(start, start + len(rows)), _around(start + first, width, n)
