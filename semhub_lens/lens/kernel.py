@@ -1,12 +1,11 @@
-"""The fused lens kernel: all quantities of one block of states, from one unembedding.
+"""The fused lens kernel: all quantities of a block of states, from one unembedding.
 
-Logits exist for only one block of states at a time; a whole `[layer, pos, vocab]` never exists.
+Logits exist only for some token ids at a time; a whole `[layer, pos, vocab]` never exists.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -15,16 +14,22 @@ from torch import Tensor
 
 from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.progress import tqdm
-from semhub_lens.lens.vocabulary_sums import Sums, highest, peaks, sums
+from semhub_lens.lens.highest_logits import RunningHighest, group_peaks
+from semhub_lens.lens.target_logits import Sets, TargetLogits
+from semhub_lens.lens.vocabulary_sums import RunningSums, Sums
 from semhub_lens.model.readout import ColumnReadout, Readout
 
 BLOCK_ENTRIES = 1 << 24
 """Logits in memory at a time, where a caller reduces them in steps of its own: 64 MiB of float32."""
 Summed = TypeVar("Summed", Tensor, Sums)
-PRODUCT_ENTRIES = 1 << 25
-"""Logits of one product in the kernel: 128 MiB. With fewer rows, fetching the unembedding takes most of its time."""
-TOGETHER = 4
-"""Layers in one product, at least, where a text is long."""
+PIECE_ENTRIES = 1 << 21
+"""Logits in a piece on a CPU: 8 MiB, so that a piece and its exponentials stay in a cache that cores share."""
+DEVICE_ENTRIES = 1 << 24
+"""Logits in a piece on other devices, where each step has a start-up time."""
+WHOLE_ENTRIES = 1 << 25
+"""Logits in memory at a time where a read-out has no pieces: 128 MiB."""
+COLUMNS = (2048, 4096)
+"""Token ids in a piece, at least and at most. Products of fewer are slow, and sums over more lose digits."""
 
 
 @torch.no_grad()
@@ -64,69 +69,95 @@ def reduce_logits(
         True
     """
     require_quantities(quantities)
+    if "targets" in quantities and not (targets or common):
+        raise SemhubError("The quantity 'targets' needs targets= or common=: sets of token ids.")
+    if "mass" in quantities and table is None:
+        raise SemhubError("The quantity 'mass' needs table=: p(language | token).")
     layers = list(range(len(states)) if layers is None else layers)
     shared = Shared(
         quantities=tuple(quantities),
         top_k=top_k,
-        common=common,
-        table=None if table is None else table.to(readout.device),
-        device=readout.device,
+        common=common if "targets" in quantities else (),
+        table=table.to(readout.device) if table is not None and "mass" in quantities else None,
     )
-    reader = _Reader(readout, layers, last=len(states) - 1, with_final="kl_to_final" in quantities)
+    reader = _Reader(readout, layers, shared, last=len(states) - 1)
     positions, parts = states.shape[1], []
     bar = tqdm(total=positions * len(layers), desc="reading out", unit="state", disable=not progress, leave=False)
     with bar:
         for start in range(0, positions, reader.step):
             block = slice(start, start + reader.step)
+            own = targets[block] if "targets" in quantities else ()
             found: dict[int, list[Tensor]] = {}
-            for layer, logit_block in reader.blocks(states[:, block], replace(shared, targets=targets[block])):
-                found[layer] = [QUANTITIES[name](logit_block).to("cpu", copy=True) for name in quantities]
-                bar.update(len(logit_block.logits) * layers.count(layer))
+            for layer, logit_block in reader.blocks(states[:, block], own):
+                found[layer] = [_plain(QUANTITIES[name](logit_block)) for name in quantities]
             parts.append([torch.stack([found[layer][number] for layer in layers]) for number in range(len(quantities))])
+            bar.update(len(layers) * states[0, block].shape[0])
     return {name: torch.cat(part, dim=1) for name, part in zip(quantities, zip(*parts, strict=True), strict=True)}
 
 
+def _plain(values: Tensor) -> Tensor:
+    """A quantity as it is kept: on the CPU, in memory of its own, in float32 where it was summed in float64."""
+    return values.to("cpu", torch.float32 if values.dtype == torch.float64 else values.dtype, copy=True)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shared:
+    """Settings that all layers and positions share."""
+
+    quantities: tuple[str, ...]
+    top_k: int
+    common: Sets
+    table: Float[Tensor, "vocab lang"] | None
+
+
 class _Reader:
-    """Reads blocks of positions: several layers in one product, since fetching the unembedding takes its time."""
+    """Reads blocks of positions: all layers together, some columns of the unembedding at a time."""
 
-    def __init__(self, readout: Readout, layers: Sequence[int], *, last: int, with_final: bool) -> None:
-        self._readout, self._with_final = readout, with_final
-        first = [last] if with_final or last in layers else []
+    def __init__(self, readout: Readout, layers: Sequence[int], shared: Shared, *, last: int) -> None:
+        self._readout, self._shared, self._with_final = readout, shared, "kl_to_final" in shared.quantities
+        first = [last] if self._with_final or last in layers else []
         self._layers = [*first, *dict.fromkeys(layer for layer in layers if layer != last)]
-        self._rows = max(1, PRODUCT_ENTRIES // readout.d_vocab)
-        self.step = max(1, self._rows // max(1, min(len(self._layers), TOGETHER)))
+        vocab = readout.d_vocab
+        self._entries = PIECE_ENTRIES if readout.device.type == "cpu" else DEVICE_ENTRIES
+        rows = self._entries // min(vocab, COLUMNS[0]) if readout.in_pieces else WHOLE_ENTRIES // vocab
+        self.step = max(1, rows // max(1, len(self._layers)))
         """Positions in a block."""
-        self._memory = torch.empty(0, readout.d_vocab, device=readout.device)
 
-    def blocks(self, states: Tensor, shared: "Shared") -> Iterator[tuple[int, "LogitBlock"]]:
-        """Every layer and its logits, the last layer first; a block is valid until the next one is asked for."""
-        positions, final, last = states.shape[1], None, None
-        groups = self._grouped(positions)
-        if len(self._memory) != (rows := positions * max(map(len, groups))):
-            self._memory = self._memory.new_empty(rows, self._readout.d_vocab)
-        for group in groups:
-            memory = self._memory if final is None else self._memory[positions:]
-            logits = self._readout(states[group], group, memory=memory)
-            peak, best = peaks(logits)
-            if self._with_final and final is None:
-                kept = logits[0] if logits.data_ptr() == memory.data_ptr() else logits[0].clone()
-                final = (kept, peak[0])
-            summed = sums(
-                logits,
-                peak,
-                spread="entropy" in shared.quantities,
-                final=final,
-                table=shared.table if "mass" in shared.quantities else None,
+    def blocks(self, states: Tensor, own: Sequence[Sets]) -> Iterator[tuple[int, "LogitBlock"]]:
+        """Every layer and what its logits were reduced to, the last layer first."""
+        states = states[self._layers]
+        shape, device, shared = states.shape[:2], self._readout.device, self._shared
+        spread, cross = "entropy" in shared.quantities, self._with_final
+        sums = RunningSums(spread=spread, cross=cross, table=shared.table)
+        highest = RunningHighest(shape.numel(), shared.top_k, device)
+        picked = TargetLogits(own, shared.common, layers=shape[0], positions=shape[1], device=device)
+        for start, logits in self._readout.pieces(states, self._layers, self._columns(shape.numel())):
+            rows = logits.flatten(0, 1)
+            best = group_peaks(rows)
+            highest.add(rows, best, start)
+            picked.add(logits, start)
+            sums.add(logits, best.amax(-1).view(*shape, 1), start)
+        summed = sums.result()
+        values, ids = (found.cpu().unflatten(0, shape) for found in highest.result())
+        for row, layer in enumerate(self._layers):
+            yield (
+                layer,
+                LogitBlock(
+                    readout=self._readout,
+                    states=states[row],
+                    layer=layer,
+                    sums=summed.layer(row),
+                    last=summed.layer(0) if cross else None,
+                    top=(values[row], ids[row]),
+                    picked=picked,
+                    row=row,
+                ),
             )
-            last = summed.layer(0) if final is not None and last is None else last
-            for row, layer in enumerate(group):
-                yield layer, LogitBlock(logits[row], best[row], summed.layer(row), last, shared)
 
-    def _grouped(self, positions: int) -> list[list[int]]:
-        """Layers that are read together; the first group has one more, which may stay as the final layer."""
-        size = max(1, self._rows // positions)
-        cuts = [0, *range(size + 1, len(self._layers), size), len(self._layers)]
-        return [self._layers[start:end] for start, end in pairwise(cuts)]
+    def _columns(self, rows: int) -> int:
+        """Token ids in a piece: a whole number of groups, so that fewer numbers are compared."""
+        fitting = self._entries // rows // COLUMNS[0] * COLUMNS[0]
+        return min(max(fitting, COLUMNS[0]), COLUMNS[1])
 
 
 def contrast_targets(
@@ -169,54 +200,24 @@ def require_quantities(quantities: Sequence[str]) -> Sequence[str]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Shared:
-    """Settings that all layers of a few positions share."""
-
-    quantities: tuple[str, ...]
-    top_k: int
-    targets: Sequence[Sequence[tuple[int, ...]]] = ()
-    common: Sequence[tuple[int, ...]]
-    table: Float[Tensor, "vocab lang"] | None
-    device: torch.device
-
-    @cached_property
-    def target_entries(self) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-        """Row, token id and (row, target) group of every id of every target set; the number of rows and targets."""
-        width = len(self.targets[0]) if self.targets else 0
-        entries = [
-            (row, token, row * width + column)
-            for row, sets in enumerate(self.targets)
-            for column, ids in enumerate(sets)
-            for token in ids
-        ]
-        columns = torch.tensor(entries, dtype=torch.long, device=self.device).reshape(-1, 3)
-        rows, ids, groups = columns.unbind(1)
-        return rows, ids, groups, (len(self.targets), width)
-
-    @cached_property
-    def common_entries(self) -> tuple[Int[Tensor, " entry"], Int[Tensor, " entry"]]:
-        """Token id and set of every id of the sets that all positions share."""
-        entries = [(token, number) for number, ids in enumerate(self.common) for token in ids]
-        ids, groups = torch.tensor(entries, dtype=torch.long, device=self.device).reshape(-1, 2).unbind(1)
-        return ids, groups
-
-
-@dataclass(frozen=True, eq=False)
 class LogitBlock:
-    """The logits of a few positions at one layer, and numbers that most quantities need.
+    """What the logits of a few positions at one layer were reduced to, and numbers that most quantities need.
 
-    `peak` is the maximum of each row, `total` the sum of exp(logits - peak), and `log_total` its log. A log-probability
-    is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log sum exp would lose
-    the fourth digit. The memory of `logits` is used again for the next layers.
+    A log-probability is logits - peak - log_total, in this order: with logits in the thousands, subtracting their log
+    sum exp would lose the fourth digit.
     """
 
-    logits: Float[Tensor, "pos vocab"]
-    best: Float[Tensor, "pos group"]
-    """The highest logit of each group of token ids; see `peaks`."""
+    readout: Readout
+    states: Float[Tensor, "pos d_model"]
+    layer: int
     sums: Sums
     last: Sums | None
     """Those of the final layer; None unless "kl_to_final" is measured."""
-    shared: Shared
+    top: tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]
+    """The highest logits and their token ids."""
+    picked: TargetLogits
+    row: int
+    """The place of the layer among the logits that were picked."""
 
     @property
     def peak(self) -> Float[Tensor, "pos 1"]:
@@ -229,9 +230,9 @@ class LogitBlock:
         return self.sums.total.log()
 
     @cached_property
-    def top(self) -> tuple[Float[Tensor, "pos k"], Int[Tensor, "pos k"]]:
-        """The highest logits and their token ids."""
-        return highest(self.logits, self.best, self.shared.top_k)
+    def logits(self) -> Float[Tensor, "pos vocab"]:
+        """The whole logits, for quantities of your own: another product, and memory for all of them."""
+        return self.readout(self.states, self.layer)
 
 
 def _entropy(block: LogitBlock) -> Float[Tensor, " pos"]:
@@ -250,39 +251,16 @@ def _wanted(summed: Summed | None) -> Summed:
 
 def _targets(block: LogitBlock) -> Float[Tensor, "pos target"]:
     """Log of the summed probability of every target set."""
-    shared, read = block.shared, []
-    if shared.targets:
-        rows, ids, groups, shape = shared.target_entries
-        log_probs = block.logits[rows, ids] - block.peak[rows, 0] - block.log_total[rows]
-        read.append(_log_sums(log_probs, groups, shape[0] * shape[1]).reshape(shape))
-    if shared.common:
-        ids, groups = shared.common_entries
-        log_probs = block.logits[:, ids] - block.peak - block.log_total[:, None]
-        read.append(_log_sums(log_probs, groups, len(shared.common)))
-    if not read:
-        raise SemhubError("The quantity 'targets' needs targets= or common=: sets of token ids.")
-    return torch.cat(read, dim=-1)
-
-
-def _log_sums(
-    log_probs: Float[Tensor, "*pos entry"], groups: Int[Tensor, " entry"], count: int
-) -> Float[Tensor, "*pos group"]:
-    """Log of the summed probability of every group of entries."""
-    index, shape = groups.expand_as(log_probs), (*log_probs.shape[:-1], count)
-    peak = log_probs.new_full(shape, -torch.inf).scatter_reduce(-1, index, log_probs, "amax")
-    summed = log_probs.new_zeros(shape).scatter_add(-1, index, (log_probs - peak.gather(-1, index)).exp())
-    return summed.log() + peak
+    return block.picked.log_sums(block.row, block.peak) - block.log_total[:, None]
 
 
 def _mass(block: LogitBlock) -> Float[Tensor, "pos lang"]:
-    if block.shared.table is None:
-        raise SemhubError("The quantity 'mass' needs table=: p(language | token).")
     return _wanted(block.sums.mass) / block.sums.total[:, None]
 
 
 QUANTITIES: dict[str, Callable[[LogitBlock], Tensor]] = {
     "top_ids": lambda block: block.top[1],
-    "top_logprobs": lambda block: block.top[0] - block.peak - block.log_total[:, None],
+    "top_logprobs": lambda block: block.top[0].double() - block.peak - block.log_total[:, None],
     "entropy": _entropy,
     "kl_to_final": _kl_to_final,
     "targets": _targets,

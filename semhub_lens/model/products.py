@@ -1,6 +1,9 @@
 """Logits of states: the product with the unembedding, its bias and the model's transform."""
 
+from collections.abc import Iterator
+
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -9,19 +12,11 @@ from semhub_lens.model.weights import unembedding, unembedding_bias
 
 WIDENED_ENTRIES = 1 << 22
 """Entries of the unembedding that are in float32 at a time, for a model in half precision: 16 MiB."""
-TRANSFORMED_ROWS = 16
-"""Rows of logits that a soft-cap copies at a time."""
 
 
-def logits(
-    model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | None = None, memory: Tensor | None = None
-) -> Tensor:
+def logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | None = None) -> Tensor:
     """Logits, as float32, of states that are ready for the unembedding."""
-    weight, bias = unembedding(model), unembedding_bias(model)
-    bias = bias if bias is not None and bool((bias != 0).any()) else None
-    plain = type(weight) in (Tensor, nn.Parameter) and not torch.is_grad_enabled()
-    if memory is not None and tokens is None and plain and memory.dtype == dtype:
-        return _written(model, states, weight, bias, memory)
+    weight, bias = unembedding(model), _bias(model)
     if tokens is not None:
         tokens = tokens.to(weight.device)
         bias = bias if bias is None else bias[tokens]
@@ -36,29 +31,38 @@ def logits(
     return output_transform(model, made).float()
 
 
+@torch.no_grad()
+def pieces(
+    model: Model, states: Float[Tensor, "... d_model"], dtype: torch.dtype, columns: int
+) -> Iterator[tuple[int, Float[Tensor, "... id"]]]:
+    """The same logits, some columns at a time: the first token id and the logits, in memory that is used again."""
+    weight, bias = unembedding(model), _bias(model)
+    memory = states.new_empty(len(states) * columns, dtype=dtype)
+    for start in range(0, weight.shape[1], columns):
+        part = weight[:, start : start + columns]
+        made = memory[: len(states) * part.shape[1]].view(len(states), part.shape[1])
+        torch.mm(states, part.to(dtype), out=made)
+        if bias is not None:
+            made += bias[start : start + columns]
+        yield start, output_transform(model, made).float()
+
+
+def is_plain(model: Model) -> bool:
+    """Whether the unembedding is a matrix whose columns can be multiplied alone."""
+    return type(unembedding(model)) in (Tensor, nn.Parameter)
+
+
+def _bias(model: Model) -> Tensor | None:
+    bias = unembedding_bias(model)
+    return bias if bias is not None and bool((bias != 0).any()) else None
+
+
 def logit_scale(model: Model) -> float:
     """The factor by which the model multiplies its logits (Cohere, Granite), or 1.0; a soft cap is none."""
     probe = torch.tensor([-4.0, 1.0, 64.0])
     ratios = output_transform(model, probe) / probe
     factor = float(ratios[1])
     return factor if torch.allclose(ratios, torch.full_like(ratios, factor), rtol=1e-5, atol=0.0) else 1.0
-
-
-def _written(model: Model, states: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor) -> Tensor:
-    """The same logits, in the caller's memory; the transform takes a few rows at a time, as it copies them."""
-    rows = states.flatten(0, -2)
-    logits = memory[: len(rows)]
-    if weight.dtype == rows.dtype:
-        torch.mm(rows, weight, out=logits)
-    else:
-        _widened_product(rows, weight, None, logits)
-    if bias is not None:
-        logits += bias
-    for some in logits.split(TRANSFORMED_ROWS):
-        transformed = output_transform(model, some)
-        if transformed is not some:
-            some.copy_(transformed)
-    return logits.unflatten(0, states.shape[:-1])
 
 
 def _widened_product(states: Tensor, weight: Tensor, tokens: Tensor | None, logits: Tensor) -> None:

@@ -50,10 +50,3 @@ def require_ids(tokens: Tensor | None, vocabulary: int) -> None:
     if outside:
         wrong = int(tokens[(tokens < 0) | (tokens >= vocabulary)][0])
         raise SemhubError(f"Token id {wrong} is outside the model's vocabulary of {vocabulary}.")
-
-
-def require_memory(memory: Tensor | None, states: Tensor, d_vocab: int) -> None:
-    """Raise a SemhubError for memory that does not hold the logits of these states."""
-    rows = states.shape[:-1].numel()
-    if memory is not None and (memory.ndim != 2 or len(memory) < rows or memory.shape[1] != d_vocab):
-        raise SemhubError(f"memory= takes a tensor of at least {rows} rows of {d_vocab} logits, got {shown(memory)}.")

@@ -6,7 +6,7 @@ with the final norm, the unembedding $W_U$, its bias and the model's soft-cap or
 state like the last one. It does not show that the model uses the state in this way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -29,7 +29,7 @@ from semhub_lens.model.facts import (
 )
 from semhub_lens.model.final_norm import final_norm, normed
 from semhub_lens.model.hooking import require_hooks, residual_names, windowed
-from semhub_lens.model.readable import plain_layers, require_ids, require_memory, require_width
+from semhub_lens.model.readable import plain_layers, require_ids, require_width
 from semhub_lens.model.translators import Translators
 from semhub_lens.model.weights import editions, require_readable, unembedding_device
 
@@ -136,23 +136,49 @@ class Readout:
         states: Float[Tensor, "*rows d_model"],
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
-        memory: Float[Tensor, "most_rows vocab"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits (float32) of residual states.
 
         `layer` (0 = embedding) selects the translator's map. With a list of layers, one for each entry of the
         first axis, the unembedding is read once for all of them. With `tokens` only their logits are computed.
-        Without gradients the logits may be written into `memory`: new memory of this size costs as much as a product.
 
         Raises:
-            SemhubError: states of another width, a layer or a token that the model does not have, too little memory.
+            SemhubError: states of another width, a layer or a token that the model does not have.
         """
         self._require_raw()
         require_width(states, self._model)
         layer = plain_layers(layer, states, self.n_layers)
         require_ids(tokens, self.d_vocab)
-        require_memory(memory, states, self.d_vocab)
-        return products.logits(self._model, self._ready(states, layer), self._dtype, tokens, memory)
+        return products.logits(self._model, self._ready(states, layer), self._dtype, tokens)
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether `pieces` computes some columns at a time; else it cuts up whole logits.
+
+        It cuts up those of a subclass that has a `__call__` of its own, and those of a quantised unembedding.
+        """
+        return type(self).__call__ is Readout.__call__ and products.is_plain(self._model)
+
+    def pieces(
+        self, states: Float[Tensor, "... d_model"], layer: Sequence[int], columns: int
+    ) -> Iterator[tuple[int, Float[Tensor, "... id"]]]:
+        """The logits of all tokens, `columns` at a time: the first token id and the logits.
+
+        A piece is valid until the next one is asked for, and may be overwritten. With a list of layers as in a call.
+
+        Raises:
+            SemhubError: states of another width, or a layer that the model does not have.
+        """
+        if not self.in_pieces:
+            whole = self(states, layer)
+            for start in range(0, self.d_vocab, columns):
+                yield start, whole[..., start : start + columns].clone(memory_format=torch.contiguous_format)
+            return
+        self._require_raw()
+        require_width(states, self._model)
+        ready = self._ready(states, plain_layers(layer, states, self.n_layers))
+        for start, piece in products.pieces(self._model, ready.flatten(0, -2), self._dtype, columns):
+            yield start, piece.unflatten(0, states.shape[:-1])
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
         """States in the form that the unembedding takes."""
@@ -211,7 +237,6 @@ class ColumnReadout(Readout):
         states: Float[Tensor, "*rows d_model"],
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
-        memory: Float[Tensor, "most_rows vocab"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
         """Logits of these tokens, or of some of them by their index; in new memory."""
         return self._whole(states, layer, self._few if tokens is None else self._few[tokens])

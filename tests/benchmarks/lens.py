@@ -9,7 +9,7 @@ from torch import Tensor
 import semhub_lens as shl
 from benchmarks.table import Row, extra_memory, in_turn
 from semhub_lens.data.text.texts import sentences
-from semhub_lens.lens.kernel import PRODUCT_ENTRIES, contrast_targets, reduce_logits
+from semhub_lens.lens.kernel import contrast_targets, reduce_logits
 from semhub_lens.lens.logit_lens import STANDARD
 from semhub_lens.model.capture import prompt_states
 
@@ -31,7 +31,7 @@ def states_of(model: Any, prompt: shl.Prompt) -> Tensor:
 @torch.no_grad()
 def products(weight: Tensor, rows: Tensor) -> Callable[[], None]:
     """Every state times the unembedding, block by block, always into the same memory."""
-    size = max(1, PRODUCT_ENTRIES // weight.shape[1])
+    size = max(1, (1 << 25) // weight.shape[1])
     memory = weight.new_empty(min(size, len(rows)), weight.shape[1])
 
     def task() -> None:

@@ -77,9 +77,9 @@ def test_differences_at_one_position_need_no_vocabulary(tiny_model, monkeypatch)
 def refusing_the_vocabulary(model):
     plain = kernel.LogitBlock.__init__
 
-    def few(block, logits, *settings):
-        assert logits.shape[-1] < model.cfg.d_vocab, "the whole vocabulary is read"
-        plain(block, logits, *settings)
+    def few(block, readout, **settings):
+        assert readout.d_vocab < model.cfg.d_vocab, "the whole vocabulary is read"
+        plain(block, readout=readout, **settings)
 
     return few
 

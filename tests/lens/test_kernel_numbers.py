@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import semhub_lens as shl
-from semhub_lens.lens import kernel, vocabulary_sums
+from semhub_lens.lens import kernel
+from semhub_lens.lens.highest_logits import GROUPED, RunningHighest, group_peaks
 
 VOCAB = 262_144
 SPREADS = {"flat": 1e-4, "even": 1, "wide": 5, "peaked": 2, "steep": 80}
@@ -12,7 +13,7 @@ NAMES = ["top_ids", "top_logprobs", "entropy", "kl_to_final", "targets", "mass"]
 
 
 class Stored(shl.Readout):
-    """Logits [layer pos vocab] in place of a model's; states are ignored."""
+    """Logits [layer pos vocab] in place of a model's; a state holds its position."""
 
     def __init__(self, logits):
         self.logits, self.n_layers = logits, len(logits) - 1
@@ -20,10 +21,13 @@ class Stored(shl.Readout):
     d_vocab = property(lambda self: self.logits.shape[-1])
     device = property(lambda self: self.logits.device)
 
-    def __call__(self, states, layer=None, tokens=None, memory=None):
-        logits = self.logits[self.n_layers if layer is None else layer]
-        made = torch.empty_like(logits) if memory is None else memory[: logits[..., 0].numel()].view_as(logits)
-        return made.copy_(logits)
+    def __call__(self, states, layer=None, tokens=None):
+        return self.logits[layer][:, states[0, :, 0].long()]
+
+
+def numbered(logits):
+    """States that hold their position."""
+    return torch.arange(float(logits.shape[1]))[:, None].expand(*logits.shape[:2], 1)
 
 
 def hard_logits(shape, offset, vocab=VOCAB):
@@ -54,7 +58,7 @@ def assert_exact(logits):
     table = torch.rand(vocab, 5, generator=random)
     table /= table.sum(-1, keepdim=True)
     targets = [(7, 9), (0, 1, vocab - 1), tuple(range(20, 40))]
-    states = torch.zeros(*logits.shape[:2], 1)
+    states = numbered(logits)
     got = kernel.reduce_logits(Stored(logits), states, NAMES, top_k=5, common=targets, table=table)
     for name, expected in plain(logits, table, targets).items():
         error = (got[name] - expected).abs()
@@ -69,35 +73,48 @@ def test_every_quantity_of_a_large_vocabulary_is_that_of_float64(final):
 
 @pytest.mark.parametrize("vocab", [50, 50_257, 151_936])
 def test_no_size_of_vocabulary_or_block_is_special(monkeypatch, vocab):
-    monkeypatch.setattr(vocabulary_sums, "CACHED_ENTRIES", 3 * vocab)
+    monkeypatch.setattr(kernel, "WHOLE_ENTRIES", 11 * vocab)  # two of four positions at a time
+    monkeypatch.setattr(kernel, "COLUMNS", (vocab // 3, vocab // 3))
     rows = [torch.cat([hard_logits(shape, 100, vocab)] * 2) for shape in SPREADS]
     assert_exact(torch.stack(rows))
 
 
-@pytest.mark.parametrize("vocab", [40, 64 * 20, 64 * 21 + 63])
-@pytest.mark.parametrize("k", [1, 10])
-def test_the_highest_logits_are_those_of_a_full_sort(vocab, k):
-    logits = torch.randn(3, 2, vocab, generator=torch.Generator().manual_seed(vocab))
-    logits[0, 0, -1] = 9  # in no group, where the last one is not full
-    logits[0, 1, ::20] += 6  # several in one group
-    peak, best = vocabulary_sums.peaks(logits)
-    assert torch.equal(peak, logits.amax(-1, keepdim=True))
-    for layer in range(3):
-        found, expected = vocabulary_sums.highest(logits[layer], best[layer], k), logits[layer].topk(k)
-        assert torch.equal(found[0], expected.values) and torch.equal(found[1], expected.indices)
+def highest_of(logits, k, widths):
+    """The highest logits, in pieces of these widths."""
+    kept, start = RunningHighest(len(logits), k, logits.device), 0
+    for piece in logits.split(widths, dim=1):
+        kept.add(piece.clone(), group_peaks(piece), start)
+        start += piece.shape[1]
+    return kept.result()
 
 
-def test_the_final_layer_stays_while_others_use_the_memory_again(monkeypatch):
-    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", 8 * 50)  # two positions of four layers in a product
-    assert_exact(torch.stack([hard_logits(shape, offset, 50) for shape in SPREADS for offset in (0, 100)]))
+@pytest.mark.parametrize("order", ["mixed", "rising", "falling", "one row"])
+@pytest.mark.parametrize("widths", [[1407], [64] * 20 + [127], [2, 5] * 200 + [7], [1280, 127]])
+@pytest.mark.parametrize("k", [0, 1, 10, 100, 1407])
+def test_the_highest_logits_are_those_of_a_full_sort(widths, k, order):
+    logits = torch.randn(6, 1407, generator=torch.Generator().manual_seed(k))
+    if order in ("rising", "falling"):
+        logits = logits.sort(dim=1, descending=order == "falling").values
+    if order == "one row":
+        logits[3] = torch.arange(1407.0)  # every piece has logits that enter
+    logits[5, ::20] += 6  # several in one group
+    logits[2, 5:1400] = -torch.inf  # forbidden tokens are the last ones
+    values, ids = highest_of(logits, k, widths)
+    assert torch.equal(values, logits.topk(k).values)
+    assert torch.equal(logits.gather(1, ids), values) and all(len(set(row)) == k for row in ids.tolist())
+
+
+def test_of_equal_logits_the_ones_that_come_first_are_kept():
+    tied = torch.ones(2, 10 * GROUPED)
+    _, ids = highest_of(tied, 3, [GROUPED] * 10)
+    assert (ids < GROUPED).all()
 
 
 def test_a_small_divergence_keeps_its_digits():
     last = hard_logits("wide", 0)
     near = last + 1e-3 * hard_logits("even", 0)
-    states = torch.zeros(2, 2, 1)
     logits = torch.stack([near, last])
-    found = kernel.reduce_logits(Stored(logits), states, ["kl_to_final"])["kl_to_final"]
+    found = kernel.reduce_logits(Stored(logits), numbered(logits), ["kl_to_final"])["kl_to_final"]
     expected = plain(logits, torch.ones(VOCAB, 1), [(0,)])["kl_to_final"]
     assert expected[0].max() < 1e-6 and not found[1].any()
     torch.testing.assert_close(found[0].double(), expected[0], atol=2e-7, rtol=0)

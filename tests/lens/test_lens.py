@@ -120,9 +120,11 @@ def reduced(*case, **settings):
     return SimpleNamespace(**kernel.reduce_logits(*case, **settings))
 
 
+@pytest.mark.parametrize("columns", [(8, 8), (32, 96), (2048, 4096)])
 @pytest.mark.parametrize("entries", [1, 200, 1 << 24])
-def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_model, monkeypatch, entries):
-    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", entries)
+def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_model, monkeypatch, entries, columns):
+    monkeypatch.setattr(kernel, "PIECE_ENTRIES", entries)
+    monkeypatch.setattr(kernel, "COLUMNS", columns)
     readout = shl.Readout(tiny_model)
     states, targets, table = random_case()
     got = reduced(readout, states, [*kernel.QUANTITIES], top_k=5, targets=targets, table=table)
@@ -143,16 +145,16 @@ def test_the_kernel_equals_a_plain_log_softmax_whatever_its_block_size(tiny_mode
 
 @pytest.mark.parametrize(("layers", "entries"), [(None, 1 << 24), (None, 200), ([2, 0], 200), ([1, 3], 1)])
 def test_every_state_is_read_once_whatever_the_layers_and_the_block_size(tiny_model, monkeypatch, layers, entries):
-    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", entries)
+    monkeypatch.setattr(kernel, "WHOLE_ENTRIES", entries)
     states, targets, table = random_case()
     settings = {"top_k": 5, "targets": targets, "table": table}
     whole = kernel.reduce_logits(shl.Readout(tiny_model), states, [*kernel.QUANTITIES], **settings)
     read = []
 
     class Counting(shl.Readout):
-        def __call__(self, states, layer=None, tokens=None, memory=None):
+        def __call__(self, states, layer=None, tokens=None):
             read.append(states.shape[:-1].numel())
-            return super().__call__(states, layer, tokens, memory)
+            return super().__call__(states, layer, tokens)
 
     got = kernel.reduce_logits(Counting(tiny_model), states, [*kernel.QUANTITIES], layers=layers, **settings)
     for name, values in got.items():
@@ -217,7 +219,7 @@ def test_a_quantity_may_be_a_view_of_the_logits_and_sees_the_final_layer_where_i
         seen.append(block.last)
         return block.logits[:, 5]
 
-    monkeypatch.setattr(kernel, "PRODUCT_ENTRIES", 200)  # several products, in the same memory
+    monkeypatch.setattr(kernel, "PIECE_ENTRIES", 200)  # several blocks
     monkeypatch.setitem(kernel.QUANTITIES, "column", column)
     readout, (states, _, _) = shl.Readout(tiny_model), random_case()
     found = kernel.reduce_logits(readout, states, ["column"])["column"]
@@ -409,9 +411,9 @@ def test_a_contrast_is_the_full_read_out_less_its_mean_with_a_bias_and_a_soft_ca
 def test_a_contrast_reads_only_the_columns_it_compares(tiny_model, monkeypatch):
     read = []
 
-    def counted(self, states, layer=None, tokens=None, memory=None):
+    def counted(self, states, layer=None, tokens=None):
         read.append(self.d_vocab if tokens is None else len(tokens))
-        return whole(self, states, layer, tokens, memory)
+        return whole(self, states, layer, tokens)
 
     whole = shl.Readout.__call__
     monkeypatch.setattr(shl.Readout, "__call__", counted)
