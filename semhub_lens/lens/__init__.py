@@ -1,7 +1,7 @@
 """What each layer predicts.
 
-- `kernel`: the fused kernel: all requested quantities of one block of logits.
-- `vocabulary_sums`: sums over the vocabulary in pieces that stay in a processor's cache.
+- `kernel`: the fused kernel: all requested quantities of a block of states, piece by piece of their logits.
+- `vocabulary_sums`, `highest_logits`, `target_logits`: what is kept of the pieces.
 - `curves`: the tokens that lead at some layer, through all layers.
 - `calls`: the arguments of a lens, checked and as code.
 - `logit_lens`: `logit_lens`, `LogitLens`.
