@@ -117,6 +117,9 @@ def passes(
     while order:
         start = cells[order[0]].start if skip else 0
         rows = max(1, max_tokens // (columns - start) - 1) if join else 1
+        if skip and rows < len(order):  # cells of one position stay together, so that they skip the same columns
+            fitting = next(i for i in range(rows + 1) if cells[order[i]].start == cells[order[rows]].start)
+            rows = fitting if 2 * fitting >= rows else rows
         yield start, sorted(order[:rows], key=lambda i: cells[i].layer)
         order = order[rows:]
 

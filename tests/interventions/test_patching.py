@@ -8,6 +8,7 @@ from transformer_lens import patching as peer
 import models
 import semhub_lens as shl
 from semhub_lens import Prompt, at
+from semhub_lens.interventions.grid import Cell, passes
 from semhub_lens.model.hooking import site_name
 
 CLEAN = Prompt.from_ids([1, 10, 31, 12, 40, 22, 17])
@@ -67,6 +68,22 @@ def test_every_cell_equals_transformer_lens(tiny_model, site, max_tokens):
     found = grid(tiny_model, site=site, max_tokens=max_tokens)
     torch.testing.assert_close(found.values, by_peer(tiny_model, site).cpu(), **CLOSE)
     assert found.effect[:, 2:].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 150, 1024])
+def test_passes_take_every_cell_once_and_keep_the_cells_of_a_position_together(max_tokens):
+    cells = [Cell(layer, ((pos, pos),)) for layer in range(6) for pos in range(1, 10)]
+    made = list(passes(cells, 10, max_tokens, skip=True))
+    assert sorted(i for _, chosen in made for i in chosen) == list(range(len(cells)))
+    for start, chosen in made:
+        assert len(chosen) == 1 or (len(chosen) + 1) * (10 - start) <= max_tokens
+        assert start == min(cells[i].start for i in chosen)
+        assert [cells[i].layer for i in chosen] == sorted(cells[i].layer for i in chosen)
+    per_position = [
+        len({start for start, chosen in made if any(cells[i].start == pos for i in chosen)}) for pos in range(1, 10)
+    ]
+    if max_tokens >= 150:  # a pass of nine columns has room for two positions of six layers
+        assert per_position == [1] * 9
 
 
 @pytest.mark.parametrize("max_tokens", [1, 40, 1024])
