@@ -1,7 +1,7 @@
 // Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
 import { makeCode } from "./code.js";
-import { THEMES } from "./colour.js";
+import { THEMES, shareScales } from "./colour.js";
 import { alone, clamp, el } from "./dom.js";
 import { csv, groupTitle, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
@@ -29,7 +29,10 @@ export function mount(root, packed, home = {}) {
   let paper = false;
   const isDark = () => !paper && (home.dark ?? (() => dark.matches))();
   const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
-  if (!packed.rows) shareHues(lenses, home.left?.places, THEMES.light.hues.length);
+  if (!packed.rows) {
+    shareScales(lenses);
+    shareHues(lenses, home.left?.places, THEMES.light.hues.length);
+  }
   const [data] = lenses;
   const store = makeStore(data, packed.colour, { ...home, signal });
   store.state.places = data.places;

@@ -13,8 +13,7 @@ export function grid(packed) {
   const size = layers * positions;
   const whole = packed.quantities.map((one) => typed(one.values, Float32Array));
   const quantities = packed.quantities.map((one, i) => ({ ...one, values: whole[i].slice(0, size) }));
-  const kinds = quantities.filter((one) => one.full).map((one) =>
-    diverging(one.name, one.label, one.unit, one.values, { full: one.full, words: `Colour: ${one.label}; ${one.words}` }));
+  const kinds = [{}]; // the colours of the sheet that is shown: a score of a sweep has its own scale
   const data = {
     ...packed, quantities, kinds, words, choose, k: 0, ids: [], texts: [], top: null, groups: null, places: new Map(), order: [],
     names: packed.rows.map((row) => `${packed.row} ${row}`), short: packed.rows, makePins, place: (pos) => packed.places[pos], where, table,
@@ -24,11 +23,13 @@ export function grid(packed) {
   function choose(sheet) {
     data.sheet = sheet;
     quantities.forEach(({ values }, i) => values.set(whole[i].subarray(sheet * size, (sheet + 1) * size)));
+    const [{ name, label, unit, values, words, full }] = quantities;
+    Object.assign(kinds[0], diverging(name, label, unit, values, { full: full[sheet], words: `Colour: ${label}; ${words}` }));
   }
 
   function words(layer, pos) {
     const value = quantities[0].values[layer * positions + pos];
-    return [Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 1).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
+    return [Number.isFinite(value) ? rounded(value, quantities[0].full[data.sheet]).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
   }
 
   /** A column by its place and label, or by the name of its axis: "strength 2". */
@@ -82,6 +83,12 @@ export function grid(packed) {
     }
     return { node, draw };
   }
+}
+
+/** Two decimals, one for large numbers, and more where the whole scale is small. */
+function rounded(value, full) {
+  if (full < 1e-4) return value ? value.toExponential(1) : "0";
+  return value.toFixed(full < 0.1 ? 1 - Math.floor(Math.log10(full)) : Math.abs(value) < 10 ? 2 : 1);
 }
 
 /** The choice among sheets: heads, references, conditions. */
