@@ -1,6 +1,6 @@
 // Who wrote a pinned token: what the embedding and every block's attention and MLP added to its logit, and single heads.
 
-import { el, svg } from "./dom.js";
+import { el, folded, svg } from "./dom.js";
 import { trajectories } from "./data.js";
 
 const BARS = { wide: 460, tall: 170, left: 46, top: 10, bottom: 26 };
@@ -22,7 +22,7 @@ export function makeWritten(data, pos, side, store, asking) {
   const keep = (patch) => (store.state.written = { ...store.state.written, [key]: { ...store.state.written[key], ...patch } });
   const body = el("div", {});
   const pick = el("select", { "aria-label": "Token", onchange: () => choose(Number(pick.value)) });
-  const node = el("details", { class: "written", ontoggle: opened }, el("summary", {}, "which blocks wrote it"), pick, body);
+  const node = folded({ class: "written", ontoggle: opened }, "which blocks wrote it", pick, body);
   node.open = Boolean(kept("open"));
   refresh();
 
