@@ -30,7 +30,8 @@ def reach(values: Tensor, most: float = math.inf) -> float:
 def diverging(full: float, title: str, first: str = "z") -> dict[str, Any]:
     """Settings of a heat map (`first="z"`) or of a colour axis ("c"), with the ends of the scale written out."""
     ticks = [-full, -full / 2, 0.0, full / 2, full]
-    bar = {"tickvals": ticks, "ticktext": [number(tick, ".2g") for tick in ticks], "thickness": 10}
+    form = ".2g" if full < 100 else ".3g"
+    bar = {"tickvals": ticks, "ticktext": [number(tick, form) for tick in ticks], "thickness": 10}
     return {
         f"{first}min": -full,
         f"{first}max": full,

@@ -76,8 +76,7 @@ def figure_still(figure: go.Figure) -> str:
         parts += _panel(layout, x, y, traces, height)
     parts += _ramps(layout, [t for t in data if t.type == "heatmap" and t.showscale is not False], height)
     lines = [(i, t) for i, t in enumerate(data) if t.type in ("scatter", "bar") and t.showlegend is not False]
-    named = {t.name: _colour(t, i) for i, t in lines if t.name}
-    parts += _legend(named, height)
+    parts += _legend({t.name: _colour(t, i) for i, t in lines if t.name}, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
@@ -128,7 +127,8 @@ class _Scale:
             low, high = map(float, axis.range)
         pad = 0.5 if self.names or cells else 0.04 * (high - low) or 0.5
         self.low, self.high = low - pad, high + pad
-        self.ticks = self._ticks(axis, low, high, 1.0 if cells else 0.0)
+        ticks, bare = self._ticks(axis, low, high, float(cells)), axis.showticklabels is False
+        self.ticks = [(value, "" if bare else name) for value, name in ticks]
 
     def __call__(self, value: Any) -> float:
         number = self.names.index(value) if self.names else float(value)

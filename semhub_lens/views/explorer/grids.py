@@ -82,6 +82,7 @@ def _packed(
     under: Sequence[str] | None = None,
     sheet: str = "",
     sheets: Sequence[str] = ("",),
+    families: Sequence[str] = (),
 ) -> dict[str, Any]:
     several = " and ".join(f"{name}s" for name in sheet.split(" and "))
     first = f" × {len(sheets)} {several}" if len(sheets) > 1 else ""
@@ -98,6 +99,7 @@ def _packed(
         "under": None if under is None else [harmless(label) for label in under],
         "sheet_name": sheet,
         "sheets": [harmless(name) for name in sheets],
+        "families": [harmless(name) for name in families or [""] * len(sheets)],
         "layers": len(rows),
         "positions": len(labels),
         "quantities": quantities,
@@ -178,4 +180,5 @@ def _sweep(result: SweepResult) -> dict[str, Any]:
         places=[""] * len(result.strengths),
         sheet="score and condition",
         sheets=[f"{score}: {condition}" for score, condition in pairs],
+        families=[score for score, _ in pairs],
     )

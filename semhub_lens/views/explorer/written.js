@@ -114,4 +114,4 @@ function bars(columns, label, axis, high = BARS.tall) {
 }
 
 /** The least, zero and the most, without those whose numbers would run into zero's. */
-export const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 9);
+export const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 16);
