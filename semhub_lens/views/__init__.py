@@ -4,6 +4,7 @@
 - `page`: `write_html`, whole pages.
 - `explorer`: the page of a lens, in a file and in a notebook.
 - `style`: the style of all figures.
+- `scale`: the colours of numbers around zero.
 - `stills`: a figure as a picture, drawn without a browser.
 - `lens`: the logit-lens heat map.
 - `token_strip`: tokens coloured by a lens quantity.

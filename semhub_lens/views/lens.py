@@ -16,6 +16,7 @@ from semhub_lens.geometry.cosine import CosineResult
 from semhub_lens.inputs.modalities import MODALITIES
 from semhub_lens.lens.comparison import LensComparison
 from semhub_lens.lens.logit_lens import LensResult
+from semhub_lens.views.scale import UNKNOWN, diverging, reach
 from semhub_lens.views.style import AMBERS, BLUES, MONO, WIDEST, escape, finish, named, number
 
 CELL_WIDTH, CELL_HEIGHT, LONGEST = 78, 25, 10
@@ -169,9 +170,9 @@ def short(text: str, longest: int = LONGEST) -> str:
 @draws(CosineResult)
 def cosine_figure(result: CosineResult) -> go.Figure:
     """Heat map of a `CosineResult`; buttons choose the reference."""
-    look = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "reversescale": True}
+    looks = [diverging(reach(result.cosine, most=1.0), "cosine")] * len(result.names)
     title = f"Cosine to {result.names[0]}" if len(result.names) == 1 else "Cosine to reference states"
-    return position_map(result.cosine, result.names, "cosine", title=title, note=result.provenance.line(), look=look)
+    return position_map(result.cosine, result.names, looks, title=title, note=result.provenance.line())
 
 
 @draws(LensComparison)
@@ -182,21 +183,20 @@ def comparison_figure(result: LensComparison) -> go.Figure:
     if not changes:
         changes = {"answer changed": result.changed}
     title = f"{result.names[0]} | {result.names[1]}"
-    look = {"colorscale": "RdBu", "reversescale": True, "zmid": 0}
+    looks = [diverging(reach(values), "b less a") for values in changes.values()]
     values = torch.stack(list(changes.values()), -1)
-    return position_map(values, list(changes), "b less a", title=title, note=result.provenance.line(), look=look)
+    return position_map(values, list(changes), looks, title=title, note=result.provenance.line())
 
 
 def position_map(
     values: Float[Tensor, "layer pos name"],
     names: Sequence[str],
-    quantity: str,
+    looks: Sequence[dict[str, Any]],
     *,
     title: str,
     note: str,
-    look: dict[str, Any],
 ) -> go.Figure:
-    """Heat map of layers x positions; buttons choose the name."""
+    """Heat map of layers x positions; buttons choose the name, with its settings of the colours."""
     layers, positions, count = values.shape
     heat = go.Heatmap(
         z=values[..., 0].tolist(),
@@ -204,16 +204,19 @@ def position_map(
         y=list(range(layers)),
         xgap=1,
         ygap=1,
-        colorbar={"title": {"text": quantity}, "thickness": 10},
-        hovertemplate="layer %{y}, position %{x}: %{z:.3f}<extra></extra>",
-        **look,
+        hovertemplate="layer %{y}, position %{x}: %{z:.3g}<extra></extra>",
+        **looks[0],
     )
     figure = finish(go.Figure(heat), title=title, note=note, height=160 + 22 * layers)
+    figure.update_layout(plot_bgcolor=UNKNOWN)
     buttons = [
         {
             "label": escape(name),
             "method": "update",
-            "args": [{"z": [values[..., i].tolist()]}, {"title.text": named(title, name)}],
+            "args": [
+                {"z": [values[..., i].tolist()], **{setting: [value] for setting, value in looks[i].items()}},
+                {"title.text": named(title, name)},
+            ],
         }
         for i, name in enumerate(names)
     ]

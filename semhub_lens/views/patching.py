@@ -8,19 +8,28 @@ from torch import Tensor
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.patch_results import PatchResult
 from semhub_lens.views.lens import short
+from semhub_lens.views.scale import UNKNOWN, diverging, reach
 from semhub_lens.views.style import MONO, WIDEST, escape, finish, named, number
 
 CELL_WIDTH, CELL_HEIGHT = 44, 22
 
 
+def effects(result: PatchResult) -> tuple[str, Tensor, float]:
+    """What the colours show: its name, its values, and the value of the strongest colour.
+
+    Where the clean and the corrupted run score the same, no share of their difference exists, and the effect is shown.
+    """
+    if result.clean == result.corrupted:
+        return "effect", result.effect, reach(result.effect)
+    return "normalised effect", result.normalised, reach(result.normalised, most=1.0)
+
+
 @draws(PatchResult)
 def patch_figure(result: PatchResult) -> go.Figure:
-    """Heat map of a `PatchResult`; with heads and positions, buttons choose the head."""
-    normalised, values = result.normalised, result.values
+    """Heat map of a `PatchResult`; with heads and positions, buttons choose the head, and all heads share one scale."""
+    (name, shown, full), values = effects(result), result.values
     per_head = result.axes == ("layer", "pos", "head")
-    views = (
-        [(normalised[..., i], values[..., i]) for i in range(values.shape[-1])] if per_head else [(normalised, values)]
-    )
+    views = [(shown[..., i], values[..., i]) for i in range(values.shape[-1])] if per_head else [(shown, values)]
     layers, columns = views[0][0].shape
     figure = go.Figure(
         go.Heatmap(
@@ -28,16 +37,14 @@ def patch_figure(result: PatchResult) -> go.Figure:
             customdata=_hover(result, views[0][1]),
             x=list(range(columns)),
             y=list(range(layers)),
-            zmin=-1,
-            zmax=1,
-            colorscale="RdBu",
             xgap=1,
             ygap=1,
-            colorbar={"title": {"text": "effect"}, "thickness": 10},
-            hovertemplate="%{customdata}<br>normalised effect %{z:.3f}<extra></extra>",
+            hovertemplate=f"%{{customdata}}<br>{name} %{{z:.3g}}<extra></extra>",
+            **diverging(full, "effect"),
         )
     )
-    title = f"{result.method}: {result.site}, {result.metric} (0 = corrupted, 1 = clean)"
+    ends = "" if name == "effect" else " (0 = corrupted, 1 = clean)"
+    title = f"{result.method}: {result.site}, {result.metric}{ends}"
     finish(
         figure,
         title=title,
@@ -47,6 +54,7 @@ def patch_figure(result: PatchResult) -> go.Figure:
         top=95 if per_head else 70,
         bottom=120,
     )
+    figure.update_layout(plot_bgcolor=UNKNOWN)
     if per_head:
         figure.update_layout(updatemenus=[_head_buttons(result, views, title)], title_text=named(title, "head 0"))
     by_head = result.axes == ("layer", "head")

@@ -14,6 +14,7 @@ from semhub_lens.probes.predictions import Predictions
 from semhub_lens.probes.probe import ProbeResult
 from semhub_lens.probes.transfer import TransferResult
 from semhub_lens.views.lens import position_map
+from semhub_lens.views.scale import diverging, reach
 from semhub_lens.views.style import BLUES, NULL_COLOUR, PALETTE, band, escape, finish, layer_axis
 
 ACCURACY_RANGE = [0, 1.03]
@@ -155,12 +156,8 @@ def classifier_figure(result: LinearClassifier) -> go.Figure:
         z=same.tolist(),
         x=layers,
         y=layers,
-        zmin=-1,
-        zmax=1,
-        colorscale="RdBu",
-        reversescale=True,
-        colorbar={"title": {"text": "cosine"}, "thickness": 10},
         hovertemplate="layers %{y} and %{x}: %{z:.3f}<extra></extra>",
+        **diverging(reach(same, most=1.0), "cosine"),
     )
     title = f"Classifier of {len(result.classes)} classes: directions at two layers"
     figure = finish(go.Figure(heat), title=title, note=result.provenance.line(), height=520)
@@ -173,8 +170,8 @@ def classifier_figure(result: LinearClassifier) -> go.Figure:
 def class_figure(result: ClassResult) -> go.Figure:
     """Heat map of a class's probability at every layer and position; buttons choose the class."""
     names = [str(name) for name in result.classes]
-    look = {"zmin": 0, "zmax": 1, "colorscale": [list(stop) for stop in BLUES]}
+    bar = {"title": {"text": "probability"}, "thickness": 10}
+    look = {"zmin": 0, "zmax": 1, "colorscale": [list(stop) for stop in BLUES], "colorbar": bar}
     title = f"Class by linear probe: {', '.join(names[:6])}"
-    return position_map(
-        result.log_probs.exp(), names, "probability", title=title, note=result.provenance.line(), look=look
-    )
+    looks = [look] * len(names)
+    return position_map(result.log_probs.exp(), names, looks, title=title, note=result.provenance.line())

@@ -23,7 +23,7 @@ from semhub_lens.views.style import GRID, INK, MUTED, NARROWEST, PALETTE, number
 Number = int | float
 
 WIDTH, FONT = 860, "Inter, Helvetica Neue, Arial, Noto Sans, Noto Sans CJK SC, Noto Sans Arabic, sans-serif"
-ROOM, BELOW, TABLE_ROW, LONGEST = 64, 90, 18, 90
+ROOM, BELOW, TABLE_ROW, LONGEST, RAMP = 64, 90, 18, 90, 120
 TICK = 12
 """The smallest number of pixels for a tick."""
 MOST = 4000
@@ -74,9 +74,9 @@ def figure_still(figure: go.Figure) -> str:
             panels.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append(trace)
     for (x, y), traces in panels.items():
         parts += _panel(layout, x, y, traces, height)
+    parts += _ramps(layout, [t for t in data if t.type == "heatmap" and t.showscale is not False], height)
     lines = [(i, t) for i, t in enumerate(data) if t.type in ("scatter", "bar") and t.showlegend is not False]
-    named = {t.name: _colour(t, i) for i, t in lines if t.name}
-    parts += _legend(named, height)
+    parts += _legend({t.name: _colour(t, i) for i, t in lines if t.name}, height)
     parts += [_annotation(one, height) for one in layout.annotations if (one.xref, one.yref) == ("paper", "paper")]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
@@ -96,8 +96,10 @@ def _panel(layout: Any, x_name: str, y_name: str, traces: list[Any], height: int
     scale_x = _Scale(across, [v for t in traces for v in _values(t.x)], box[0], box[2], cells)
     bars = any(trace.type == "bar" for trace in traces)
     scale_y = _Scale(up, [v for t in traces for v in _values(t.y)] + [0] * bars, box[3], box[1], cells)
-    yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
     x, y, wide, tall = (round(v, 1) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    if layout.plot_bgcolor not in (None, "white"):
+        yield _rect(x, y, wide, tall, html.escape(layout.plot_bgcolor))
+    yield from _axes(scale_x, scale_y, box, across.title.text or "", up.title.text or "")
     yield f'<svg x="{x}" y="{y}" width="{wide}" height="{tall}" viewBox="{x} {y} {wide} {tall}">'  # cuts at the axes
     for i, trace in enumerate(traces):
         if trace.type == "heatmap":
@@ -125,7 +127,8 @@ class _Scale:
             low, high = map(float, axis.range)
         pad = 0.5 if self.names or cells else 0.04 * (high - low) or 0.5
         self.low, self.high = low - pad, high + pad
-        self.ticks = self._ticks(axis, low, high, 1.0 if cells else 0.0)
+        ticks, bare = self._ticks(axis, low, high, float(cells)), axis.showticklabels is False
+        self.ticks = [(value, "" if bare else name) for value, name in ticks]
 
     def __call__(self, value: Any) -> float:
         number = self.names.index(value) if self.names else float(value)
@@ -193,24 +196,53 @@ def _bars(trace: Any, x: _Scale, y: _Scale, colour: str) -> Iterable[str]:
 
 def _cells(trace: Any, x: _Scale, y: _Scale, look: Any) -> Iterable[str]:
     z = np.array(trace.z, dtype=float)
-    columns = _values(trace.x) or list(range(z.shape[1]))
-    rows = _values(trace.y) or list(range(z.shape[0]))
+    rows, columns = (_values(one) or list(range(n)) for one, n in zip((trace.y, trace.x), z.shape, strict=True))
     if z.size > MOST or not np.isfinite(z).any():
-        yield _text(
-            (x.start + x.end) / 2, (y.start + y.end) / 2, "too large for a picture: see the page", anchor="middle"
-        )
+        why = "too large for a picture: see the page" if z.size > MOST else "no cell has a number"
+        yield _text((x.start + x.end) / 2, (y.start + y.end) / 2, why, anchor="middle")
         return
-    low, high = (look.zmin, look.zmax) if look is trace else (look.cmin, look.cmax)
-    low, high = (float(np.nanmin(z)), float(np.nanmax(z))) if low is None or high is None else (float(low), float(high))
+    low, high = _ends(trace, look)
     share = np.clip((z - low) / ((high - low) or 1), 0, 1)
-    scale = [list(stop) for stop in look.colorscale] if look.colorscale else "RdBu_r"
-    share = 1 - share if look.reversescale else share
     wide, tall = abs(x.end - x.start) / (x.high - x.low), abs(y.end - y.start) / (y.high - y.low)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if _finite(z[i, j]):
-                fill = str(sample_colorscale(scale, [float(share[i, j])])[0])
+                (fill,) = _sampled(look, [float(share[i, j])])
                 yield _rect(x(column) - wide / 2, y(row) - tall / 2, wide - 1, tall - 1, fill)
+
+
+def _ends(trace: Any, look: Any) -> tuple[float, float]:
+    """The values at the two ends of a heat map's scale."""
+    low, high = (look.zmin, look.zmax) if look is trace else (look.cmin, look.cmax)
+    if low is None or high is None:
+        values = [float(value) for row in trace.z for value in row if _finite(value)]
+        return (min(values), max(values)) if values else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def _ramps(layout: Any, maps: list[Any], height: int) -> Iterable[str]:
+    """The scales of the heat maps in one row below the axes, each with its name and its ends in numbers."""
+    looks = {trace.coloraxis or id(trace): (trace, layout[trace.coloraxis or "coloraxis"]) for trace in maps}
+    x = 16.0
+    for trace, axis in looks.values():
+        look = axis if trace.coloraxis else trace
+        ends = look.colorbar.ticktext or [number(end, ".3g") for end in _ends(trace, look)]
+        name, low, high = (_plain(str(one)) for one in (look.colorbar.title.text or "", ends[0], ends[-1]))
+        left = x + 20 + 6.2 * len(name + low)
+        yield _text(x, height - 22, name, fill=MUTED)
+        yield _text(left - 6, height - 22, low, anchor="end")
+        for step, colour in enumerate(_sampled(look, np.linspace(0, 1, RAMP // 4))):
+            yield _rect(left + 4 * step, height - 31, 4, 10, colour)
+        yield _text(left + RAMP + 6, height - 22, high)
+        x = left + RAMP + 30 + 6.2 * len(high)
+
+
+def _sampled(look: Any, shares: Iterable[float]) -> list[str]:
+    """The colours at shares of a scale."""
+    scale = [list(stop) for stop in look.colorscale] if look.colorscale else "RdBu_r"
+    return [
+        str(one) for one in sample_colorscale(scale, [1 - share if look.reversescale else share for share in shares])
+    ]
 
 
 def _annotation(one: Any, height: int) -> str:

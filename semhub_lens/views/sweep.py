@@ -1,6 +1,9 @@
 """Heat maps of a steering sweep, layer x strength: effect and damage of every condition side by side."""
 
+from typing import Any
+
 import plotly.graph_objects as go
+import torch
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
@@ -9,6 +12,7 @@ from semhub_lens.base.arguments import checked
 from semhub_lens.base.results import draws
 from semhub_lens.interventions.sweep_result import RANDOM, Choice, SweepResult
 from semhub_lens.interventions.vectors import SteeringVector
+from semhub_lens.views.scale import UNKNOWN, diverging, reach
 from semhub_lens.views.style import AMBERS, INK, PALETTE, escape, finish, number
 
 PANEL_HEIGHT, TOP, BOTTOM = 240, 110, 90
@@ -48,11 +52,12 @@ def sweep_figure(result: SweepResult, score: str | None = None, choice: Choice |
             figure.add_trace(_map(result, name, condition, row), row, column)
             if choice is not None:
                 figure.add_trace(_mark(result, choice), row, column)
-        figure.update_layout({f"coloraxis{row}": _colours(result, name, conditions, row, len(rows))})
+        figure.update_layout({f"coloraxis{row}": _colours(result, name, row, len(rows))})
     items = result.clean.shape[1]
     height = PANEL_HEIGHT * len(rows) + TOP + BOTTOM
     title = f"Steering: {chosen_score}, change from the clean run, mean of {items} items"
     finish(figure, title=title, note=result.provenance.line(), height=height, top=TOP, bottom=BOTTOM)
+    figure.update_layout(plot_bgcolor=UNKNOWN)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)
     figure.update_xaxes(title="strength", row=len(rows))
@@ -73,6 +78,11 @@ def vector_figure(vector: SteeringVector) -> go.Figure:
 
 def _means(result: SweepResult, score: str, condition: str) -> Float[Tensor, "layer strength"]:
     return result.effect(score, condition).nanmean(-1)
+
+
+def change_reach(result: SweepResult, score: str) -> float:
+    """The mean change with the strongest colour: one scale for all conditions of a score."""
+    return reach(torch.stack([_means(result, score, condition) for condition in result.conditions]))
 
 
 def _labels(result: SweepResult) -> tuple[list[str], list[str]]:
@@ -98,22 +108,12 @@ def _mark(result: SweepResult, choice: Choice) -> go.Scatter:
     )
 
 
-def _colours(result: SweepResult, score: str, conditions: list[str], row: int, rows: int) -> dict:
-    """Diverging colours around no change; amber for damage that only rises."""
-    values = [_means(result, score, condition) for condition in conditions]
-    low = min(float(v.nan_to_num(0.0).min()) for v in values)
-    high = max(float(v.nan_to_num(0.0).max()) for v in values)
-    only_rises = score in result.damage and low >= 0
-    edge = max(abs(low), abs(high), 1e-9)
-    return {
-        "colorscale": list(AMBERS) if only_rises else "RdBu",
-        "reversescale": not only_rises,
-        "cmin": 0 if only_rises else -edge,
-        "cmax": edge,
-        "colorbar": {
-            "title": {"text": escape(score), "side": "right"},
-            "thickness": 10,
-            "len": 0.9 / rows,
-            "y": 1 - (row - 0.5) / rows,
-        },
-    }
+def _colours(result: SweepResult, score: str, row: int, rows: int) -> dict[str, Any]:
+    """Diverging colours around no change; from zero up for damage that only rises."""
+    means = torch.stack([_means(result, score, condition) for condition in result.conditions])
+    axis = diverging(change_reach(result, score), escape(score), "c")
+    axis["colorbar"] |= {"title": {"text": escape(score), "side": "right"}}
+    axis["colorbar"] |= {"len": 0.9 / rows, "y": 1 - (row - 0.5) / rows}
+    if score in result.damage and not bool((means < 0).any()):
+        axis |= {"cmin": 0, "colorscale": [list(stop) for stop in AMBERS]}
+    return axis

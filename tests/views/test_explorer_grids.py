@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,3 +224,40 @@ def test_the_ticks_and_titles_of_many_panels_are_apart(chrome, tmp_path, width):
         for a, b, c, d in words[one + 1 :]:
             assert min(right, c) - max(left, a) < 1 or min(bottom, d) - max(top, b) < 3
     tab.close()
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_pin_of_a_sweep_has_the_conditions_of_one_score_with_their_names(tiny_model, open_page, width):
+    sweep = samples.sweep_result(tiny_model)
+    tab = open_page(sweep, "#p=1&at=1,1", width=width)
+    for sheet, score in ((0, sweep.names[0]), (len(sweep.conditions), sweep.names[1])):
+        choose(tab, sheet)
+        lines = tab.js("""[...document.querySelector('.pin').querySelectorAll('g')].map(g =>
+            [Number(g.dataset.sheet), [...g.querySelectorAll('title')].map(t => t.textContent)])""")
+        assert sorted(at for at, _ in lines) == [sheet + i for i in range(len(sweep.conditions))]
+        for at, titles in lines:
+            wanted = sweep.effect(score, sweep.conditions[at - sheet]).nanmean(-1)[:, 1].tolist()
+            assert [number_in(f": {one.split(': ')[-1]}") for one in titles] == pytest.approx(wanted, rel=6e-3)
+        named = tab.js("[...document.querySelector('.pin').querySelectorAll('.end')].map(t => t.textContent)")
+        assert sweep.conditions[0] in named and {*named} <= {*sweep.conditions}
+        assert f"the other conditions of {score}" in tab.js("document.querySelector('.pin').textContent")
+    boxes = tab.js("""[...document.querySelectorAll('.pin')].map(p => [...p.querySelectorAll('svg text')].map(t =>
+        (r => [r.left, r.top + 2, r.right, r.bottom - 2])(t.getBoundingClientRect())))""")
+    edges = tab.js("[...document.querySelectorAll('.pin')].map(p => p.getBoundingClientRect().right)")
+    for found, edge in zip(boxes, edges, strict=True):
+        assert max(right for _, _, right, _ in found) <= edge
+        for i, one in enumerate(found):
+            for other in found[:i]:
+                assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1], (
+                    one,
+                    other,
+                )
+    assert tab.js("(c => c.scrollWidth <= c.clientWidth)([...document.querySelectorAll('.corner')].at(-2))")
+
+
+def test_panels_that_share_an_axis_have_its_numbers_once_in_a_picture(tiny_model):
+    sweep = samples.sweep_result(tiny_model)
+    texts = re.findall(r'text-anchor="end"[^>]*>([^<]*)<', figure_still(shl.figure(sweep)))
+    rows = len(sweep.damage) + 1
+    assert [texts.count(str(layer)) for layer in sweep.layers] == [rows] * len(sweep.layers)

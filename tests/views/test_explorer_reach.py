@@ -179,7 +179,10 @@ def test_keys_with_another_one_held_are_the_browsers(lens, open_page):
 
 def test_a_page_says_how_it_is_used(lens, open_page):
     said = "document.querySelector('footer').textContent"
-    assert all(word in open_page(lens).js(said) for word in ("Click a cell", "a layer's number", "Enter", "L pins"))
+    assert all(
+        word in open_page(lens).js(said)
+        for word in ("Click a cell", "a layer's number", "Enter", "L pins", "Escape closes")
+    )
     said_of_grid = open_page(patches(("layer", "pos"), (5, 4))).js(said)
     assert "Click a cell" in said_of_grid and "a layer's number" not in said_of_grid
 

@@ -1,14 +1,15 @@
 // What is shown as code: the calls that make it, and this view of it.
 
-import { el } from "./dom.js";
+import { el, folded } from "./dom.js";
 
 export const TOLD = 1600;
 
 /** `made` is from `code.py`: the lines that make what is shown, and the name they give it. */
 export function makeCode({ lines, name }, store) {
   const text = el("pre", { class: "code", tabindex: "0", "aria-label": "This view as code" });
-  const node = el("details", { class: "script", ontoggle: write }, el("summary", {}, "this view as code"), text);
-  const button = el("button", { type: "button", class: "copy", title: "copy the calls that make this view", onclick: copy }, "code");
+  const node = folded({ class: "script", ontoggle: write }, "this view as code", text);
+  const shut = (event) => event.key === "Escape" && (node.open = false); // the button opens it where it cannot copy
+  const button = el("button", { type: "button", class: "copy", title: "copy the calls that make this view", onclick: copy, onkeydown: shut }, "code");
   const told = el("output", { class: "spoken" });
   store.listen(() => node.open && write());
 

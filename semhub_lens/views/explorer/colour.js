@@ -47,10 +47,17 @@ export function hue(data, theme, group) {
   return place === undefined ? theme.grey : theme.hues[place] ?? theme.other;
 }
 
-function sequential(name, label, unit, values, to) {
-  // A few very large values in early layers would leave the rest pale.
-  const sorted = Float32Array.from(values).filter(Number.isFinite).sort();
-  const full = sorted[Math.floor(0.95 * (sorted.length - 1))] || 1;
+/** The value of every quantity's strongest colour, one for all lenses: a colour means the same side by side. */
+export function shareScales(lenses) {
+  for (const one of lenses.flatMap(({ quantities }) => quantities)) {
+    const all = lenses.flatMap(({ quantities }) => quantities.filter(({ name }) => name === one.name).map(({ values }) => [...values])).flat();
+    // A few very large values in early layers would leave the rest pale.
+    const sorted = Float32Array.from(all).filter(Number.isFinite).sort();
+    one.full = sorted[Math.floor(0.95 * (sorted.length - 1))] || 1;
+  }
+}
+
+function sequential({ name, label, unit, values, full }, to) {
   const share = (value) => Math.min(Math.max(value / full, 0), 1);
   return {
     name, label,
@@ -88,7 +95,7 @@ export function colourings(data, look) {
       scale: { ticks: [0.01, 0.1, 0.5, 1] },
       rgb: (theme) => (i) => mix(theme.ground, theme.blue, strength(prob[i * k])), end: (theme) => theme.blue,
     });
-  for (const { name, label, unit, values } of data.quantities) found.push(sequential(name, label, unit, values, "amber"));
+  for (const one of data.quantities) found.push(sequential(one, "amber"));
   if (top)
     found.push({
       name: "stays", label: "answer stays",

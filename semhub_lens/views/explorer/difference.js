@@ -1,6 +1,6 @@
 // Two lenses of equal shape: what is another in the second one, cell by cell. `comparison.py` says the same numbers.
 
-import { clamp } from "./dom.js";
+import { clamp, number } from "./dom.js";
 import { css, hues, mix, strength } from "./colour.js";
 
 /** The second lens, with what changed in it; blank where a side has no token. */
@@ -54,11 +54,13 @@ function kinds(a, b, quantities, both, changed) {
 export function diverging(name, label, unit, values, given = {}) {
   const sizes = Float32Array.from(values, Math.abs).filter(Number.isFinite).sort();
   const full = given.full ?? (sizes[Math.floor(0.95 * (sizes.length - 1))] || 1);
+  const end = (sign) => `${sign}${full < 1e-4 || full >= 100 ? number(full) : full.toPrecision(2)} ${unit}`.trim();
+  const beyond = (sign) => values.some((value) => Number.isFinite(value) && sign * value > 1.005 * full);
   const at = (theme, share) => mix(theme.ground, share < 0 ? theme.blue : theme.amber, Math.abs(share));
   return {
     name, label,
     words: given.words ?? `Colour: ${label}, B minus A; blue is negative, amber positive`,
-    scale: { from: `−${full.toPrecision(2)} ${unit}`.trim(), to: `+${full.toPrecision(2)} ${unit}`.trim() },
+    scale: { from: end("−") + (beyond(-1) ? " and less" : ""), to: end("+") + (beyond(1) ? " and more" : "") },
     rgb: (theme) => (i) => (Number.isFinite(values[i]) ? at(theme, clamp(values[i] / full, -1, 1)) : theme.ground),
     stops: (theme) => [-1, 0, 1].map((share) => css(at(theme, share))),
   };

@@ -50,6 +50,19 @@ export function number(value) {
 /** A key of ours; with another one held it is the browser's, as Alt and an arrow go back. */
 export const alone = (event) => !(event.ctrlKey || event.metaKey || event.altKey);
 
+/** A part that is closed at first; Escape in it closes it again, and the keyboard is back at its title. */
+export function folded(props, title, ...children) {
+  const head = el("summary", {}, title);
+  const node = el("details", { ...props, onkeydown: (event) => {
+    if (event.key !== "Escape" || !alone(event) || !node.open) return;
+    node.open = false;
+    head.focus();
+    event.preventDefault();
+    event.stopPropagation();
+  } }, head, ...children);
+  return node;
+}
+
 export function layerName(entry) {
   return entry === 0 ? "embedding" : `layer ${entry}`;
 }

@@ -1,7 +1,7 @@
 // Puts the parts together: one lens, or two with their difference; keys, and what follows when something changes.
 
 import { makeCode } from "./code.js";
-import { THEMES } from "./colour.js";
+import { THEMES, shareScales } from "./colour.js";
 import { alone, clamp, el } from "./dom.js";
 import { csv, groupTitle, read, shareHues } from "./data.js";
 import { difference } from "./difference.js";
@@ -29,7 +29,10 @@ export function mount(root, packed, home = {}) {
   let paper = false;
   const isDark = () => !paper && (home.dark ?? (() => dark.matches))();
   const lenses = packed.rows ? [grid(packed)] : (packed.sides ?? [packed]).map(read);
-  if (!packed.rows) shareHues(lenses, home.left?.places, THEMES.light.hues.length);
+  if (!packed.rows) {
+    shareScales(lenses);
+    shareHues(lenses, home.left?.places, THEMES.light.hues.length);
+  }
   const [data] = lenses;
   const store = makeStore(data, packed.colour, { ...home, signal });
   store.state.places = data.places;
@@ -44,6 +47,7 @@ export function mount(root, packed, home = {}) {
   let hits = null;
   let place = null;
   let here = front();
+  let asked = null; // the map from which the keyboard went to the search
   const panel = makePanel(panes);
   const spoken = el("div", { class: "spoken", role: "status" });
   const media = data.media ? makeMedia(panes[0], say) : null;
@@ -88,7 +92,7 @@ export function mount(root, packed, home = {}) {
     const about = data.about ?? "A cell is what the model would predict after the token below it, if that layer were read out. It shows what can be read through the unembedding, not what the model thinks in.";
     const reads = panes[0].reads;
     const click = `Click a cell to pin its column${reads && !data.media ? ", or a layer's number to read the text there" : ""}.`;
-    const typed = `On the map, arrow keys move, Enter pins${reads ? ", L pins the layer, / searches" : ""}.`;
+    const typed = `On the map, arrow keys move, Enter pins${reads ? ", L pins the layer, / searches" : ""}. Escape closes what is open.`;
     const { known } = data.groups ?? {};
     const languages = known ? [`The table knows ${known.map((name) => groupTitle(name, data.groups)).join(", ")}. A token of another language is told by its script, or unknown.`] : [];
     const notes = lenses.map((one, i) => (two ? `${"AB"[i]}: ${one.note}` : one.note));
@@ -166,11 +170,34 @@ export function mount(root, packed, home = {}) {
       go(pane, { layer, pos: clamp(at.pos + (begun ? move[1] : 0), 0, data.positions - 1) });
     } else if (event.key === "Enter" || event.key === " ") pin(at.pos);
     else if (event.key.toLowerCase() === "l") pinLayer(at.layer);
-    else if (event.key === "Escape") store.set({ at: null, hover: null });
-    else if (event.key === "/") bar.box.focus();
+    else if (event.key === "/") {
+      asked = pane;
+      bar.box.focus();
+    }
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Escape closes what is open where the keyboard is, which goes back to where it came from; else the cell's panel. */
+  function escape(event) {
+    if (event.key !== "Escape" || !alone(event) || event.defaultPrevented) return;
+    const held = root.getRootNode().activeElement;
+    const map = all.find((pane) => pane.map.scroll === held);
+    const card = held?.closest(".pin");
+    if (held === bar.box) {
+      store.set({ find: "", at: null, hover: null });
+      asked?.map.scroll.focus();
+    } else if (map || panel.open()) {
+      store.set({ at: map || place !== null ? null : store.state.at, hover: null });
+      place = null;
+    } else if (card && pinned.contains(card)) {
+      here.map.scroll.focus({ preventScroll: true });
+      if (card.dataset.layer) pinLayer(Number(card.dataset.layer));
+      else if (card.dataset.pos) pin(Number(card.dataset.pos));
+    } else return;
+    event.preventDefault();
+    if (root.contains(held)) event.stopPropagation();
   }
 
   function react(changed) {
@@ -207,13 +234,17 @@ export function mount(root, packed, home = {}) {
     const { map, look } = pane;
     look.moved = (left) => shown().forEach((other) => other !== pane && other.map.follow(left));
     const on = (name, act) => map.scroll.addEventListener(name, act);
+    let under = null; // a panel that Escape closed stays closed until the pointer is on another cell
     on("pointermove", (event) => {
       const at = map.under(event);
-      const { hover } = store.state;
       here = pane;
-      if (at?.pos !== hover?.pos || at?.layer !== hover?.layer) store.set({ hover: at });
+      if (at?.pos !== under?.pos || at?.layer !== under?.layer) store.set({ hover: at });
+      under = at;
     });
-    on("pointerleave", () => store.set({ hover: null }));
+    on("pointerleave", () => {
+      under = null;
+      store.set({ hover: null });
+    });
     on("click", (event) => {
       const at = map.under(event);
       if (!at || !getSelection().isCollapsed) return;
@@ -228,6 +259,9 @@ export function mount(root, packed, home = {}) {
     on("blur", () => store.touch("focused"));
     watch.observe(map.scroll);
   }
+  bar.box.addEventListener("blur", () => (asked = null));
+  root.addEventListener("keydown", escape, { signal });
+  document.addEventListener("keydown", escape, { signal });
   document.addEventListener("scroll", () => store.touch("scrolled"), { capture: true, signal });
   addEventListener("resize", () => store.touch("resized"), { signal });
   addEventListener("beforeprint", () => print(true), { signal });

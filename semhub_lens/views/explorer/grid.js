@@ -6,6 +6,8 @@ import { typed } from "./data.js";
 import { marked } from "./written.js";
 
 const [ACROSS, UP, INDENT, ABOVE, BELOW] = [460, 200, 52, 10, 28];
+/** Space for the names of curves beside their ends, where there are at most so many. */
+const [ENDS, FEW] = [84, 6];
 
 /** What a pane shows of `packed` (see `grids.py`); `choose` puts another sheet's numbers into the arrays that are drawn. */
 export function grid(packed) {
@@ -13,8 +15,7 @@ export function grid(packed) {
   const size = layers * positions;
   const whole = packed.quantities.map((one) => typed(one.values, Float32Array));
   const quantities = packed.quantities.map((one, i) => ({ ...one, values: whole[i].slice(0, size) }));
-  const kinds = quantities.filter((one) => one.full).map((one) =>
-    diverging(one.name, one.label, one.unit, one.values, { full: one.full, words: `Colour: ${one.label}; ${one.words}` }));
+  const kinds = [{}]; // the colours of the sheet that is shown: a score of a sweep has its own scale
   const data = {
     ...packed, quantities, kinds, words, choose, k: 0, ids: [], texts: [], top: null, groups: null, places: new Map(), order: [],
     names: packed.rows.map((row) => `${packed.row} ${row}`), short: packed.rows, makePins, place: (pos) => packed.places[pos], where, table,
@@ -24,11 +25,13 @@ export function grid(packed) {
   function choose(sheet) {
     data.sheet = sheet;
     quantities.forEach(({ values }, i) => values.set(whole[i].subarray(sheet * size, (sheet + 1) * size)));
+    const [{ name, label, unit, values, words, full }] = quantities;
+    Object.assign(kinds[0], diverging(name, label, unit, values, { full: full[sheet], words: `Colour: ${label}; ${words}` }));
   }
 
   function words(layer, pos) {
     const value = quantities[0].values[layer * positions + pos];
-    return [Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 1).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
+    return [Number.isFinite(value) ? rounded(value, quantities[0].full[data.sheet]).replace(/^-(?=.*[1-9])/, "−").replace("-", "") : ""];
   }
 
   /** A column by its place and label, or by the name of its axis: "strength 2". */
@@ -56,16 +59,18 @@ export function grid(packed) {
     return `${lines.join("\r\n")}\r\n`;
   }
 
-  /** Pinned columns through the rows, with every other sheet thin; and the row that was clicked, through the columns. */
+  /** Pinned columns through the rows, with the other sheets of one family thin; and the clicked row, through the columns. */
   function makePins(store, look) {
     const node = el("section", { class: "pins", "aria-label": "Pinned columns" });
     const value = (sheet, layer, pos) => whole[0][sheet * size + layer * positions + pos];
 
     function card(title, close, count, axis, names, along) {
-      const others = sheets.map((_, sheet) => sheet).filter((sheet) => sheet !== data.sheet);
+      const family = packed.families[data.sheet];
+      const others = [...sheets.keys()].filter((sheet) => sheet !== data.sheet && packed.families[sheet] === family);
+      const told = family ? `the other conditions of ${family}` : `every other ${data.sheet_name}`;
       const curves = [...others, data.sheet ?? 0].map((sheet) => ({ sheet, curve: Array.from({ length: count }, (_, i) => value(sheet, ...along(i))) }));
-      return el("figure", { class: "pin" }, el("figcaption", {}, ...title, sheets.length > 1 ? ` · ${sheets[data.sheet ?? 0]}` : "", close),
-        plot(curves, names, axis, data), el("p", { class: "note" }, sheets.length > 1 ? `thin lines: every other ${data.sheet_name}` : ""));
+      return el("figure", { class: "pin" }, el("figcaption", {}, el("span", {}, ...title, sheets.length > 1 ? ` · ${sheets[data.sheet ?? 0]}` : ""), close),
+        plot(curves, names, axis, data), el("p", { class: "note" }, others.length ? `thin lines: ${told}` : ""));
     }
 
     function draw() {
@@ -82,6 +87,12 @@ export function grid(packed) {
     }
     return { node, draw };
   }
+}
+
+/** Two decimals, one for large numbers, and more where the whole scale is small. */
+function rounded(value, full) {
+  if (full < 1e-4) return value ? value.toExponential(1) : "0";
+  return value.toFixed(full < 0.1 ? 1 - Math.floor(Math.log10(full)) : Math.abs(value) < 10 ? 2 : 1);
 }
 
 /** The choice among sheets: heads, references, conditions. */
@@ -102,7 +113,8 @@ function plot(curves, names, axis, data) {
   const values = curves.flatMap(({ curve }) => curve).filter(Number.isFinite);
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
   const span = high - low || 1;
-  const x = (i) => INDENT + ((i + 0.5) / names.length) * (ACROSS - INDENT - 10);
+  const named = curves.length > 1 && curves.length <= FEW;
+  const x = (i) => INDENT + ((i + 0.5) / names.length) * (ACROSS - INDENT - (named ? ENDS : 10));
   const y = (value) => UP - BELOW - ((value - low) / span) * (UP - ABOVE - BELOW);
   const chart = svg("svg", { viewBox: `0 0 ${ACROSS} ${UP}`, role: "img", "aria-label": data.quantities[0].label });
   for (const tick of marked(low, high, y))
@@ -130,5 +142,21 @@ function plot(curves, names, axis, data) {
     });
     chart.append(group);
   });
+  if (named) chart.append(...ends(curves, data).map(([name, i, value]) => svg("text", { class: "end", x: x(i) + 6, y: y(value) + 3.5 }, name)).reduceRight(apart, []));
   return chart;
+}
+
+/** Of every curve its name without its family's, and its last point. */
+function ends(curves, { sheets, families }) {
+  return curves.flatMap(({ sheet, curve }) => {
+    const last = curve.findLastIndex(Number.isFinite);
+    const name = families[sheet] ? sheets[sheet].slice(families[sheet].length + 2) : sheets[sheet];
+    return last < 0 ? [] : [[shortened(name, 11), last, curve[last]]];
+  });
+}
+
+/** Without a name that would run into another one; the curve that is chosen comes first. */
+function apart(kept, text) {
+  const high = (one) => Number(one.getAttribute("y"));
+  return kept.some((one) => Math.abs(high(one) - high(text)) < 14) ? kept : [...kept, text];
 }

@@ -16,8 +16,11 @@ from semhub_lens.views.explorer.code import code_of_saved
 from semhub_lens.views.explorer.packing import base64_of
 from semhub_lens.views.explorer.page import whole
 from semhub_lens.views.explorer.view import AROUND, ROW, TALLEST, View
+from semhub_lens.views.patching import effects
+from semhub_lens.views.scale import reach
 from semhub_lens.views.stills import figure_still
 from semhub_lens.views.style import number
+from semhub_lens.views.sweep import change_reach
 
 APPROXIMATE = "Extrapolated from gradients, not measured. "
 ABOUT_PATCH = (
@@ -79,6 +82,7 @@ def _packed(
     under: Sequence[str] | None = None,
     sheet: str = "",
     sheets: Sequence[str] = ("",),
+    families: Sequence[str] = (),
 ) -> dict[str, Any]:
     several = " and ".join(f"{name}s" for name in sheet.split(" and "))
     first = f" × {len(sheets)} {several}" if len(sheets) > 1 else ""
@@ -95,6 +99,7 @@ def _packed(
         "under": None if under is None else [harmless(label) for label in under],
         "sheet_name": sheet,
         "sheets": [harmless(name) for name in sheets],
+        "families": [harmless(name) for name in families or [""] * len(sheets)],
         "layers": len(rows),
         "positions": len(labels),
         "quantities": quantities,
@@ -103,30 +108,22 @@ def _packed(
 
 
 def _quantity(
-    name: str, label: str, values: Tensor, words: str = "", full: float | None = None, unit: str = ""
+    name: str, label: str, values: Tensor, words: str = "", full: Sequence[float] = (), unit: str = ""
 ) -> dict[str, Any]:
-    """Numbers [sheet layer pos]; `full` is the value of the strongest colour."""
+    """Numbers [sheet layer pos]; `full` is the value of every sheet's strongest colour."""
     held = base64_of(values.float().contiguous().numpy())
-    return {"name": name, "label": harmless(label), "unit": unit, "values": held, "words": words, "full": full}
-
-
-def _largest(values: Tensor) -> float:
-    return float(values.nan_to_num(0.0).abs().max()) or 1.0
+    return {"name": name, "label": harmless(label), "unit": unit, "values": held, "words": words, "full": list(full)}
 
 
 def _patches(result: PatchResult) -> dict[str, Any]:
     by_head = result.axes == ("layer", "head")
     per_head = result.axes == ("layer", "pos", "head")
-    values = result.values.permute(2, 0, 1) if per_head else result.values[None]
+    values, shown = (one.permute(2, 0, 1) if per_head else one[None] for one in (result.values, effects(result)[1]))
     layers, columns = values.shape[1:]
-    span = result.clean - result.corrupted
-    effect = values - result.corrupted
+    label, _, full = effects(result)
     told = "blue: further from the clean run than the corrupted one, amber: towards the clean run (1)"
-    strongest = (
-        _quantity("normalised", "normalised effect", effect / span, told, 1.0)
-        if span
-        else _quantity("effect", "effect", effect, "blue is less, amber is more", _largest(effect))
-    )
+    words = "blue is less, amber is more" if label == "effect" else told
+    strongest = _quantity(label.split()[0], label, shown, words, [full] * len(values))
     labels = [f"head {i}" for i in range(columns)] if by_head else list(result.labels)
     pairs = zip(result.labels, result.clean_labels, strict=True)
     under = [clean if clean != corrupted else "" for corrupted, clean in pairs]
@@ -150,11 +147,12 @@ def _patches(result: PatchResult) -> dict[str, Any]:
 def _cosines(result: CosineResult) -> dict[str, Any]:
     layers, positions, _ = result.cosine.shape
     words = "blue points away from the reference, amber towards it"
+    full = [reach(result.cosine, most=1.0)] * len(result.names)
     return _packed(
         "Cosine with reference states",
         ABOUT_COSINE,
         result,
-        [_quantity("cosine", "cosine", result.cosine.permute(2, 0, 1), words, 1.0)],
+        [_quantity("cosine", "cosine", result.cosine.permute(2, 0, 1), words, full)],
         row="layer",
         rows=["emb", *(str(i) for i in range(1, layers))],
         column="position",
@@ -169,11 +167,12 @@ def _sweep(result: SweepResult) -> dict[str, Any]:
     scores = list(dict.fromkeys([*(result.effects or result.names), *result.damage]))
     pairs = [(score, condition) for score in scores for condition in result.conditions]
     means = torch.stack([result.effect(score, condition).nanmean(-1) for score, condition in pairs])
+    full = [change_reach(result, score) for score, _ in pairs]
     return _packed(
         "Steering sweep",
         ABOUT_SWEEP,
         result,
-        [_quantity("change", "change from clean", means, "blue is less, amber is more", _largest(means))],
+        [_quantity("change", "change from clean", means, "blue is less, amber is more", full)],
         row="layer",
         rows=[str(layer) for layer in result.layers],
         column="strength",
@@ -181,4 +180,5 @@ def _sweep(result: SweepResult) -> dict[str, Any]:
         places=[""] * len(result.strengths),
         sheet="score and condition",
         sheets=[f"{score}: {condition}" for score, condition in pairs],
+        families=[score for score, _ in pairs],
     )

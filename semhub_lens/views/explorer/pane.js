@@ -25,6 +25,7 @@ export function makePane(data, store, { prefix = "c", name = "", pin, pinLayer, 
     map.names, map.scroll, shares ? shares.node : el("div"),
     el("div", { class: "corner foot" }, data.column ?? "input"), map.tokens, el("div", { class: "corner foot" }));
   stage.classList.toggle("twoline", Boolean(data.under));
+  stage.classList.toggle("numbers", Boolean(data.rows));
   stage.classList.toggle("pinnable", Boolean(reads) && !data.media);
   if (reads && !data.media)
     map.names.addEventListener("click", ({ target }) => target !== map.names && pinLayer(data.layers - 1 - [...map.names.children].indexOf(target)));

@@ -49,7 +49,7 @@ export function makePanel(panes) {
     node.style.left = `${clamp(left, 4, Math.max(4, innerWidth - w - 4))}px`;
     node.style.top = `${clamp(box.top - 20, 4, Math.max(4, innerHeight - h - 4))}px`;
   }
-  return { node, show };
+  return { node, show, open: () => node.matches(":popover-open") };
 }
 
 /** What was found, in words. */

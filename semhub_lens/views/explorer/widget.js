@@ -1,7 +1,7 @@
 // The explorer of a model in a notebook: the form, the lenses of its answer, how the texts go on, and the code.
 
 import { TOLD, copied } from "./code.js";
-import { el, fill } from "./dom.js";
+import { el, fill, folded } from "./dom.js";
 import { mount } from "./explorer.js";
 import { makeForm } from "./form.js";
 
@@ -28,7 +28,7 @@ function render({ model, el: place }) {
     copy.textContent = (await copied(code, script)) ? "copied" : "selected";
     setTimeout(() => (copy.textContent = "copy"), TOLD);
   } }, "copy");
-  const script = el("details", { class: "script" }, el("summary", {}, "this view as code"), copy, code);
+  const script = folded({ class: "script" }, "this view as code", copy, code);
   const head = el("header", {}, el("h1", {}, "Explore"), el("span", { class: "prompt" }, setup.model), status);
   shadow.append(el("style", {}, STYLE), el("div", { class: "home" }, head, form.node, tabs, texts, lens, script));
   place.append(host);

@@ -1,6 +1,6 @@
 // Who wrote a pinned token: what the embedding and every block's attention and MLP added to its logit, and single heads.
 
-import { el, svg } from "./dom.js";
+import { el, folded, svg } from "./dom.js";
 import { trajectories } from "./data.js";
 
 const BARS = { wide: 460, tall: 170, left: 46, top: 10, bottom: 26 };
@@ -22,7 +22,7 @@ export function makeWritten(data, pos, side, store, asking) {
   const keep = (patch) => (store.state.written = { ...store.state.written, [key]: { ...store.state.written[key], ...patch } });
   const body = el("div", {});
   const pick = el("select", { "aria-label": "Token", onchange: () => choose(Number(pick.value)) });
-  const node = el("details", { class: "written", ontoggle: opened }, el("summary", {}, "which blocks wrote it"), pick, body);
+  const node = folded({ class: "written", ontoggle: opened }, "which blocks wrote it", pick, body);
   node.open = Boolean(kept("open"));
   refresh();
 
@@ -114,4 +114,4 @@ function bars(columns, label, axis, high = BARS.tall) {
 }
 
 /** The least, zero and the most, without those whose numbers would run into zero's. */
-export const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 9);
+export const marked = (low, most, y) => [...new Set([low, 0, most])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 16);
