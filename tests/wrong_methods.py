@@ -130,15 +130,22 @@ METHODS: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
         {"ids": [None, 5, "abc", [1.5], ["a"], [None], [[1, 4]], [True], torch.tensor([1.5]), torch.ones(1, 2)]},
     ),
     "Readout.__call__": (
-        shl.Readout, {"states": states(2, 32), "layer": 1, "tokens": torch.tensor([4]), "memory": None},
+        shl.Readout, {"states": states(2, 32), "layer": 1, "tokens": torch.tensor([4])},
         {
             "states": ["a", None, [1.0], states(2, 5), torch.tensor(1.0)],
             "layer": ["a", 1.5, True, -1, 99, [0], [0, 99], [0, 1, 2], NAN],
             "tokens": ["a", [4], torch.tensor([69]), torch.tensor([-1]), torch.tensor([1.5]), torch.tensor([[4]])],
-            "memory": ["a", [1.0], states(1, 64), states(2, 7), torch.tensor(1.0)],
         },
     ),
     "Readout.normed": (shl.Readout, {"states": states(2, 32)}, {"states": ["a", None, [1.0], states(2, 5)]}),
+    "Readout.pieces": (
+        shl.Readout, {"states": states(2, 32), "layer": 1, "columns": 40},
+        {
+            "states": ["a", None, [1.0], states(2, 5), torch.tensor(1.0)],
+            "layer": ["a", 1.5, True, -1, 99, [0], [0, 99], [0, 1, 2], NAN],
+            "columns": wrong.NO_COUNTS,
+        },
+    ),
     "SimilarityResult.curves": (sample("SimilarityResult"), {"measure": "effect"}, {"measure": CHOICES}),
     "StateStack.__getitem__": (
         stack, {"key": 0}, {"key": ["a", None, 1.5, [0], 99, -99, (0, 99), (0, 0, 99), (0, "a"), (0, 0, 0, 0)]},

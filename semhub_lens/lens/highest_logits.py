@@ -1,4 +1,4 @@
-"""The highest logits of each row, found while the logits pass by piece by piece."""
+"""The highest logits of each row, found while pieces of the logits pass."""
 
 import torch
 from jaxtyping import Float, Int
@@ -30,17 +30,19 @@ class RunningHighest:
     """The k highest logits of each row so far.
 
     A logit that enters them is above the lowest of them, so its group is too. After a few pieces that is rare: the
-    number of such groups grows with the logarithm of the vocabulary. On other devices than a CPU, counting them would
-    make the processor wait, so each piece is sorted there.
+    number of such groups grows with the logarithm of the vocabulary.
 
     Args:
         rows: the number of rows.
         k: the number of logits to keep.
         device: where the logits are.
+        sort: look at every piece as a whole. Other devices than a CPU do, since counting groups would make the
+            processor wait for them.
     """
 
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        self._rows, self._k, self._device = rows, k, device
+    def __init__(self, rows: int, k: int, device: torch.device, *, sort: bool | None = None) -> None:
+        self._rows, self._k = rows, k
+        self._sort = device.type != "cpu" if sort is None else sort
         self._seen, self._pieces, self._groups = 0, 0, 0
         self._values = torch.empty(rows, 0, dtype=torch.float32, device=device)
         self._ids = torch.empty(rows, 0, dtype=torch.long, device=device)
@@ -51,7 +53,7 @@ class RunningHighest:
         if not self._k:
             return
         self._pieces += 1
-        if self._device.type != "cpu" or self._seen < self._k:
+        if self._sort or self._seen < self._k:
             self._sort_in(logits, start)
         else:
             self._gather(logits, best, start)

@@ -131,7 +131,7 @@ class _Reader:
         sums = RunningSums(spread=spread, cross=cross, table=shared.table)
         highest = RunningHighest(shape.numel(), shared.top_k, device)
         picked = TargetLogits(own, shared.common, layers=shape[0], positions=shape[1], device=device)
-        for start, logits in self._readout.pieces(states, self._layers, self._columns(shape.numel())):
+        for start, logits in self._readout.pieces(states, self._layers, columns=self._columns(shape.numel())):
             rows = logits.flatten(0, 1)
             best = group_peaks(rows)
             highest.add(rows, best, start)

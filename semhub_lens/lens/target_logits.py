@@ -1,7 +1,8 @@
-"""Logits of given token ids, picked while the logits pass by piece by piece."""
+"""Logits of given token ids, picked while pieces of the logits pass."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -48,13 +49,19 @@ class TargetLogits:
     def log_sums(self, row: int, base: Float[Tensor, "pos 1"]) -> Float[Tensor, "pos target"]:
         """Log of the sum of exp(logits - base) of every set, at one layer; `base` is the normaliser's logarithm."""
         read, positions = [], len(base)
+        own, common, rows, groups, common_groups = self._fetched
         if self._width:
-            gaps = self._own[row].cpu().double() - base[self._rows.cpu(), 0]
-            read.append(_log_sums(gaps, self._groups.cpu(), positions * self._width).reshape(positions, self._width))
+            gaps = own[row].double() - base[rows, 0]
+            read.append(_log_sums(gaps, groups, positions * self._width).reshape(positions, self._width))
         if self._common_width:
-            gaps = self._common[row].cpu().double() - base
-            read.append(_log_sums(gaps, self._common_groups.cpu(), self._common_width))
+            gaps = common[row].double() - base
+            read.append(_log_sums(gaps, common_groups, self._common_width))
         return torch.cat(read, dim=-1)
+
+    @cached_property
+    def _fetched(self) -> tuple[Tensor, ...]:
+        """What was picked, and its places, on the CPU: once, after the last piece."""
+        return tuple(each.cpu() for each in (self._own, self._common, self._rows, self._groups, self._common_groups))
 
 
 def _columns(listed: Sequence[tuple[int, ...]], width: int, device: torch.device) -> tuple[Int[Tensor, " entry"], ...]:

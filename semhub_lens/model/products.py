@@ -31,7 +31,6 @@ def logits(model: Model, states: Tensor, dtype: torch.dtype, tokens: Tensor | No
     return output_transform(model, made).float()
 
 
-@torch.no_grad()
 def pieces(
     model: Model, states: Float[Tensor, "... d_model"], dtype: torch.dtype, columns: int
 ) -> Iterator[tuple[int, Float[Tensor, "... id"]]]:
@@ -39,12 +38,14 @@ def pieces(
     weight, bias = unembedding(model), _bias(model)
     memory = states.new_empty(len(states) * columns, dtype=dtype)
     for start in range(0, weight.shape[1], columns):
-        part = weight[:, start : start + columns]
-        made = memory[: len(states) * part.shape[1]].view(len(states), part.shape[1])
-        torch.mm(states, part.to(dtype), out=made)
-        if bias is not None:
-            made += bias[start : start + columns]
-        yield start, output_transform(model, made).float()
+        with torch.no_grad():
+            part = weight[:, start : start + columns]
+            made = memory[: len(states) * part.shape[1]].view(len(states), part.shape[1])
+            torch.mm(states, part.to(dtype), out=made)
+            if bias is not None:
+                made += bias[start : start + columns]
+            made = output_transform(model, made).float()
+        yield start, made
 
 
 def is_plain(model: Model) -> bool:

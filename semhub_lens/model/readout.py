@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_lens.base.arguments import checked
-from semhub_lens.base.errors import SemhubError, Unfit
+from semhub_lens.base.errors import SemhubError, Unfit, require_size
 from semhub_lens.base.foreign import is_hung_on
 from semhub_lens.model import products
 from semhub_lens.model.checks import require_one_turn
@@ -153,32 +153,42 @@ class Readout:
 
     @property
     def in_pieces(self) -> bool:
-        """Whether `pieces` computes some columns at a time; else it cuts up whole logits.
+        """Whether `pieces` computes only the columns of a piece; else it cuts up whole logits.
 
         It cuts up those of a subclass that has a `__call__` of its own, and those of a quantised unembedding.
         """
         return type(self).__call__ is Readout.__call__ and products.is_plain(self._model)
 
+    @checked
     def pieces(
-        self, states: Float[Tensor, "... d_model"], layer: Sequence[int], columns: int
+        self, states: Float[Tensor, "... d_model"], layer: int | Sequence[int] | None = None, *, columns: int = 4096
     ) -> Iterator[tuple[int, Float[Tensor, "... id"]]]:
-        """The logits of all tokens, `columns` at a time: the first token id and the logits.
+        """The logits (float32) of all tokens, a number of `columns` at a time: the first token id, and the logits.
 
-        A piece is valid until the next one is asked for, and may be overwritten. With a list of layers as in a call.
+        A piece is valid until the next one is asked for, and you may overwrite it. So the whole logits never exist.
 
         Raises:
-            SemhubError: states of another width, or a layer that the model does not have.
+            SemhubError: states of another width, a layer that the model does not have, or no columns.
+
+        Example:
+            >>> states = residual_stream(tiny_model, "three plus two", progress=False)[-1]
+            >>> pieces = Readout(tiny_model).pieces(states, columns=40)
+            >>> sum(piece.shape[-1] for _, piece in pieces) == tiny_model.cfg.d_vocab
+            True
         """
+        require_size("columns", columns)
         if not self.in_pieces:
-            whole = self(states, layer)
-            for start in range(0, self.d_vocab, columns):
-                yield start, whole[..., start : start + columns].clone(memory_format=torch.contiguous_format)
-            return
+            return self._cut_up(states, layer, columns)
         self._require_raw()
         require_width(states, self._model)
         ready = self._ready(states, plain_layers(layer, states, self.n_layers))
-        for start, piece in products.pieces(self._model, ready.flatten(0, -2), self._dtype, columns):
-            yield start, piece.unflatten(0, states.shape[:-1])
+        made = products.pieces(self._model, ready.flatten(0, -2), self._dtype, columns)
+        return ((start, piece.unflatten(0, states.shape[:-1])) for start, piece in made)
+
+    def _cut_up(self, states: Tensor, layer: int | Sequence[int] | None, width: int) -> Iterator[tuple[int, Tensor]]:
+        whole = self(states, layer)
+        for start in range(0, self.d_vocab, width):
+            yield start, whole[..., start : start + width].clone(memory_format=torch.contiguous_format)
 
     def _ready(self, states: Tensor, layer: int | Sequence[int] | None) -> Tensor:
         """States in the form that the unembedding takes."""
@@ -238,7 +248,7 @@ class ColumnReadout(Readout):
         layer: int | Sequence[int] | None = None,
         tokens: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*rows vocab"]:
-        """Logits of these tokens, or of some of them by their index; in new memory."""
+        """Logits of these tokens, or of some of them by their index."""
         return self._whole(states, layer, self._few if tokens is None else self._few[tokens])
 
 

@@ -192,16 +192,13 @@ class _Leaving(Readout):
         super().__init__(model, norm=norm)
         self._stop = stop
 
-    def __call__(
-        self,
-        states: Tensor,
-        layer: int | Sequence[int] | None = None,
-        tokens: Tensor | None = None,
-        memory: Tensor | None = None,
-    ) -> Tensor:
-        """Like the model's own."""
-        self._stop()
-        return super().__call__(states, layer, tokens, memory)
+    def pieces(
+        self, states: Tensor, layer: int | Sequence[int] | None = None, *, columns: int = 4096
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Like the model's own; between two pieces it looks for a newer request."""
+        for start, piece in super().pieces(states, layer, columns=columns):
+            self._stop()
+            yield start, piece
 
 
 def _watching(model: Model, stop: Stop) -> list[tuple[str, HookFunction]]:

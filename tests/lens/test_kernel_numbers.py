@@ -79,19 +79,20 @@ def test_no_size_of_vocabulary_or_block_is_special(monkeypatch, vocab):
     assert_exact(torch.stack(rows))
 
 
-def highest_of(logits, k, widths):
+def highest_of(logits, k, widths, sort=None):
     """The highest logits, in pieces of these widths."""
-    kept, start = RunningHighest(len(logits), k, logits.device), 0
+    kept, start = RunningHighest(len(logits), k, logits.device, sort=sort), 0
     for piece in logits.split(widths, dim=1):
         kept.add(piece.clone(), group_peaks(piece), start)
         start += piece.shape[1]
     return kept.result()
 
 
+@pytest.mark.parametrize("sort", [False, True], ids=["groups", "whole pieces"])
 @pytest.mark.parametrize("order", ["mixed", "rising", "falling", "one row"])
 @pytest.mark.parametrize("widths", [[1407], [64] * 20 + [127], [2, 5] * 200 + [7], [1280, 127]])
 @pytest.mark.parametrize("k", [0, 1, 10, 100, 1407])
-def test_the_highest_logits_are_those_of_a_full_sort(widths, k, order):
+def test_the_highest_logits_are_those_of_a_full_sort(widths, k, order, sort):
     logits = torch.randn(6, 1407, generator=torch.Generator().manual_seed(k))
     if order in ("rising", "falling"):
         logits = logits.sort(dim=1, descending=order == "falling").values
@@ -99,7 +100,7 @@ def test_the_highest_logits_are_those_of_a_full_sort(widths, k, order):
         logits[3] = torch.arange(1407.0)  # every piece has logits that enter
     logits[5, ::20] += 6  # several in one group
     logits[2, 5:1400] = -torch.inf  # forbidden tokens are the last ones
-    values, ids = highest_of(logits, k, widths)
+    values, ids = highest_of(logits, k, widths, sort)
     assert torch.equal(values, logits.topk(k).values)
     assert torch.equal(logits.gather(1, ids), values) and all(len(set(row)) == k for row in ids.tolist())
 
@@ -118,6 +119,19 @@ def test_a_small_divergence_keeps_its_digits():
     expected = plain(logits, torch.ones(VOCAB, 1), [(0,)])["kl_to_final"]
     assert expected[0].max() < 1e-6 and not found[1].any()
     torch.testing.assert_close(found[0].double(), expected[0], atol=2e-7, rtol=0)
+
+
+@pytest.mark.parametrize("forbidden", [slice(0, 2048), slice(2048, 6144), slice(100, 200), slice(6000, None)])
+def test_forbidden_tokens_have_no_part_in_a_distribution(forbidden):
+    logits = torch.stack([hard_logits("wide", 0, 8000), hard_logits("even", 50, 8000)])
+    kept = torch.ones(8000, dtype=torch.bool)
+    kept[forbidden] = False
+    table = torch.rand(8000, 3, generator=torch.Generator().manual_seed(2))
+    names, few = ["top_logprobs", "entropy", "mass"], logits[..., kept]
+    alone = kernel.reduce_logits(Stored(few), numbered(few), names, top_k=5, table=table[kept])
+    logits[..., forbidden] = -torch.inf
+    found = kernel.reduce_logits(Stored(logits), numbered(logits), names, top_k=5, table=table)
+    torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.real
