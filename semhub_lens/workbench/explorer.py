@@ -61,7 +61,7 @@ class Explorer:
         self._answer: Answer | None = None
         self._drawn: list[tuple[tuple[LensResult, ...], str]] = []
         self._error: Exception | None = None
-        self._since = 0.0
+        self._since, self._number = 0.0, 0
         widget.setup = {"model": provenance_of(model).model, "layers": n_layers(model), "quantities": list(DISTANCES)}
         widget.observe(self._asked, names="asked")
         if dict(widget.asked).get("prompt"):
@@ -149,16 +149,16 @@ class Explorer:
 
     def _asked(self, change: Any) -> None:
         """A new request from the form or from `ask`."""
+        self._newest.drop()  # from here on, nothing of an older request is told
         self._since, self._error = time.monotonic(), None
         given = dict(self.widget.asked)
-        number = given.pop("number", 0)
+        self._number = given.pop("number", 0)
         try:
             asked = Asked.read(given)
         except SemhubError as error:
-            self._newest.drop()
             self._fail(error)
             return
-        self.widget.answer = {"number": number, "state": "running"}
+        self.widget.answer = {"number": self._number, "state": "running"}
         self._newest.ask(asked)
 
     def _show(self, answer: Answer) -> None:
@@ -179,7 +179,7 @@ class Explorer:
 
     def _tell(self, **answer: Any) -> None:
         seconds = round(time.monotonic() - self._since, 2)
-        self.widget.answer = {"number": dict(self.widget.asked).get("number", 0), "seconds": seconds, **answer}
+        self.widget.answer = {"number": self._number, "seconds": seconds, **answer}
 
 
 def _behind(result: LensResult | LensComparison) -> tuple[LensResult, ...]:

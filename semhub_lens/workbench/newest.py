@@ -69,10 +69,12 @@ class Newest(Generic[Q, A]):
 
         try:
             for part in self._work(question, stop):
-                stop()
-                self._tell(part)
+                with self._changed:  # a request that comes now waits until all of this part is told
+                    stop()
+                    self._tell(part)
         except Overtaken:
             return
         except Exception as error:  # a thread has nobody else to tell
-            if self._number == number:
-                self._failed(error)
+            with self._changed:
+                if self._number == number:
+                    self._failed(error)

@@ -184,6 +184,45 @@ def test_an_overtaken_run_stops_and_is_dropped():
     assert newest.wait(20.0) and told == ["third"] and stopped == ["first"]
 
 
+class Meddling(Front):
+    """Somebody types anew in the middle of telling an answer."""
+
+    def __init__(self, typed):
+        super().__init__()
+        self.typed, self.typist, self.shown = typed, None, []
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "wrote" and value and self.typist is None:
+            new = {**self.asked, **self.typed, "number": self.asked["number"] + 1}
+            self.typist = threading.Thread(target=setattr, args=(self, "asked", new))
+            self.typist.start()
+            self.typist.join(0.5)  # it has to wait until the answer is told
+        if name == "answer" and value["state"] == "done":
+            self.shown.append((value["number"], json.loads(self.pages[0])["labels"][-1]))
+
+
+def test_an_answer_is_told_whole_and_with_the_number_of_its_own_question(model):
+    front = Meddling({"prompt": "five plus red"})
+    explorer = shl.Explorer(model, front).ask(prompt=TEXT, new_tokens=0)
+    explorer.wait(60.0)
+    front.typist.join(60)
+    explorer.wait(60.0)
+    assert front.shown == [(1, "␣two"), (2, "␣red")]
+    assert explorer.result.labels[-1] == "␣red" and front.said[-1]["number"] == 2
+
+
+def test_a_mistake_that_is_typed_while_an_answer_is_told_is_told_last(model):
+    front = Meddling({"top_k": "many"})
+    explorer = shl.Explorer(model, front).ask(prompt=TEXT, new_tokens=0)
+    assert explorer._newest.wait(60.0)
+    front.typist.join(60)
+    assert front.said[-1]["state"] == "error" and front.said[-1]["number"] == 2
+    with pytest.raises(shl.SemhubError, match="top_k"):
+        explorer.wait(60.0)
+    assert explorer.result.labels[-1] == "␣two", "what was answered before is kept"
+
+
 def test_a_run_of_the_model_is_left_at_the_next_layer(explorer, model, monkeypatch):
     """The first question is held inside its pass until the second one is there."""
     inside, go, passes = threading.Event(), threading.Event(), []

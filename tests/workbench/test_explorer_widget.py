@@ -378,3 +378,29 @@ def test_a_language_keeps_its_colour_from_answer_to_answer(notebook):
         found.append(notebook.js(chips))
     assert found[0] == found[1] and len({*found[0].values()}) == 5
     assert ordered(lens("zh", "ar"))[0][1] == "zh", "alone, Chinese would have the colour that Spanish has here"
+
+
+def test_the_keyboard_stays_in_the_form_when_a_part_of_it_is_removed(notebook):
+    choose = "(s => { s.value = 'steer'; s.dispatchEvent(new Event('change')); })(root.querySelector('.add'))"
+    notebook.js(choose)
+    notebook.js("root.querySelector('.another').click()")
+    held = "(e => e && (e.getAttribute('aria-label') || e.textContent))(root.activeElement)"
+    for away, wanted in ((".change .close", "Add an intervention"), (".other .close", "+ prompt")):
+        notebook.js(f"root.querySelector({away!r}).focus()")
+        notebook.key("Enter")
+        assert not notebook.js(f"root.querySelector({away!r})")
+        assert notebook.js(held) == wanted
+
+
+def test_escape_closes_the_lens_and_the_code(notebook, answers):
+    send(notebook, answers[0], 0)
+    notebook.js("root.querySelector('.scroll').focus()")
+    notebook.key("ArrowLeft")
+    panel = "root.querySelector('.panel').matches(':popover-open')"
+    assert notebook.js(panel)
+    notebook.key("Escape")
+    assert not notebook.js(panel) and notebook.js("root.activeElement.matches('.scroll')")
+    notebook.js("root.querySelector('.script').open = true; root.querySelector('.script button').focus()")
+    notebook.key("Escape")
+    assert not notebook.js("root.querySelector('.script').open")
+    assert notebook.js("root.activeElement.textContent") == "this view as code"

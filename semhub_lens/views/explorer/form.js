@@ -93,6 +93,7 @@ export function makeForm(setup, first, ask, say) {
       const away = el("button", { type: "button", class: "close", "aria-label": `remove prompt ${place + 2}`, onclick: () => {
         set({ more: state.more.filter((_, i) => i !== place), written: [] }, 0);
         drawOthers();
+        another.focus();
       } }, "×");
       return el("div", { class: "other" }, one, away);
     }));
@@ -115,6 +116,7 @@ export function makeForm(setup, first, ask, say) {
         if (complete(one)) set({ interventions }, 0);
         else state = { ...state, interventions };
         drawChanges();
+        add.focus();
       } }, "×");
       return el("div", { class: "change", role: "group", "aria-label": label }, el("b", {}, label), ...words,
         field("at entry", one.entry, (entry) => put({ entry }), { type: "number", min: "0", max: setup.layers, step: "1" }),
