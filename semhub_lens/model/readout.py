@@ -155,7 +155,7 @@ class Readout:
     def in_pieces(self) -> bool:
         """Whether `pieces` computes only the columns of a piece; else it cuts up whole logits.
 
-        It cuts up those of a subclass that has a `__call__` of its own, and those of a quantised unembedding.
+        It cuts up those of a subclass with a `__call__` of its own, and of a quantised unembedding.
         """
         return type(self).__call__ is Readout.__call__ and products.is_plain(self._model)
 
@@ -165,15 +165,14 @@ class Readout:
     ) -> Iterator[tuple[int, Float[Tensor, "... id"]]]:
         """The logits (float32) of all tokens, a number of `columns` at a time: the first token id, and the logits.
 
-        A piece is valid until the next one is asked for, and you may overwrite it. So the whole logits never exist.
+        A piece is valid until the next one is asked for, and you may overwrite it.
 
         Raises:
             SemhubError: states of another width, a layer that the model does not have, or no columns.
 
         Example:
             >>> states = residual_stream(tiny_model, "three plus two", progress=False)[-1]
-            >>> pieces = Readout(tiny_model).pieces(states, columns=40)
-            >>> sum(piece.shape[-1] for _, piece in pieces) == tiny_model.cfg.d_vocab
+            >>> sum(piece.shape[-1] for _, piece in Readout(tiny_model).pieces(states)) == tiny_model.cfg.d_vocab
             True
         """
         require_size("columns", columns)
