@@ -127,7 +127,7 @@ class _Scale:
             low, high = map(float, axis.range)
         pad = 0.5 if self.names or cells else 0.04 * (high - low) or 0.5
         self.low, self.high = low - pad, high + pad
-        ticks, bare = self._ticks(axis, low, high, float(cells)), axis.showticklabels is False
+        ticks, bare = self._ticks(axis, low, high, float(cells)), bool(self.names) and axis.showticklabels is False
         self.ticks = [(value, "" if bare else name) for value, name in ticks]
 
     def __call__(self, value: Any) -> float:

@@ -261,3 +261,11 @@ def test_panels_that_share_an_axis_have_its_numbers_once_in_a_picture(tiny_model
     texts = re.findall(r'text-anchor="end"[^>]*>([^<]*)<', figure_still(shl.figure(sweep)))
     rows = len(sweep.damage) + 1
     assert [texts.count(str(layer)) for layer in sweep.layers] == [rows] * len(sweep.layers)
+
+
+def test_panels_of_curves_keep_their_numbers_in_a_picture(tiny_model):
+    """A still draws each panel to its own numbers, so that none may go without them."""
+    drawn = figure_still(shl.figure(samples.concepts(tiny_model)))
+    panels = drawn.count('<svg x="')
+    ticks = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end"[^>]*>[\d.e−]+<', drawn)
+    assert panels > 1 and len({*ticks}) == panels
