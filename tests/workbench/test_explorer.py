@@ -12,6 +12,7 @@ import semhub_lens as shl
 from planted_lens import planted_lens
 from semhub_lens.workbench import explorer as explorers
 from semhub_lens.workbench.asked import NEEDS, Asked, Intervention
+from semhub_lens.workbench.bench import _Leaving
 from semhub_lens.workbench.newest import Newest
 from semhub_lens.workbench.script import script
 
@@ -182,6 +183,21 @@ def test_an_overtaken_run_stops_and_is_dropped():
     newest.ask("second")
     newest.ask("third")
     assert newest.wait(20.0) and told == ["third"] and stopped == ["first"]
+
+
+def test_a_read_out_is_left_between_two_pieces_of_its_logits(model):
+    looked = []
+
+    def stop():
+        looked.append(None)
+        if len(looked) == 2:
+            raise InterruptedError
+
+    pieces = _Leaving(model, "final", stop).pieces(torch.ones(2, 3, model.cfg.d_model), [0, 1], columns=8)
+    first, plain = next(pieces)[1].clone(), shl.Readout(model).pieces(torch.ones(2, 3, model.cfg.d_model), columns=8)
+    assert torch.equal(first, next(plain)[1])
+    with pytest.raises(InterruptedError):
+        next(pieces)
 
 
 class Meddling(Front):
