@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import models
 import semhub_lens as shl
 from interruption import SavedRun
 from launched import launched
+from semhub_lens.base.errors import SemhubError
 from semhub_lens.base.store import Store
 from semhub_lens.experiments import job as job_module
 from semhub_lens.model import residual, stacks
@@ -158,5 +160,13 @@ def test_a_table_and_its_runs_are_those_of_one_process(tmp_path, monkeypatch):
     pages = [re.sub(r"has \d+ tokens|/one/|/many/", "X", files.pop("page.md").decode()) for files in (one, many)]
     assert "semantics.similarity: not measured. The prompt X" in pages[1] and pages[0] == pages[1]
     assert len(one) == 2 and one == many
-    with_jobs = launched(2, lambda index: results_page(["tiny"], tmp_path / "page.md", jobs=2))
-    assert all("jobs=2 would start further processes" in told for told in with_jobs)
+
+    def with_jobs(index):
+        with pytest.raises(SemhubError) as refused:
+            results_page(["tiny"], tmp_path / "page.md", jobs=2)
+        (tmp_path / f"refused {index}").touch()
+        while len(list(tmp_path.glob("refused *"))) < 2:  # one that ends would break the other's connection to it
+            time.sleep(0.05)
+        return str(refused.value)
+
+    assert all("jobs=2 would start further processes" in told for told in launched(2, with_jobs))
