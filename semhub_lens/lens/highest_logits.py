@@ -46,6 +46,7 @@ class RunningHighest:
         self._seen, self._pieces, self._groups = 0, 0, 0
         self._values = torch.empty(rows, 0, dtype=torch.float32, device=device)
         self._ids = torch.empty(rows, 0, dtype=torch.long, device=device)
+        self._sorted: list[tuple[Tensor, Tensor]] = []
         self._waiting: list[Entries] = []
 
     def add(self, logits: Float[Tensor, "row id"], best: Float[Tensor, "row group"], start: int) -> None:
@@ -64,14 +65,24 @@ class RunningHighest:
 
     def result(self) -> tuple[Float[Tensor, "row k"], Int[Tensor, "row k"]]:
         """The highest logits in falling order, and their token ids; of equal logits, the one that came first."""
+        self._merge()
         self._settle()
         return self._values, self._ids
 
     def _sort_in(self, logits: Float[Tensor, "row id"], start: int) -> None:
+        """Take the highest of a piece; until there are k of them, they are not compared with those of other pieces."""
         values, ids = logits.topk(min(self._k, logits.shape[-1]), dim=-1)
-        values, ids = torch.cat([self._values, values], dim=1), torch.cat([self._ids, ids + start], dim=1)
-        self._values, order = values.sort(dim=-1, descending=True, stable=True)
-        self._values, self._ids = self._values[:, : self._k], ids.gather(1, order)[:, : self._k]
+        self._sorted.append((values, ids + start))
+        if self._seen + logits.shape[-1] >= self._k:
+            self._merge()
+
+    def _merge(self) -> None:
+        if not self._sorted:
+            return
+        values, ids = (torch.cat(part, dim=1) for part in zip((self._values, self._ids), *self._sorted, strict=True))
+        self._sorted = []
+        values, order = values.sort(dim=-1, descending=True, stable=True)
+        self._values, self._ids = values[:, : self._k], ids.gather(1, order)[:, : self._k]
 
     def _gather(self, logits: Float[Tensor, "row id"], best: Float[Tensor, "row group"], start: int) -> None:
         """Put aside the groups whose highest logit is above the lowest one that is kept."""
